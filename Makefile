@@ -1,0 +1,47 @@
+# Every target works on a fresh clone with Python 3.11 and make: the first one installs into .venv.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+BENCH ?=
+# One thread per process: two fits with two threads each on two cores are many times slower.
+export OMP_NUM_THREADS = 1
+export OPENBLAS_NUM_THREADS = 1
+export MLFLOW_DISABLE_TELEMETRY = true
+
+.PHONY: install demo test check format bench clean
+
+install: .venv/installed
+
+.venv/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11))' || { echo "Affectune needs Python 3.11 or newer: make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: install
+	rm -rf demo
+	$(BIN)/affectune corpus synthesize demo/corpus
+	$(BIN)/affectune corpus check demo/corpus
+	$(BIN)/affectune train --corpus demo/corpus --out demo/model --spec pipeline/specs/small.toml --store demo/store --workers 2
+	$(BIN)/affectune evaluate demo/model --corpus demo/corpus --plots demo/plots
+	$(BIN)/affectune evaluate demo/model --corpus demo/corpus --plots demo/plots-noisy-voice --corrupt voice=noise:2.0
+	$(BIN)/affectune predict demo/model --corpus demo/corpus --out demo/predictions
+	@echo "Look at demo/plots/traces.png and at the model card demo/model/README.md."
+
+test: install
+	$(BIN)/python -m pytest -n 2
+
+check: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: install
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: install
+	$(BIN)/python -m tests.benchmarks $(BENCH)
+
+clean:
+	rm -rf .venv demo .affectune .mypy_cache .ruff_cache .import_linter_cache bench.json *.egg-info

@@ -1,0 +1,63 @@
+"""Affectune: the command line, and the public Python API. Mounts the packages; nothing else."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pipeline.model import FusedModel
+
+__all__ = ["load", "main"]
+
+
+def load(folder: Path | str) -> FusedModel:
+    """Load a trained model from its bundle; every file's hash is checked.
+
+    Args:
+        folder: what `affectune train --out` wrote.
+
+    Raises:
+        pipeline.errors.InputError: not a bundle, or a file was changed.
+
+    Example:
+        >>> prediction = affectune.load("model").predict({"head": head, "gaze": gaze})  # doctest: +SKIP
+        >>> prediction.values["arousal"]  # doctest: +SKIP
+    """
+    from pipeline.model import FusedModel
+
+    return FusedModel.load(folder)
+
+
+def main() -> None:
+    """The command `affectune`: exit status 0, 1 (it failed) or 2 (usage or bad input)."""
+    # Before numpy and torch are imported: two fits with two threads each on two cores are many times slower.
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+    import typer
+    from rich.console import Console
+    from rich.markup import escape
+
+    from pipeline.commands import add_commands
+    from pipeline.datasets.commands import corpus_app
+    from pipeline.errors import AffectuneError, InputError
+
+    app = typer.Typer(
+        help="Train, search and serve multimodal, time-continuous prediction.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    app.add_typer(corpus_app, name="corpus")
+    add_commands(app)
+    try:
+        app()
+    except AffectuneError as error:
+        Console(stderr=True).print(f"[red]Error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
+        sys.exit(2 if isinstance(error, InputError) else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The three stages on a corpus. Knows no Ray, no MLflow, no HTTP."""

@@ -1,0 +1,98 @@
+"""A folder that is whole or not there: written atomically, its manifest of hashes last, and verified on reading."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+
+from pipeline.errors import AffectuneError, InputError
+
+MANIFEST = "manifest.json"
+
+
+def manifest_of(files: Mapping[str, bytes]) -> bytes:
+    """The manifest: the sha256 of every file, as JSON."""
+    return json.dumps(
+        {name: hashlib.sha256(data).hexdigest() for name, data in sorted(files.items())}, indent=1
+    ).encode()
+
+
+def verify(where: str, files: Mapping[str, bytes], manifest: bytes) -> None:
+    """Check files against their manifest.
+
+    Raises:
+        InputError: a hash differs, or a file is missing.
+    """
+    try:
+        expected = json.loads(manifest)
+        names = set(expected)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"'{where}': {MANIFEST} is damaged. Write the folder anew.") from error
+    for name in sorted(names):
+        if name not in files:
+            raise InputError(f"'{where}': {name} is missing. Write the folder anew.")
+        if hashlib.sha256(files[name]).hexdigest() != expected[name]:
+            raise InputError(f"'{where}': {name} was changed after it was written (sha256 differs), and is refused.")
+
+
+def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write a folder in one step; one that is there already is replaced whole.
+
+    Raises:
+        AffectuneError: it cannot be written; what was there is intact.
+    """
+    temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        temporary.mkdir(parents=True)
+        for name, data in [*files.items(), (MANIFEST, manifest_of(files))]:
+            with open(temporary / name, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        _replace(temporary, folder)
+    except OSError as error:
+        raise AffectuneError(f"Cannot write '{folder}': {error.strerror}. What was there is as it was.") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def read_folder(folder: Path) -> dict[str, bytes]:
+    """Read the files that the manifest names, verified.
+
+    Raises:
+        InputError: no manifest, a file missing or changed.
+    """
+    try:
+        manifest = (folder / MANIFEST).read_bytes()
+        names = [name for name in json.loads(manifest) if "/" not in name]
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"'{folder}' has no readable {MANIFEST}: it is not a complete bundle.") from error
+    files = {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
+    verify(str(folder), files, manifest)
+    return files
+
+
+def _replace(temporary: Path, folder: Path) -> None:
+    """Rename into place. Two writers of one folder: the last one stays, and neither is torn."""
+    retired = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.old")
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(folder, retired)
+    try:
+        os.rename(temporary, folder)
+    except OSError:
+        if not folder.exists() and retired.exists():
+            os.rename(retired, folder)
+        raise
+    finally:
+        shutil.rmtree(retired, ignore_errors=True)
+    descriptor = os.open(folder.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,70 @@
+"""The model card: what a person must know before using a model, as Markdown."""
+
+from __future__ import annotations
+
+from pipeline.evaluate import FUSION, Evaluation, score_table
+from pipeline.model import FusedModel
+
+
+def model_card(model: FusedModel, evaluation: Evaluation, warnings: list[str]) -> str:
+    """Data, protocol, scores with intervals and floors, difficulty, limits.
+
+    Args:
+        model: what the card is about.
+        evaluation: of the model on devel.
+        warnings: sentences that must not be overlooked.
+    """
+    data, spec = model.data, model.spec
+    lines = [
+        f"# Affectune model: {', '.join(model.targets)} from {', '.join(model.modalities)}",
+        "",
+        "Multimodal, time-continuous prediction after Hamieh et al. (2021): an auto-encoder per feature set whose",
+        "reconstruction error says how hard a frame is, a recurrent regressor per feature set and target, a fusion.",
+        "",
+        "## Data",
+        f"Corpus `{data['name']}` (digest `{data['digest'][:16]}`), one frame every {model.frame_period_ms:g} ms.",
+        "",
+        "| partition | sessions | subjects |",
+        "| --- | --- | --- |",
+        *(f"| {name} | {data['sessions'][name]} | {data['subjects'][name]} |" for name in data["sessions"]),
+        "",
+        "The licence of the corpus binds this model, too.",
+        "",
+        "## Protocol",
+        f"`{spec.protocol}`"
+        + (
+            f" with {spec.folds} folds grouped by subject"
+            if spec.protocol == "cross_fit"
+            else " (later stages see optimistic inputs)"
+        )
+        + f", inference by `{spec.inference}`, seed {spec.seed}. Test sessions were not read in training.",
+        "Devel decided when each fit stopped and weights the weighted mean, so devel scores are optimistic.",
+        "",
+        f"## CCC on {evaluation.partition}",
+        "Pooled over frames, with 95% intervals from a bootstrap of subjects; one set of networks was trained for it.",
+    ]
+    for target, rows in score_table(evaluation).items():
+        found = evaluation.targets[target]
+        lines += [
+            "",
+            f"### {target}: {found.sessions} sessions of {found.subjects} subjects, {found.frames} frames",
+            "",
+            "| prediction | CCC | fusion minus it |",
+            "| --- | --- | --- |",
+            *(f"| {'**fusion**' if name == FUSION else name} | {score} | {gap} |" for name, score, gap in rows),
+            "",
+            f"Mean of the sessions' own CCCs: {found.session_mean_ccc:.3f} ({found.undefined_sessions} undefined).",
+            "Rank correlation of difficulty with absolute error: "
+            + ", ".join(f"{name} {rho:+.2f}" for name, rho in found.difficulty_spearman.items())
+            + ".",
+        ]
+    lines += [
+        "",
+        "## Limits",
+        "- Whole sessions are needed: networks may read backwards in time, and scale columns within the session, too.",
+        "- A missing frame is imputed by the training mean and counts as hard; so does a missing feature set.",
+        "- Subjects, devices and situations unlike the corpus's are untested. Not a medical device.",
+        *(f"- {warning}" for warning in warnings),
+        "",
+    ]
+    return "\n".join(lines)

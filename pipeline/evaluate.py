@@ -1,0 +1,252 @@
+"""How good a model is on a partition: CCC with intervals from a bootstrap of subjects, beside its floors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+
+from pipeline.ccc import ccc_from_moments, moments
+from pipeline.corpus import Corpus, Partition, Session
+from pipeline.errors import InputError
+from pipeline.model import FusedModel, Prediction
+
+BOOTSTRAPS = 2000
+FUSION, WITHOUT = "fusion", "without difficulty"
+FLOORS = {"mean": "mean", "weighted_mean": "weighted mean"}
+
+
+@dataclass(frozen=True)
+class Score:
+    """A pooled CCC with its 95% interval; NaN where undefined (an interval needs two subjects)."""
+
+    ccc: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class TargetEvaluation:
+    """What was found for one target.
+
+    Attributes:
+        scores: "fusion", "without difficulty" (the fusion that reads none), the floors and each modality -> its score.
+        differences: the same names -> fusion minus that one, as a paired bootstrap of the same subjects.
+        session_mean_ccc: mean of the sessions' own CCCs, where defined.
+        undefined_sessions: sessions whose own CCC is undefined (a constant label); they count in the pooled one.
+        difficulty_spearman: modality -> rank correlation of its error with its own prediction's absolute error.
+        session_ccc: session id -> the fused prediction's CCC.
+    """
+
+    scores: Mapping[str, Score]
+    differences: Mapping[str, Score]
+    session_mean_ccc: float
+    undefined_sessions: int
+    frames: int
+    sessions: int
+    subjects: int
+    difficulty_spearman: Mapping[str, float]
+    session_ccc: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All targets on one partition, and the predictions they were computed from."""
+
+    partition: Partition
+    targets: Mapping[str, TargetEvaluation]
+    sessions: tuple[Session, ...]
+    predictions: tuple[Prediction, ...]
+
+    def to_json(self, model: str) -> dict[str, Any]:
+        """The object that `affectune evaluate --json` prints; what does not exist is None."""
+        return {"model": model, "partition": self.partition} | {
+            "targets": {target: _target_json(found) for target, found in self.targets.items()}
+        }
+
+
+def evaluate(
+    model: FusedModel,
+    corpus: Corpus,
+    partition: Partition = "devel",
+    *,
+    corrupt: Callable[[Session], Session] | None = None,
+    device: str = "cpu",
+) -> Evaluation:
+    """Predict a partition's sessions and compare with their labels.
+
+    Args:
+        model: reads the corpus's feature sets.
+        corpus: read with the model's feature sets and targets.
+        corrupt: applied to every session first.
+
+    Raises:
+        InputError: the corpus does not fit the model, or the partition has no labels.
+    """
+    check_fits(model, corpus)
+    labelled = [
+        session
+        for session in corpus.partition(partition)
+        if any(np.isfinite(session.labels[target]).any() for target in model.targets)
+    ]
+    if not labelled:
+        raise InputError(
+            f"Corpus {corpus.name!r}: no {partition} session has labels to compare with. Use `predict` instead."
+        )
+    sessions = tuple(corrupt(session) if corrupt else session for session in labelled)
+    predictions = tuple(model.predict_sessions(sessions, device=device))
+    targets = {target: _evaluate_target(model, target, sessions, predictions) for target in model.targets}
+    return Evaluation(partition, targets, sessions, predictions)
+
+
+def score_table(evaluation: Evaluation) -> Mapping[str, list[tuple[str, str, str]]]:
+    """Target -> rows of (name, "CCC [low, high]", "fusion minus it [low, high]")."""
+    return {
+        target: [
+            (
+                name,
+                f"{score.ccc:.3f} [{score.low:.3f}, {score.high:.3f}]",
+                ""
+                if name == FUSION
+                else f"{(gap := found.differences[name]).ccc:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]",
+            )
+            for name, score in found.scores.items()
+        ]
+        for target, found in evaluation.targets.items()
+    }
+
+
+def check_fits(model: FusedModel, corpus: Corpus) -> None:
+    """Refuse a corpus whose columns are not those the model was trained on.
+
+    Raises:
+        InputError: a feature set is missing, or its columns differ.
+    """
+    for modality, columns in model.columns.items():
+        if modality not in corpus.columns:
+            raise InputError(f"The model reads {modality!r}, which corpus {corpus.name!r} does not have.")
+        found = corpus.columns[modality]
+        if len(found) != len(columns):
+            raise InputError(
+                f"{modality!r} has {len(found)} columns in corpus {corpus.name!r}; the model reads {len(columns)}."
+            )
+        wrong = [(ours, theirs) for ours, theirs in zip(columns, found, strict=True) if ours != theirs]
+        # Numbered columns are read by position: real files of one set start at 0 or at 1.
+        if wrong and not all(name.isdigit() for pair in wrong for name in pair):
+            raise InputError(
+                f"{modality!r}: column {wrong[0][1]!r} of corpus {corpus.name!r} stands where the model reads "
+                f"{wrong[0][0]!r}."
+            )
+
+
+def subject_moments(
+    sessions: Sequence[Session], target: str, series: Sequence[NDArray[np.float64]]
+) -> NDArray[np.float64]:
+    """The sums of each subject's CCC, shape (subjects, 6), subjects in order of name: what a bootstrap resamples."""
+    known = np.concatenate([session.labels[target] for session in sessions])
+    centre = float(np.nanmean(known)) if np.isfinite(known).any() else 0.0
+    subjects: dict[str, NDArray[np.float64]] = {}
+    for session, values in zip(sessions, series, strict=True):
+        truth = session.labels[target]
+        use = np.isfinite(truth) & np.isfinite(values)
+        sums = moments(truth[use], values[use], centre)
+        subjects[session.subject] = subjects.get(session.subject, np.zeros(6)) + sums
+    return np.stack([subjects[name] for name in sorted(subjects)])
+
+
+def bootstrap(subjects: NDArray[np.float64], other: NDArray[np.float64] | None = None, *, seed: int = 0) -> Score:
+    """Pooled CCC and its 95% interval over resampled subjects.
+
+    Frames of one subject depend on each other, so subjects are drawn, not frames.
+
+    Args:
+        subjects: from `subject_moments`.
+        other: of a second prediction of the same subjects: then the score is the difference, paired.
+    """
+    num_subjects = len(subjects)
+    draws = np.random.default_rng(seed).multinomial(
+        num_subjects, np.full(num_subjects, 1 / num_subjects), size=BOOTSTRAPS
+    )
+    value, drawn = float(ccc_from_moments(subjects.sum(axis=0))), ccc_from_moments(draws @ subjects)
+    if other is not None:
+        value -= float(ccc_from_moments(other.sum(axis=0)))
+        drawn = drawn - ccc_from_moments(draws @ other)
+    drawn = drawn[np.isfinite(drawn)]
+    if num_subjects < 2 or not drawn.size:
+        return Score(value, np.nan, np.nan)
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return Score(value, float(low), float(high))
+
+
+def spearman(errors: Sequence[NDArray[np.floating[Any]]], residuals: Sequence[NDArray[np.floating[Any]]]) -> float:
+    """Rank correlation of difficulty with absolute error over all frames where both are known; NaN where undefined."""
+    error, residual = np.concatenate(list(errors)), np.abs(np.concatenate(list(residuals)))
+    use = np.isfinite(error) & np.isfinite(residual)
+    if use.sum() < 3 or np.ptp(error[use]) == 0 or np.ptp(residual[use]) == 0:
+        return float("nan")
+    return float(spearmanr(error[use], residual[use]).statistic)
+
+
+def _evaluate_target(
+    model: FusedModel, target: str, sessions: Sequence[Session], predictions: Sequence[Prediction]
+) -> TargetEvaluation:
+    ways = {FUSION: [prediction.values[target] for prediction in predictions]}
+    if target in model.fusions_without_difficulty:
+        ways[WITHOUT] = [prediction.without_difficulty[target] for prediction in predictions]
+    for floor, name in FLOORS.items():
+        ways[name] = [prediction.floors[target][floor] for prediction in predictions]
+    for modality in model.modalities:
+        ways[modality] = [prediction.unimodal[target][modality] for prediction in predictions]
+    sums = {name: subject_moments(sessions, target, series) for name, series in ways.items()}
+    by_session = {
+        session.session_id: float(ccc_from_moments(subject_moments([session], target, [values])[0]))
+        for session, values in zip(sessions, ways[FUSION], strict=True)
+        if np.isfinite(session.labels[target]).any()
+    }
+    defined = [value for value in by_session.values() if np.isfinite(value)]
+    return TargetEvaluation(
+        scores={name: bootstrap(found) for name, found in sums.items()},
+        differences={name: bootstrap(sums[FUSION], found) for name, found in sums.items() if name != FUSION},
+        session_mean_ccc=float(np.mean(defined)) if defined else float("nan"),
+        undefined_sessions=len(by_session) - len(defined),
+        frames=int(sums[FUSION][:, 0].sum()),
+        sessions=len(by_session),
+        subjects=len({session.subject for session in sessions if session.session_id in by_session}),
+        difficulty_spearman={
+            modality: spearman(
+                [prediction.difficulty[modality].error for prediction in predictions],
+                [
+                    prediction.unimodal[target][modality] - session.labels[target]
+                    for session, prediction in zip(sessions, predictions, strict=True)
+                ],
+            )
+            for modality in model.modalities
+        },
+        session_ccc=by_session,
+    )
+
+
+def _target_json(found: TargetEvaluation) -> dict[str, Any]:
+    fusion = found.scores[FUSION]
+    named = [FUSION, WITHOUT, *FLOORS.values()]
+    return {
+        "ccc": _number(fusion.ccc),
+        "ccc_low": _number(fusion.low),
+        "ccc_high": _number(fusion.high),
+        "session_mean_ccc": _number(found.session_mean_ccc),
+        "undefined_sessions": found.undefined_sessions,
+        "frames": found.frames,
+        "sessions": found.sessions,
+        "subjects": found.subjects,
+        "floors": {floor: _number(found.scores[name].ccc) for floor, name in FLOORS.items()},
+        "unimodal": {name: _number(score.ccc) for name, score in found.scores.items() if name not in named},
+        "without_difficulty": _number(found.scores[WITHOUT].ccc) if WITHOUT in found.scores else None,
+    }
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

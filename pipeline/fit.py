@@ -1,0 +1,192 @@
+"""The one training loop. Knows no processes and no Ray: progress leaves through on_epoch."""
+
+# B = batch, T = time (frames), F = input columns, O = outputs
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipeline.ccc import ccc, ccc_loss
+from pipeline.corpus import Corpus
+from pipeline.errors import AffectuneError
+from pipeline.network import SequenceRegressor
+from pipeline.scale import Scale
+from pipeline.spec import FitSpec
+from pipeline.stage import Epoch, StageTask, TrainedStage, pad, predict
+
+UNDEFINED_SCORE = -1.0  # what a search sees of an undefined CCC: finite, and no better than the worst
+
+
+@dataclass(frozen=True)
+class Example:
+    """One session of a task: normalised inputs (frames, F), truth (frames, O), and which frames count (frames,)."""
+
+    inputs: NDArray[np.float32]
+    truth: NDArray[np.float32]
+    mask: NDArray[np.bool_]
+
+
+def fit(
+    task: StageTask, corpus: Corpus, *, device: str = "cpu", on_epoch: Callable[[Epoch], None] | None = None
+) -> TrainedStage:
+    """Train until devel has not improved for `patience` epochs; keep the best epoch's weights.
+
+    The same task on the same corpus gives the same bytes on a CPU.
+
+    Args:
+        task: what to learn.
+        corpus: holds the task's sessions.
+        device: "cpu" or "cuda".
+        on_epoch: called after every epoch.
+
+    Raises:
+        AffectuneError: the loss is not finite, or no training frame has a label.
+    """
+    begin = time.process_time()
+    scale, label_mean, label_std = _fit_scale(task, corpus)
+    train = [_example(task, corpus, name, scale, label_mean, label_std) for name in task.train_ids]
+    devel = [_example(task, corpus, name, scale, label_mean, label_std) for name in task.devel_ids]
+    if not any(example.mask.any() for example in train):
+        raise AffectuneError(f"{task.name}: no training frame has both a label and features. Check the corpus.")
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(task.seed)
+        network = SequenceRegressor(task.network, scale.input_size, train[0].truth.shape[1], scale.side_size).to(device)
+        optimizer = torch.optim.Adam(network.parameters(), task.fit.learning_rate, weight_decay=task.fit.weight_decay)
+        history: list[Epoch] = []
+        best, best_weights = Epoch(0, 0.0, -np.inf), _weights(network)
+        for epoch in range(1, task.fit.max_epochs + 1):
+            loss = _train_epoch(network, optimizer, train, task, epoch, device)
+            history.append(Epoch(epoch, loss, _score(network, devel, bool(task.target), device)))
+            if history[-1].score > best.score:
+                best, best_weights = history[-1], _weights(network)
+            if on_epoch:
+                on_epoch(history[-1])
+            if epoch - best.epoch >= task.fit.patience:
+                break
+    return TrainedStage(
+        stage=task.stage,
+        name=task.name,
+        key=task.key,
+        network=task.network,
+        fit=task.fit,
+        seed=task.seed,
+        scale=scale,
+        output_size=train[0].truth.shape[1],
+        label_mean=label_mean,
+        label_std=label_std,
+        best_epoch=best.epoch,
+        score=best.score,
+        history=tuple(history),
+        cpu_s=time.process_time() - begin,
+        weights=best_weights,
+    )
+
+
+def windows(num_frames: int, window_frames: int, hop_frames: int) -> list[tuple[int, int]]:
+    """Cut a session into [start, stop) windows; the last one ends with the session."""
+    last = max(num_frames - window_frames, 0)
+    starts = [*range(0, last, hop_frames), last]
+    return [(start, min(start + window_frames, num_frames)) for start in starts]
+
+
+def _fit_scale(task: StageTask, corpus: Corpus) -> tuple[Scale, float, float]:
+    """Scales of inputs and label, from the task's own training sessions alone."""
+    sessions = [corpus.session(name) for name in task.train_ids]
+    scale = Scale.fit(
+        [task.values(session) for session in sessions],
+        side_size=task.side_size,
+        normalisation=task.normalisation,
+        difficulty_scale=task.difficulty_scale,
+    )
+    if not task.target:
+        return scale, 0.0, 1.0
+    labels = np.concatenate([session.labels[task.target] for session in sessions])
+    labels = labels[np.isfinite(labels)]
+    if not labels.size:
+        raise AffectuneError(f"{task.name}: no training session has a label for {task.target!r}.")
+    return scale, float(labels.mean()), float(labels.std()) or 1.0
+
+
+def _example(
+    task: StageTask, corpus: Corpus, session_id: str, scale: Scale, label_mean: float, label_std: float
+) -> Example:
+    session = corpus.session(session_id)
+    inputs = scale.apply(task.values(session))
+    if not task.target:
+        return Example(inputs, inputs, session.present[task.modality])
+    label = (session.labels[task.target] - label_mean) / label_std
+    return Example(inputs, label[:, None].astype(np.float32), np.isfinite(label))
+
+
+def _train_epoch(
+    network: SequenceRegressor,
+    optimizer: torch.optim.Optimizer,
+    examples: Sequence[Example],
+    task: StageTask,
+    epoch: int,
+    device: str,
+) -> float:
+    """One pass over the shuffled windows; the mean loss of its batches."""
+    network.train()
+    cut = [
+        (example, start, stop)
+        for example in examples
+        for start, stop in windows(len(example.inputs), task.fit.window_frames, task.fit.hop_frames)
+        if example.mask[start:stop].any()
+    ]
+    order = np.random.default_rng([task.seed, epoch]).permutation(len(cut))
+    losses = []
+    for first in range(0, len(order), task.fit.batch_size):
+        batch = [cut[index] for index in order[first : first + task.fit.batch_size]]
+        x_BTF, lengths_B = pad([example.inputs[start:stop] for example, start, stop in batch])
+        truth_BTO, _ = pad([example.truth[start:stop] for example, start, stop in batch])
+        mask_BT1, _ = pad([example.mask[start:stop, None].astype(np.float32) for example, start, stop in batch])
+        if task.fit.input_noise:
+            x_BTF = x_BTF + task.fit.input_noise * torch.randn_like(x_BTF)
+        y_BTO = network(x_BTF.to(device), lengths_B)
+        loss = masked_loss(truth_BTO.to(device), y_BTO, mask_BT1[..., 0].bool().to(device), task.fit)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = torch.nn.utils.clip_grad_norm_(network.parameters(), task.fit.gradient_clip)
+        if not torch.isfinite(loss + norm):
+            raise AffectuneError(
+                f"{task.name}: the loss or its gradient is not finite in epoch {epoch}. "
+                "Lower learning_rate or gradient_clip."
+            )
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    return float(np.mean(losses))
+
+
+def masked_loss(truth_BTO: Tensor, y_BTO: Tensor, mask_BT: Tensor, spec: FitSpec) -> Tensor:
+    """The spec's loss over the unmasked frames; a scalar."""
+    if spec.loss == "ccc":
+        return ccc_loss(truth_BTO[..., 0], y_BTO[..., 0], mask_BT, over=spec.ccc_over)
+    error_BTO = torch.where(mask_BT[..., None], y_BTO - torch.where(mask_BT[..., None], truth_BTO, 0.0), 0.0)
+    error_BTO = error_BTO.square() if spec.loss == "mse" else error_BTO.abs()
+    return error_BTO.sum() / (mask_BT.sum().clamp_min(1) * truth_BTO.shape[2])
+
+
+def _score(network: SequenceRegressor, examples: Sequence[Example], supervised: bool, device: str) -> float:
+    """Devel CCC over all frames, or minus the mean squared reconstruction error; always finite."""
+    network.eval()
+    outputs = predict(network, [example.inputs for example in examples], device)
+    truth = np.concatenate([example.truth[example.mask] for example in examples])
+    output = np.concatenate([output[example.mask] for output, example in zip(outputs, examples, strict=True)])
+    if not supervised:
+        score = -float(np.mean((output - truth) ** 2, dtype=np.float64)) if truth.size else UNDEFINED_SCORE
+    else:
+        score = ccc(truth[:, 0], output[:, 0])
+    return score if np.isfinite(score) else UNDEFINED_SCORE
+
+
+def _weights(network: SequenceRegressor) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}

@@ -1,0 +1,329 @@
+"""FusedModel: raw features to predictions and difficulties for all targets; the bundle on disk."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+from numpy.typing import ArrayLike, NDArray
+
+from pipeline.artefact import read_folder, write_folder
+from pipeline.corpus import Session
+from pipeline.difficulty import difficulty_columns, percentile, reconstruction_errors
+from pipeline.errors import InputError
+from pipeline.fusion import floors, side_by_side
+from pipeline.spec import Spec
+from pipeline.stage import Columns, TrainedStage
+from pipeline.unimodal import unimodal_predictions
+
+FORMAT = 1
+MODEL, WEIGHTS, CARD = "model.json", "weights.safetensors", "README.md"
+
+
+@dataclass(frozen=True)
+class Difficulty:
+    """How hard each frame of one modality is; NaN where the modality is missing.
+
+    Attributes:
+        error: the reconstruction error, mean square of z-scores, shape (frames,).
+        percentile: its place among out-of-fold training frames, 0 (easiest) to 100, shape (frames,).
+    """
+
+    error: NDArray[np.float64]
+    percentile: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of one session; every series has shape (frames,), in the label's unit.
+
+    Attributes:
+        timestamps_ms: the frames.
+        values: target -> the fused prediction.
+        difficulty: modality -> how hard its frames are.
+        unimodal: target -> modality -> its own prediction; NaN where the modality is absent from the session.
+        floors: target -> "mean" and "weighted_mean" of the unimodal predictions.
+        without_difficulty: target -> the prediction of the fusion that does not read the difficulties.
+    """
+
+    timestamps_ms: NDArray[np.int64]
+    values: Mapping[str, NDArray[np.float64]]
+    difficulty: Mapping[str, Difficulty]
+    unimodal: Mapping[str, Mapping[str, NDArray[np.float64]]]
+    floors: Mapping[str, Mapping[str, NDArray[np.float64]]]
+    without_difficulty: Mapping[str, NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class FusedModel:
+    """All stages for all targets.
+
+    Attributes:
+        columns: feature set -> its column names, in the order the stages read them.
+        frame_period_ms: distance of two frames.
+        spec: what was asked for.
+        auto_encoders: modality -> models; where there are several, their mean counts.
+        regressors: (target, modality) -> models; likewise.
+        fusions: target -> the model that reads predictions and difficulties.
+        fusions_without_difficulty: target -> the same without difficulties, for comparison.
+        floor_weights: target -> modality -> weight in the weighted mean.
+        difficulty_references: modality -> percentiles 0 to 100 of the out-of-fold errors in training.
+        data: the corpus it learned from: name, digest, sessions and subjects by partition.
+    """
+
+    columns: Mapping[str, tuple[str, ...]]
+    targets: tuple[str, ...]
+    frame_period_ms: float
+    spec: Spec
+    auto_encoders: Mapping[str, tuple[TrainedStage, ...]]
+    regressors: Mapping[tuple[str, str], tuple[TrainedStage, ...]]
+    fusions: Mapping[str, TrainedStage]
+    fusions_without_difficulty: Mapping[str, TrainedStage]
+    floor_weights: Mapping[str, Mapping[str, float]]
+    difficulty_references: Mapping[str, list[float]]
+    data: Mapping[str, Any]
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        return tuple(self.columns)
+
+    def predict(
+        self,
+        features: Mapping[str, ArrayLike],
+        *,
+        timestamps_ms: ArrayLike | None = None,
+        device: str = "cpu",
+    ) -> Prediction:
+        """Predict one session.
+
+        Args:
+            features: modality -> shape (frames, columns), raw, columns in the order of `columns`; NaN where
+                missing. A modality that is left out is missing throughout.
+            timestamps_ms: shape (frames,), ascending; default: from 0, a frame period apart.
+            device: "cpu" or "cuda".
+
+        Raises:
+            InputError: an unknown modality, no modality at all, shapes that do not fit, no frames.
+        """
+        session = self._session(features, timestamps_ms)
+        return self.predict_sessions([session], device=device)[0]
+
+    def predict_sessions(self, sessions: Sequence[Session], *, device: str = "cpu") -> list[Prediction]:
+        """Predict several sessions that are read already; each as if it were alone."""
+        ids = [session.session_id for session in sessions]
+        errors = {
+            modality: dict(zip(ids, reconstruction_errors(models, sessions, modality, device), strict=True))
+            for modality, models in self.auto_encoders.items()
+        }
+        columns = {name: difficulty_columns(error, self.spec.difficulty_scale) for name, error in errors.items()}
+        fused_columns = side_by_side(list(columns.values()))
+        unimodal = {
+            target: side_by_side(
+                [
+                    dict(zip(ids, self._unimodal(target, modality, sessions, columns[modality], device), strict=True))
+                    for modality in self.modalities
+                ]
+            )
+            for target in self.targets
+        }
+        fused: dict[tuple[str, bool], list[NDArray[np.float32]]] = {}
+        for with_difficulty, fusions in ((True, self.fusions), (False, self.fusions_without_difficulty)):
+            for target, model in fusions.items():
+                reads = with_difficulty and model.scale.side_size > 0
+                inputs = [
+                    np.concatenate([unimodal[target][name], *([fused_columns[name]] if reads else [])], axis=1)
+                    for name in ids
+                ]
+                fused[target, with_difficulty] = model.predict(inputs, device)
+        return [
+            Prediction(
+                timestamps_ms=session.timestamps_ms,
+                values={target: _series(fused[target, True][row]) for target in self.targets},
+                difficulty={
+                    modality: Difficulty(
+                        _series(errors[modality][session.session_id]),
+                        percentile(errors[modality][session.session_id][:, 0], self.difficulty_references[modality]),
+                    )
+                    for modality in self.modalities
+                },
+                unimodal={
+                    target: {
+                        modality: _series(unimodal[target][session.session_id][:, [column]])
+                        for column, modality in enumerate(self.modalities)
+                    }
+                    for target in self.targets
+                },
+                floors={
+                    target: floors(unimodal[target][session.session_id], list(self.floor_weights[target].values()))
+                    for target in self.targets
+                },
+                without_difficulty={
+                    target: _series(fused[target, False][row]) for target in self.fusions_without_difficulty
+                },
+            )
+            for row, session in enumerate(sessions)
+        ]
+
+    def files(self, card: str) -> dict[str, bytes]:
+        """The bundle's files but for its manifest; `card` is the text of its README.md."""
+        stages = {place: model for place, model in self._stages()}
+        arrays = {f"{place}/{name}": array for place, model in stages.items() for name, array in model.arrays().items()}
+        record = {
+            "format": FORMAT,
+            "targets": list(self.targets),
+            "modalities": {modality: list(columns) for modality, columns in self.columns.items()},
+            "frame_period_ms": self.frame_period_ms,
+            "frame_rate_hz": 1000 / self.frame_period_ms,
+            "spec": self.spec.model_dump(),
+            "floor_weights": self.floor_weights,
+            "difficulty_references": self.difficulty_references,
+            "data": self.data,
+            "versions": versions(),
+            # Seconds differ from run to run; the same seed must give the same bytes.
+            "stages": {place: {**model.record(), "cpu_s": 0.0} for place, model in stages.items()},
+        }
+        return {
+            MODEL: json.dumps(record, indent=1).encode(),
+            WEIGHTS: safetensors.numpy.save(dict(sorted(arrays.items()))),
+            CARD: card.encode(),
+        }
+
+    def save(self, folder: Path | str, *, card: str = "", others: Mapping[str, bytes] | None = None) -> None:
+        """Write the bundle: a folder that is whole or not there; a bundle that was there is replaced.
+
+        Args:
+            folder: where.
+            card: the model card.
+            others: further files to keep in it, by name.
+        """
+        write_folder(Path(folder), {**self.files(card), **(others or {})})
+
+    @classmethod
+    def load(cls, folder: Path | str) -> FusedModel:
+        """Read a bundle whose every file still has the hash that its manifest says.
+
+        Raises:
+            InputError: not a bundle, of a newer format, or a file was changed.
+        """
+        files = read_folder(Path(folder))
+        try:
+            record = json.loads(files[MODEL])
+            arrays = safetensors.numpy.load(files[WEIGHTS])
+        except (KeyError, ValueError) as error:
+            raise InputError(f"'{folder}' is not a model bundle: {error}.") from error
+        if record.get("format") != FORMAT:
+            raise InputError(
+                f"'{folder}' has bundle format {record.get('format')}; this version reads {FORMAT}. "
+                "Use the version that wrote it."
+            )
+        stages = {
+            place: TrainedStage.restore(
+                stage,
+                {name[len(place) + 1 :]: array for name, array in arrays.items() if name.startswith(f"{place}/")},
+            )
+            for place, stage in record["stages"].items()
+        }
+
+        def under(place: str) -> tuple[TrainedStage, ...]:
+            found = [
+                (int(name.rsplit("/", 1)[1]), stage) for name, stage in stages.items() if name.startswith(place + "/")
+            ]
+            return tuple(stage for _, stage in sorted(found, key=lambda pair: pair[0]))
+
+        targets, modalities = tuple(record["targets"]), record["modalities"]
+        return cls(
+            columns={modality: tuple(columns) for modality, columns in modalities.items()},
+            targets=targets,
+            frame_period_ms=record["frame_period_ms"],
+            spec=Spec.model_validate(record["spec"]),
+            auto_encoders={modality: under(f"auto_encoder/{modality}") for modality in modalities},
+            regressors={
+                (target, modality): under(f"unimodal/{target}/{modality}")
+                for target in targets
+                for modality in modalities
+            },
+            fusions={target: under(f"fusion/{target}")[0] for target in targets},
+            fusions_without_difficulty={
+                target: found[0] for target in targets if (found := under(f"fusion_without_difficulty/{target}"))
+            },
+            floor_weights=record["floor_weights"],
+            difficulty_references=record["difficulty_references"],
+            data=record["data"],
+        )
+
+    def _stages(self) -> list[tuple[str, TrainedStage]]:
+        """Every stage with its place in the bundle."""
+        found = []
+        for modality, models in self.auto_encoders.items():
+            found += [(f"auto_encoder/{modality}/{row}", model) for row, model in enumerate(models)]
+        for (target, modality), models in self.regressors.items():
+            found += [(f"unimodal/{target}/{modality}/{row}", model) for row, model in enumerate(models)]
+        found += [(f"fusion/{target}/0", model) for target, model in self.fusions.items()]
+        for target, model in self.fusions_without_difficulty.items():
+            found.append((f"fusion_without_difficulty/{target}/0", model))
+        return found
+
+    def _unimodal(
+        self,
+        target: str,
+        modality: str,
+        sessions: Sequence[Session],
+        difficulty: Columns,
+        device: str,
+    ) -> list[NDArray[np.float32]]:
+        models = self.regressors[target, modality]
+        reads = models[0].scale.side_size > 0
+        return unimodal_predictions(models, sessions, modality, difficulty if reads else None, device)
+
+    def _session(self, features: Mapping[str, ArrayLike], timestamps_ms: ArrayLike | None) -> Session:
+        """Raw arrays as a session, checked against what the model reads."""
+        unknown = sorted(set(features) - set(self.columns))
+        if unknown:
+            raise InputError(f"The model has no feature set {unknown[0]!r}; it reads {', '.join(self.columns)}.")
+        arrays = {modality: np.asarray(values, dtype=np.float32) for modality, values in features.items()}
+        if not arrays:
+            raise InputError(f"No features were given; the model reads {', '.join(self.columns)}.")
+        frames = len(next(iter(arrays.values())))
+        for modality, values in arrays.items():
+            if values.ndim != 2 or values.shape != (frames, len(self.columns[modality])):
+                raise InputError(
+                    f"{modality!r} has shape {values.shape}; it must be ({frames} frames, "
+                    f"{len(self.columns[modality])} columns)."
+                )
+        if timestamps_ms is None:
+            timestamps_ms = np.round(np.arange(frames) * self.frame_period_ms)
+        timestamps = np.asarray(timestamps_ms, dtype=np.int64)
+        if timestamps.shape != (frames,) or not frames or np.any(np.diff(timestamps) <= 0):
+            raise InputError(f"timestamps_ms must be {frames} ascending numbers, one per frame, and at least one.")
+        for modality, columns in self.columns.items():
+            arrays.setdefault(modality, np.full((frames, len(columns)), np.nan, dtype=np.float32))
+        finite = {modality: np.isfinite(arrays[modality]) for modality in self.columns}
+        return Session(
+            session_id="",
+            subject="",
+            partition="test",
+            timestamps_ms=timestamps,
+            segment_ids=np.full(frames, "1"),
+            # A missing cell keeps its NaN and becomes the training mean; a row without any value is a missing frame.
+            features={modality: np.where(finite[modality], arrays[modality], np.nan) for modality in self.columns},
+            present={modality: np.any(finite[modality], axis=1) for modality in self.columns},
+            labels={},
+        )
+
+
+def versions() -> dict[str, str]:
+    """What computed this: Python and the libraries that decide the numbers."""
+    return {"python": platform.python_version()} | {
+        name: metadata.version(name) for name in ("affectune", "torch", "numpy", "numba")
+    }
+
+
+def _series(values: NDArray[np.float32]) -> NDArray[np.float64]:
+    return values[:, 0].astype(np.float64)

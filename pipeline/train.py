@@ -1,0 +1,156 @@
+"""The whole data flow, once, in order: corpus, auto-encoders, difficulty, regressors, fusion, FusedModel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from pipeline.auto_encoder import auto_encoder_task
+from pipeline.ccc import ccc
+from pipeline.corpus import PARTITIONS, Corpus
+from pipeline.crew import Crew
+from pipeline.cross_fit import Plan
+from pipeline.difficulty import difficulty_columns, reconstruction_errors, references
+from pipeline.errors import InputError
+from pipeline.fusion import floor_weights, fusion_task, side_by_side
+from pipeline.model import FusedModel
+from pipeline.spec import Spec
+from pipeline.stage import Columns, TrainedStage
+from pipeline.unimodal import unimodal_predictions, unimodal_task
+
+
+def train(corpus: Corpus, spec: Spec, crew: Crew) -> FusedModel:
+    """Train all three stages.
+
+    Test sessions are never read. Devel decides when each fit stops, and the weights of the weighted-mean floor.
+
+    Args:
+        corpus: with labelled train and devel sessions.
+        spec: networks, fits, protocol.
+        crew: solves the fits, through a store.
+
+    Raises:
+        InputError: the corpus cannot be trained on.
+        AffectuneError: a fit failed; what was trained until then is in the store.
+    """
+    check_trainable(corpus)
+    plan = Plan.of(corpus, spec)
+    modalities, targets = corpus.modalities, corpus.targets
+    both = [(target, modality) for target in targets for modality in modalities]
+
+    encoders = crew.solve_all(
+        {m: [auto_encoder_task(corpus, spec, fold, m) for fold in plan.folds] for m in modalities}
+    )
+    errors = {
+        m: plan.say(corpus, encoders[m], partial(reconstruction_errors, modality=m, device=crew.device))
+        for m in modalities
+    }
+    difficulty = {m: difficulty_columns(errors[m], spec.difficulty_scale) for m in modalities}
+
+    read = difficulty if spec.unimodal.difficulty else dict.fromkeys(modalities)
+    regressors = crew.solve_all(
+        {
+            (t, m): [unimodal_task(corpus, spec, fold, m, t, read[m], keys(encoders[m])) for fold in plan.folds]
+            for t, m in both
+        }
+    )
+    predictions = {
+        (t, m): plan.say(
+            corpus,
+            regressors[t, m],
+            partial(unimodal_predictions, modality=m, difficulty=read[m], device=crew.device),
+        )
+        for t, m in both
+    }
+
+    upstream = keys(stage for stages in [*encoders.values(), *regressors.values()] for stage in stages)
+    ways = {True: side_by_side(list(difficulty.values())), False: None}
+    fusions = crew.solve_all(
+        {
+            (t, reads): [
+                fusion_task(corpus, spec, t, side_by_side([predictions[t, m] for m in modalities]), way, upstream)
+            ]
+            for t in targets
+            for reads, way in ways.items()
+            if spec.fusion.difficulty or not reads
+        }
+    )
+    return FusedModel(
+        columns=corpus.columns,
+        targets=targets,
+        frame_period_ms=corpus.frame_period_ms,
+        spec=spec,
+        auto_encoders={m: plan.others(encoders[m]) for m in modalities},
+        regressors={(t, m): plan.others(regressors[t, m]) for t, m in both},
+        fusions={t: fusions[t, spec.fusion.difficulty][0] for t in targets},
+        fusions_without_difficulty={t: fusions[t, False][0] for t in targets},
+        floor_weights={
+            t: floor_weights({m: devel_ccc(corpus, t, predictions[t, m]) for m in modalities}) for t in targets
+        },
+        difficulty_references={
+            m: references([errors[m][s.session_id] for s in corpus.partition("train")]) for m in modalities
+        },
+        data=describe(corpus),
+    )
+
+
+def keys(stages: Iterable[TrainedStage]) -> list[str]:
+    """The content hashes of stages, for the key of what is built on them."""
+    return [stage.key for stage in stages]
+
+
+def check_trainable(corpus: Corpus) -> None:
+    """Refuse a corpus that no model can be trained on, before anything is trained.
+
+    Raises:
+        InputError: no train or devel sessions, no labels there, or labels that never change.
+    """
+    if not corpus.modalities or not corpus.targets:
+        raise InputError(f"Corpus {corpus.name!r}: training needs at least one feature set and one target.")
+    for partition in ("train", "devel"):
+        sessions = corpus.partition(partition)
+        if not sessions:
+            raise InputError(f"Corpus {corpus.name!r} has no {partition} sessions. Check metadata/partition.csv.")
+        for target in corpus.targets:
+            labels = np.concatenate([session.labels[target] for session in sessions])
+            labels = labels[np.isfinite(labels)]
+            if not labels.size:
+                raise InputError(f"Corpus {corpus.name!r}: no {partition} session has a label for {target!r}.")
+            if np.ptp(labels) == 0:
+                raise InputError(
+                    f"Corpus {corpus.name!r}: {target!r} is {labels[0]} in every {partition} frame: nothing to learn."
+                )
+        for modality in corpus.modalities:
+            if not any(session.present[modality].any() for session in sessions):
+                raise InputError(
+                    f"Corpus {corpus.name!r}: {modality!r} is missing from every {partition} session. Leave it out."
+                )
+
+
+def devel_ccc(corpus: Corpus, target: str, predictions: Columns) -> float:
+    """CCC of one modality's predictions over all labelled devel frames; NaN where undefined."""
+    truth = np.concatenate([session.labels[target] for session in corpus.partition("devel")])
+    predicted = np.concatenate([predictions[session.session_id][:, 0] for session in corpus.partition("devel")])
+    use = np.isfinite(truth) & np.isfinite(predicted)
+    return ccc(truth[use], predicted[use])
+
+
+def describe(corpus: Corpus) -> dict[str, Any]:
+    """What a model learned from, for its bundle."""
+    return {
+        "name": corpus.name,
+        "digest": corpus.digest,
+        "sessions": {partition: len(corpus.partition(partition)) for partition in PARTITIONS},
+        "subjects": {partition: len({s.subject for s in corpus.partition(partition)}) for partition in PARTITIONS},
+    }
+
+
+def num_fits(corpus: Corpus, spec: Spec) -> int:
+    """How many fits `train` asks for."""
+    modalities, targets = len(corpus.modalities), len(corpus.targets)
+    return len(Plan.of(corpus, spec).folds) * modalities * (1 + targets) + targets * (
+        2 if spec.fusion.difficulty else 1
+    )

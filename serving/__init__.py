@@ -1,0 +1,1 @@
+"""The fused model over HTTP. Builds on pipeline."""

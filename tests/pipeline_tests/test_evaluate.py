@@ -1,0 +1,225 @@
+"""Evaluation: intervals over subjects, floors, corruption; against closed forms and a plain bootstrap."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import audmetric
+import numpy as np
+import pytest
+
+from pipeline.card import model_card
+from pipeline.corpus import Corpus
+from pipeline.corrupt import corruption
+from pipeline.crew import Crew
+from pipeline.errors import InputError
+from pipeline.evaluate import bootstrap, evaluate, spearman, subject_moments
+from pipeline.fusion import floor_weights, floors
+from pipeline.model import FusedModel
+from pipeline.plots import plots
+from pipeline.scale import Scale
+from pipeline.store import Store
+from pipeline.train import train
+from tests.pipeline_tests.corpora import corpus_of, tiny_corpus, tiny_session, tiny_spec
+
+
+@pytest.fixture(scope="module")
+def corpus() -> Corpus:
+    return tiny_corpus()
+
+
+@pytest.fixture(scope="module")
+def model(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> FusedModel:
+    return train(corpus, tiny_spec(), Crew(corpus, Store(tmp_path_factory.mktemp("store"))))
+
+
+def test_every_figure_is_what_audmetric_says_of_the_predictions(model: FusedModel, corpus: Corpus) -> None:
+    found = evaluate(model, corpus, "devel").to_json("m")
+    devel = corpus.partition("devel")
+    predictions = model.predict_sessions(devel)
+    for target in model.targets:
+        truth = np.concatenate([session.labels[target] for session in devel])
+
+        def pooled(series: list[np.ndarray], truth: np.ndarray = truth) -> float:
+            return float(audmetric.concordance_cc(truth, np.concatenate(series)))
+
+        said = found["targets"][target]
+        assert said["ccc"] == pytest.approx(pooled([p.values[target] for p in predictions]), abs=1e-9)
+        assert said["floors"]["mean"] == pytest.approx(
+            pooled([p.floors[target]["mean"] for p in predictions]), abs=1e-9
+        )
+        assert said["unimodal"]["face"] == pytest.approx(
+            pooled([p.unimodal[target]["face"] for p in predictions]), abs=1e-9
+        )
+        assert said["without_difficulty"] == pytest.approx(
+            pooled([p.without_difficulty[target] for p in predictions]), abs=1e-9
+        )
+        sessions = [
+            audmetric.concordance_cc(s.labels[target], p.values[target])
+            for s, p in zip(devel, predictions, strict=True)
+        ]
+        assert said["session_mean_ccc"] == pytest.approx(np.mean(sessions), abs=1e-9)
+        assert (said["frames"], said["sessions"], said["subjects"]) == (90, 3, 3)
+        assert said["ccc_low"] <= said["ccc"] <= said["ccc_high"]
+
+
+def test_the_json_has_the_fixed_keys(model: FusedModel, corpus: Corpus) -> None:
+    found = json.loads(json.dumps(evaluate(model, corpus).to_json("m"), allow_nan=False))
+    assert set(found) == {"model", "partition", "targets"}
+    assert set(found["targets"]["arousal"]) == {
+        *("ccc", "ccc_low", "ccc_high", "session_mean_ccc", "undefined_sessions", "frames", "sessions", "subjects"),
+        *("floors", "unimodal", "without_difficulty"),
+    }
+
+
+def test_the_bootstrap_draws_subjects_not_frames() -> None:
+    random = np.random.default_rng(0)
+    truths = [random.normal(size=40) + subject for subject in range(5)]
+    guesses = [truth + random.normal(size=40) for truth in truths]
+    sessions = [
+        replace(tiny_session(f"s{i}", f"p{i}", "devel", frames=40), labels={"arousal": truth})
+        for i, truth in enumerate(truths)
+    ]
+    score = bootstrap(subject_moments(sessions, "arousal", guesses))
+    plain = []
+    for _ in range(2000):
+        drawn = random.integers(0, 5, size=5)
+        plain.append(
+            audmetric.concordance_cc(
+                np.concatenate([truths[i] for i in drawn]), np.concatenate([guesses[i] for i in drawn])
+            )
+        )
+    low, high = np.percentile(plain, [2.5, 97.5])
+    assert score.low == pytest.approx(low, abs=0.03)
+    assert score.high == pytest.approx(high, abs=0.03)
+
+
+def test_two_sessions_of_one_subject_are_one_unit_and_one_subject_has_no_interval() -> None:
+    sessions = [tiny_session(f"s{i}", "same", "devel", seed=i) for i in range(3)]
+    sums = subject_moments(sessions, "arousal", [session.labels["valence"] for session in sessions])
+    assert sums.shape == (1, 6)
+    assert np.isnan(bootstrap(sums).low)
+
+
+def test_a_paired_difference_with_itself_is_zero() -> None:
+    sessions = [tiny_session(f"s{i}", f"p{i}", "devel", seed=i) for i in range(4)]
+    sums = subject_moments(sessions, "arousal", [session.labels["valence"] for session in sessions])
+    score = bootstrap(sums, sums)
+    assert (score.ccc, score.low, score.high) == (0, 0, 0)
+
+
+def test_constant_and_unknown_labels_are_counted_not_hidden(model: FusedModel) -> None:
+    constant = tiny_session("c", "c", "devel", seed=7)
+    constant = replace(constant, labels={"arousal": np.full(30, 0.3), "valence": constant.labels["valence"]})
+    half = tiny_session("h", "h", "devel", seed=8)
+    half = replace(
+        half, labels={name: np.where(np.arange(30) < 10, np.nan, value) for name, value in half.labels.items()}
+    )
+    unknown = tiny_session("u", "u", "devel", seed=9, labelled=False)
+    found = evaluate(model, corpus_of([constant, half, unknown]))
+    assert found.targets["arousal"].sessions == 2
+    assert found.targets["arousal"].frames == 50
+    assert np.isfinite(found.targets["arousal"].scores["fusion"].ccc)
+    assert found.targets["arousal"].undefined_sessions in {0, 1}  # a constant label with another prediction: CCC 0
+
+
+def test_test_labels_that_are_withheld_are_an_error_that_names_predict(model: FusedModel, corpus: Corpus) -> None:
+    with pytest.raises(InputError, match=r"no test session has labels.*predict"):
+        evaluate(model, corpus, "test")
+
+
+def test_other_columns_are_refused(model: FusedModel, corpus: Corpus) -> None:
+    with pytest.raises(InputError, match="'face', which corpus 'tiny' does not have"):
+        evaluate(model, replace(corpus, columns={"voice": corpus.columns["voice"]}))
+    with pytest.raises(InputError, match="'face' has 2 columns"):
+        evaluate(model, replace(corpus, columns={**corpus.columns, "face": ("a", "b")}))
+    with pytest.raises(InputError, match="column 'b' of corpus 'tiny' stands where the model reads 'face_0'"):
+        evaluate(model, replace(corpus, columns={**corpus.columns, "face": ("b", "face_1", "face_2")}))
+
+
+def test_floors_leave_out_absent_modalities_and_weigh_the_others() -> None:
+    predictions = np.array([[1.0, 3.0], [np.nan, 3.0], [np.nan, np.nan]], dtype=np.float32)
+    found = floors(predictions, [3.0, 1.0])
+    np.testing.assert_allclose(found["mean"], [2, 3, np.nan])
+    np.testing.assert_allclose(found["weighted_mean"], [1.5, 3, np.nan])
+    assert floor_weights({"a": 0.4, "b": -0.2, "c": float("nan")}) == {"a": 0.4, "b": 0.0, "c": 0.0}
+    assert floor_weights({"a": -0.4, "b": -0.2}) == {"a": 1.0, "b": 1.0}
+
+
+def test_an_interval_with_only_weightless_modalities_present_is_their_mean() -> None:
+    assert floors(np.array([[np.nan, 3.0]], dtype=np.float32), [1.0, 0.0])["weighted_mean"][0] == 3.0
+
+
+def test_spearman_sees_ranks_and_ignores_unknown_frames() -> None:
+    errors, residuals = [np.array([1.0, 2, 3, np.nan])], [np.array([-1.0, 4, -100, 0])]
+    assert spearman(errors, residuals) == pytest.approx(1)
+    assert np.isnan(spearman([np.ones(5)], [np.arange(5.0)]))
+
+
+@pytest.fixture
+def scales() -> dict[str, Scale]:
+    values = np.random.default_rng(0).normal(0, 2, size=(500, 4)).astype(np.float32)
+    return {"voice": Scale.fit([values], side_size=0, normalisation="train", difficulty_scale="log")}
+
+
+def test_noise_has_the_size_of_the_training_deviation_and_is_the_same_each_time(scales: dict[str, Scale]) -> None:
+    session = tiny_session("s", "p", "devel", frames=4000)
+    spoil = corruption("voice=noise:1.5", scales)
+    noise = spoil(session).features["voice"] - session.features["voice"]
+    np.testing.assert_allclose(noise.std(axis=0), 1.5 * scales["voice"].std, rtol=0.05)
+    np.testing.assert_array_equal(spoil(session).features["voice"], spoil(session).features["voice"])
+    np.testing.assert_array_equal(spoil(session).features["face"], session.features["face"])
+
+
+def test_drop_freeze_and_shift_do_what_they_say(scales: dict[str, Scale]) -> None:
+    session = tiny_session("s", "p", "devel", frames=10)
+    voice = session.features["voice"]
+    assert not corruption("voice=drop", scales)(session).present["voice"].any()
+    frozen = corruption("voice=freeze", scales)(session).features["voice"]
+    np.testing.assert_array_equal(frozen, np.repeat(voice[:1], 10, axis=0))
+    late = corruption("voice=shift:3", scales)(session)
+    np.testing.assert_array_equal(late.features["voice"][3:], voice[:-3])
+    np.testing.assert_array_equal(late.present["voice"], [False] * 3 + [True] * 7)
+    early = corruption("voice=shift:-2", scales)(session)
+    np.testing.assert_array_equal(early.features["voice"][:-2], voice[2:])
+    assert not corruption("voice=shift:99", scales)(session).present["voice"].any()
+
+
+@pytest.mark.parametrize(
+    "text", ["voice", "voice=", "voice=noise", "voice=noise:-1", "voice=shift:a", "voice=drop:1", "=drop"]
+)
+def test_an_unreadable_corruption_is_refused(scales: dict[str, Scale], text: str) -> None:
+    with pytest.raises(InputError, match="write SET=noise:STD"):
+        corruption(text, scales)
+    with pytest.raises(InputError, match="the model reads voice"):
+        corruption("smell=drop", scales)
+
+
+def test_corruption_raises_difficulty_and_a_dropped_modality_leaves_a_score(model: FusedModel, corpus: Corpus) -> None:
+    scales = {name: stages[0].scale for name, stages in model.auto_encoders.items()}
+    clean = evaluate(model, corpus)
+    noisy = evaluate(model, corpus, corrupt=corruption("voice=noise:3", scales))
+    hard = [np.concatenate([p.difficulty["voice"].error for p in found.predictions]).mean() for found in (clean, noisy)]
+    assert hard[1] > 2 * hard[0]
+    dropped = evaluate(model, corpus, corrupt=corruption("voice=drop", scales)).to_json("m")
+    assert dropped["targets"]["arousal"]["ccc"] is not None
+    assert dropped["targets"]["arousal"]["unimodal"]["voice"] is None
+
+
+def test_plots_are_pictures_and_the_card_says_what_matters(model: FusedModel, corpus: Corpus, tmp_path: Path) -> None:
+    found = evaluate(model, corpus)
+    pictures = plots(found)
+    assert set(pictures) == {"traces.png", "difficulty.png", "ccc.png"}
+    assert all(data.startswith(b"\x89PNG") and len(data) > 5000 for data in pictures.values())
+    card = model_card(model, found, ["arousal: fusion is below the mean."])
+    for needed in (
+        "95% intervals",
+        "bootstrap of subjects",
+        "licence",
+        "cross_fit",
+        "fusion is below the mean",
+        "weighted mean",
+    ):
+        assert needed in card

@@ -1,0 +1,153 @@
+"""The store: whole entries or none, on disk and behind a URI; and the crew that trains what it lacks."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pyarrow import fs
+
+from pipeline.auto_encoder import auto_encoder_task
+from pipeline.crew import Crew, Progress
+from pipeline.cross_fit import Plan
+from pipeline.errors import AffectuneError, InputError
+from pipeline.fit import fit
+from pipeline.spec import FitSpec
+from pipeline.stage import StageTask, TrainedStage
+from pipeline.store import Store
+from tests.pipeline_tests.corpora import tiny_corpus, tiny_spec
+
+
+@pytest.fixture(scope="module")
+def stage() -> TrainedStage:
+    corpus, spec = tiny_corpus(), tiny_spec()
+    return fit(auto_encoder_task(corpus, spec, Plan.of(corpus, spec).folds[0], "voice"), corpus)
+
+
+def _tasks() -> list[StageTask]:
+    corpus, spec = tiny_corpus(), tiny_spec()
+    return [auto_encoder_task(corpus, spec, fold, "face") for fold in Plan.of(corpus, spec).folds]
+
+
+def test_what_is_put_comes_back_the_same(tmp_path: Path, stage: TrainedStage) -> None:
+    store = Store(tmp_path / "store")
+    assert store.get(stage.key) is None
+    store.put(stage)
+    store.put(stage)
+    found = store.get(stage.key)
+    assert found is not None
+    assert found.to_files() == stage.to_files()
+    assert [path.name for path in (tmp_path / "store").iterdir()] == [stage.key]
+
+
+@pytest.mark.parametrize("name", ["stage.json", "weights.safetensors", "manifest.json"])
+@pytest.mark.parametrize("damage", ["torn", "empty", "gone"])
+def test_a_damaged_entry_counts_as_none_and_can_be_written_again(
+    tmp_path: Path, stage: TrainedStage, name: str, damage: str
+) -> None:
+    store = Store(tmp_path)
+    store.put(stage)
+    path = tmp_path / stage.key / name
+    if damage == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:20] if damage == "torn" else b"")
+    assert store.get(stage.key) is None
+    store.put(stage)
+    assert store.get(stage.key) is not None
+
+
+def test_an_object_store_is_reached_by_its_uri(tmp_path: Path, stage: TrainedStage) -> None:
+    assert Store(f"file://{tmp_path}/by-uri").get(stage.key) is None
+    # The path of object stores, on a file system that is at hand.
+    store = Store(tmp_path / "remote")
+    store._remote, store._root = fs.SubTreeFileSystem(str(tmp_path / "remote"), fs.LocalFileSystem()), ""
+    assert store.get(stage.key) is None
+    store.put(stage)
+    found = store.get(stage.key)
+    assert found is not None
+    assert found.to_files() == stage.to_files()
+    weights = tmp_path / "remote" / stage.key / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    assert store.get(stage.key) is None
+
+
+def test_a_store_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(InputError, match="Cannot use the store"):
+        Store(tmp_path / "file" / "store")
+    with pytest.raises(InputError, match="Cannot use the store"):
+        Store("gopher://somewhere/store")
+
+
+def _put_often(folder: str, stage: TrainedStage) -> None:
+    for _ in range(20):
+        Store(folder).put(stage)
+
+
+def test_writers_at_once_leave_a_whole_entry(tmp_path: Path, stage: TrainedStage) -> None:
+    threads = [
+        threading.Thread(target=_put_often, args=(str(tmp_path), replace(stage, cpu_s=float(i)))) for i in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert Store(tmp_path).get(stage.key) is not None
+    assert [path.name for path in tmp_path.iterdir()] == [stage.key]
+
+
+def test_nothing_is_trained_twice(tmp_path: Path) -> None:
+    corpus, heard = tiny_corpus(), list[Progress]()
+    first = Crew(corpus, Store(tmp_path), on_progress=heard.append)
+    solved = first.solve([*_tasks(), *_tasks()])
+    assert len(first.trained) == 3
+    assert [stage.name for stage in solved] == [task.name for task in [*_tasks(), *_tasks()]]
+    second = Crew(corpus, Store(tmp_path))
+    again = second.solve(_tasks())
+    assert (len(second.trained), second.hits) == (0, 3)
+    assert [stage.to_files() for stage in again] == [stage.to_files() for stage in solved[:3]]
+    assert sum(report.epoch is not None for report in heard) == 9
+
+
+def test_workers_give_the_same_bytes_as_one_process(tmp_path: Path) -> None:
+    corpus, heard = tiny_corpus(), list[Progress]()
+    alone = Crew(corpus, Store(tmp_path / "a")).solve(_tasks())
+    with Crew(corpus, Store(tmp_path / "b"), workers=2, on_progress=heard.append) as crew:
+        together = crew.solve(_tasks())
+    for one, other in zip(alone, together, strict=True):
+        assert one.to_files()["weights.safetensors"] == other.to_files()["weights.safetensors"]
+    assert sum(report.stage is not None for report in heard) == 3
+    assert sum(report.epoch is not None for report in heard) == 9
+
+
+def test_a_killed_worker_is_an_error_that_says_how_to_go_on(tmp_path: Path) -> None:
+    long = [replace(task, fit=FitSpec(loss="mse", max_epochs=100_000, patience=100_000)) for task in _tasks()]
+
+    def kill(report: Progress) -> None:
+        for child in multiprocessing.active_children():
+            if child.pid:
+                os.kill(child.pid, signal.SIGKILL)
+
+    with (
+        Crew(tiny_corpus(), Store(tmp_path), workers=2, on_progress=kill) as crew,
+        pytest.raises(AffectuneError, match="run the same command again"),
+    ):
+        crew.solve(long)
+
+
+def test_the_corpus_in_a_worker_is_the_same_and_read_only(tmp_path: Path) -> None:
+    from pipeline.crew import _share, _shared
+
+    corpus = tiny_corpus()
+    _share(corpus, tmp_path / "corpus")
+    copy = _shared(tmp_path / "corpus")
+    for one, other in zip(corpus.sessions, copy.sessions, strict=True):
+        np.testing.assert_array_equal(one.features["voice"], other.features["voice"])
+        assert not other.features["voice"].flags.writeable

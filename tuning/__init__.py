@@ -1,0 +1,1 @@
+"""Search over all three stages. Builds on pipeline."""
