@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import safetensors.numpy
 from numpy.typing import ArrayLike, NDArray
 
@@ -96,7 +97,7 @@ class FusedModel:
 
     def predict(
         self,
-        features: Mapping[str, ArrayLike],
+        features: Mapping[str, ArrayLike | pd.DataFrame],
         *,
         timestamps_ms: ArrayLike | None = None,
         device: str = "cpu",
@@ -104,13 +105,14 @@ class FusedModel:
         """Predict one session.
 
         Args:
-            features: modality -> shape (frames, columns), raw, columns in the order of `columns`; NaN where
-                missing. A modality that is left out is missing throughout.
+            features: modality -> shape (frames, columns), raw, NaN where missing. An array has its columns in the
+                order of `columns`; a DataFrame in any order, by name, and further ones are ignored. A modality that
+                is left out is missing throughout.
             timestamps_ms: shape (frames,), ascending; default: from 0, a frame period apart.
             device: "cpu" or "cuda".
 
         Raises:
-            InputError: an unknown modality, no modality at all, shapes that do not fit, no frames.
+            InputError: an unknown modality, no modality at all, shapes or columns that do not fit, no frames.
         """
         session = self._session(features, timestamps_ms)
         return self.predict_sessions([session], device=device)[0]
@@ -282,12 +284,26 @@ class FusedModel:
         reads = models[0].scale.side_size > 0
         return unimodal_predictions(models, sessions, modality, difficulty if reads else None, device)
 
-    def _session(self, features: Mapping[str, ArrayLike], timestamps_ms: ArrayLike | None) -> Session:
+    def _array(self, modality: str, values: ArrayLike | pd.DataFrame) -> NDArray[np.float32]:
+        if isinstance(values, pd.DataFrame):
+            values = values.rename(columns=str)
+            lacking = [column for column in self.columns[modality] if column not in values.columns]
+            if lacking:
+                raise InputError(
+                    f"{modality!r} has no column {lacking[0]!r}; {len(lacking)} of the model's are lacking."
+                )
+            values = values.loc[:, list(self.columns[modality])]
+        try:
+            return np.asarray(values, dtype=np.float32)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{modality!r} is not an array of numbers: {error}.") from error
+
+    def _session(self, features: Mapping[str, ArrayLike | pd.DataFrame], timestamps_ms: ArrayLike | None) -> Session:
         """Raw arrays as a session, checked against what the model reads."""
         unknown = sorted(set(features) - set(self.columns))
         if unknown:
             raise InputError(f"The model has no feature set {unknown[0]!r}; it reads {', '.join(self.columns)}.")
-        arrays = {modality: np.asarray(values, dtype=np.float32) for modality, values in features.items()}
+        arrays = {modality: self._array(modality, values) for modality, values in features.items()}
         if not arrays:
             raise InputError(f"No features were given; the model reads {', '.join(self.columns)}.")
         frames = len(next(iter(arrays.values())))

@@ -60,7 +60,7 @@ def _traces(evaluation: Evaluation) -> Figure:
             axes.plot(seconds, prediction.values[target], color=FUSED_COLOUR, linewidth=1.8, label="predicted")
             axes.set_ylabel(target if column == 0 else "")
             found = evaluation.targets[target].session_ccc.get(session.session_id, np.nan)
-            name = f"{session.session_id} ({title})\n" if line == 0 else ""
+            name = f"{session.session_id}{title}\n" if line == 0 else ""
             axes.set_title(f"{name}CCC {'undefined' if np.isnan(found) else format(found, '.2f')}", fontsize=9)
             axes.grid(alpha=0.2)
         for line, modality in enumerate(modalities, start=len(targets)):
@@ -78,7 +78,9 @@ def _traces(evaluation: Evaluation) -> Figure:
     grid[0, 0].plot([], [], color=MUTED, linewidth=0.8, label="one modality")
     grid[0, 0].legend(fontsize=7, loc="best", framealpha=0.7)
     if image is not None:
-        figure.colorbar(image, ax=grid[len(targets) :, :], label="difficulty\npercentile", shrink=0.9, aspect=8)
+        figure.colorbar(
+            image, ax=grid[len(targets) :, :], label="difficulty\npercentile\n(blue: missing)", shrink=0.9, aspect=8
+        )
     return figure
 
 
@@ -90,9 +92,9 @@ def _chosen_sessions(evaluation: Evaluation) -> list[tuple[int, str]]:
         if np.isfinite(values).any():
             means.append((float(np.nanmean(values)), row))
     if len(means) < TRACED:
-        return [(row, "session") for row in range(min(TRACED, len(evaluation.sessions)))]
+        return [(row, "") for row in range(min(TRACED, len(evaluation.sessions)))]
     ranked = [row for _, row in sorted(means, reverse=True)]
-    return [(ranked[0], "best session"), (ranked[len(ranked) // 2], "median"), (ranked[-1], "worst")]
+    return [(ranked[0], " (best)"), (ranked[len(ranked) // 2], " (median)"), (ranked[-1], " (worst)")]
 
 
 def _difficulty(evaluation: Evaluation) -> Figure:

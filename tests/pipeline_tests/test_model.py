@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import affectune
@@ -58,6 +59,17 @@ def test_predict_takes_raw_arrays_and_agrees_with_evaluation(model: FusedModel, 
     session = corpus.partition("devel")[0]
     together = model.predict_sessions(corpus.partition("devel"))[0]
     _same(model.predict(session.features), together, tolerance=1e-6)
+
+
+def test_a_data_frame_is_read_by_column_name(model: FusedModel, corpus: Corpus) -> None:
+    features = corpus.partition("devel")[0].features
+    tables = {name: pd.DataFrame(values, columns=list(corpus.columns[name])) for name, values in features.items()}
+    shuffled = {name: table[table.columns[::-1]].assign(further=1.0) for name, table in tables.items()}
+    _same(model.predict(shuffled), model.predict(features))
+    with pytest.raises(InputError, match="'voice' has no column 'voice_1'"):
+        model.predict({**tables, "voice": tables["voice"].drop(columns="voice_1")})
+    with pytest.raises(InputError, match="'voice' is not an array of numbers"):
+        model.predict({"voice": [["a", "b", "c", "d"]]})
 
 
 def test_one_frame_is_predicted(model: FusedModel) -> None:
