@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -14,6 +15,7 @@ from pathlib import Path
 from pipeline.errors import AffectuneError, InputError
 
 MANIFEST = "manifest.json"
+REPLACE_ATTEMPTS = 100
 
 
 def manifest_of(files: Mapping[str, bytes]) -> bytes:
@@ -79,18 +81,22 @@ def read_folder(folder: Path) -> dict[str, bytes]:
 
 
 def _replace(temporary: Path, folder: Path) -> None:
-    """Rename into place. Two writers of one folder: the last one stays, and neither is torn."""
+    """Rename into place. Of several writers of one folder the last one stays, and nothing is torn."""
     retired = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.old")
-    with contextlib.suppress(FileNotFoundError):
-        os.rename(folder, retired)
-    try:
-        os.rename(temporary, folder)
-    except OSError:
-        if not folder.exists() and retired.exists():
-            os.rename(retired, folder)
-        raise
-    finally:
-        shutil.rmtree(retired, ignore_errors=True)
+    for attempt in range(REPLACE_ATTEMPTS):
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(folder, retired)
+        try:
+            os.rename(temporary, folder)
+            break
+        except OSError as error:
+            # Another writer came between the two renames: what it wrote is retired in the next attempt.
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or attempt + 1 == REPLACE_ATTEMPTS:
+                if retired.exists() and not folder.exists():
+                    os.rename(retired, folder)
+                raise
+        finally:
+            shutil.rmtree(retired, ignore_errors=True)
     descriptor = os.open(folder.parent, os.O_RDONLY)
     try:
         os.fsync(descriptor)

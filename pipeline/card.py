@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pipeline.evaluate import FUSION, Evaluation, score_table
+from pipeline.bootstrap import Score
+from pipeline.evaluate import Evaluation, score_table
+from pipeline.fusion import FUSION
 from pipeline.model import FusedModel
 
 
@@ -57,6 +59,21 @@ def model_card(model: FusedModel, evaluation: Evaluation, warnings: list[str]) -
             "Rank correlation of difficulty with absolute error: "
             + ", ".join(f"{name} {rho:+.2f}" for name, rho in found.difficulty_spearman.items())
             + ".",
+        ]
+    if model.out_of_fold:
+        lines += [
+            "",
+            "## CCC on training subjects out of fold",
+            "Each predicted by models that never saw it: more subjects than devel, and no fit was stopped by them.",
+            "",
+            f"| prediction | {' | '.join(model.targets)} |",
+            f"| --- |{' --- |' * len(model.targets)}",
+            *(
+                f"| {name} | "
+                + " | ".join(str(Score.from_json(model.out_of_fold[target][name])) for target in model.targets)
+                + " |"
+                for name in model.out_of_fold[model.targets[0]]
+            ),
         ]
     lines += [
         "",

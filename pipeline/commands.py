@@ -22,7 +22,8 @@ from pipeline.crew import Crew
 from pipeline.cross_fit import Plan
 from pipeline.datasets import read_corpus
 from pipeline.errors import AffectuneError, InputError
-from pipeline.evaluate import FLOORS, FUSION, Evaluation, check_fits, evaluate, score_table
+from pipeline.evaluate import Evaluation, check_fits, evaluate, score_table
+from pipeline.fusion import FLOORS, FUSION
 from pipeline.model import FusedModel
 from pipeline.plots import write_plots
 from pipeline.progress import FitProgress
@@ -90,6 +91,7 @@ def train_command(
         "wall_s": round(time.monotonic() - begin, 3),
         "cpu_s": round(time.process_time() - cpu_begin + sum(s.cpu_s for s in crew.trained if workers > 1), 3),
         "store_hits": crew.hits,
+        "out_of_fold": model.out_of_fold,
     }
     text = json.dumps(summary, indent=1)
     model.save(out, card=model_card(model, evaluation, warnings), others={"summary.json": text.encode()})
@@ -143,6 +145,10 @@ def evaluate_command(
         typer.echo(json.dumps(evaluation.to_json(str(model)) | ({"corrupt": corrupt} if corrupt else {}), indent=1))
         return
     _print_evaluation(evaluation)
+    if part == "train":
+        Console(stderr=True).print(
+            "[yellow]Note:[/] the model learned from these sessions: the scores say nothing of new ones."
+        )
     Console().print(f"Pictures: {', '.join(str(path) for path in written)}", soft_wrap=True)
 
 

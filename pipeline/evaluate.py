@@ -10,23 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from pipeline.ccc import ccc_from_moments, moments
+from pipeline.bootstrap import Score, bootstrap, subject_moments
+from pipeline.ccc import ccc_from_moments
 from pipeline.corpus import Corpus, Partition, Session
 from pipeline.errors import InputError
+from pipeline.fusion import FLOORS, FUSION, WITHOUT
 from pipeline.model import FusedModel, Prediction
-
-BOOTSTRAPS = 2000
-FUSION, WITHOUT = "fusion", "without difficulty"
-FLOORS = {"mean": "mean", "weighted_mean": "weighted mean"}
-
-
-@dataclass(frozen=True)
-class Score:
-    """A pooled CCC with its 95% interval; NaN where undefined (an interval needs two subjects)."""
-
-    ccc: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -109,7 +98,7 @@ def score_table(evaluation: Evaluation) -> Mapping[str, list[tuple[str, str, str
         target: [
             (
                 name,
-                f"{score.ccc:.3f} [{score.low:.3f}, {score.high:.3f}]",
+                str(score),
                 ""
                 if name == FUSION
                 else f"{(gap := found.differences[name]).ccc:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]",
@@ -141,45 +130,6 @@ def check_fits(model: FusedModel, corpus: Corpus) -> None:
                 f"{modality!r}: column {wrong[0][1]!r} of corpus {corpus.name!r} stands where the model reads "
                 f"{wrong[0][0]!r}."
             )
-
-
-def subject_moments(
-    sessions: Sequence[Session], target: str, series: Sequence[NDArray[np.float64]]
-) -> NDArray[np.float64]:
-    """The sums of each subject's CCC, shape (subjects, 6), subjects in order of name: what a bootstrap resamples."""
-    known = np.concatenate([session.labels[target] for session in sessions])
-    centre = float(np.nanmean(known)) if np.isfinite(known).any() else 0.0
-    subjects: dict[str, NDArray[np.float64]] = {}
-    for session, values in zip(sessions, series, strict=True):
-        truth = session.labels[target]
-        use = np.isfinite(truth) & np.isfinite(values)
-        sums = moments(truth[use], values[use], centre)
-        subjects[session.subject] = subjects.get(session.subject, np.zeros(6)) + sums
-    return np.stack([subjects[name] for name in sorted(subjects)])
-
-
-def bootstrap(subjects: NDArray[np.float64], other: NDArray[np.float64] | None = None, *, seed: int = 0) -> Score:
-    """Pooled CCC and its 95% interval over resampled subjects.
-
-    Frames of one subject depend on each other, so subjects are drawn, not frames.
-
-    Args:
-        subjects: from `subject_moments`.
-        other: of a second prediction of the same subjects: then the score is the difference, paired.
-    """
-    num_subjects = len(subjects)
-    draws = np.random.default_rng(seed).multinomial(
-        num_subjects, np.full(num_subjects, 1 / num_subjects), size=BOOTSTRAPS
-    )
-    value, drawn = float(ccc_from_moments(subjects.sum(axis=0))), ccc_from_moments(draws @ subjects)
-    if other is not None:
-        value -= float(ccc_from_moments(other.sum(axis=0)))
-        drawn = drawn - ccc_from_moments(draws @ other)
-    drawn = drawn[np.isfinite(drawn)]
-    if num_subjects < 2 or not drawn.size:
-        return Score(value, np.nan, np.nan)
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    return Score(value, float(low), float(high))
 
 
 def spearman(errors: Sequence[NDArray[np.floating[Any]]], residuals: Sequence[NDArray[np.floating[Any]]]) -> float:
@@ -234,9 +184,7 @@ def _target_json(found: TargetEvaluation) -> dict[str, Any]:
     fusion = found.scores[FUSION]
     named = [FUSION, WITHOUT, *FLOORS.values()]
     return {
-        "ccc": _number(fusion.ccc),
-        "ccc_low": _number(fusion.low),
-        "ccc_high": _number(fusion.high),
+        **fusion.to_json(),
         "session_mean_ccc": _number(found.session_mean_ccc),
         "undefined_sessions": found.undefined_sessions,
         "frames": found.frames,

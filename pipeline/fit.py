@@ -38,6 +38,8 @@ def fit(
 ) -> TrainedStage:
     """Train until devel has not improved for `patience` epochs; keep the best epoch's weights.
 
+    Epoch 0, the untrained network, is among the candidates: a fusion may start at its floor and stay there.
+
     The same task on the same corpus gives the same bytes on a CPU.
 
     Args:
@@ -60,8 +62,10 @@ def fit(
         torch.manual_seed(task.seed)
         network = SequenceRegressor(task.network, scale.input_size, train[0].truth.shape[1], scale.side_size).to(device)
         optimizer = torch.optim.Adam(network.parameters(), task.fit.learning_rate, weight_decay=task.fit.weight_decay)
+        if task.features is not None and network.skip is not None:
+            _start_from_mean(network, scale, label_mean, label_std)
         history: list[Epoch] = []
-        best, best_weights = Epoch(0, 0.0, -np.inf), _weights(network)
+        best, best_weights = Epoch(0, 0.0, _score(network, devel, bool(task.target), device)), _weights(network)
         for epoch in range(1, task.fit.max_epochs + 1):
             loss = _train_epoch(network, optimizer, train, task, epoch, device)
             history.append(Epoch(epoch, loss, _score(network, devel, bool(task.target), device)))
@@ -113,6 +117,14 @@ def _fit_scale(task: StageTask, corpus: Corpus) -> tuple[Scale, float, float]:
     if not labels.size:
         raise AffectuneError(f"{task.name}: no training session has a label for {task.target!r}.")
     return scale, float(labels.mean()), float(labels.std()) or 1.0
+
+
+def _start_from_mean(network: SequenceRegressor, scale: Scale, label_mean: float, label_std: float) -> None:
+    """Begin a fusion as the mean of the predictions: its inputs are their z-scores, its output the label's."""
+    predictions = slice(0, len(scale.mean) - scale.side_size)
+    mean, std = scale.mean[predictions], scale.std[predictions]
+    std = np.where(np.isfinite(std), std, 0.0)
+    network.start_from(torch.from_numpy(std / (label_std * len(std))), float(mean.mean() - label_mean) / label_std)
 
 
 def _example(

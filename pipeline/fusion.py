@@ -7,35 +7,46 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.corpus import Corpus
+from pipeline.corpus import Corpus, Session
+from pipeline.cross_fit import Fold
 from pipeline.spec import Spec
-from pipeline.stage import Columns, StageTask, task_key
+from pipeline.stage import Columns, StageTask, TrainedStage, mean_prediction, stage_values, task_key
+
+FUSION, WITHOUT = "fusion", "without difficulty"
+"""What people call the fusion that reads difficulties, and the one that reads none."""
+FLOORS = {"mean": "mean", "weighted_mean": "weighted mean"}
+"""The floors, and what people call them."""
 
 
 def fusion_task(
-    corpus: Corpus, spec: Spec, target: str, predictions: Columns, difficulty: Columns | None, upstream: Sequence[str]
+    corpus: Corpus,
+    spec: Spec,
+    fold: Fold,
+    target: str,
+    predictions: Columns,
+    difficulty: Columns | None,
+    upstream: Sequence[str],
 ) -> StageTask:
-    """Learn a target from out-of-fold predictions on all training sessions.
+    """Learn a target from out-of-fold predictions on the fold's training sessions.
 
     Args:
         predictions: session id -> shape (frames, modalities).
         difficulty: session id -> shape (frames, modalities); None to do without.
         upstream: keys of all the stages they came from.
     """
-    train_ids = tuple(session.session_id for session in corpus.partition("train"))
     devel_ids = tuple(session.session_id for session in corpus.partition("devel"))
     key = task_key(
         stage="fusion",
         spec=spec.fusion.model_dump(),
         seed=spec.seed,
-        train=corpus.digest_of(train_ids, target=target),
+        train=corpus.digest_of(fold.train_ids, target=target),
         devel=corpus.digest_of(devel_ids, target=target),
         difficulty=spec.difficulty_scale if difficulty is not None else None,
         predictions=[spec.protocol, spec.inference, *upstream],
     )
     return StageTask(
         stage="fusion",
-        name=f"fusion to {target}" + ("" if difficulty is not None else ", without difficulty"),
+        name=f"fusion to {target}, {fold.name}" + ("" if difficulty is not None else ", without difficulty"),
         modality="",
         target=target,
         network=spec.fusion.network,
@@ -43,12 +54,29 @@ def fusion_task(
         normalisation="train",
         difficulty_scale=spec.difficulty_scale,
         seed=spec.seed,
-        train_ids=train_ids,
+        train_ids=fold.train_ids,
         devel_ids=devel_ids,
         key=key,
         features=predictions,
         difficulty=difficulty,
     )
+
+
+def fused_predictions(
+    models: Sequence[TrainedStage],
+    sessions: Sequence[Session],
+    predictions: Columns,
+    difficulty: Columns | None,
+    device: str = "cpu",
+) -> list[NDArray[np.float32]]:
+    """The mean of the fusion models' predictions, in the label's unit; shape (frames, 1) for each session.
+
+    Args:
+        predictions: session id -> shape (frames, modalities).
+        difficulty: likewise, or None if the models read none.
+    """
+    values = [stage_values(session, "", predictions[session.session_id], difficulty) for session in sessions]
+    return mean_prediction(models, values, device)
 
 
 def side_by_side(columns: Sequence[Columns]) -> dict[str, NDArray[np.float32]]:

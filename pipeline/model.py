@@ -19,7 +19,7 @@ from pipeline.artefact import read_folder, write_folder
 from pipeline.corpus import Session
 from pipeline.difficulty import difficulty_columns, percentile, reconstruction_errors
 from pipeline.errors import InputError
-from pipeline.fusion import floors, side_by_side
+from pipeline.fusion import floors, fused_predictions, side_by_side
 from pipeline.spec import Spec
 from pipeline.stage import Columns, TrainedStage
 from pipeline.unimodal import unimodal_predictions
@@ -72,11 +72,12 @@ class FusedModel:
         spec: what was asked for.
         auto_encoders: modality -> models; where there are several, their mean counts.
         regressors: (target, modality) -> models; likewise.
-        fusions: target -> the model that reads predictions and difficulties.
+        fusions: target -> models that read predictions and difficulties; likewise.
         fusions_without_difficulty: target -> the same without difficulties, for comparison.
         floor_weights: target -> modality -> weight in the weighted mean.
         difficulty_references: modality -> percentiles 0 to 100 of the out-of-fold errors in training.
         data: the corpus it learned from: name, digest, sessions and subjects by partition.
+        out_of_fold: target -> prediction -> its CCC on training subjects that its models never saw; {} in_sample.
     """
 
     columns: Mapping[str, tuple[str, ...]]
@@ -85,11 +86,12 @@ class FusedModel:
     spec: Spec
     auto_encoders: Mapping[str, tuple[TrainedStage, ...]]
     regressors: Mapping[tuple[str, str], tuple[TrainedStage, ...]]
-    fusions: Mapping[str, TrainedStage]
-    fusions_without_difficulty: Mapping[str, TrainedStage]
+    fusions: Mapping[str, tuple[TrainedStage, ...]]
+    fusions_without_difficulty: Mapping[str, tuple[TrainedStage, ...]]
     floor_weights: Mapping[str, Mapping[str, float]]
     difficulty_references: Mapping[str, list[float]]
     data: Mapping[str, Any]
+    out_of_fold: Mapping[str, Mapping[str, Mapping[str, float | None]]]
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -135,15 +137,13 @@ class FusedModel:
             )
             for target in self.targets
         }
-        fused: dict[tuple[str, bool], list[NDArray[np.float32]]] = {}
-        for with_difficulty, fusions in ((True, self.fusions), (False, self.fusions_without_difficulty)):
-            for target, model in fusions.items():
-                reads = with_difficulty and model.scale.side_size > 0
-                inputs = [
-                    np.concatenate([unimodal[target][name], *([fused_columns[name]] if reads else [])], axis=1)
-                    for name in ids
-                ]
-                fused[target, with_difficulty] = model.predict(inputs, device)
+        fused = {
+            (target, way): fused_predictions(
+                models, sessions, unimodal[target], fused_columns if models[0].scale.side_size else None, device
+            )
+            for way, fusions in ((True, self.fusions), (False, self.fusions_without_difficulty))
+            for target, models in fusions.items()
+        }
         return [
             Prediction(
                 timestamps_ms=session.timestamps_ms,
@@ -187,6 +187,7 @@ class FusedModel:
             "floor_weights": self.floor_weights,
             "difficulty_references": self.difficulty_references,
             "data": self.data,
+            "out_of_fold": self.out_of_fold,
             "versions": versions(),
             # Seconds differ from run to run; the same seed must give the same bytes.
             "stages": {place: {**model.record(), "cpu_s": 0.0} for place, model in stages.items()},
@@ -251,26 +252,24 @@ class FusedModel:
                 for target in targets
                 for modality in modalities
             },
-            fusions={target: under(f"fusion/{target}")[0] for target in targets},
-            fusions_without_difficulty={
-                target: found[0] for target in targets if (found := under(f"fusion_without_difficulty/{target}"))
-            },
+            fusions={target: under(f"fusion/{target}") for target in targets},
+            fusions_without_difficulty={target: under(f"fusion_without_difficulty/{target}") for target in targets},
             floor_weights=record["floor_weights"],
             difficulty_references=record["difficulty_references"],
             data=record["data"],
+            out_of_fold=record["out_of_fold"],
         )
 
     def _stages(self) -> list[tuple[str, TrainedStage]]:
         """Every stage with its place in the bundle."""
-        found = []
-        for modality, models in self.auto_encoders.items():
-            found += [(f"auto_encoder/{modality}/{row}", model) for row, model in enumerate(models)]
-        for (target, modality), models in self.regressors.items():
-            found += [(f"unimodal/{target}/{modality}/{row}", model) for row, model in enumerate(models)]
-        found += [(f"fusion/{target}/0", model) for target, model in self.fusions.items()]
-        for target, model in self.fusions_without_difficulty.items():
-            found.append((f"fusion_without_difficulty/{target}/0", model))
-        return found
+        named = [(f"auto_encoder/{modality}", models) for modality, models in self.auto_encoders.items()]
+        named += [(f"unimodal/{target}/{modality}", models) for (target, modality), models in self.regressors.items()]
+        named += [(f"fusion/{target}", models) for target, models in self.fusions.items()]
+        named += [
+            (f"fusion_without_difficulty/{target}", models)
+            for target, models in self.fusions_without_difficulty.items()
+        ]
+        return [(f"{place}/{number}", model) for place, models in named for number, model in enumerate(models)]
 
     def _unimodal(
         self,

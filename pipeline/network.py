@@ -39,6 +39,17 @@ class SequenceRegressor(nn.Module):
         states_size = spec.hidden_size * (2 if spec.bidirectional else 1)
         self.bottleneck = nn.Linear(states_size, spec.bottleneck_size) if spec.bottleneck_size else None
         self.head = nn.Linear(spec.bottleneck_size or states_size, output_size)
+        self.skip = nn.Linear(feature_size, output_size) if spec.skip else None
+
+    def start_from(self, weight_F: Tensor, bias: float) -> None:
+        """Begin as a weighted sum of the feature columns; the recurrent layers then learn what to add to it."""
+        if self.skip is None:
+            raise ValueError("This network has no path beside its recurrent layers.")
+        with torch.no_grad():
+            self.skip.weight.copy_(weight_F.expand_as(self.skip.weight))
+            self.skip.bias.fill_(bias)
+            self.head.weight.zero_()
+            self.head.bias.zero_()
 
     def forward(self, x_BTF: Tensor, lengths_B: Tensor) -> Tensor:
         """Predict every frame.
@@ -54,6 +65,7 @@ class SequenceRegressor(nn.Module):
             x_BTF[..., : x_BTF.shape[2] - self.side_size],
             x_BTF[..., x_BTF.shape[2] - self.side_size :],
         )
+        skipped_BTO = self.skip(features_BTF) if self.skip is not None else 0.0
         if self.training and self.input_dropout:
             keep_B1F = torch.rand_like(features_BTF[:, :1]) >= self.input_dropout
             features_BTF = features_BTF * keep_B1F / (1 - self.input_dropout)
@@ -62,5 +74,5 @@ class SequenceRegressor(nn.Module):
         states_BTH = self.recurrent(torch.cat([features_BTF, side_BTF], dim=2), lengths_B)
         if self.bottleneck is not None:
             states_BTH = self.bottleneck(states_BTH)
-        y_BTO: Tensor = self.head(states_BTH)
+        y_BTO: Tensor = self.head(states_BTH) + skipped_BTO
         return y_BTO

@@ -10,7 +10,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from pipeline.errors import AffectuneError
-from pipeline.evaluate import FLOORS, FUSION, WITHOUT, Evaluation
+from pipeline.evaluate import Evaluation
+from pipeline.fusion import FLOORS, FUSION, WITHOUT
 
 TRUTH_COLOUR, FUSED_COLOUR, MUTED = "#222222", "#c2410c", "#94a3b8"
 TRACED = 3  # sessions drawn

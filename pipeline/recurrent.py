@@ -56,14 +56,14 @@ def recurrent_layers(
 
 class _LSTM(nn.LSTM):
     def forward(self, x_BTF: Tensor, lengths_B: Tensor) -> Tensor:  # type: ignore[override]  # lengths in, no states in or out
-        _check(x_BTF, lengths_B)
+        _check(x_BTF, lengths_B, self.input_size)
         states, _ = super().forward(_packed(x_BTF, lengths_B))
         return _padded(states, x_BTF.shape[1])
 
 
 class _GRU(nn.GRU):
     def forward(self, x_BTF: Tensor, lengths_B: Tensor) -> Tensor:  # type: ignore[override]  # as for the LSTM
-        _check(x_BTF, lengths_B)
+        _check(x_BTF, lengths_B, self.input_size)
         if x_BTF.device.type == "cpu" and x_BTF.dtype == self.weight_ih_l0.dtype == torch.float32:
             return self._forward_fused(x_BTF, lengths_B)
         states, _ = super().forward(_packed(x_BTF, lengths_B))
@@ -84,9 +84,12 @@ class _GRU(nn.GRU):
         return frames.pad(states_NS)
 
 
-def _check(x_BTF: Tensor, lengths_B: Tensor) -> None:
-    if x_BTF.ndim != 3 or 0 in x_BTF.shape:
-        raise ValueError(f"x has shape {tuple(x_BTF.shape)}; it must be (sequences, frames, features), none of them 0.")
+def _check(x_BTF: Tensor, lengths_B: Tensor, input_size: int) -> None:
+    # Compiled code believes what it is told: a wrong shape that came through would read memory of others.
+    if x_BTF.ndim != 3 or 0 in x_BTF.shape or x_BTF.shape[2] != input_size:
+        raise ValueError(
+            f"x has shape {tuple(x_BTF.shape)}; it must be (sequences, frames, {input_size}), without zeros."
+        )
     num_sequences, num_frames, _ = x_BTF.shape
     if lengths_B.shape != (num_sequences,) or lengths_B.dtype != torch.int64 or lengths_B.device.type != "cpu":
         raise ValueError(

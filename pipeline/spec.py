@@ -37,6 +37,8 @@ class NetworkSpec(Settings):
     """Share of feature columns hidden from a whole training sequence."""
     projection_size: OptionalSize = 0
     """A linear layer before the recurrent ones, so that wide sets do not drown their difficulty; 0: none."""
+    skip: bool = False
+    """A linear path beside the recurrent layers, from the features (in fusion: the predictions) to the output."""
     bottleneck_size: OptionalSize = 0
     """A linear layer before the output, so that an auto-encoder cannot become the identity; 0: none."""
 
@@ -62,6 +64,12 @@ class FitSpec(Settings):
     """Epochs without a better score on devel before training stops."""
 
 
+class AutoEncoderNetworkSpec(NetworkSpec):
+    """The same, with a bottleneck: without one (the paper's way, 0) it nears the identity, and its error is noise."""
+
+    bottleneck_size: OptionalSize = 4
+
+
 class AutoEncoderFitSpec(FitSpec):
     """The same, but an auto-encoder rebuilds features: its loss is a distance (equation 3: squared)."""
 
@@ -77,7 +85,7 @@ class AutoEncoderFitSpec(FitSpec):
 class AutoEncoderSpec(Settings):
     """Stage 1: rebuilds a feature set; its squared error is the difficulty."""
 
-    network: NetworkSpec = NetworkSpec(bottleneck_size=4)
+    network: AutoEncoderNetworkSpec = AutoEncoderNetworkSpec()
     fit: AutoEncoderFitSpec = AutoEncoderFitSpec()
 
 
@@ -92,11 +100,23 @@ class UnimodalSpec(Settings):
     """Read the reconstruction error beside the features."""
 
 
+class FusionNetworkSpec(NetworkSpec):
+    """The same, beside a linear path that begins as the mean of the predictions: fusion starts at its floor."""
+
+    skip: bool = True
+
+
+class FusionFitSpec(FitSpec):
+    """The same, at the smallest of the paper's learning rates: little is left to learn beside the mean."""
+
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.0005
+
+
 class FusionSpec(Settings):
     """Stage 3: all unimodal predictions and difficulties to a target."""
 
-    network: NetworkSpec = NetworkSpec()
-    fit: FitSpec = FitSpec()
+    network: FusionNetworkSpec = FusionNetworkSpec()
+    fit: FusionFitSpec = FusionFitSpec()
     difficulty: bool = True
 
 

@@ -217,6 +217,16 @@ class TrainedStage:
         return cls.restore(json.loads(files["stage.json"]), safetensors.numpy.load(files["weights.safetensors"]))
 
 
+def mean_prediction(
+    models: Sequence[TrainedStage], sessions: Sequence[NDArray[np.float32]], device: str = "cpu"
+) -> list[NDArray[np.float32]]:
+    """The mean of what several models predict of the same raw inputs; shape (frames, outputs) each."""
+    predictions = [model.predict(sessions, device) for model in models]
+    return [
+        np.stack(of_one).mean(axis=0, dtype=np.float64).astype(np.float32) for of_one in zip(*predictions, strict=True)
+    ]
+
+
 def pad(sequences: Sequence[NDArray[np.float32]]) -> tuple[Tensor, Tensor]:
     """Stack sequences of shape (frames, columns) into x_BTF, zeros at the end, and their lengths_B."""
     lengths_B = torch.tensor([len(sequence) for sequence in sequences])

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.auto_encoder import auto_encoder_task
+from pipeline.bootstrap import bootstrap, subject_moments
 from pipeline.ccc import ccc
 from pipeline.corpus import PARTITIONS, Corpus
 from pipeline.crew import Crew
 from pipeline.cross_fit import Plan
 from pipeline.difficulty import difficulty_columns, reconstruction_errors, references
 from pipeline.errors import InputError
-from pipeline.fusion import floor_weights, fusion_task, side_by_side
+from pipeline.fusion import FLOORS, FUSION, WITHOUT, floor_weights, floors, fused_predictions, fusion_task, side_by_side
 from pipeline.model import FusedModel
 from pipeline.spec import Spec
 from pipeline.stage import Columns, TrainedStage
@@ -67,17 +69,28 @@ def train(corpus: Corpus, spec: Spec, crew: Crew) -> FusedModel:
     }
 
     upstream = keys(stage for stages in [*encoders.values(), *regressors.values()] for stage in stages)
-    ways = {True: side_by_side(list(difficulty.values())), False: None}
+    opinions = {t: side_by_side([predictions[t, m] for m in modalities]) for t in targets}
+    ways = {FUSION: side_by_side(list(difficulty.values())), WITHOUT: None}
+    if not spec.fusion.difficulty:
+        ways = {WITHOUT: None}
     fusions = crew.solve_all(
         {
-            (t, reads): [
-                fusion_task(corpus, spec, t, side_by_side([predictions[t, m] for m in modalities]), way, upstream)
-            ]
+            (t, way): [fusion_task(corpus, spec, fold, t, opinions[t], hard, upstream) for fold in plan.folds]
             for t in targets
-            for reads, way in ways.items()
-            if spec.fusion.difficulty or not reads
+            for way, hard in ways.items()
         }
     )
+
+    weights = {t: floor_weights({m: devel_ccc(corpus, t, predictions[t, m]) for m in modalities}) for t in targets}
+    fused = {
+        (t, way): plan.say(
+            corpus,
+            fusions[t, way],
+            partial(fused_predictions, predictions=opinions[t], difficulty=hard, device=crew.device),
+        )
+        for t in targets
+        for way, hard in ways.items()
+    }
     return FusedModel(
         columns=corpus.columns,
         targets=targets,
@@ -85,16 +98,48 @@ def train(corpus: Corpus, spec: Spec, crew: Crew) -> FusedModel:
         spec=spec,
         auto_encoders={m: plan.others(encoders[m]) for m in modalities},
         regressors={(t, m): plan.others(regressors[t, m]) for t, m in both},
-        fusions={t: fusions[t, spec.fusion.difficulty][0] for t in targets},
-        fusions_without_difficulty={t: fusions[t, False][0] for t in targets},
-        floor_weights={
-            t: floor_weights({m: devel_ccc(corpus, t, predictions[t, m]) for m in modalities}) for t in targets
-        },
+        fusions={t: plan.others(fusions[t, next(iter(ways))]) for t in targets},
+        fusions_without_difficulty={t: plan.others(fusions[t, WITHOUT]) for t in targets},
+        floor_weights=weights,
         difficulty_references={
             m: references([errors[m][s.session_id] for s in corpus.partition("train")]) for m in modalities
         },
         data=describe(corpus),
+        out_of_fold={
+            t: out_of_fold_scores(corpus, t, {way: fused[t, way] for way in ways}, opinions[t], weights[t])
+            for t in targets
+        }
+        if spec.protocol == "cross_fit"
+        else {},
     )
+
+
+def out_of_fold_scores(
+    corpus: Corpus,
+    target: str,
+    fused: Mapping[str, Columns],
+    opinions: Columns,
+    weights: Mapping[str, float],
+) -> dict[str, dict[str, float | None]]:
+    """CCC with its interval on training subjects, each predicted by models that never saw it.
+
+    There are more of them than in devel, and no fit was stopped by them. A fold's fusion did learn from predictions of
+    regressors that had seen its held-out subjects, so fusion is slightly optimistic here; the modalities are not.
+
+    Returns:
+        Name of the prediction -> "ccc", "ccc_low", "ccc_high".
+    """
+    sessions = corpus.partition("train")
+    ids = [session.session_id for session in sessions]
+    floor = {i: floors(opinions[i], list(weights.values())) for i in ids}
+    series: dict[str, list[NDArray[np.floating[Any]]]] = {
+        name: [said[i][:, 0] for i in ids] for name, said in fused.items()
+    }
+    for key, name in FLOORS.items():
+        series[name] = [floor[i][key] for i in ids]
+    for place, modality in enumerate(weights):
+        series[modality] = [opinions[i][:, place] for i in ids]
+    return {name: bootstrap(subject_moments(sessions, target, found)).to_json() for name, found in series.items()}
 
 
 def keys(stages: Iterable[TrainedStage]) -> list[str]:
@@ -151,6 +196,5 @@ def describe(corpus: Corpus) -> dict[str, Any]:
 def num_fits(corpus: Corpus, spec: Spec) -> int:
     """How many fits `train` asks for."""
     modalities, targets = len(corpus.modalities), len(corpus.targets)
-    return len(Plan.of(corpus, spec).folds) * modalities * (1 + targets) + targets * (
-        2 if spec.fusion.difficulty else 1
-    )
+    fusions = targets * (2 if spec.fusion.difficulty else 1)
+    return len(Plan.of(corpus, spec).folds) * (modalities * (1 + targets) + fusions)

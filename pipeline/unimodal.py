@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pipeline.corpus import Corpus, Session
 from pipeline.cross_fit import Fold
 from pipeline.spec import Spec
-from pipeline.stage import Columns, StageTask, TrainedStage, stage_values, task_key
+from pipeline.stage import Columns, StageTask, TrainedStage, mean_prediction, stage_values, task_key
 
 
 def unimodal_task(
@@ -70,11 +70,7 @@ def unimodal_predictions(
         a constant guess must not count as an opinion.
     """
     values = [stage_values(session, modality, None, difficulty) for session in sessions]
-    total = [np.zeros((session.num_frames, 1)) for session in sessions]
-    for model in models:
-        for sum_, predicted in zip(total, model.predict(values, device), strict=True):
-            sum_ += predicted
     return [
-        (sum_ / len(models) if session.present[modality].any() else np.full_like(sum_, np.nan)).astype(np.float32)
-        for session, sum_ in zip(sessions, total, strict=True)
+        predicted if session.present[modality].any() else np.full_like(predicted, np.nan)
+        for session, predicted in zip(sessions, mean_prediction(models, values, device), strict=True)
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pipeline.corpus import Corpus, Partition, Session
-from pipeline.spec import AutoEncoderFitSpec, AutoEncoderSpec, FitSpec, FusionSpec, NetworkSpec, Spec, UnimodalSpec
+from pipeline.spec import Spec
 
 COLUMNS = {"voice": 4, "face": 3}
 
@@ -64,13 +64,15 @@ def tiny_corpus(*, train_subjects: int = 6) -> Corpus:
 
 def tiny_spec(**values: object) -> Spec:
     """Networks that train in a moment."""
-    network = NetworkSpec(num_layers=1, hidden_size=8, dropout=0.0)
-    fit, auto_encoder_fit = FitSpec(max_epochs=3, batch_size=4), AutoEncoderFitSpec(max_epochs=3, batch_size=4)
+    stage = {
+        "network": {"num_layers": 1, "hidden_size": 8, "dropout": 0.0},
+        "fit": {"max_epochs": 3, "batch_size": 4},
+    }
     return Spec.model_validate(
         {
-            "auto_encoder": AutoEncoderSpec(network=network, fit=auto_encoder_fit),
-            "unimodal": UnimodalSpec(network=network, fit=fit),
-            "fusion": FusionSpec(network=network, fit=fit),
+            "auto_encoder": stage,
+            "unimodal": stage,
+            "fusion": stage,
             "folds": 3,
             **values,
         }

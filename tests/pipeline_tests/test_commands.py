@@ -84,9 +84,9 @@ def test_train_leaves_a_bundle_with_a_summary(trained: Path) -> None:
     summary = json.loads((trained / "summary.json").read_text())
     assert {"trials", "epochs_trained", "wall_s", "cpu_s", "store_hits"} <= set(summary)
     assert summary["partition"] == "devel"
-    # 3 folds x 2 sets x (1 auto-encoder + 2 targets), and 2 fusions for each of 2 targets.
-    assert (summary["trials"], summary["store_hits"]) == (22, 0)
-    assert 0 < summary["epochs_trained"] <= 22 * 3
+    # In each of 3 folds: 2 sets with an auto-encoder and 2 targets each, and 2 fusions for each of 2 targets.
+    assert (summary["trials"], summary["store_hits"]) == (30, 0)
+    assert 0 < summary["epochs_trained"] <= 30 * 3
     assert set(affectune.load(trained).columns) == {"voice", "face"}
 
 
@@ -100,7 +100,7 @@ def test_a_repeated_train_trains_nothing_and_gives_the_same_bytes(
     )
     assert status == 0
     summary = json.loads(out)
-    assert (summary["trials"], summary["store_hits"], summary["epochs_trained"]) == (22, 22, 0)
+    assert (summary["trials"], summary["store_hits"], summary["epochs_trained"]) == (30, 30, 0)
     for name in ("model.json", "weights.safetensors", "README.md"):
         assert (tmp_path / "again" / name).read_bytes() == (trained / name).read_bytes()
 
@@ -161,7 +161,7 @@ def test_a_killed_train_goes_on_from_the_store(
     assert not (tmp_path / "model").exists()
     again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     summary = json.loads(again.stdout)
-    assert summary["trials"] == 22
+    assert summary["trials"] == 30
     assert summary["store_hits"] >= 5
     for name in ("weights.safetensors", "model.json"):
         assert (tmp_path / "model" / name).read_bytes() == (trained / name).read_bytes()

@@ -10,12 +10,13 @@ import audmetric
 import numpy as np
 import pytest
 
+from pipeline.bootstrap import bootstrap, subject_moments
 from pipeline.card import model_card
 from pipeline.corpus import Corpus
 from pipeline.corrupt import corruption
 from pipeline.crew import Crew
 from pipeline.errors import InputError
-from pipeline.evaluate import bootstrap, evaluate, spearman, subject_moments
+from pipeline.evaluate import evaluate, spearman
 from pipeline.fusion import floor_weights, floors
 from pipeline.model import FusedModel
 from pipeline.plots import plots

@@ -191,7 +191,7 @@ def test_a_model_without_difficulty_reads_none(corpus: Corpus, tmp_path: Path) -
         }
     )
     bare = train(corpus, spec, Crew(corpus, Store(tmp_path)))
-    assert bare.fusions["arousal"].scale.side_size == 0
+    assert bare.fusions["arousal"][0].scale.side_size == 0
     assert all(models[0].scale.side_size == 0 for models in bare.regressors.values())
     prediction = bare.predict(corpus.partition("devel")[0].features)
     np.testing.assert_array_equal(prediction.values["arousal"], prediction.without_difficulty["arousal"])

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from functools import partial
+from typing import Literal
 
 import pytest
 import torch
@@ -15,6 +16,8 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from pipeline.recurrent import recurrent_layers
 
 # B = sequences, T = frames, F = features, S = states
+
+Cell = Literal["gru", "lstm"]
 
 # States lie in [-1, 1], where float32 rounds by up to 6e-8; sums of a hundred products and four layers make that 3e-7.
 # Gradients gather rounding from all frames, up to 2e-6 of their largest entry. A wrong formula is off by 1e-2 and more.
@@ -48,7 +51,9 @@ def gradients(states_BTS: Tensor, module: nn.Module, x_BTF: Tensor) -> dict[str,
     return dict(zip(("x", *names), torch.autograd.grad(loss, (x_BTF, *parameters)), strict=True))
 
 
-def assert_equals_torch(layers: nn.Module, x_BTF: Tensor, lengths_B: Tensor) -> None:
+def assert_equals_torch(
+    layers: nn.Module, x_BTF: Tensor, lengths_B: Tensor, gradient_error: float = GRADIENT_ERROR
+) -> None:
     expected_module = reference(layers)
     x_BTF = x_BTF.clone().requires_grad_()
     expected_x_BTF = x_BTF.detach().double().requires_grad_()
@@ -58,7 +63,7 @@ def assert_equals_torch(layers: nn.Module, x_BTF: Tensor, lengths_B: Tensor) -> 
     torch.testing.assert_close(states.double(), expected_states, rtol=0, atol=STATE_ERROR)
     expected = gradients(expected_states, expected_module, expected_x_BTF)
     for name, gradient in gradients(states, layers, x_BTF).items():
-        bound = GRADIENT_ERROR * expected[name].abs().max().item() + 1e-12
+        bound = gradient_error * expected[name].abs().max().item() + 1e-12
         torch.testing.assert_close(
             gradient.double(), expected[name], rtol=0, atol=bound, msg=partial("{}: {}".format, name)
         )
@@ -86,7 +91,8 @@ def test_any_shape_equals_torch(
 ) -> None:
     torch.manual_seed(0)
     layers = recurrent_layers("gru", num_features, hidden_size, num_layers, bidirectional, 0.0)
-    assert_equals_torch(layers, *batch(lengths, num_features))
+    # Where a whole gradient is small because frames cancel, as happens with one unit, rounding shows more.
+    assert_equals_torch(layers, *batch(lengths, num_features), gradient_error=10 * GRADIENT_ERROR)
 
 
 @pytest.mark.parametrize("lengths", [[1], [300], [150, 400], [3] * 130, list(range(1, 131))])
@@ -103,9 +109,9 @@ def test_saturated_gates_equal_torch() -> None:
 
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
 @pytest.mark.parametrize("content", [float("nan"), float("inf"), 1e30])
-def test_padding_content_changes_neither_states_nor_gradients(cell: str, content: float) -> None:
+def test_padding_content_changes_neither_states_nor_gradients(cell: Cell, content: float) -> None:
     torch.manual_seed(0)
-    layers = recurrent_layers(cell, 6, 16, 2, True, 0.0)  # type: ignore[arg-type]  # str from pytest
+    layers = recurrent_layers(cell, 6, 16, 2, True, 0.0)
     x_BTF, lengths_B = batch([4, 11, 8], 6)
     is_padding_BT = torch.arange(11) >= lengths_B[:, None]
     found = []
@@ -130,9 +136,9 @@ def test_a_sequence_alone_equals_itself_in_a_batch() -> None:
 
 
 @pytest.mark.parametrize(("cell", "kind"), [("gru", nn.GRU), ("lstm", nn.LSTM)])
-def test_parameters_are_those_of_torch(cell: str, kind: type[nn.GRU] | type[nn.LSTM]) -> None:
+def test_parameters_are_those_of_torch(cell: Cell, kind: type[nn.GRU] | type[nn.LSTM]) -> None:
     torch.manual_seed(3)
-    ours = recurrent_layers(cell, 6, 16, 3, True, 0.2)  # type: ignore[arg-type]  # str from pytest
+    ours = recurrent_layers(cell, 6, 16, 3, True, 0.2)
     torch.manual_seed(3)
     theirs = kind(6, 16, 3, bidirectional=True, dropout=0.2, batch_first=True)
     assert list(ours.state_dict()) == list(theirs.state_dict())
@@ -284,16 +290,17 @@ def test_a_single_layer_drops_nothing() -> None:
         torch.tensor([5.0, 5.0]),
     ],
 )
-def test_wrong_lengths_are_refused(cell: str, lengths_B: Tensor) -> None:
-    layers = recurrent_layers(cell, 6, 20, 1, False, 0.0)  # type: ignore[arg-type]  # str from pytest
+def test_wrong_lengths_are_refused(cell: Cell, lengths_B: Tensor) -> None:
+    layers = recurrent_layers(cell, 6, 20, 1, False, 0.0)
     with pytest.raises(ValueError, match="length"):
         layers(torch.zeros(2, 5, 6), lengths_B)
 
 
-@pytest.mark.parametrize("shape", [(5, 6), (0, 5, 6), (2, 0, 6)])
-def test_wrong_input_is_refused(shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("shape", [(5, 6), (0, 5, 6), (2, 0, 6), (2, 5, 7), (2, 5, 5)])
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_wrong_input_is_refused(cell: Cell, shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="x has shape"):
-        recurrent_layers("gru", 6, 20, 1, False, 0.0)(torch.zeros(shape), torch.ones(shape[0], dtype=torch.int64))
+        recurrent_layers(cell, 6, 20, 1, False, 0.0)(torch.zeros(shape), torch.ones(shape[0], dtype=torch.int64))
 
 
 def test_importing_compiles_nothing() -> None:
