@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pipeline.bootstrap import Score
 from pipeline.evaluate import Evaluation, score_table
-from pipeline.fusion import FUSION
+from pipeline.fusion import FLOORS, FUSION
 from pipeline.model import FusedModel
 
 
@@ -85,3 +85,13 @@ def model_card(model: FusedModel, evaluation: Evaluation, warnings: list[str]) -
         "",
     ]
     return "\n".join(lines)
+
+
+def lost_to_floors(evaluation: Evaluation) -> list[str]:
+    """Fusion never loses silently: a sentence for every floor above it."""
+    return [
+        f"{target}: fusion ({found.scores[FUSION].ccc:.3f}) is below the {floor} ({found.scores[floor].ccc:.3f})."
+        for target, found in evaluation.targets.items()
+        for floor in FLOORS.values()
+        if found.scores[FUSION].ccc < found.scores[floor].ccc
+    ]

@@ -15,7 +15,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.card import model_card
+from pipeline.card import lost_to_floors, model_card
 from pipeline.corpus import PARTITIONS, Corpus, Partition, Session
 from pipeline.corrupt import FORMS, corruption
 from pipeline.crew import Crew
@@ -23,7 +23,6 @@ from pipeline.cross_fit import Plan
 from pipeline.datasets import read_corpus
 from pipeline.errors import AffectuneError, InputError
 from pipeline.evaluate import Evaluation, check_fits, evaluate, score_table
-from pipeline.fusion import FLOORS, FUSION
 from pipeline.model import FusedModel
 from pipeline.plots import write_plots
 from pipeline.progress import FitProgress
@@ -84,7 +83,7 @@ def train_command(
                 "Interrupted. What is trained is in the store: run the same command to go on."
             ) from None
     evaluation = evaluate(model, read, "devel", device=where)
-    warnings = _lost_to_floors(evaluation)
+    warnings = lost_to_floors(evaluation)
     summary = evaluation.to_json(str(out)) | {
         "trials": len(crew.trained) + crew.hits,
         "epochs_trained": sum(len(stage.history) for stage in crew.trained),
@@ -231,16 +230,6 @@ def _say_warnings(corpus: Corpus, console: Console) -> None:
         console.print(
             f"[yellow]Note:[/] the corpus has warnings: {said}. See `affectune corpus check`.", soft_wrap=True
         )
-
-
-def _lost_to_floors(evaluation: Evaluation) -> list[str]:
-    """Fusion never loses silently: a sentence for every floor above it."""
-    return [
-        f"{target}: fusion ({found.scores[FUSION].ccc:.3f}) is below the {floor} ({found.scores[floor].ccc:.3f})."
-        for target, found in evaluation.targets.items()
-        for floor in FLOORS.values()
-        if found.scores[FUSION].ccc < found.scores[floor].ccc
-    ]
 
 
 def _print_evaluation(evaluation: Evaluation) -> None:

@@ -153,7 +153,7 @@ def _evaluate_target(
         ways[modality] = [prediction.unimodal[target][modality] for prediction in predictions]
     sums = {name: subject_moments(sessions, target, series) for name, series in ways.items()}
     by_session = {
-        session.session_id: float(ccc_from_moments(subject_moments([session], target, [values])[0]))
+        session.session_id: _session_ccc(session, target, values)
         for session, values in zip(sessions, ways[FUSION], strict=True)
         if np.isfinite(session.labels[target]).any()
     }
@@ -178,6 +178,14 @@ def _evaluate_target(
         },
         session_ccc=by_session,
     )
+
+
+def _session_ccc(session: Session, target: str, values: NDArray[np.float64]) -> float:
+    """One session's CCC; NaN where its label is constant: a session without variation cannot be agreed with."""
+    known = session.labels[target][np.isfinite(session.labels[target])]
+    if np.ptp(known) == 0:
+        return float("nan")
+    return float(ccc_from_moments(subject_moments([session], target, [values])[0]))
 
 
 def _target_json(found: TargetEvaluation) -> dict[str, Any]:

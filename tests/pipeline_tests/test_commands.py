@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -149,7 +150,9 @@ def test_a_killed_train_goes_on_from_the_store(
         *(sys.executable, "-m", "affectune", "train", "--corpus", str(corpus_path), "--spec", str(spec_path)),
         *("--modalities", "voice,face", "--out", "model", "--store", "store", "--workers", "2", "--json"),
     ]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
     done: list[Path] = []
     deadline = time.monotonic() + 120
     while len(done) < 5 and process.poll() is None and time.monotonic() < deadline:
@@ -159,6 +162,11 @@ def test_a_killed_train_goes_on_from_the_store(
     process.wait()
     assert len(done) >= 5
     assert not (tmp_path / "model").exists()
+    # The workers notice that their parent is gone, and end.
+    with pytest.raises(ProcessLookupError):
+        while time.monotonic() < deadline:
+            os.killpg(process.pid, 0)
+            time.sleep(0.1)
     again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     summary = json.loads(again.stdout)
     assert summary["trials"] == 30

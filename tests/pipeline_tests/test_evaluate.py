@@ -10,11 +10,13 @@ import audmetric
 import numpy as np
 import pytest
 
-from pipeline.bootstrap import bootstrap, subject_moments
-from pipeline.card import model_card
+from pipeline.bootstrap import Score, bootstrap, subject_moments
+from pipeline.card import lost_to_floors, model_card
 from pipeline.corpus import Corpus
 from pipeline.corrupt import corruption
 from pipeline.crew import Crew
+from pipeline.cross_fit import Plan
+from pipeline.difficulty import reconstruction_errors
 from pipeline.errors import InputError
 from pipeline.evaluate import evaluate, spearman
 from pipeline.fusion import floor_weights, floors
@@ -23,6 +25,7 @@ from pipeline.plots import plots
 from pipeline.scale import Scale
 from pipeline.store import Store
 from pipeline.train import train
+from pipeline.unimodal import unimodal_predictions
 from tests.pipeline_tests.corpora import corpus_of, tiny_corpus, tiny_session, tiny_spec
 
 
@@ -51,6 +54,10 @@ def test_every_figure_is_what_audmetric_says_of_the_predictions(model: FusedMode
         assert said["floors"]["mean"] == pytest.approx(
             pooled([p.floors[target]["mean"] for p in predictions]), abs=1e-9
         )
+        assert said["floors"]["weighted_mean"] == pytest.approx(
+            pooled([p.floors[target]["weighted_mean"] for p in predictions]), abs=1e-9
+        )
+        assert model.floor_weights[target]["face"] == pytest.approx(max(said["unimodal"]["face"], 0), abs=1e-6)
         assert said["unimodal"]["face"] == pytest.approx(
             pooled([p.unimodal[target]["face"] for p in predictions]), abs=1e-9
         )
@@ -123,7 +130,9 @@ def test_constant_and_unknown_labels_are_counted_not_hidden(model: FusedModel) -
     assert found.targets["arousal"].sessions == 2
     assert found.targets["arousal"].frames == 50
     assert np.isfinite(found.targets["arousal"].scores["fusion"].ccc)
-    assert found.targets["arousal"].undefined_sessions in {0, 1}  # a constant label with another prediction: CCC 0
+    assert found.targets["arousal"].undefined_sessions == 1
+    assert found.targets["arousal"].session_mean_ccc == found.targets["arousal"].session_ccc["h"]
+    assert found.targets["valence"].undefined_sessions == 0
 
 
 def test_test_labels_that_are_withheld_are_an_error_that_names_predict(model: FusedModel, corpus: Corpus) -> None:
@@ -224,3 +233,61 @@ def test_plots_are_pictures_and_the_card_says_what_matters(model: FusedModel, co
         "weighted mean",
     ):
         assert needed in card
+
+
+def test_differences_are_fusion_minus_the_other(model: FusedModel, corpus: Corpus) -> None:
+    for found in evaluate(model, corpus).targets.values():
+        for name, gap in found.differences.items():
+            assert gap.ccc == pytest.approx(found.scores["fusion"].ccc - found.scores[name].ccc, abs=1e-12)
+
+
+def test_a_fusion_below_a_floor_says_so(model: FusedModel, corpus: Corpus) -> None:
+    found = evaluate(model, corpus)
+    arousal = found.targets["arousal"]
+
+    def with_fusion(value: float) -> list[str]:
+        scores = {**arousal.scores, "fusion": Score(value, value, value), "mean": Score(0.5, 0.4, 0.6)}
+        scores["weighted mean"] = Score(0.2, 0.1, 0.3)
+        return lost_to_floors(replace(found, targets={"arousal": replace(arousal, scores=scores)}))
+
+    assert with_fusion(0.51) == []
+    assert with_fusion(0.4) == ["arousal: fusion (0.400) is below the mean (0.500)."]
+    assert len(with_fusion(0.1)) == 2
+
+
+def test_several_fold_models_count_by_their_mean(model: FusedModel, corpus: Corpus) -> None:
+    devel = corpus.partition("devel")
+    models = model.auto_encoders["voice"]
+    assert len(models) == len(model.regressors["arousal", "voice"]) == len(model.fusions["arousal"]) == 3
+    each = [reconstruction_errors([one], devel, "voice") for one in models]
+    together = reconstruction_errors(models, devel, "voice")
+    np.testing.assert_allclose(together[0], np.mean([errors[0] for errors in each], axis=0), rtol=1e-5)
+    hard = {s.session_id: np.log1p(errors) for s, errors in zip(devel, together, strict=True)}
+    opinions = [unimodal_predictions([one], devel, "voice", hard)[0] for one in model.regressors["arousal", "voice"]]
+    said = model.predict_sessions(devel)[0].unimodal["arousal"]["voice"]
+    np.testing.assert_allclose(said, np.mean(opinions, axis=0)[:, 0], atol=1e-6)
+
+
+def test_out_of_fold_scores_are_those_of_models_that_held_the_session_out(corpus: Corpus, tmp_path: Path) -> None:
+    crew = Crew(corpus, Store(tmp_path))
+    model = train(corpus, tiny_spec(), crew)
+    plan = Plan.of(corpus, tiny_spec())
+    task_of = {stage.name: stage for stage in crew.trained}
+    predicted, truth = [], []
+    for fold in plan.folds:
+        sessions = [corpus.session(name) for name in fold.held_out_ids]
+        encoder, regressor = task_of[f"auto-encoder face, {fold.name}"], task_of[f"face to valence, {fold.name}"]
+        errors = reconstruction_errors([encoder], sessions, "face")
+        hard = {s.session_id: np.log1p(error) for s, error in zip(sessions, errors, strict=True)}
+        predicted += unimodal_predictions([regressor], sessions, "face", hard)
+        truth += [session.labels["valence"] for session in sessions]
+    expected = audmetric.concordance_cc(np.concatenate(truth), np.concatenate(predicted)[:, 0])
+    assert model.out_of_fold["valence"]["face"]["ccc"] == pytest.approx(expected, abs=1e-6)
+    assert set(model.out_of_fold["valence"]) == {
+        "fusion",
+        "without difficulty",
+        "mean",
+        "weighted mean",
+        "voice",
+        "face",
+    }

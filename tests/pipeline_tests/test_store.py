@@ -142,6 +142,18 @@ def test_a_killed_worker_is_an_error_that_says_how_to_go_on(tmp_path: Path) -> N
         crew.solve(long)
 
 
+def test_a_failed_fit_ends_the_others_and_what_was_solved_is_kept(tmp_path: Path) -> None:
+    first, second, third = _tasks()
+    failing = replace(second, train_ids=("no such session",))
+    long = replace(third, fit=FitSpec(loss="mse", max_epochs=3000, patience=3000))
+    with (
+        Crew(tiny_corpus(), Store(tmp_path), workers=2) as crew,
+        pytest.raises(AffectuneError, match="no session 'no such session'"),
+    ):
+        crew.solve([first, failing, long])
+    assert Store(tmp_path).get(long.key) is None
+
+
 def test_the_corpus_in_a_worker_is_the_same_and_read_only(tmp_path: Path) -> None:
     from pipeline.crew import _share, _shared
 
