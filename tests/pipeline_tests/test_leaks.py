@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pipeline.corpus import Corpus, Session
 from pipeline.crew import Crew
 from pipeline.cross_fit import Plan
+from pipeline.difficulty import reconstruction_errors
 from pipeline.errors import InputError
 from pipeline.fit import fit
 from pipeline.model import FusedModel
@@ -21,7 +22,7 @@ from pipeline.spec import Spec
 from pipeline.stage import StageTask, TrainedStage
 from pipeline.store import Store
 from pipeline.train import train
-from pipeline.unimodal import unimodal_task
+from pipeline.unimodal import unimodal_predictions, unimodal_task
 from tests.pipeline_tests.corpora import corpus_of, tiny_corpus, tiny_session, tiny_spec
 
 
@@ -158,3 +159,24 @@ def test_in_sample_and_refit_differ_in_who_speaks_for_whom() -> None:
     assert refit.for_others == (3,)
     assert len(refit.folds[3].train_ids) == 12
     assert Plan.of(corpus, tiny_spec(inference="fold_mean")).for_others == (0, 1, 2)
+
+
+def test_every_training_session_is_judged_by_models_that_never_saw_its_subject(tmp_path: Path) -> None:
+    corpus = tiny_corpus()
+    _, recorder = _train(corpus, tmp_path)
+    solved = {stage.key: stage for stage in recorder.trained}
+    for session in corpus.partition("train"):
+        opinions, hard = recorder.fusion_inputs(session.session_id)["arousal"]
+        for column, modality in enumerate(corpus.modalities):
+            blind = {
+                task.stage: task
+                for task in recorder.tasks
+                if task.modality == modality
+                and task.target in ("", "arousal")
+                and session.subject not in {corpus.session(name).subject for name in task.train_ids}
+            }
+            errors = reconstruction_errors([solved[blind["auto_encoder"].key]], [session], modality)[0]
+            np.testing.assert_allclose(hard[:, column], np.log1p(errors[:, 0]), rtol=1e-5)
+            difficulty = {session.session_id: np.log1p(errors)}
+            said = unimodal_predictions([solved[blind["unimodal"].key]], [session], modality, difficulty)[0]
+            np.testing.assert_allclose(opinions[:, column], said[:, 0], atol=1e-5)
