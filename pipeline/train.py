@@ -106,7 +106,9 @@ def train(corpus: Corpus, spec: Spec, crew: Crew) -> FusedModel:
         },
         data=describe(corpus),
         out_of_fold={
-            t: out_of_fold_scores(corpus, t, {way: fused[t, way] for way in ways}, opinions[t], weights[t])
+            t: out_of_fold_scores(
+                corpus, t, {FUSION: fused[t, next(iter(ways))], WITHOUT: fused[t, WITHOUT]}, opinions[t], weights[t]
+            )
             for t in targets
         }
         if spec.protocol == "cross_fit"
