@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,6 +47,8 @@ def main() -> None:
     from pipeline.commands import add_commands
     from pipeline.datasets.commands import corpus_app
     from pipeline.errors import AffectuneError, InputError
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # unwinds, so that temporary files are removed
 
     app = typer.Typer(
         help="Train, search and serve multimodal, time-continuous prediction.",

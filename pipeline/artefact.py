@@ -32,7 +32,7 @@ def verify(where: str, files: Mapping[str, bytes], manifest: bytes) -> None:
         InputError: a hash differs, or a file is missing.
     """
     try:
-        expected = json.loads(manifest)
+        expected = dict(json.loads(manifest))
         names = set(expected)
     except (ValueError, TypeError) as error:
         raise InputError(f"'{where}': {MANIFEST} is damaged. Write the folder anew.") from error
@@ -46,6 +46,8 @@ def verify(where: str, files: Mapping[str, bytes], manifest: bytes) -> None:
 def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
     """Write a folder in one step; one that is there already is replaced whole.
 
+    Killed in the instant between the two renames of a replacement, it leaves the old folder as `.<name>.*.old`.
+
     Raises:
         AffectuneError: it cannot be written; what was there is intact.
     """
@@ -57,6 +59,7 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
+        _sync(temporary)
         _replace(temporary, folder)
     except OSError as error:
         raise AffectuneError(f"Cannot write '{folder}': {error.strerror}. What was there is as it was.") from error
@@ -72,10 +75,13 @@ def read_folder(folder: Path) -> dict[str, bytes]:
     """
     try:
         manifest = (folder / MANIFEST).read_bytes()
-        names = [name for name in json.loads(manifest) if "/" not in name]
+        names = [name for name in dict(json.loads(manifest)) if "/" not in name]
     except (OSError, ValueError, TypeError) as error:
         raise InputError(f"'{folder}' has no readable {MANIFEST}: it is not a complete bundle.") from error
-    files = {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
+    try:
+        files = {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
+    except OSError as error:
+        raise InputError(f"Cannot read '{folder}': {error.strerror}.") from error
     verify(str(folder), files, manifest)
     return files
 
@@ -97,7 +103,11 @@ def _replace(temporary: Path, folder: Path) -> None:
                 raise
         finally:
             shutil.rmtree(retired, ignore_errors=True)
-    descriptor = os.open(folder.parent, os.O_RDONLY)
+    _sync(folder.parent)
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

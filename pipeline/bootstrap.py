@@ -62,7 +62,11 @@ def bootstrap(subjects: NDArray[np.float64], other: NDArray[np.float64] | None =
         subjects: from `subject_moments`.
         other: of a second prediction of the same subjects: then the score is the difference, paired.
     """
+    seen = subjects[:, 0] > 0  # a subject without a labelled frame says nothing, and is not drawn
+    subjects, other = subjects[seen], None if other is None else other[seen]
     num_subjects = len(subjects)
+    if not len(subjects):
+        return Score(np.nan, np.nan, np.nan)
     draws = np.random.default_rng(seed).multinomial(
         num_subjects, np.full(num_subjects, 1 / num_subjects), size=BOOTSTRAPS
     )

@@ -39,7 +39,8 @@ def model_card(model: FusedModel, evaluation: Evaluation, warnings: list[str]) -
             if spec.protocol == "cross_fit"
             else " (later stages see optimistic inputs)"
         )
-        + f", inference by `{spec.inference}`, seed {spec.seed}. Test sessions were not read in training.",
+        + (f", inference by `{spec.inference}`" if spec.protocol == "cross_fit" else "")
+        + f", seed {spec.seed}. Test sessions were not read in training.",
         "Devel decided when each fit stopped and weights the weighted mean, so devel scores are optimistic.",
         "",
         f"## CCC on {evaluation.partition}",
@@ -64,7 +65,8 @@ def model_card(model: FusedModel, evaluation: Evaluation, warnings: list[str]) -
         lines += [
             "",
             "## CCC on training subjects out of fold",
-            "Each predicted by models that never saw it: more subjects than devel, and no fit was stopped by them.",
+            "More subjects than devel, and no fit was stopped by them. A modality's own prediction owes nothing to the",
+            "subject's labels; the two fusions' does, at second hand, and is optimistic.",
             "",
             f"| prediction | {' | '.join(model.targets)} |",
             f"| --- |{' --- |' * len(model.targets)}",

@@ -22,7 +22,7 @@ def ccc(truth: ArrayLike, prediction: ArrayLike) -> float:
         prediction: same shape and unit.
 
     Returns:
-        Agreement in [-1, 1]; NaN where it is undefined (no frames, or both constant and equal).
+        Agreement in [-1, 1]; NaN where it is undefined (no frames, or both constant).
 
     Raises:
         ValueError: the lengths differ, or an input is not one-dimensional.
@@ -69,7 +69,7 @@ def ccc_from_moments(sums: NDArray[np.float64]) -> NDArray[np.float64]:
         spread = (aa - a * a / n) + (bb - b * b / n)
         denominator = spread + (a - b) ** 2 / n
         # Sums of squares lose about n * 2**-52 of their size: below that a spread is rounding, not agreement.
-        defined = (n > 0) & (denominator > 1e-13 * (aa + bb))
+        defined = (n > 0) & (spread > 1e-13 * (aa + bb))
         result: NDArray[np.float64] = np.where(defined, 2 * (ab - a * b / n) / denominator, np.nan)
     return result
 
@@ -84,7 +84,7 @@ def ccc_loss(truth_BT: Tensor, prediction_BT: Tensor, mask_BT: Tensor, *, over: 
         over: "batch" takes one CCC over all frames of the batch, "window" the mean of one per sequence.
 
     Returns:
-        A scalar in [0, 2]. A constant truth has gradient 0 towards correlation and pulls to the mean.
+        A scalar in [0, 2]. A constant truth has gradient 0: it teaches nothing.
     """
     # Padding has label 0, a legal arousal: mask it, or the loss would change with the length of the others.
     weight_BT = mask_BT.to(prediction_BT.dtype)

@@ -15,15 +15,16 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.artefact import MANIFEST, read_folder
 from pipeline.card import lost_to_floors, model_card
 from pipeline.corpus import PARTITIONS, Corpus, Partition, Session
 from pipeline.corrupt import FORMS, corruption
 from pipeline.crew import Crew
-from pipeline.cross_fit import Plan
 from pipeline.datasets import read_corpus
+from pipeline.datasets.layout import find_layout
 from pipeline.errors import AffectuneError, InputError
 from pipeline.evaluate import Evaluation, check_fits, evaluate, score_table
-from pipeline.model import FusedModel
+from pipeline.model import MODEL, FusedModel
 from pipeline.plots import write_plots
 from pipeline.progress import FitProgress
 from pipeline.spec import Spec, override, read_spec
@@ -66,10 +67,10 @@ def train_command(
     begin, cpu_begin = time.monotonic(), time.process_time()
     chosen = override(read_spec(spec) if spec else Spec(), protocol=protocol, folds=folds, seed=seed)
     where = find_device(device)
-    _check_out(out)
+    out = out.absolute()
+    _check_out(out, store)
     read = read_corpus(corpus, modalities=_names(modalities), targets=_names(targets), tolerance_ms=tolerance_ms)
-    check_trainable(read)
-    Plan.of(read, chosen)
+    check_trainable(read, chosen)
     console = Console(stderr=True)
     _say_warnings(read, console)
     with (
@@ -138,7 +139,7 @@ def evaluate_command(
 
     evaluation = evaluate(loaded, read, part, corrupt=spoiled, device=where)
     suffix = "".join(f"-{text.replace('=', '-').replace(':', '-')}" for text in corrupt or [])
-    folder = plots or model.with_name(f"{model.resolve().name}-{part}{suffix}")
+    folder = plots or model.resolve().with_name(f"{model.resolve().name}-{part}{suffix}")
     written = write_plots(evaluation, folder)
     if as_json:
         typer.echo(json.dumps(evaluation.to_json(str(model)) | ({"corrupt": corrupt} if corrupt else {}), indent=1))
@@ -166,7 +167,8 @@ def predict_command(
     where = find_device(device)
     part = _partition(partition)
     loaded = FusedModel.load(model)
-    read = read_corpus(corpus, modalities=loaded.modalities, tolerance_ms=tolerance_ms)
+    known = [target for target in loaded.targets if target in find_layout(corpus, loaded.modalities, None).labels]
+    read = read_corpus(corpus, modalities=loaded.modalities, targets=known, tolerance_ms=tolerance_ms)
     check_fits(loaded, read)
     sessions = read.partition(part)
     if not sessions:
@@ -214,10 +216,24 @@ def _names(text: str | None) -> list[str] | None:
     return names
 
 
-def _check_out(out: Path) -> None:
-    """Refuse to replace what is not a bundle."""
-    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "manifest.json").is_file())):
-        raise InputError(f"--out '{out}' exists and is not a model bundle. Choose another folder, or remove it.")
+def _check_out(out: Path, store: str) -> None:
+    """Refuse to replace what is not a bundle, or what could not be written, before anything is trained."""
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out '{out}' is a file. Choose another folder.")
+    if out.is_dir() and any(out.iterdir()):
+        try:
+            known = set(read_folder(out))
+        except InputError:
+            known = set()
+        foreign = sorted({path.name for path in out.iterdir()} - known - {MANIFEST})
+        if MODEL not in known or foreign:
+            what = f"it holds {foreign[0]!r}, too" if MODEL in known else "it is not a model bundle"
+            raise InputError(f"--out '{out}' would be replaced, but {what}. Choose another folder, or remove it.")
+    if "://" not in store and Path(store).absolute().is_relative_to(out):
+        raise InputError(f"--store '{store}' lies in --out '{out}', which is replaced. Choose another --store.")
+    place = next(folder for folder in out.parents if folder.exists())
+    if not place.is_dir() or not os.access(place, os.W_OK):
+        raise InputError(f"--out '{out}' cannot be written: '{place}' takes no folder. Choose another one.")
 
 
 def _say_warnings(corpus: Corpus, console: Console) -> None:
@@ -244,6 +260,7 @@ def _print_evaluation(evaluation: Evaluation) -> None:
             title_justify="left",
             caption_justify="left",
             box=box.SIMPLE,
+            pad_edge=False,
         )
         for heading in ("prediction", "CCC [95% interval]", "fusion minus it", "rho"):
             table.add_column(heading, no_wrap=True)

@@ -43,8 +43,8 @@ def corruption(text: str, scales: Mapping[str, Scale], *, seed: int = 0) -> Call
 
 
 def _noise(session: Session, modality: str, std: float, scale: Scale, seed: int) -> Session:
-    # Each session has noise of its own, the same in every run.
-    random = np.random.default_rng([seed, zlib.crc32(session.session_id.encode())])
+    # Each session and set has noise of its own, the same in every run.
+    random = np.random.default_rng([seed, zlib.crc32(f"{session.session_id}/{modality}".encode())])
     values = session.features[modality]
     column_std = np.where(np.isfinite(scale.std), scale.std, 0.0)
     noisy = values + std * column_std * random.standard_normal(values.shape)

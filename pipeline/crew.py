@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import mmap
 import multiprocessing
 import os
@@ -15,7 +16,7 @@ import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Thread
 from typing import TypeVar
@@ -25,7 +26,7 @@ import torch
 from pipeline.corpus import Corpus
 from pipeline.errors import AffectuneError
 from pipeline.fit import fit
-from pipeline.stage import Epoch, StageTask, TrainedStage
+from pipeline.stage import Epoch, StageTask, TrainedStage, task_key
 from pipeline.store import Store
 
 
@@ -39,6 +40,8 @@ class Progress:
     from_store: bool = False
 
 
+log = logging.getLogger(__name__)
+
 Name = TypeVar("Name", bound=Hashable)
 STOP = "stop"  # a file of this name in the crew's folder ends its workers
 OnProgress = Callable[[Progress], None]
@@ -50,7 +53,7 @@ class Crew:
     Args:
         corpus: sent once to every worker, through a file that they share.
         store: every solution goes through it.
-        workers: processes; 1 fits in this process. Each computes with one thread.
+        workers: processes, each with one thread; 1 fits in this process, with its threads.
         device: "cpu" or "cuda".
         on_progress: hears of every epoch and every solution.
     """
@@ -88,6 +91,8 @@ class Crew:
         Raises:
             AffectuneError: a fit failed, or a worker was killed. What was solved until then is in the store.
         """
+        if self.device != "cpu":  # rounds otherwise: what a GPU trained is not what the same seed gives on a CPU
+            tasks = [replace(task, key=task_key(task=task.key, device=self.device)) for task in tasks]
         found = {task.key: stage for task in tasks if (stage := self.store.get(task.key)) is not None}
         for task in tasks:
             if task.key in found:
@@ -139,18 +144,24 @@ class Crew:
         if self._pool is None:
             context = multiprocessing.get_context("spawn")
             folder = self._folder = Path(self._exit.enter_context(tempfile.TemporaryDirectory(prefix="affectune-")))
-            _share(self.corpus, folder / "corpus")
+            try:
+                _share(self.corpus, folder / "corpus")
+            except OSError as error:
+                raise AffectuneError(
+                    f"Cannot copy the corpus for the workers to '{folder}': {error.strerror}. "
+                    "Set TMPDIR to a folder with room for it, or use --workers 1."
+                ) from error
             # A datagram socket, not a queue: a queue's lock would stay taken if a worker were killed while it holds it.
-            heard = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-            heard.bind(str(folder / "progress"))
+            heard, said = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
             listener = Thread(target=self._listen, args=(heard,), daemon=True)
             listener.start()
             self._pool = ProcessPoolExecutor(
                 self.workers,
                 mp_context=context,
                 initializer=_start_worker,
-                initargs=(folder, self.store.uri, os.getpid()),
+                initargs=(folder, self.store.uri, os.getpid(), said),
             )
+            self._exit.callback(said.close)
             self._exit.callback(heard.close)
             self._exit.callback(listener.join, timeout=5)
             self._exit.callback(heard.shutdown, socket.SHUT_RD)
@@ -160,8 +171,11 @@ class Crew:
     def _listen(self, heard: socket.socket) -> None:
         while message := heard.recv(4096):
             key, *numbers = json.loads(message)
-            if key in self._running:
-                self.on_progress(Progress(self._running[key], epoch=Epoch(*numbers)))
+            try:
+                if key in self._running:
+                    self.on_progress(Progress(self._running[key], epoch=Epoch(*numbers)))
+            except Exception:  # whoever shows progress must not stop it from being read
+                log.exception("Progress could not be shown.")
 
 
 def _share(corpus: Corpus, path: Path) -> None:
@@ -197,13 +211,12 @@ class _Worker:
     progress: socket.socket
 
 
-def _start_worker(folder: Path, store_uri: str, parent: int) -> None:
+def _start_worker(folder: Path, store_uri: str, parent: int, said: socket.socket) -> None:
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides what ends
     _Worker.corpus, _Worker.store = _shared(folder / "corpus"), Store(store_uri)
-    _Worker.progress = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    _Worker.progress.settimeout(5)
-    _Worker.progress.connect(str(folder / "progress"))
+    _Worker.progress = said
+    said.setblocking(False)
     Thread(target=_end_with, args=(parent, folder), daemon=True).start()
 
 

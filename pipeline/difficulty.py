@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import spearmanr
 
 from pipeline.corpus import Session
 from pipeline.stage import Columns, TrainedStage, stage_values
@@ -49,3 +50,12 @@ def percentile(errors: NDArray[np.float32], reference: Sequence[float]) -> NDArr
     """Where each error stands among the references, 0 (easiest) to 100 (hardest); NaN where it is NaN."""
     ranked = np.interp(errors, np.asarray(reference), PERCENTILES)
     return np.where(np.isnan(errors), np.nan, ranked)
+
+
+def spearman(errors: Sequence[NDArray[np.floating[Any]]], residuals: Sequence[NDArray[np.floating[Any]]]) -> float:
+    """Rank correlation of difficulty with absolute error over all frames where both are known; NaN where undefined."""
+    error, residual = np.concatenate(list(errors)), np.abs(np.concatenate(list(residuals)))
+    use = np.isfinite(error) & np.isfinite(residual)
+    if use.sum() < 3 or np.ptp(error[use]) == 0 or np.ptp(residual[use]) == 0:
+        return float("nan")
+    return float(spearmanr(error[use], residual[use]).statistic)

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import spearmanr
 
 from pipeline.bootstrap import Score, bootstrap, subject_moments
 from pipeline.ccc import ccc_from_moments
 from pipeline.corpus import Corpus, Partition, Session
+from pipeline.difficulty import spearman
 from pipeline.errors import InputError
 from pipeline.fusion import FLOORS, FUSION, WITHOUT
 from pipeline.model import FusedModel, Prediction
@@ -113,8 +113,13 @@ def check_fits(model: FusedModel, corpus: Corpus) -> None:
     """Refuse a corpus whose columns are not those the model was trained on.
 
     Raises:
-        InputError: a feature set is missing, or its columns differ.
+        InputError: another frame rate, a feature set missing, or other columns.
     """
+    if not 0.9 < corpus.frame_period_ms / model.frame_period_ms < 1.1:
+        raise InputError(
+            f"Corpus {corpus.name!r} has a frame every {corpus.frame_period_ms:g} ms; the model learned from one every "
+            f"{model.frame_period_ms:g} ms."
+        )
     for modality, columns in model.columns.items():
         if modality not in corpus.columns:
             raise InputError(f"The model reads {modality!r}, which corpus {corpus.name!r} does not have.")
@@ -130,15 +135,6 @@ def check_fits(model: FusedModel, corpus: Corpus) -> None:
                 f"{modality!r}: column {wrong[0][1]!r} of corpus {corpus.name!r} stands where the model reads "
                 f"{wrong[0][0]!r}."
             )
-
-
-def spearman(errors: Sequence[NDArray[np.floating[Any]]], residuals: Sequence[NDArray[np.floating[Any]]]) -> float:
-    """Rank correlation of difficulty with absolute error over all frames where both are known; NaN where undefined."""
-    error, residual = np.concatenate(list(errors)), np.abs(np.concatenate(list(residuals)))
-    use = np.isfinite(error) & np.isfinite(residual)
-    if use.sum() < 3 or np.ptp(error[use]) == 0 or np.ptp(residual[use]) == 0:
-        return float("nan")
-    return float(spearmanr(error[use], residual[use]).statistic)
 
 
 def _evaluate_target(
@@ -160,7 +156,9 @@ def _evaluate_target(
     defined = [value for value in by_session.values() if np.isfinite(value)]
     return TargetEvaluation(
         scores={name: bootstrap(found) for name, found in sums.items()},
-        differences={name: bootstrap(sums[FUSION], found) for name, found in sums.items() if name != FUSION},
+        differences={
+            name: _difference(sessions, target, ways[FUSION], series) for name, series in ways.items() if name != FUSION
+        },
         session_mean_ccc=float(np.mean(defined)) if defined else float("nan"),
         undefined_sessions=len(by_session) - len(defined),
         frames=int(sums[FUSION][:, 0].sum()),
@@ -178,6 +176,21 @@ def _evaluate_target(
         },
         session_ccc=by_session,
     )
+
+
+def _difference(
+    sessions: Sequence[Session],
+    target: str,
+    one: Sequence[NDArray[np.float64]],
+    other: Sequence[NDArray[np.float64]],
+) -> Score:
+    """One prediction's CCC minus another's, on the frames that both have."""
+    common = [np.isfinite(a) & np.isfinite(b) for a, b in zip(one, other, strict=True)]
+    sums = [
+        subject_moments(sessions, target, [np.where(use, a, np.nan) for use, a in zip(common, series, strict=True)])
+        for series in (one, other)
+    ]
+    return bootstrap(*sums)
 
 
 def _session_ccc(session: Session, target: str, values: NDArray[np.float64]) -> float:

@@ -38,7 +38,7 @@ def fit(
 ) -> TrainedStage:
     """Train until devel has not improved for `patience` epochs; keep the best epoch's weights.
 
-    Epoch 0, the untrained network, is among the candidates: a fusion may start at its floor and stay there.
+    A fusion that starts as the mean of the predictions may stay there: then its best epoch is 0.
 
     The same task on the same corpus gives the same bytes on a CPU.
 
@@ -62,10 +62,11 @@ def fit(
         torch.manual_seed(task.seed)
         network = SequenceRegressor(task.network, scale.input_size, train[0].truth.shape[1], scale.side_size).to(device)
         optimizer = torch.optim.Adam(network.parameters(), task.fit.learning_rate, weight_decay=task.fit.weight_decay)
+        history: list[Epoch] = []
+        best, best_weights = Epoch(0, 0.0, -np.inf), _weights(network)
         if task.features is not None and network.skip is not None:
             _start_from_mean(network, scale, label_mean, label_std)
-        history: list[Epoch] = []
-        best, best_weights = Epoch(0, 0.0, _score(network, devel, bool(task.target), device)), _weights(network)
+            best, best_weights = Epoch(0, 0.0, _score(network, devel, True, device)), _weights(network)
         for epoch in range(1, task.fit.max_epochs + 1):
             loss = _train_epoch(network, optimizer, train, task, epoch, device)
             history.append(Epoch(epoch, loss, _score(network, devel, bool(task.target), device)))
@@ -116,7 +117,7 @@ def _fit_scale(task: StageTask, corpus: Corpus) -> tuple[Scale, float, float]:
     labels = labels[np.isfinite(labels)]
     if not labels.size:
         raise AffectuneError(f"{task.name}: no training session has a label for {task.target!r}.")
-    return scale, float(labels.mean()), float(labels.std()) or 1.0
+    return scale, float(labels.mean()), float(labels.std()) if np.ptp(labels) > 0 else 1.0
 
 
 def _start_from_mean(network: SequenceRegressor, scale: Scale, label_mean: float, label_std: float) -> None:
@@ -135,7 +136,9 @@ def _example(
     if not task.target:
         return Example(inputs, inputs, session.present[task.modality])
     label = (session.labels[task.target] - label_mean) / label_std
-    return Example(inputs, label[:, None].astype(np.float32), np.isfinite(label))
+    # Without its feature set a session has no prediction to judge: it neither teaches nor stops.
+    known = np.isfinite(label) & (session.present[task.modality].any() if task.modality else True)
+    return Example(inputs, label[:, None].astype(np.float32), known)
 
 
 def _train_epoch(

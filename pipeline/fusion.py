@@ -37,7 +37,7 @@ def fusion_task(
     devel_ids = tuple(session.session_id for session in corpus.partition("devel"))
     key = task_key(
         stage="fusion",
-        spec=spec.fusion.model_dump(),
+        spec=spec.fusion.model_dump(exclude={"difficulty"}),
         seed=spec.seed,
         train=corpus.digest_of(fold.train_ids, target=target),
         devel=corpus.digest_of(devel_ids, target=target),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import safetensors.numpy
 from numpy.typing import ArrayLike, NDArray
 
 from pipeline.artefact import read_folder, write_folder
+from pipeline.clean import clean
 from pipeline.corpus import Session
 from pipeline.difficulty import difficulty_columns, percentile, reconstruction_errors
 from pipeline.errors import InputError
@@ -77,7 +78,9 @@ class FusedModel:
         floor_weights: target -> modality -> weight in the weighted mean.
         difficulty_references: modality -> percentiles 0 to 100 of the out-of-fold errors in training.
         data: the corpus it learned from: name, digest, sessions and subjects by partition.
-        out_of_fold: target -> prediction -> its CCC on training subjects that its models never saw; {} in_sample.
+        out_of_fold: target -> prediction -> its CCC on training subjects that its models held out; {} in_sample.
+        difficulty_spearman: target -> modality -> rank correlation of a training frame's error with the absolute
+            error of its unimodal prediction, out of fold (in_sample: of the sample).
     """
 
     columns: Mapping[str, tuple[str, ...]]
@@ -92,6 +95,7 @@ class FusedModel:
     difficulty_references: Mapping[str, list[float]]
     data: Mapping[str, Any]
     out_of_fold: Mapping[str, Mapping[str, Mapping[str, float | None]]]
+    difficulty_spearman: Mapping[str, Mapping[str, float | None]]
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -107,9 +111,9 @@ class FusedModel:
         """Predict one session.
 
         Args:
-            features: modality -> shape (frames, columns), raw, NaN where missing. An array has its columns in the
-                order of `columns`; a DataFrame in any order, by name, and further ones are ignored. A modality that
-                is left out is missing throughout.
+            features: modality -> shape (frames, columns), raw, cleaned as a corpus is (`clean`): rows of zeros or NaN
+                are missing. An array has its columns in the order of `columns`; a DataFrame in any order, by name, and
+                further ones are ignored. A modality that is left out is missing throughout.
             timestamps_ms: shape (frames,), ascending; default: from 0, a frame period apart.
             device: "cpu" or "cuda".
 
@@ -121,6 +125,8 @@ class FusedModel:
 
     def predict_sessions(self, sessions: Sequence[Session], *, device: str = "cpu") -> list[Prediction]:
         """Predict several sessions that are read already; each as if it were alone."""
+        # By place: two sessions may have the same id.
+        sessions = [replace(session, session_id=str(place)) for place, session in enumerate(sessions)]
         ids = [session.session_id for session in sessions]
         errors = {
             modality: dict(zip(ids, reconstruction_errors(models, sessions, modality, device), strict=True))
@@ -188,6 +194,7 @@ class FusedModel:
             "difficulty_references": self.difficulty_references,
             "data": self.data,
             "out_of_fold": self.out_of_fold,
+            "difficulty_spearman": self.difficulty_spearman,
             "versions": versions(),
             # Seconds differ from run to run; the same seed must give the same bytes.
             "stages": {place: {**model.record(), "cpu_s": 0.0} for place, model in stages.items()},
@@ -219,13 +226,21 @@ class FusedModel:
         try:
             record = json.loads(files[MODEL])
             arrays = safetensors.numpy.load(files[WEIGHTS])
-        except (KeyError, ValueError) as error:
+            found = record["format"]
+        except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"'{folder}' is not a model bundle: {error}.") from error
-        if record.get("format") != FORMAT:
+        if found != FORMAT:
             raise InputError(
-                f"'{folder}' has bundle format {record.get('format')}; this version reads {FORMAT}. "
-                "Use the version that wrote it."
+                f"'{folder}' has bundle format {found}; this version reads {FORMAT}. Use the version that wrote it."
             )
+        try:
+            return cls._restore(record, arrays)
+        except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
+            raise InputError(f"'{folder}' is not a model bundle that this version can read: {error!r}.") from error
+
+    @classmethod
+    def _restore(cls, record: dict[str, Any], arrays: Mapping[str, NDArray[Any]]) -> FusedModel:
+        """The inverse of `files`, of what they say."""
         stages = {
             place: TrainedStage.restore(
                 stage,
@@ -238,6 +253,8 @@ class FusedModel:
             found = [
                 (int(name.rsplit("/", 1)[1]), stage) for name, stage in stages.items() if name.startswith(place + "/")
             ]
+            if not found:
+                raise ValueError(f"no stage under {place}")
             return tuple(stage for _, stage in sorted(found, key=lambda pair: pair[0]))
 
         targets, modalities = tuple(record["targets"]), record["modalities"]
@@ -258,6 +275,7 @@ class FusedModel:
             difficulty_references=record["difficulty_references"],
             data=record["data"],
             out_of_fold=record["out_of_fold"],
+            difficulty_spearman=record["difficulty_spearman"],
         )
 
     def _stages(self) -> list[tuple[str, TrainedStage]]:
@@ -319,16 +337,15 @@ class FusedModel:
             raise InputError(f"timestamps_ms must be {frames} ascending numbers, one per frame, and at least one.")
         for modality, columns in self.columns.items():
             arrays.setdefault(modality, np.full((frames, len(columns)), np.nan, dtype=np.float32))
-        finite = {modality: np.isfinite(arrays[modality]) for modality in self.columns}
+        cleaned = {modality: clean(timestamps, arrays[modality].copy()) for modality in self.columns}
         return Session(
             session_id="",
             subject="",
             partition="test",
             timestamps_ms=timestamps,
             segment_ids=np.full(frames, "1"),
-            # A missing cell keeps its NaN and becomes the training mean; a row without any value is a missing frame.
-            features={modality: np.where(finite[modality], arrays[modality], np.nan) for modality in self.columns},
-            present={modality: np.any(finite[modality], axis=1) for modality in self.columns},
+            features={modality: values for modality, (values, _, _, _) in cleaned.items()},
+            present={modality: present for modality, (_, present, _, _) in cleaned.items()},
             labels={},
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from threading import Lock
 from types import TracebackType
 
 from rich.console import Console
@@ -15,6 +16,7 @@ class FitProgress:
     """Shows what a Crew reports; use it as a context manager and as the Crew's on_progress."""
 
     def __init__(self, num_fits: int, console: Console) -> None:
+        self._lock = Lock()
         self._running: dict[str, tuple[str, int, float]] = {}
         self._progress = Progress(
             TextColumn("fits"),
@@ -41,6 +43,10 @@ class FitProgress:
         self._progress.stop()
 
     def __call__(self, report: Report) -> None:
+        with self._lock:  # a Crew reports epochs and solutions from different threads
+            self._show(report)
+
+    def _show(self, report: Report) -> None:
         key = report.task.key
         if report.epoch:
             _, _, best = self._running.get(key, ("", 0, float("-inf")))

@@ -21,7 +21,7 @@ Inference = Literal["refit", "fold_mean"]
 class Settings(BaseModel):
     """Frozen, and an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class NetworkSpec(Settings):
@@ -62,6 +62,12 @@ class FitSpec(Settings):
     max_epochs: Annotated[int, Field(ge=1, le=100_000)] = 100
     patience: Count = 15
     """Epochs without a better score on devel before training stops."""
+
+    @model_validator(mode="after")
+    def _windows_leave_no_gap(self) -> Self:
+        if self.hop_frames > self.window_frames:
+            raise ValueError(f"hop_frames is {self.hop_frames}; it must not exceed window_frames, {self.window_frames}")
+        return self
 
 
 class AutoEncoderNetworkSpec(NetworkSpec):

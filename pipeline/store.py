@@ -48,7 +48,7 @@ class Store:
                 folder = Path(self._root) / key
                 return TrainedStage.from_files(read_folder(folder)) if folder.is_dir() else None
             return self._get_remote(key)
-        except (AffectuneError, ValueError, KeyError) as error:
+        except (AffectuneError, ValueError, KeyError, TypeError, OSError) as error:
             log.warning("The store's entry %s is damaged and will be trained anew: %s", key[:12], error)
             return None
 

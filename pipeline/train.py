@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from pipeline.auto_encoder import auto_encoder_task
 from pipeline.bootstrap import bootstrap, subject_moments
 from pipeline.ccc import ccc
-from pipeline.corpus import PARTITIONS, Corpus
+from pipeline.corpus import PARTITIONS, Corpus, Session
 from pipeline.crew import Crew
 from pipeline.cross_fit import Plan
-from pipeline.difficulty import difficulty_columns, reconstruction_errors, references
+from pipeline.difficulty import difficulty_columns, reconstruction_errors, references, spearman
 from pipeline.errors import InputError
 from pipeline.fusion import FLOORS, FUSION, WITHOUT, floor_weights, floors, fused_predictions, fusion_task, side_by_side
 from pipeline.model import FusedModel
@@ -38,7 +38,7 @@ def train(corpus: Corpus, spec: Spec, crew: Crew) -> FusedModel:
         InputError: the corpus cannot be trained on.
         AffectuneError: a fit failed; what was trained until then is in the store.
     """
-    check_trainable(corpus)
+    check_trainable(corpus, spec)
     plan = Plan.of(corpus, spec)
     modalities, targets = corpus.modalities, corpus.targets
     both = [(target, modality) for target in targets for modality in modalities]
@@ -68,14 +68,14 @@ def train(corpus: Corpus, spec: Spec, crew: Crew) -> FusedModel:
         for t, m in both
     }
 
-    upstream = keys(stage for stages in [*encoders.values(), *regressors.values()] for stage in stages)
+    upstream = {t: keys(stage for m in modalities for stage in [*encoders[m], *regressors[t, m]]) for t in targets}
     opinions = {t: side_by_side([predictions[t, m] for m in modalities]) for t in targets}
     ways = {FUSION: side_by_side(list(difficulty.values())), WITHOUT: None}
     if not spec.fusion.difficulty:
         ways = {WITHOUT: None}
     fusions = crew.solve_all(
         {
-            (t, way): [fusion_task(corpus, spec, fold, t, opinions[t], hard, upstream) for fold in plan.folds]
+            (t, way): [fusion_task(corpus, spec, fold, t, opinions[t], hard, upstream[t]) for fold in plan.folds]
             for t in targets
             for way, hard in ways.items()
         }
@@ -113,7 +113,20 @@ def train(corpus: Corpus, spec: Spec, crew: Crew) -> FusedModel:
         }
         if spec.protocol == "cross_fit"
         else {},
+        difficulty_spearman={
+            t: {m: difficulty_spearman(corpus, t, errors[m], predictions[t, m]) for m in modalities} for t in targets
+        },
     )
+
+
+def difficulty_spearman(corpus: Corpus, target: str, errors: Columns, predictions: Columns) -> float | None:
+    """Whether difficulty says where a modality errs: rank correlation over training frames; None where undefined."""
+    train = corpus.partition("train")
+    rho = spearman(
+        [errors[s.session_id][:, 0] for s in train],
+        [predictions[s.session_id][:, 0] - s.labels[target] for s in train],
+    )
+    return rho if np.isfinite(rho) else None
 
 
 def out_of_fold_scores(
@@ -125,8 +138,9 @@ def out_of_fold_scores(
 ) -> dict[str, dict[str, float | None]]:
     """CCC with its interval on training subjects, each predicted by models that never saw it.
 
-    There are more of them than in devel, and no fit was stopped by them. A fold's fusion did learn from predictions of
-    regressors that had seen its held-out subjects, so fusion is slightly optimistic here; the modalities are not.
+    There are more of them than in devel, and no fit was stopped by them. A modality's own prediction of a subject owes
+    nothing to that subject's labels. The fusions' does, at second hand: a fold's fusion learned from predictions of
+    other subjects by regressors that had seen this one. It is optimistic here; on devel and test it is not.
 
     Returns:
         Name of the prediction -> "ccc", "ccc_low", "ccc_high".
@@ -149,32 +163,35 @@ def keys(stages: Iterable[TrainedStage]) -> list[str]:
     return [stage.key for stage in stages]
 
 
-def check_trainable(corpus: Corpus) -> None:
+def check_trainable(corpus: Corpus, spec: Spec) -> None:
     """Refuse a corpus that no model can be trained on, before anything is trained.
 
     Raises:
-        InputError: no train or devel sessions, no labels there, or labels that never change.
+        InputError: too few subjects; a part of the plan without labels, with one constant label, or without a set.
     """
     if not corpus.modalities or not corpus.targets:
         raise InputError(f"Corpus {corpus.name!r}: training needs at least one feature set and one target.")
     for partition in ("train", "devel"):
-        sessions = corpus.partition(partition)
-        if not sessions:
+        if not corpus.partition(partition):
             raise InputError(f"Corpus {corpus.name!r} has no {partition} sessions. Check metadata/partition.csv.")
-        for target in corpus.targets:
-            labels = np.concatenate([session.labels[target] for session in sessions])
-            labels = labels[np.isfinite(labels)]
-            if not labels.size:
-                raise InputError(f"Corpus {corpus.name!r}: no {partition} session has a label for {target!r}.")
-            if np.ptp(labels) == 0:
-                raise InputError(
-                    f"Corpus {corpus.name!r}: {target!r} is {labels[0]} in every {partition} frame: nothing to learn."
-                )
-        for modality in corpus.modalities:
-            if not any(session.present[modality].any() for session in sessions):
-                raise InputError(
-                    f"Corpus {corpus.name!r}: {modality!r} is missing from every {partition} session. Leave it out."
-                )
+        _check_part(corpus, f"every {partition} frame", corpus.partition(partition))
+    for fold in Plan.of(corpus, spec).folds:
+        _check_part(corpus, f"every training frame of {fold.name}", [corpus.session(name) for name in fold.train_ids])
+
+
+def _check_part(corpus: Corpus, where: str, sessions: Sequence[Session]) -> None:
+    for target in corpus.targets:
+        labels = np.concatenate([session.labels[target] for session in sessions])
+        labels = labels[np.isfinite(labels)]
+        if not labels.size:
+            raise InputError(
+                f"Corpus {corpus.name!r}: {target!r} has no label in {where}. Use fewer --folds, or leave it out."
+            )
+        if np.ptp(labels) == 0:
+            raise InputError(f"Corpus {corpus.name!r}: {target!r} is {labels[0]} in {where}: nothing to learn.")
+    for modality in corpus.modalities:
+        if not any(session.present[modality].any() for session in sessions):
+            raise InputError(f"Corpus {corpus.name!r}: {modality!r} is missing from {where}. Leave it out.")
 
 
 def devel_ccc(corpus: Corpus, target: str, predictions: Columns) -> float:

@@ -31,7 +31,7 @@ def unimodal_task(
     devel_ids = tuple(session.session_id for session in corpus.partition("devel"))
     key = task_key(
         stage="unimodal",
-        spec=spec.unimodal.model_dump(),
+        spec=spec.unimodal.model_dump(exclude={"difficulty"}),
         seed=spec.seed,
         train=corpus.digest_of(fold.train_ids, modality=modality, target=target),
         devel=corpus.digest_of(devel_ids, modality=modality, target=target),

@@ -30,7 +30,7 @@ from tuning.space import (
 )
 
 Name = Annotated[str, Field(pattern=r"^\w[\w .-]*$", max_length=100)]
-Names = Annotated[tuple[Annotated[str, Field(pattern=r"^[^,]+$")], ...], Field(min_length=1)]
+Names = Annotated[tuple[Annotated[str, Field(pattern=r"^[^,]+$")], ...], Field(min_length=1, strict=False)]
 WholeNumber = Annotated[int, Field(ge=-(2**53), le=2**53)]
 Processors = Annotated[float, Field(ge=0, le=1024)]
 V = TypeVar("V", bound=Value)
@@ -55,7 +55,7 @@ MOST_SUBSET_MODALITIES = 10
 class DimensionTable(Settings):
     """One dimension, as written: exactly one kind of domain, and the conditions under which it applies."""
 
-    model_config = ConfigDict(serialize_by_alias=True)
+    model_config = ConfigDict(serialize_by_alias=True, strict=False)  # TOML has lists where a frozen table has tuples
 
     choice: tuple[PlainOrNames, ...] | None = None
     """One of these; for "modalities": one of these lists of names."""

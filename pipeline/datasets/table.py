@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pipeline.clean import clean
 from pipeline.datasets.cells import read_columns, split_header
 from pipeline.errors import InputError
 
@@ -88,7 +89,7 @@ def parse_features(content: bytes, where: str) -> FeatureTable:
     for values_R, index in zip(values_FR, positions, strict=True):
         values_R[:] = cells[index].to_numpy(zero_copy_only=False)
     timestamps_ms = _timestamps(cells[time], where)
-    values, present, imputed, num_zero_rows = _clean(timestamps_ms, np.ascontiguousarray(values_FR.T))
+    values, present, imputed, num_zero_rows = clean(timestamps_ms, np.ascontiguousarray(values_FR.T))
     columns = tuple(header[index] for index in positions)
     segments = _segments(cells[segment])
     return FeatureTable(columns, timestamps_ms, segments, values, present, imputed, num_zero_rows)
@@ -157,22 +158,3 @@ def _timestamps(cells: pa.Array, where: str) -> NDArray[np.int64]:
             mistake = f"have the timestamps {first} and {second}, in one millisecond. Write ms, not seconds"
         raise InputError(f"{where}: rows {row + 1} and {row + 2} {mistake}.")
     return rounded
-
-
-def _clean(
-    timestamps_ms: NDArray[np.int64], values: NDArray[np.float32]
-) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.int32], int]:
-    """Values, present, imputed and the number of zero rows: see `FeatureTable`."""
-    finite = np.isfinite(values)
-    has_number: NDArray[np.bool_] = np.any(finite, axis=1)
-    has_signal: NDArray[np.bool_] = np.any(finite & (values != 0), axis=1) if values.shape[1] > 1 else has_number
-    present = has_number & has_signal
-    gaps = ~finite & present[:, None]
-    for column in np.flatnonzero(np.any(gaps, axis=0)):
-        here, known = gaps[:, column], finite[:, column] & present
-        if known.any():
-            values[here, column] = np.interp(timestamps_ms[here], timestamps_ms[known], values[known, column])
-        else:
-            values[here, column] = 0
-    values[~present] = 0
-    return values, present, gaps.sum(axis=1, dtype=np.int32), int((has_number & ~has_signal).sum())

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import affectune
@@ -144,11 +145,13 @@ def test_predict_writes_the_challenges_format(
 
 
 def _group_lives(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True
+    """Whether a process of the group runs; one that ended but was not waited for does not."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, process_group = path.read_text().rsplit(")", 1)[1].split()[:3]
+            if int(process_group) == group and state != "Z":
+                return True
+    return False
 
 
 def test_a_killed_train_goes_on_from_the_store(
@@ -198,7 +201,11 @@ def test_a_killed_train_goes_on_from_the_store(
         (["train", "--corpus", "CORPUS", "--out", "m", "--spec", "range.toml"], "'fusion.network.dropout'"),
         (["train", "--corpus", "CORPUS", "--out", "m", "--spec", "loss.toml"], "auto-encoder rebuilds"),
         (["train", "--corpus", "CORPUS", "--out", "m", "--spec", "torn.toml"], "is not TOML"),
-        (["train", "--corpus", "CORPUS", "--out", "unknown.toml"], "not a model bundle"),
+        (["train", "--corpus", "CORPUS", "--out", "unknown.toml"], "is a file"),
+        (["train", "--corpus", "CORPUS", "--out", "unknown.toml/m"], "cannot be written"),
+        (["train", "--corpus", "CORPUS", "--out", "."], "it is not a model bundle"),
+        (["train", "--corpus", "CORPUS", "--out", "web"], "it is not a model bundle"),
+        (["train", "--corpus", "CORPUS", "--out", "m", "--store", "m/store"], "lies in --out"),
         (["train", "--corpus", "CORPUS", "--out", "m", "--device", "gpu"], "auto, cpu or cuda"),
         (["train", "--corpus", "CORPUS", "--out", "m", "--workers", "0"], "workers"),
         (["train", "--corpus", "CORPUS", "--out", "m", "--store", "unknown.toml/store"], "Cannot use the store"),
@@ -230,14 +237,16 @@ def test_a_mistake_ends_with_status_2_says_what_and_writes_nothing(
         "torn.toml": "[unimodal",
     }.items():
         Path(name).write_text(text)
-    before = sorted(path.name for path in tmp_path.iterdir())
+    Path("web").mkdir()
+    Path("web/manifest.json").write_text('{"name": "app"}')
+    before = sorted(path.name for path in tmp_path.rglob("*"))
     places = {"CORPUS": str(corpus_path), "MODEL": str(trained)}
     status, out, error = run(capsys, *[places.get(argument, argument) for argument in arguments])
     assert status == 2
     assert message in error
     assert "Traceback" not in error
     assert out == ""
-    assert sorted(path.name for path in tmp_path.iterdir()) == before
+    assert sorted(path.name for path in tmp_path.rglob("*")) == before
 
 
 def test_a_changed_bundle_is_refused(
@@ -275,3 +284,54 @@ def test_labels_that_never_change_are_refused_before_training(
     assert "'arousal' is 0.5 in every train frame" in error
     assert not (tmp_path / "m").exists()
     assert not (tmp_path / "s").exists()
+
+
+def test_a_bundle_with_other_files_in_it_is_not_replaced(
+    trained: Path, corpus_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(trained, tmp_path / "m")
+    (tmp_path / "m" / "predictions").mkdir()
+    status, _, error = run(capsys, "train", "--corpus", corpus_path, "--out", tmp_path / "m", "--store", tmp_path / "s")
+    assert status == 2
+    assert "it holds 'predictions', too" in error
+    assert (tmp_path / "m" / "predictions").is_dir()
+
+
+def test_a_label_that_a_fold_lacks_is_refused_before_training(
+    corpus_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(corpus_path, tmp_path / "c")
+    train = [session.session_id for session in read_corpus(corpus_path).partition("train")]
+    for name in train[1:]:
+        path = tmp_path / "c" / "label_segments" / "valence" / f"{name}.csv"
+        header, *rows = path.read_text().splitlines()
+        place = header.split(",").index("value")
+        unknown = [",".join("nan" if i == place else cell for i, cell in enumerate(row.split(","))) for row in rows]
+        path.write_text("\n".join([header, *unknown]) + "\n")
+    status, _, error = run(
+        capsys, "train", "--corpus", tmp_path / "c", "--out", tmp_path / "m", "--store", tmp_path / "s"
+    )
+    assert status == 2
+    assert "'valence' has no label in every training frame of fold" in error
+    assert not (tmp_path / "s").exists()
+
+
+def test_predictions_from_raw_files_and_from_raw_arrays_agree(trained: Path, corpus_path: Path) -> None:
+    model = affectune.load(trained)
+    corpus = read_corpus(corpus_path, modalities=["voice", "face"])
+    zero_rows = 0
+    for session in (*corpus.partition("devel"), *corpus.partition("train")[:4]):
+        raw = {}
+        for modality in model.modalities:
+            table = pd.read_csv(corpus_path / "feature_segments" / modality / f"{session.session_id}.csv")
+            near = np.abs(table["timestamp"].to_numpy()[None] - session.timestamps_ms[:, None])
+            values = table.iloc[:, 2:].to_numpy(dtype=np.float32)[near.argmin(axis=1)]
+            raw[modality] = np.where((near.min(axis=1) <= 250)[:, None], values, np.nan)
+            zero_rows += int((values == 0).all(axis=1).sum())
+        alone, read = model.predict(raw, timestamps_ms=session.timestamps_ms), model.predict_sessions([session])[0]
+        for modality in model.modalities:
+            np.testing.assert_array_equal(
+                np.isnan(alone.difficulty[modality].error), np.isnan(read.difficulty[modality].error)
+            )
+        np.testing.assert_allclose(alone.values["arousal"], read.values["arousal"], atol=1e-5)
+    assert zero_rows  # frames without a face or speech were among them

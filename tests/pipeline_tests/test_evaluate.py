@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,17 +13,18 @@ import pytest
 
 from pipeline.bootstrap import Score, bootstrap, subject_moments
 from pipeline.card import lost_to_floors, model_card
-from pipeline.corpus import Corpus
+from pipeline.corpus import Corpus, Session
 from pipeline.corrupt import corruption
 from pipeline.crew import Crew
 from pipeline.cross_fit import Plan
-from pipeline.difficulty import reconstruction_errors
+from pipeline.difficulty import reconstruction_errors, spearman
 from pipeline.errors import InputError
-from pipeline.evaluate import evaluate, spearman
+from pipeline.evaluate import evaluate
 from pipeline.fusion import floor_weights, floors
 from pipeline.model import FusedModel
 from pipeline.plots import plots
 from pipeline.scale import Scale
+from pipeline.stage import StageTask, TrainedStage
 from pipeline.store import Store
 from pipeline.train import train
 from pipeline.unimodal import unimodal_predictions
@@ -291,3 +293,84 @@ def test_out_of_fold_scores_are_those_of_models_that_held_the_session_out(corpus
         "voice",
         "face",
     }
+
+
+def test_a_model_says_of_devel_what_training_said(corpus: Corpus, tmp_path: Path) -> None:
+    tasks: list[StageTask] = []
+
+    class Recorder(Crew):
+        def solve(self, wanted: Sequence[StageTask]) -> list[TrainedStage]:
+            tasks.extend(wanted)
+            return super().solve(wanted)
+
+    crew = Recorder(corpus, Store(tmp_path))
+    model = train(corpus, tiny_spec(), crew)
+    fusions = [task for task in tasks if task.stage == "fusion" and task.target == "arousal" and task.difficulty]
+    features, difficulty = fusions[0].features, fusions[0].difficulty
+    assert features is not None
+    assert difficulty is not None
+    devel = corpus.partition("devel")
+    for session, prediction in zip(devel, model.predict_sessions(devel), strict=True):
+        opinions = features[session.session_id]
+        for place, modality in enumerate(model.modalities):
+            np.testing.assert_allclose(prediction.unimodal["arousal"][modality], opinions[:, place], atol=1e-6)
+            hard = np.log1p(prediction.difficulty[modality].error)
+            np.testing.assert_allclose(hard, difficulty[session.session_id][:, place], rtol=1e-5)
+        weights = np.array([model.floor_weights["arousal"][modality] for modality in model.modalities])
+        if weights.any():
+            expected = opinions @ weights / weights.sum()
+            np.testing.assert_allclose(prediction.floors["arousal"]["weighted_mean"], expected, atol=1e-6)
+    solved = {stage.key: stage for stage in crew.trained}
+    predicted, truth = [], []
+    for task, fold in zip(fusions, Plan.of(corpus, tiny_spec()).folds, strict=True):
+        assert task.train_ids == fold.train_ids
+        for name in fold.held_out_ids:
+            inputs = np.concatenate([features[name], difficulty[name]], axis=1)
+            predicted.append(solved[task.key].predict([inputs])[0][:, 0])
+            truth.append(corpus.session(name).labels["arousal"])
+    expected_ccc = audmetric.concordance_cc(np.concatenate(truth), np.concatenate(predicted))
+    assert model.out_of_fold["arousal"]["fusion"]["ccc"] == pytest.approx(expected_ccc, abs=1e-6)
+
+
+def test_sessions_of_one_name_do_not_share_anything(model: FusedModel) -> None:
+    one, other = tiny_session("same", "a", "devel", seed=1), tiny_session("same", "b", "devel", seed=2)
+    together = model.predict_sessions([one, other])
+    for session, prediction in zip((one, other), together, strict=True):
+        alone = model.predict(session.features).values["arousal"]
+        np.testing.assert_allclose(prediction.values["arousal"], alone, atol=1e-6)
+
+
+def test_a_subject_without_labels_is_not_drawn() -> None:
+    known = [tiny_session(f"s{i}", f"p{i}", "devel", seed=i) for i in range(3)]
+    unknown = [tiny_session(f"u{i}", f"q{i}", "devel", seed=i, labelled=False) for i in range(5)]
+    series = [session.features["voice"][:, 0].astype(np.float64) for session in known + unknown]
+    alone = bootstrap(subject_moments(known, "arousal", series[:3]))
+    both = bootstrap(subject_moments([*known, *unknown], "arousal", series))
+    np.testing.assert_allclose([both.ccc, both.low, both.high], [alone.ccc, alone.low, alone.high], rtol=1e-9)
+    assert np.isnan(bootstrap(subject_moments([known[0], unknown[0]], "arousal", series[:2])).low)
+
+
+def test_differences_are_taken_on_frames_that_both_have(model: FusedModel, corpus: Corpus) -> None:
+    scales = {name: stages[0].scale for name, stages in model.auto_encoders.items()}
+    drop = corruption("voice=drop", scales)
+    found = evaluate(model, corpus, corrupt=lambda s: drop(s) if s.session_id == "d0" else s).targets["arousal"]
+    rest = evaluate(model, corpus_of([s for s in corpus.sessions if s.session_id != "d0"])).targets["arousal"]
+    assert found.differences["voice"].ccc == pytest.approx(rest.differences["voice"].ccc, abs=1e-6)
+
+
+def test_noise_differs_between_sessions_and_sets(model: FusedModel) -> None:
+    scales = {name: stages[0].scale for name, stages in model.auto_encoders.items()}
+    one, other = tiny_session("a", "a", "devel", seed=1), tiny_session("b", "b", "devel", seed=1)
+
+    def noise(session: Session, modality: str) -> np.ndarray:
+        spoilt = corruption(f"{modality}=noise:1", scales)(session).features[modality]
+        difference: np.ndarray = (spoilt - session.features[modality]) / scales[modality].std
+        return difference[:, 0]
+
+    assert abs(np.corrcoef(noise(one, "voice"), noise(other, "voice"))[0, 1]) < 0.6
+    assert abs(np.corrcoef(noise(one, "voice"), noise(one, "face"))[0, 1]) < 0.6
+
+
+def test_another_frame_rate_is_refused(model: FusedModel, corpus: Corpus) -> None:
+    with pytest.raises(InputError, match="a frame every 250 ms; the model learned from one every 500 ms"):
+        evaluate(model, replace(corpus, frame_period_ms=250.0))

@@ -156,6 +156,25 @@ def test_a_bundle_of_another_format_is_refused(model: FusedModel, tmp_path: Path
         affectune.load(tmp_path / "b")
 
 
+@pytest.mark.parametrize("manifest", [b"[1, 2]", b"null", b"\xff", b"{"])
+def test_a_manifest_of_another_kind_is_refused(model: FusedModel, tmp_path: Path, manifest: bytes) -> None:
+    model.save(tmp_path / "b")
+    (tmp_path / "b" / "manifest.json").write_bytes(manifest)
+    with pytest.raises(InputError):
+        affectune.load(tmp_path / "b")
+
+
+@pytest.mark.parametrize("change", [{"spec": {"unknown": 1}}, {"stages": {}}, {"targets": 3}, {"stages": None}])
+def test_a_whole_bundle_of_another_making_is_refused_in_words(
+    model: FusedModel, tmp_path: Path, change: dict[str, object]
+) -> None:
+    files = model.files("")
+    record = {**json.loads(files["model.json"]), **change}
+    write_folder(tmp_path / "b", {**files, "model.json": json.dumps(record).encode()})
+    with pytest.raises(InputError, match="not a model bundle that this version can read"):
+        affectune.load(tmp_path / "b")
+
+
 def test_the_bundle_holds_no_pickle_and_says_what_it_is_made_of(model: FusedModel, tmp_path: Path) -> None:
     model.save(tmp_path / "bundle", card="# card")
     names = {path.name for path in (tmp_path / "bundle").iterdir()}

@@ -210,7 +210,14 @@ def test_a_spec_file_lies_over_the_defaults_of_each_stage(tmp_path: Path) -> Non
     assert spec.fusion.network.skip
     assert spec.unimodal == UnimodalSpec()
     assert read_spec("pipeline/specs/small.toml").unimodal.network.num_layers == 1
-    for text, message in {"[unimodal]\nnormalisation = 'none'": "unimodal.normalisation", "seed = -1": "seed"}.items():
+    refused = {
+        "[unimodal]\nnormalisation = 'none'": "unimodal.normalisation",
+        "seed = -1": "seed",
+        "seed = true": "seed",
+        "[fusion.network]\nnum_layers = '4'": "num_layers",
+        "[fusion.fit]\nhop_frames = 400": "must not exceed window_frames, 300",
+    }
+    for text, message in refused.items():
         path.write_text(text)
         with pytest.raises(InputError, match=message):
             read_spec(path)
