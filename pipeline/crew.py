@@ -9,6 +9,7 @@ import mmap
 import multiprocessing
 import os
 import pickle
+import shutil
 import signal
 import socket
 import tempfile
@@ -43,6 +44,7 @@ class Progress:
 log = logging.getLogger(__name__)
 
 Name = TypeVar("Name", bound=Hashable)
+LEFT_BEHIND_S = 3600
 STOP = "stop"  # a file of this name in the crew's folder ends its workers
 OnProgress = Callable[[Progress], None]
 
@@ -143,7 +145,9 @@ class Crew:
         """Start the workers once. They are spawned: a fork would copy torch's locks in whatever state they are."""
         if self._pool is None:
             context = multiprocessing.get_context("spawn")
-            folder = self._folder = Path(self._exit.enter_context(tempfile.TemporaryDirectory(prefix="affectune-")))
+            _remove_left_behind()
+            prefix = f"affectune-{os.getpid()}-"
+            folder = self._folder = Path(self._exit.enter_context(tempfile.TemporaryDirectory(prefix=prefix)))
             try:
                 _share(self.corpus, folder / "corpus")
             except OSError as error:
@@ -176,6 +180,25 @@ class Crew:
                     self.on_progress(Progress(self._running[key], epoch=Epoch(*numbers)))
             except Exception:  # whoever shows progress must not stop it from being read
                 log.exception("Progress could not be shown.")
+
+
+def _remove_left_behind() -> None:
+    """Copies of a corpus whose process was killed, an hour ago or longer, are removed."""
+    for folder in Path(tempfile.gettempdir()).glob("affectune-*-*"):
+        with contextlib.suppress(OSError, ValueError):
+            owner = int(folder.name.split("-")[1])
+            if time.time() - folder.stat().st_mtime > LEFT_BEHIND_S and not _runs(owner):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _share(corpus: Corpus, path: Path) -> None:

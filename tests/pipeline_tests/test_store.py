@@ -5,6 +5,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
+import tempfile
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -152,6 +155,24 @@ def test_a_failed_fit_ends_the_others_and_what_was_solved_is_kept(tmp_path: Path
     ):
         crew.solve([first, failing, long])
     assert Store(tmp_path).get(long.key) is None
+
+
+def test_what_a_killed_train_left_in_the_temporary_folder_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    ended = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True, check=True
+    )
+    old, recent = f"affectune-{ended.stdout.strip()}-old", f"affectune-{ended.stdout.strip()}-new"
+    mine = f"affectune-{os.getpid()}-mine"
+    for name in (old, recent, mine, "affectune-other", "unrelated"):
+        (tmp_path / name).mkdir()
+        if name != recent:
+            os.utime(tmp_path / name, (0, 0))
+    with Crew(tiny_corpus(), Store(tmp_path / "store"), workers=2) as crew:
+        crew.solve(_tasks()[:1])
+    assert {path.name for path in tmp_path.iterdir()} == {recent, mine, "affectune-other", "unrelated", "store"}
 
 
 def test_the_corpus_in_a_worker_is_the_same_and_read_only(tmp_path: Path) -> None:
