@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -148,16 +148,25 @@ def read_spec(path: Path | str) -> Spec:
     Raises:
         InputError: no such file, not TOML, an unknown key, a value out of range.
     """
-    try:
-        table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"Cannot read the spec '{path}': {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"The spec '{path}' is not TOML: {error}.") from error
+    table = read_toml(path, "spec")
     try:
         return Spec.model_validate(table)
     except ValidationError as error:
         raise InputError(f"The spec '{path}' does not fit. {say(error)}") from error
+
+
+def read_toml(path: Path | str, what: str) -> dict[str, Any]:
+    """Read a TOML file; `what` it is, for the messages.
+
+    Raises:
+        InputError: no such file, or not TOML.
+    """
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"Cannot read the {what} '{path}': {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"The {what} '{path}' is not TOML: {error}.") from error
 
 
 def override(spec: Spec, **values: str | int | None) -> Spec:

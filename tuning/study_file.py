@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -11,7 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from pipeline.errors import InputError
-from pipeline.spec import Count, FitSpec, NetworkSpec, Settings, Spec, UnimodalSpec, say
+from pipeline.spec import Count, FitSpec, NetworkSpec, Settings, Spec, UnimodalSpec, read_toml, say
 from tuning.dimension import KINDS, DimensionTable, dimensions, guess
 from tuning.space import (
     MODALITIES,
@@ -159,12 +158,7 @@ def read_study(path: Path | str) -> StudySpec:
     Raises:
         InputError: no such file, not TOML, an unknown key, a space that is empty or not possible.
     """
-    try:
-        table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"Cannot read the study '{path}': {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"The study '{path}' is not TOML: {error}.") from error
+    table = read_toml(path, "study")
     try:
         return _checked(StudySpec.model_validate(table))
     except ValidationError as error:
