@@ -268,15 +268,20 @@ def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[st
         assert "Example" in out
 
 
+def _set_labels(path: Path, value: str) -> None:
+    """Every label in a label file becomes this one."""
+    header, *rows = path.read_text().splitlines()
+    place = header.split(",").index("value")
+    changed = [",".join(value if i == place else cell for i, cell in enumerate(row.split(","))) for row in rows]
+    path.write_text("\n".join([header, *changed]) + "\n")
+
+
 def test_labels_that_never_change_are_refused_before_training(
     corpus_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(corpus_path, tmp_path / "c")
     for path in (tmp_path / "c" / "label_segments" / "arousal").iterdir():
-        header, *rows = path.read_text().splitlines()
-        place = header.split(",").index("value")
-        constant = [",".join("0.5" if i == place else cell for i, cell in enumerate(row.split(","))) for row in rows]
-        path.write_text("\n".join([header, *constant]) + "\n")
+        _set_labels(path, "0.5")
     status, _, error = run(
         capsys, "train", "--corpus", tmp_path / "c", "--out", tmp_path / "m", "--store", tmp_path / "s"
     )
@@ -303,11 +308,7 @@ def test_a_label_that_a_fold_lacks_is_refused_before_training(
     shutil.copytree(corpus_path, tmp_path / "c")
     train = [session.session_id for session in read_corpus(corpus_path).partition("train")]
     for name in train[1:]:
-        path = tmp_path / "c" / "label_segments" / "valence" / f"{name}.csv"
-        header, *rows = path.read_text().splitlines()
-        place = header.split(",").index("value")
-        unknown = [",".join("nan" if i == place else cell for i, cell in enumerate(row.split(","))) for row in rows]
-        path.write_text("\n".join([header, *unknown]) + "\n")
+        _set_labels(tmp_path / "c" / "label_segments" / "valence" / f"{name}.csv", "nan")
     status, _, error = run(
         capsys, "train", "--corpus", tmp_path / "c", "--out", tmp_path / "m", "--store", tmp_path / "s"
     )
