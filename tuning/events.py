@@ -1,0 +1,160 @@
+"""What can happen in a study: the lines of its journal."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from tuning.space import Value
+
+Purpose = Literal["search", "refit", "comparison"]
+Reason = Literal["patience", "max_epochs", "store", "asha", "budget", "error"]
+"""Why a fit ended. The first three left a trained stage in the store; "asha" and "budget" stopped it before."""
+COMPLETE: tuple[Reason, ...] = ("patience", "max_epochs", "store")
+
+
+class Happened(BaseModel):
+    """Frozen, and an unknown key is an error. `at`: when, in seconds since 1970."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    at: float
+
+
+class Opened(Happened):
+    """A study began; always the first line."""
+
+    event: Literal["opened"] = "opened"
+    study: dict[str, Any]
+    """The StudySpec, its modalities and targets known."""
+    digest: str
+    """sha256 over the study's settings, the data and the version of the training code."""
+    corpus: dict[str, Any]
+    """"name", "path", "digest", and by partition "sessions" and "subjects"."""
+    folds: tuple[str, ...]
+    """Names of the trainings of a configuration; the search uses the first."""
+    versions: dict[str, str]
+    git_commit: str | None
+
+
+class Proposed(Happened):
+    """A fit was asked for: a trial."""
+
+    event: Literal["proposed"] = "proposed"
+    trial: str
+    """Its name, such as "0042"; they count up."""
+    task: str
+    """Such as "unimodal/head/arousal"."""
+    purpose: Purpose
+    """A new configuration, a finalist on another fold or seed, or the winning fusion without difficulty."""
+    values: dict[str, Value]
+    """The configuration: path of the dimension -> value, of those that apply."""
+    fold: int
+    seed: int
+    key: str
+    """Of the trained stage in the store."""
+
+
+class Advanced(Happened):
+    """A trial passed some epochs, and its state was saved."""
+
+    event: Literal["advanced"] = "advanced"
+    trial: str
+    epochs: tuple[tuple[int, float, float], ...]
+    """(epoch, loss, score): devel CCC, or minus the reconstruction error."""
+    cpu_s: float
+    """Since the trial began, in processor seconds; likewise wall_s in seconds within the fit."""
+    wall_s: float
+
+
+class Judged(Happened):
+    """A trial of the search reached a rung."""
+
+    event: Literal["judged"] = "judged"
+    trial: str
+    rung: int
+    """Epochs."""
+    score: float
+    """The best so far."""
+    goes_on: bool
+
+
+class Ended(Happened):
+    """A trial ended."""
+
+    event: Literal["ended"] = "ended"
+    trial: str
+    reason: Reason
+    score: float | None
+    """The best epoch's; None where there is none."""
+    best_epoch: int
+    epochs: int
+    cpu_s: float
+    wall_s: float
+    said: float | None = None
+    """CCC on the sessions that this fold held out; None where there are none, or it is undefined."""
+    error: str | None = None
+
+
+class Finalist(BaseModel):
+    """A configuration that was trained on every fold and seed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    values: dict[str, Value]
+    keys: tuple[tuple[str, ...], ...]
+    """For each fold the keys of its stages, one per seed."""
+    scores: tuple[float, ...]
+    """For each seed the score that decides: see `tuning.judge`."""
+    devel: tuple[float, ...]
+    """For each seed the devel CCC of the models that speak for devel; minus the RE for an auto-encoder."""
+    out_of_fold: tuple[float | None, ...]
+    """For each seed the CCC (minus the RE) on training subjects, by models that held them out."""
+    reads: dict[str, int]
+    """Upstream stage -> which of its best this one reads, 1 the best: see `Space.ranks`."""
+
+    @property
+    def score(self) -> float:
+        """The mean over seeds."""
+        return sum(self.scores) / len(self.scores)
+
+
+class Settled(Happened):
+    """A task ended: its finalists, the best first."""
+
+    event: Literal["settled"] = "settled"
+    task: str
+    finalists: Annotated[tuple[Finalist, ...], Field(min_length=1)]
+
+
+class Left(Happened):
+    """The process that ran the study stopped before the end, and could still say so."""
+
+    event: Literal["left"] = "left"
+    why: str
+
+
+class Resumed(Happened):
+    """The study went on in another process."""
+
+    event: Literal["resumed"] = "resumed"
+
+
+class Finished(Happened):
+    """The winner was written; `summary` is summary.json."""
+
+    event: Literal["finished"] = "finished"
+    summary: dict[str, Any]
+
+
+class Registered(Happened):
+    """The winner became a version of a registered model."""
+
+    event: Literal["registered"] = "registered"
+    model: str
+    version: str
+
+
+Event = Opened | Proposed | Advanced | Judged | Ended | Settled | Left | Resumed | Finished | Registered
+EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
