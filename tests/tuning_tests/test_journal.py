@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import AffectuneError, InputError
-from tuning.events import Advanced, Ended, Opened, Proposed
+from tuning.events import Advanced, Ended, Event, Opened, Proposed
 from tuning.history import history, read_history
 from tuning.journal import JOURNAL, Journal, read_journal
 
@@ -40,7 +40,7 @@ def proposed(number: int) -> Proposed:
 
 def test_what_was_appended_is_read_back(tmp_path: Path) -> None:
     path = tmp_path / JOURNAL
-    events = [opened(), proposed(1), proposed(2)]
+    events: list[Event] = [opened(), proposed(1), proposed(2)]
     with Journal(path) as journal:
         assert journal.events == []
         journal.append(*events)
