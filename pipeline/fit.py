@@ -1,14 +1,17 @@
-"""The one training loop. Knows no processes and no Ray: progress leaves through on_epoch."""
+"""The one training loop, epoch by epoch. Knows no processes and no Ray: whoever drives it decides when to stop."""
 
 # B = batch, T = time (frames), F = input columns, O = outputs
 
 from __future__ import annotations
 
+import contextlib
+import json
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 
 import numpy as np
+import safetensors.torch
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -38,8 +41,6 @@ def fit(
 ) -> TrainedStage:
     """Train until devel has not improved for `patience` epochs; keep the best epoch's weights.
 
-    A fusion that starts as the mean of the predictions may stay there: then its best epoch is 0.
-
     The same task on the same corpus gives the same bytes on a CPU.
 
     Args:
@@ -51,48 +52,173 @@ def fit(
     Raises:
         AffectuneError: the loss is not finite, or no training frame has a label.
     """
-    begin = time.process_time()
-    scale, label_mean, label_std = _fit_scale(task, corpus)
-    train = [_example(task, corpus, name, scale, label_mean, label_std) for name in task.train_ids]
-    devel = [_example(task, corpus, name, scale, label_mean, label_std) for name in task.devel_ids]
-    if not any(example.mask.any() for example in train):
-        raise AffectuneError(f"{task.name}: no training frame has both a label and features. Check the corpus.")
+    training = Training(task, corpus, device=device)
+    while not training.over:
+        epoch = training.step()
+        if on_epoch:
+            on_epoch(epoch)
+    return training.solution()
 
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(task.seed)
-        network = SequenceRegressor(task.network, scale.input_size, train[0].truth.shape[1], scale.side_size).to(device)
-        optimizer = torch.optim.Adam(network.parameters(), task.fit.learning_rate, weight_decay=task.fit.weight_decay)
-        history: list[Epoch] = []
-        best, best_weights = Epoch(0, 0.0, -np.inf), _weights(network)
+
+class Training:
+    """A fit that can stop after any epoch and go on in another process, to the same bytes (on a CPU).
+
+    A fusion that starts as the mean of the predictions may stay there: then its best epoch is 0.
+
+    Args:
+        task: what to learn.
+        corpus: holds the task's sessions.
+        device: "cpu" or "cuda".
+
+    Raises:
+        AffectuneError: no training frame has a label.
+    """
+
+    def __init__(self, task: StageTask, corpus: Corpus, *, device: str = "cpu") -> None:
+        begin = time.process_time()
+        self.task, self.device = task, device
+        self.scale, self.label_mean, self.label_std = _fit_scale(task, corpus)
+        own = self.scale, self.label_mean, self.label_std
+        self._train = [_example(task, corpus, name, *own) for name in task.train_ids]
+        self._devel = [_example(task, corpus, name, *own) for name in task.devel_ids]
+        if not any(example.mask.any() for example in self._train):
+            raise AffectuneError(f"{task.name}: no training frame has both a label and features. Check the corpus.")
+        self.output_size = self._train[0].truth.shape[1]
+        with _random_numbers(device) as random:
+            torch.manual_seed(task.seed)
+            network = SequenceRegressor(task.network, self.scale.input_size, self.output_size, self.scale.side_size)
+            self._random = random()
+        self._network = network.to(device)
+        self._optimizer = torch.optim.Adam(
+            self._network.parameters(), task.fit.learning_rate, weight_decay=task.fit.weight_decay
+        )
+        self.history: list[Epoch] = []
+        self.best, self._best_weights = Epoch(0, 0.0, -np.inf), _weights(self._network)
         if task.features is not None and network.skip is not None:
-            _start_from_mean(network, scale, label_mean, label_std)
-            best, best_weights = Epoch(0, 0.0, _score(network, devel, True, device)), _weights(network)
-        for epoch in range(1, task.fit.max_epochs + 1):
-            loss = _train_epoch(network, optimizer, train, task, epoch, device)
-            history.append(Epoch(epoch, loss, _score(network, devel, bool(task.target), device)))
-            if history[-1].score > best.score:
-                best, best_weights = history[-1], _weights(network)
-            if on_epoch:
-                on_epoch(history[-1])
-            if epoch - best.epoch >= task.fit.patience:
-                break
-    return TrainedStage(
-        stage=task.stage,
-        name=task.name,
-        key=task.key,
-        network=task.network,
-        fit=task.fit,
-        seed=task.seed,
-        scale=scale,
-        output_size=train[0].truth.shape[1],
-        label_mean=label_mean,
-        label_std=label_std,
-        best_epoch=best.epoch,
-        score=best.score,
-        history=tuple(history),
-        cpu_s=time.process_time() - begin,
-        weights=best_weights,
-    )
+            _start_from_mean(self._network, self.scale, self.label_mean, self.label_std)
+            score = _score(self._network, self._devel, True, device)
+            self.best, self._best_weights = Epoch(0, 0.0, score), _weights(self._network)
+        self.cpu_s = time.process_time() - begin
+
+    @property
+    def epoch(self) -> int:
+        """Epochs passed."""
+        return len(self.history)
+
+    @property
+    def out_of_patience(self) -> bool:
+        """Devel has not improved for so many epochs that training ends."""
+        return self.epoch - self.best.epoch >= self.task.fit.patience
+
+    @property
+    def over(self) -> bool:
+        """There is nothing more to train."""
+        return self.out_of_patience or self.epoch >= self.task.fit.max_epochs
+
+    def step(self) -> Epoch:
+        """Train one epoch.
+
+        Raises:
+            AffectuneError: the loss or its gradient is not finite.
+        """
+        begin = time.process_time()
+        with _random_numbers(self.device, self._random) as random:
+            loss = _train_epoch(self._network, self._optimizer, self._train, self.task, self.epoch + 1, self.device)
+            self._random = random()
+        score = _score(self._network, self._devel, bool(self.task.target), self.device)
+        self.history.append(Epoch(self.epoch + 1, loss, score))
+        if score > self.best.score:
+            self.best, self._best_weights = self.history[-1], _weights(self._network)
+        self.cpu_s += time.process_time() - begin
+        return self.history[-1]
+
+    def solution(self) -> TrainedStage:
+        """What was learned so far: the best epoch's weights."""
+        return TrainedStage(
+            stage=self.task.stage,
+            name=self.task.name,
+            key=self.task.key,
+            network=self.task.network,
+            fit=self.task.fit,
+            seed=self.task.seed,
+            scale=self.scale,
+            output_size=self.output_size,
+            label_mean=self.label_mean,
+            label_std=self.label_std,
+            best_epoch=self.best.epoch,
+            score=self.best.score,
+            history=tuple(self.history),
+            cpu_s=self.cpu_s,
+            weights=self._best_weights,
+        )
+
+    def checkpoint(self) -> dict[str, bytes]:
+        """All that `resume` needs, as files: JSON and safetensors, no pickle."""
+        optimizer = {
+            f"optimizer/{place}/{name}": tensor
+            for place, found in self._optimizer.state_dict()["state"].items()
+            for name, tensor in found.items()
+        }
+        weights = {f"network/{name}": tensor for name, tensor in _weights(self._network).items()}
+        best = {f"best/{name}": tensor for name, tensor in self._best_weights.items()}
+        arrays = {**self._random, **optimizer, **weights, **best}
+        passed = {
+            "key": self.task.key,
+            "history": [list(asdict(epoch).values()) for epoch in self.history],
+            "best": list(asdict(self.best).values()),
+            "cpu_s": self.cpu_s,
+        }
+        return {
+            "training.json": json.dumps(passed).encode(),
+            "training.safetensors": safetensors.torch.save(
+                {name: tensor.detach().cpu().contiguous() for name, tensor in arrays.items()}
+            ),
+        }
+
+    def resume(self, files: Mapping[str, bytes]) -> None:
+        """Go on where a checkpoint of the same task ends.
+
+        Raises:
+            ValueError, KeyError: it is of another task, or damaged.
+        """
+        passed = json.loads(files["training.json"])
+        if passed["key"] != self.task.key:
+            raise ValueError(f"a checkpoint of {passed['key']}, not of {self.task.key}")
+        arrays = safetensors.torch.load(files["training.safetensors"])
+        self._network.load_state_dict(_under("network/", arrays))
+        self._best_weights = _under("best/", arrays)
+        state: dict[int, dict[str, Tensor]] = {}
+        for path, tensor in _under("optimizer/", arrays).items():
+            place, name = path.split("/")
+            state.setdefault(int(place), {})[name] = tensor
+        groups = self._optimizer.state_dict()["param_groups"]
+        self._optimizer.load_state_dict({"state": state, "param_groups": groups})
+        self._random = {name: tensor for name, tensor in arrays.items() if name.startswith("random/")}
+        self.history = [Epoch(*epoch) for epoch in passed["history"]]
+        self.best, self.cpu_s = Epoch(*passed["best"]), passed["cpu_s"]
+
+
+@contextlib.contextmanager
+def _random_numbers(
+    device: str, state: Mapping[str, Tensor] | None = None
+) -> Iterator[Callable[[], dict[str, Tensor]]]:
+    """torch's random numbers, from a state on, apart from the caller's; gives a function that tells their state."""
+    cuda = [torch.cuda.current_device()] if device == "cuda" else []
+
+    def tell() -> dict[str, Tensor]:
+        found = {"random/cpu": torch.get_rng_state()}
+        return found | ({"random/cuda": torch.cuda.get_rng_state()} if cuda else {})
+
+    with torch.random.fork_rng(devices=cuda):
+        if state is not None:
+            torch.set_rng_state(state["random/cpu"])
+            if cuda:
+                torch.cuda.set_rng_state(state["random/cuda"])
+        yield tell
+
+
+def _under(prefix: str, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name[len(prefix) :]: tensor for name, tensor in arrays.items() if name.startswith(prefix)}
 
 
 def windows(num_frames: int, window_frames: int, hop_frames: int) -> list[tuple[int, int]]:

@@ -13,7 +13,7 @@ from pipeline.auto_encoder import auto_encoder_task
 from pipeline.cross_fit import Fold, Plan
 from pipeline.difficulty import reconstruction_errors
 from pipeline.errors import AffectuneError
-from pipeline.fit import fit, masked_loss, windows
+from pipeline.fit import Training, fit, masked_loss, windows
 from pipeline.spec import FitSpec, NetworkSpec, Spec, UnimodalSpec
 from pipeline.stage import StageTask, TrainedStage
 from pipeline.unimodal import unimodal_predictions, unimodal_task
@@ -71,6 +71,43 @@ def test_training_stops_after_patience_and_keeps_the_best_epoch() -> None:
     predicted = np.concatenate(unimodal_predictions([stage], devel, "voice", None))[:, 0]
     truth = np.concatenate([session.labels["arousal"] for session in devel])
     assert audmetric.concordance_cc(truth, predicted) == pytest.approx(stage.score, abs=1e-5)
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_a_training_that_went_on_elsewhere_gives_the_same_bytes(cell: str) -> None:
+    network = {"cell": cell, "num_layers": 2, "hidden_size": 8, "dropout": 0.3, "input_dropout": 0.2}
+    fitted = {"max_epochs": 6, "batch_size": 4, "input_noise": 0.1, "weight_decay": 0.01}
+    corpus, task = tiny_corpus(), _unimodal(tiny_spec(unimodal={"network": network, "fit": fitted}))
+    whole = fit(task, corpus)
+    first = Training(task, corpus)
+    for _ in range(3):
+        first.step()
+        torch.rand(7)  # what others draw in between does not matter
+    second = Training(task, corpus)
+    second.resume(first.checkpoint())
+    assert second.history == first.history
+    while not second.over:
+        second.step()
+    assert second.solution().arrays().keys() == whole.arrays().keys()
+    assert second.solution().history == whole.history
+    for name, array in whole.arrays().items():
+        np.testing.assert_array_equal(second.solution().arrays()[name], array)
+
+
+def test_training_leaves_the_callers_random_numbers_alone() -> None:
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    fit(_unimodal(), tiny_corpus())
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_checkpoint_of_another_task_is_refused() -> None:
+    corpus = tiny_corpus()
+    training = Training(_unimodal(), corpus)
+    training.step()
+    with pytest.raises(ValueError, match="a checkpoint of"):
+        Training(_unimodal(tiny_spec(seed=1)), corpus).resume(training.checkpoint())
 
 
 def test_an_auto_encoder_scores_minus_its_error() -> None:

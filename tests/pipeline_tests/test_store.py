@@ -81,6 +81,59 @@ def test_an_object_store_is_reached_by_its_uri(tmp_path: Path, stage: TrainedSta
     assert store.get(stage.key) is None
 
 
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_files_are_kept_by_name_and_forgotten(tmp_path: Path, scheme: str) -> None:
+    store = Store(f"{scheme}{tmp_path / 'store'}")
+    store.write("key-checkpoint", {"a": b"1", "b": b"2"})
+    assert store.read("key-checkpoint", dict) == {"a": b"1", "b": b"2"}
+    store.write("key-checkpoint", {"a": b"3"})
+    assert store.read("key-checkpoint", dict) == {"a": b"3"}
+    store.remove("key-checkpoint")
+    store.remove("key-checkpoint")
+    assert store.read("key-checkpoint", dict) is None
+    store.check()
+    assert list((tmp_path / "store").iterdir()) == []
+
+
+def test_a_store_that_cannot_be_written_fails_its_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path / "store")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(InputError, match="No space left"):
+        store.check()
+
+
+def _train_once(folder: str, trained: str) -> None:
+    with Store(folder).claim("key", timeout_s=30):
+        if Store(folder).read("key", dict) is None:
+            with open(trained, "a") as file:
+                file.write("trained\n")
+            Store(folder).write("key", {"a": b"1"})
+
+
+def test_of_processes_that_want_the_same_stage_one_trains_it(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    arguments = (str(tmp_path / "store"), str(tmp_path / "trained"))
+    processes = [context.Process(target=_train_once, args=arguments) for _ in range(6)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(30)
+    assert [process.exitcode for process in processes] == [0] * 6
+    assert (tmp_path / "trained").read_text() == "trained\n"
+
+
+def test_a_claim_is_waited_for_only_so_long(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    with store.claim("key", timeout_s=1), store.claim("key", timeout_s=0), store.claim("other", timeout_s=1):
+        pass
+    with store.claim("key", timeout_s=1):
+        assert [path.name for path in (tmp_path / "store" / ".claims").iterdir()] == ["key"]
+
+
 def test_a_store_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(InputError, match="Cannot use the store"):
