@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from pipeline.corpus import Corpus, Session
 from pipeline.errors import InputError
 from pipeline.spec import Spec
-from pipeline.stage import TrainedStage
+from pipeline.stage import Columns, TrainedStage
 
 Speak = Callable[[Sequence[TrainedStage], Sequence[Session]], list[NDArray[np.float32]]]
 """(models, sessions) -> the mean of what the models say of each session, shape (frames, columns)."""
@@ -70,24 +71,48 @@ class Plan:
             return cls(tuple(folds), tuple(range(len(folds))))
         return cls((*folds, Fold("refit", ids, ())), (len(folds),))
 
-    def others(self, models: Sequence[TrainedStage]) -> tuple[TrainedStage, ...]:
-        """The models, one per fold, that speak for sessions outside train."""
-        return tuple(models[index] for index in self.for_others)
+    def others(self, voices: Sequence[Sequence[Voice]]) -> tuple[Voice, ...]:
+        """The voices, for each fold one per seed, that speak for sessions outside train."""
+        return tuple(voice for index in self.for_others for voice in voices[index])
 
-    def say(self, corpus: Corpus, models: Sequence[TrainedStage], speak: Speak) -> dict[str, NDArray[np.float32]]:
+    def say(
+        self, corpus: Corpus, voices: Sequence[Sequence[Voice]], speak: Speak[Voice]
+    ) -> dict[str, NDArray[np.float32]]:
         """What a stage says of every train and devel session.
 
         Args:
             corpus: test sessions are not read.
-            models: one per fold.
+            voices: for each fold its models, one per seed.
+            speak: asks several of them for their mean.
 
         Returns:
             Session id -> shape (frames, columns). For a training session: from the models that held it out.
         """
         said: dict[str, NDArray[np.float32]] = {}
-        for fold, model in zip(self.folds, models, strict=True):
+        for fold, own in zip(self.folds, voices, strict=True):
             sessions = [corpus.session(name) for name in fold.held_out_ids]
-            said |= zip(fold.held_out_ids, speak([model], sessions), strict=True)
+            said |= zip(fold.held_out_ids, speak(own, sessions), strict=True)
         devel = corpus.partition("devel")
-        said |= zip([session.session_id for session in devel], speak(self.others(models), devel), strict=True)
+        said |= zip([session.session_id for session in devel], speak(self.others(voices), devel), strict=True)
         return said
+
+    def compose(self, corpus: Corpus, said: Sequence[Sequence[Columns]]) -> dict[str, NDArray[np.float32]]:
+        """The same from what each model said before, without asking it again.
+
+        Args:
+            corpus: test sessions are not read.
+            said: for each fold and each seed: what that model says of the sessions it held out, and of devel if it
+                speaks for others.
+
+        Returns:
+            As `say`: predictions bit for bit; mean reconstruction errors but for the rounding of each model's own.
+        """
+        return self.say(corpus, said, _mean_said)
+
+
+def _mean_said(said: Sequence[Columns], sessions: Sequence[Session]) -> list[NDArray[np.float32]]:
+    """The mean over models as `mean_prediction` takes it."""
+    return [
+        np.stack([columns[session.session_id] for columns in said]).mean(axis=0, dtype=np.float64).astype(np.float32)
+        for session in sessions
+    ]
