@@ -64,7 +64,7 @@ class Advanced(Happened):
     epochs: tuple[tuple[int, float, float], ...]
     """(epoch, loss, score): devel CCC, or minus the reconstruction error."""
     cpu_s: float
-    """Since the trial began, in processor seconds; likewise wall_s in seconds within the fit."""
+    """Processor seconds since the fit began; likewise `wall_s`, seconds within the fit."""
     wall_s: float
 
 
@@ -92,7 +92,7 @@ class Ended(Happened):
     epochs: int
     cpu_s: float
     wall_s: float
-    said: float | None = None
+    held_out: float | None = None
     """CCC on the sessions that this fold held out; None where there are none, or it is undefined."""
     error: str | None = None
 
@@ -118,6 +118,15 @@ class Finalist(BaseModel):
     def score(self) -> float:
         """The mean over seeds."""
         return sum(self.scores) / len(self.scores)
+
+
+class Chosen(Happened):
+    """The search of a task ended: these configurations are trained on every fold and with so many seeds."""
+
+    event: Literal["chosen"] = "chosen"
+    task: str
+    finalists: Annotated[tuple[dict[str, Value], ...], Field(min_length=1)]
+    seeds: int
 
 
 class Settled(Happened):
@@ -156,5 +165,5 @@ class Registered(Happened):
     version: str
 
 
-Event = Opened | Proposed | Advanced | Judged | Ended | Settled | Left | Resumed | Finished | Registered
+Event = Opened | Proposed | Advanced | Judged | Ended | Chosen | Settled | Left | Resumed | Finished | Registered
 EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from pipeline.errors import InputError
@@ -11,6 +12,7 @@ from pipeline.stage import Epoch
 from tuning.events import (
     COMPLETE,
     Advanced,
+    Chosen,
     Ended,
     Event,
     Finalist,
@@ -48,7 +50,7 @@ class Trial:
     def name(self) -> str:
         return self.proposed.trial
 
-    @property
+    @cached_property
     def task(self) -> Task:
         return parse_task(self.proposed.task)
 
@@ -71,14 +73,19 @@ class History:
 
     Attributes:
         trials: by name, in the order in which they were proposed.
+        chosen: task -> the configurations that are or were refitted.
         settled: task -> its finalists, the best first.
     """
 
     opened: Opened | None = None
     trials: dict[str, Trial] = field(default_factory=dict)
+    chosen: dict[Task, Chosen] = field(default_factory=dict)
     settled: dict[Task, tuple[Finalist, ...]] = field(default_factory=dict)
+    cost: dict[Task, tuple[float, int]] = field(default_factory=dict)
+    """Task -> (seconds within fits, number of fits), of those that ended and were not in the store."""
     finished: Finished | None = None
     registered: Registered | None = None
+    _of: dict[Task, list[Trial]] = field(default_factory=dict, repr=False)
     last_at: float = 0.0
     active_s: float = 0.0
     """Seconds in which a process was running the study."""
@@ -92,7 +99,8 @@ class History:
             case Opened():
                 self.opened = event
             case Proposed():
-                self.trials[event.trial] = Trial(event)
+                trial = self.trials[event.trial] = Trial(event)
+                self._of.setdefault(trial.task, []).append(trial)
             case Advanced():
                 trial = self.trials[event.trial]
                 passed = trial.epochs[-1].epoch if trial.epochs else 0
@@ -100,7 +108,13 @@ class History:
             case Judged():
                 self.trials[event.trial].judged.append(event)
             case Ended():
-                self.trials[event.trial].ended = event
+                trial = self.trials[event.trial]
+                trial.ended = event
+                if event.reason != "store":
+                    seconds, fits = self.cost.get(trial.task, (0.0, 0))
+                    self.cost[trial.task] = (seconds + event.wall_s, fits + 1)
+            case Chosen():
+                self.chosen[parse_task(event.task)] = event
             case Settled():
                 self.settled[parse_task(event.task)] = event.finalists
             case Finished():
@@ -118,7 +132,15 @@ class History:
 
     def of(self, task: Task) -> list[Trial]:
         """The trials of a task."""
-        return [trial for trial in self.trials.values() if trial.proposed.task == str(task)]
+        return self._of.get(task, [])
+
+    def searched(self, task: Task) -> list[Trial]:
+        """Those that tried a configuration for the first time."""
+        return [trial for trial in self.of(task) if trial.proposed.purpose == "search"]
+
+    def refitted(self, task: Task) -> int:
+        """How many fits of its finalists have ended."""
+        return sum(trial.proposed.purpose == "refit" and trial.ended is not None for trial in self.of(task))
 
 
 def history(events: Iterable[Event]) -> History:
