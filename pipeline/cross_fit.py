@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from pipeline.corpus import Corpus, Session
 from pipeline.errors import InputError
 from pipeline.spec import Spec
-from pipeline.stage import Columns, TrainedStage
+from pipeline.stage import Columns
 
-Speak = Callable[[Sequence[TrainedStage], Sequence[Session]], list[NDArray[np.float32]]]
-"""(models, sessions) -> the mean of what the models say of each session, shape (frames, columns)."""
+Voice = TypeVar("Voice")
+"""Whatever says something of sessions: a model, or what a model once said."""
+Speak = Callable[[Sequence[Voice], Sequence[Session]], list[NDArray[np.float32]]]
+"""(voices, sessions) -> the mean of what the voices say of each session, shape (frames, columns)."""
 
 
 @dataclass(frozen=True)

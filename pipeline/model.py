@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib import metadata
+from itertools import count
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 import numpy as np
 import pandas as pd
@@ -25,7 +27,7 @@ from pipeline.spec import Spec
 from pipeline.stage import Columns, TrainedStage
 from pipeline.unimodal import unimodal_predictions
 
-FORMAT = 1
+FORMAT = 2
 MODEL, WEIGHTS, CARD = "model.json", "weights.safetensors", "README.md"
 
 
@@ -49,10 +51,12 @@ class Prediction:
     Attributes:
         timestamps_ms: the frames.
         values: target -> the fused prediction.
-        difficulty: modality -> how hard its frames are.
-        unimodal: target -> modality -> its own prediction; NaN where the modality is absent from the session.
+        difficulty: modality -> how hard its frames are, by the auto-encoder of its name.
+        unimodal: target -> modality that its fusion reads -> what that modality alone predicts; NaN where it is absent
+            from the session.
         floors: target -> "mean" and "weighted_mean" of the unimodal predictions.
-        without_difficulty: target -> the prediction of the fusion that does not read the difficulties.
+        without_difficulty: target -> the prediction of the fusion that does not read the difficulties; a target without
+            such a fusion is absent.
     """
 
     timestamps_ms: NDArray[np.int64]
@@ -65,22 +69,28 @@ class Prediction:
 
 @dataclass(frozen=True)
 class FusedModel:
-    """All stages for all targets.
+    """All stages for all targets. Each target has its own path: modalities, auto-encoders, regressors and a fusion.
+
+    Wherever there are several models (folds, seeds), their mean counts.
 
     Attributes:
-        columns: feature set -> its column names, in the order the stages read them.
+        columns: feature set that any path reads -> its column names, in the order the stages read them.
         frame_period_ms: distance of two frames.
         spec: what was asked for.
-        auto_encoders: modality -> models; where there are several, their mean counts.
-        regressors: (target, modality) -> models; likewise.
-        fusions: target -> models that read predictions and difficulties; likewise.
-        fusions_without_difficulty: target -> the same without difficulties, for comparison.
+        auto_encoders: encoder's name -> models. A modality's first is named like it; see `encoder_names`.
+        encoder_of: (target, modality) -> name of the encoder whose error the regressor and the fusion read.
+        regressors: (target, modality) -> models.
+        fusion_modalities: target -> modalities that its fusion reads, in order.
+        fusions: target -> models that read predictions and difficulties.
+        fusions_without_difficulty: target -> the same without difficulties, for comparison; a target may be absent.
         floor_weights: target -> modality -> weight in the weighted mean.
-        difficulty_references: modality -> percentiles 0 to 100 of the out-of-fold errors in training.
+        difficulty_references: encoder's name -> percentiles 0 to 100 of the out-of-fold errors in training.
         data: the corpus it learned from: name, digest, sessions and subjects by partition.
         out_of_fold: target -> prediction -> its CCC on training subjects that its models held out; {} in_sample.
         difficulty_spearman: target -> modality -> rank correlation of a training frame's error with the absolute
             error of its unimodal prediction, out of fold (in_sample: of the sample).
+        study: the search it won, for its card: "name", "trials" and other figures, as JSON; under "seeds" target ->
+            "scores", one per seed; {} where nothing was searched.
     """
 
     columns: Mapping[str, tuple[str, ...]]
@@ -88,7 +98,9 @@ class FusedModel:
     frame_period_ms: float
     spec: Spec
     auto_encoders: Mapping[str, tuple[TrainedStage, ...]]
+    encoder_of: Mapping[tuple[str, str], str]
     regressors: Mapping[tuple[str, str], tuple[TrainedStage, ...]]
+    fusion_modalities: Mapping[str, tuple[str, ...]]
     fusions: Mapping[str, tuple[TrainedStage, ...]]
     fusions_without_difficulty: Mapping[str, tuple[TrainedStage, ...]]
     floor_weights: Mapping[str, Mapping[str, float]]
@@ -96,9 +108,25 @@ class FusedModel:
     data: Mapping[str, Any]
     out_of_fold: Mapping[str, Mapping[str, Mapping[str, float | None]]]
     difficulty_spearman: Mapping[str, Mapping[str, float | None]]
+    study: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        paths = {(target, modality) for target in self.targets for modality in self.fusion_modalities[target]}
+        read = {(modality, encoder) for (_, modality), encoder in self.encoder_of.items()}
+        whole = (
+            set(self.encoder_of) == set(self.regressors) == paths
+            and set(self.fusions) == set(self.targets) >= set(self.fusions_without_difficulty)
+            and sorted(encoder for _, encoder in read) == sorted(self.auto_encoders)  # each of one modality
+            and {modality for modality, _ in read} == {modality for modality, encoder in read if encoder == modality}
+            and set(self.columns) == {modality for modality, _ in read}
+            and set(self.difficulty_references) == set(self.auto_encoders)
+        )
+        if not whole:
+            raise ValueError("the stages are not those that the targets read")
 
     @property
     def modalities(self) -> tuple[str, ...]:
+        """All that any target reads."""
         return tuple(self.columns)
 
     def predict(
@@ -128,32 +156,17 @@ class FusedModel:
         # By place: two sessions may have the same id.
         sessions = [replace(session, session_id=str(place)) for place, session in enumerate(sessions)]
         ids = [session.session_id for session in sessions]
+        modality_of = {encoder: modality for (_, modality), encoder in self.encoder_of.items()}
         errors = {
-            modality: dict(zip(ids, reconstruction_errors(models, sessions, modality, device), strict=True))
-            for modality, models in self.auto_encoders.items()
+            encoder: dict(zip(ids, reconstruction_errors(models, sessions, modality_of[encoder], device), strict=True))
+            for encoder, models in self.auto_encoders.items()
         }
         columns = {name: difficulty_columns(error, self.spec.difficulty_scale) for name, error in errors.items()}
-        fused_columns = side_by_side(list(columns.values()))
-        unimodal = {
-            target: side_by_side(
-                [
-                    dict(zip(ids, self._unimodal(target, modality, sessions, columns[modality], device), strict=True))
-                    for modality in self.modalities
-                ]
-            )
-            for target in self.targets
-        }
-        fused = {
-            (target, way): fused_predictions(
-                models, sessions, unimodal[target], fused_columns if models[0].scale.side_size else None, device
-            )
-            for way, fusions in ((True, self.fusions), (False, self.fusions_without_difficulty))
-            for target, models in fusions.items()
-        }
+        said = {target: self._say(target, sessions, columns, device) for target in self.targets}
         return [
             Prediction(
                 timestamps_ms=session.timestamps_ms,
-                values={target: _series(fused[target, True][row]) for target in self.targets},
+                values={target: _series(said[target].fused[row]) for target in self.targets},
                 difficulty={
                     modality: Difficulty(
                         _series(errors[modality][session.session_id]),
@@ -163,17 +176,20 @@ class FusedModel:
                 },
                 unimodal={
                     target: {
-                        modality: _series(unimodal[target][session.session_id][:, [column]])
-                        for column, modality in enumerate(self.modalities)
+                        modality: _series(said[target].opinions[session.session_id][:, [column]])
+                        for column, modality in enumerate(self.fusion_modalities[target])
                     }
                     for target in self.targets
                 },
                 floors={
-                    target: floors(unimodal[target][session.session_id], list(self.floor_weights[target].values()))
+                    target: floors(
+                        said[target].opinions[session.session_id],
+                        [self.floor_weights[target][modality] for modality in self.fusion_modalities[target]],
+                    )
                     for target in self.targets
                 },
                 without_difficulty={
-                    target: _series(fused[target, False][row]) for target in self.fusions_without_difficulty
+                    target: _series(said[target].without[row]) for target in self.fusions_without_difficulty
                 },
             )
             for row, session in enumerate(sessions)
@@ -181,7 +197,7 @@ class FusedModel:
 
     def files(self, card: str) -> dict[str, bytes]:
         """The bundle's files but for its manifest; `card` is the text of its README.md."""
-        stages = {place: model for place, model in self._stages()}
+        stages = dict(self._stages())
         arrays = {f"{place}/{name}": array for place, model in stages.items() for name, array in model.arrays().items()}
         record = {
             "format": FORMAT,
@@ -190,11 +206,17 @@ class FusedModel:
             "frame_period_ms": self.frame_period_ms,
             "frame_rate_hz": 1000 / self.frame_period_ms,
             "spec": self.spec.model_dump(),
+            "fusion_modalities": {target: list(self.fusion_modalities[target]) for target in self.targets},
+            "encoder_of": {
+                target: {modality: self.encoder_of[target, modality] for modality in self.fusion_modalities[target]}
+                for target in self.targets
+            },
             "floor_weights": self.floor_weights,
             "difficulty_references": self.difficulty_references,
             "data": self.data,
             "out_of_fold": self.out_of_fold,
             "difficulty_spearman": self.difficulty_spearman,
+            "study": self.study,
             "versions": versions(),
             # Seconds differ from run to run; the same seed must give the same bytes.
             "stages": {place: {**model.record(), "cpu_s": 0.0} for place, model in stages.items()},
@@ -220,7 +242,7 @@ class FusedModel:
         """Read a bundle whose every file still has the hash that its manifest says.
 
         Raises:
-            InputError: not a bundle, of a newer format, or a file was changed.
+            InputError: not a bundle, of another format, or a file was changed.
         """
         files = read_folder(Path(folder))
         try:
@@ -241,61 +263,80 @@ class FusedModel:
     @classmethod
     def _restore(cls, record: dict[str, Any], arrays: Mapping[str, NDArray[Any]]) -> FusedModel:
         """The inverse of `files`, of what they say."""
-        stages = {
-            place: TrainedStage.restore(
-                stage,
-                {name[len(place) + 1 :]: array for name, array in arrays.items() if name.startswith(f"{place}/")},
-            )
-            for place, stage in record["stages"].items()
-        }
+        arrays_of: dict[str, dict[str, NDArray[Any]]] = {}
+        for path, array in arrays.items():
+            place, _, name = path.rpartition("/")
+            arrays_of.setdefault(place, {})[name] = array
+        found: dict[tuple[str, ...], list[TrainedStage]] = {}
+        for place, stage in record["stages"].items():
+            names = tuple(unquote(part) for part in place.split("/")[:-1])
+            found.setdefault(names, []).append(TrainedStage.restore(stage, arrays_of[place]))
 
-        def under(place: str) -> tuple[TrainedStage, ...]:
-            found = [
-                (int(name.rsplit("/", 1)[1]), stage) for name, stage in stages.items() if name.startswith(place + "/")
-            ]
-            if not found:
-                raise ValueError(f"no stage under {place}")
-            return tuple(stage for _, stage in sorted(found, key=lambda pair: pair[0]))
+        def of(stage: str) -> dict[tuple[str, ...], tuple[TrainedStage, ...]]:
+            return {tuple(names): tuple(models) for (kind, *names), models in found.items() if kind == stage}
 
-        targets, modalities = tuple(record["targets"]), record["modalities"]
         return cls(
-            columns={modality: tuple(columns) for modality, columns in modalities.items()},
-            targets=targets,
+            columns={modality: tuple(columns) for modality, columns in record["modalities"].items()},
+            targets=tuple(record["targets"]),
             frame_period_ms=record["frame_period_ms"],
             spec=Spec.model_validate(record["spec"]),
-            auto_encoders={modality: under(f"auto_encoder/{modality}") for modality in modalities},
-            regressors={
-                (target, modality): under(f"unimodal/{target}/{modality}")
-                for target in targets
-                for modality in modalities
+            auto_encoders={encoder: models for (encoder,), models in of("auto_encoder").items()},
+            encoder_of={
+                (target, modality): encoder
+                for target, encoders in record["encoder_of"].items()
+                for modality, encoder in encoders.items()
             },
-            fusions={target: under(f"fusion/{target}") for target in targets},
-            fusions_without_difficulty={target: under(f"fusion_without_difficulty/{target}") for target in targets},
+            regressors={(target, modality): models for (target, modality), models in of("unimodal").items()},
+            fusion_modalities={target: tuple(read) for target, read in record["fusion_modalities"].items()},
+            fusions={target: models for (target,), models in of("fusion").items()},
+            fusions_without_difficulty={
+                target: models for (target,), models in of("fusion_without_difficulty").items()
+            },
             floor_weights=record["floor_weights"],
             difficulty_references=record["difficulty_references"],
             data=record["data"],
             out_of_fold=record["out_of_fold"],
             difficulty_spearman=record["difficulty_spearman"],
+            study=record["study"],
         )
 
-    def _stages(self) -> list[tuple[str, TrainedStage]]:
-        """Every stage with its place in the bundle."""
-        named = [(f"auto_encoder/{modality}", models) for modality, models in self.auto_encoders.items()]
-        named += [(f"unimodal/{target}/{modality}", models) for (target, modality), models in self.regressors.items()]
-        named += [(f"fusion/{target}", models) for target, models in self.fusions.items()]
-        named += [
-            (f"fusion_without_difficulty/{target}", models)
-            for target, models in self.fusions_without_difficulty.items()
-        ]
-        return [(f"{place}/{number}", model) for place, models in named for number, model in enumerate(models)]
+    def _stages(self) -> Iterator[tuple[str, TrainedStage]]:
+        """Every stage with its place in the bundle; a name keeps to one part of it, whatever it has in it."""
+        named: dict[tuple[str, ...], Sequence[TrainedStage]] = {
+            **{("auto_encoder", encoder): models for encoder, models in self.auto_encoders.items()},
+            **{("unimodal", *path): models for path, models in self.regressors.items()},
+            **{("fusion", target): models for target, models in self.fusions.items()},
+            **{
+                ("fusion_without_difficulty", target): models
+                for target, models in self.fusions_without_difficulty.items()
+            },
+        }
+        for names, models in named.items():
+            for number, model in enumerate(models):
+                yield "/".join([*(quote(name, safe=" ()") for name in names), str(number)]), model
+
+    def _say(self, target: str, sessions: Sequence[Session], columns: Mapping[str, Columns], device: str) -> _Said:
+        """Predict one target; `columns`: encoder's name -> difficulty columns."""
+        read = self.fusion_modalities[target]
+        own = {modality: columns[self.encoder_of[target, modality]] for modality in read}
+        ids = [session.session_id for session in sessions]
+        opinions = side_by_side(
+            [
+                dict(zip(ids, self._unimodal(target, modality, sessions, own[modality], device), strict=True))
+                for modality in read
+            ]
+        )
+        difficulty = side_by_side(list(own.values()))
+
+        def fuse(models: Sequence[TrainedStage]) -> Sequence[NDArray[np.float32]]:
+            reads = models[0].scale.side_size > 0
+            return fused_predictions(models, sessions, opinions, difficulty if reads else None, device)
+
+        without = self.fusions_without_difficulty.get(target)
+        return _Said(opinions, fuse(self.fusions[target]), fuse(without) if without else [])
 
     def _unimodal(
-        self,
-        target: str,
-        modality: str,
-        sessions: Sequence[Session],
-        difficulty: Columns,
-        device: str,
+        self, target: str, modality: str, sessions: Sequence[Session], difficulty: Columns, device: str
     ) -> list[NDArray[np.float32]]:
         models = self.regressors[target, modality]
         reads = models[0].scale.side_size > 0
@@ -348,6 +389,35 @@ class FusedModel:
             present={modality: present for modality, (_, present, _, _) in cleaned.items()},
             labels={},
         )
+
+
+@dataclass(frozen=True)
+class _Said:
+    """What one target's path says: by session id the unimodal predictions side by side, and by place the fusions'."""
+
+    opinions: Columns
+    fused: Sequence[NDArray[np.float32]]
+    without: Sequence[NDArray[np.float32]]
+
+
+def encoder_names(chosen: Mapping[tuple[str, str], Hashable]) -> dict[tuple[str, str], str]:
+    """Name the auto-encoders in use: a modality's first like the modality, further ones "voice (2)" and so on.
+
+    Args:
+        chosen: (target, modality) -> whatever tells one auto-encoder of that modality from another.
+
+    Returns:
+        (target, modality) -> its name: `FusedModel.encoder_of`. No two auto-encoders share one, even where another
+        modality is really called "voice (2)".
+    """
+    modalities = {modality for _, modality in chosen}
+    names: dict[tuple[str, Hashable], str] = {}
+    for (_, modality), which in chosen.items():
+        if (modality, which) not in names:
+            taken = set(names.values())
+            further = (name for number in count(2) if (name := f"{modality} ({number})") not in taken | modalities)
+            names[modality, which] = modality if modality not in taken else next(further)
+    return {path: names[path[1], which] for path, which in chosen.items()}
 
 
 def versions() -> dict[str, str]:

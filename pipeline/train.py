@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,8 @@ from pipeline.model import FusedModel
 from pipeline.spec import Spec
 from pipeline.stage import Columns, TrainedStage
 from pipeline.unimodal import unimodal_predictions, unimodal_task
+
+Name = TypeVar("Name")
 
 
 def train(corpus: Corpus, spec: Spec, crew: Crew) -> FusedModel:
@@ -43,8 +45,8 @@ def train(corpus: Corpus, spec: Spec, crew: Crew) -> FusedModel:
     modalities, targets = corpus.modalities, corpus.targets
     both = [(target, modality) for target in targets for modality in modalities]
 
-    encoders = crew.solve_all(
-        {m: [auto_encoder_task(corpus, spec, fold, m) for fold in plan.folds] for m in modalities}
+    encoders = one_each(
+        crew.solve_all({m: [auto_encoder_task(corpus, spec, fold, m) for fold in plan.folds] for m in modalities})
     )
     errors = {
         m: plan.say(corpus, encoders[m], partial(reconstruction_errors, modality=m, device=crew.device))
@@ -53,11 +55,13 @@ def train(corpus: Corpus, spec: Spec, crew: Crew) -> FusedModel:
     difficulty = {m: difficulty_columns(errors[m], spec.difficulty_scale) for m in modalities}
 
     read = difficulty if spec.unimodal.difficulty else dict.fromkeys(modalities)
-    regressors = crew.solve_all(
-        {
-            (t, m): [unimodal_task(corpus, spec, fold, m, t, read[m], keys(encoders[m])) for fold in plan.folds]
-            for t, m in both
-        }
+    regressors = one_each(
+        crew.solve_all(
+            {
+                (t, m): [unimodal_task(corpus, spec, fold, m, t, read[m], keys(encoders[m])) for fold in plan.folds]
+                for t, m in both
+            }
+        )
     )
     predictions = {
         (t, m): plan.say(
@@ -68,17 +72,19 @@ def train(corpus: Corpus, spec: Spec, crew: Crew) -> FusedModel:
         for t, m in both
     }
 
-    upstream = {t: keys(stage for m in modalities for stage in [*encoders[m], *regressors[t, m]]) for t in targets}
+    upstream = {t: keys(fold for m in modalities for fold in [*encoders[m], *regressors[t, m]]) for t in targets}
     opinions = {t: side_by_side([predictions[t, m] for m in modalities]) for t in targets}
     ways = {FUSION: side_by_side(list(difficulty.values())), WITHOUT: None}
     if not spec.fusion.difficulty:
         ways = {WITHOUT: None}
-    fusions = crew.solve_all(
-        {
-            (t, way): [fusion_task(corpus, spec, fold, t, opinions[t], hard, upstream[t]) for fold in plan.folds]
-            for t in targets
-            for way, hard in ways.items()
-        }
+    fusions = one_each(
+        crew.solve_all(
+            {
+                (t, way): [fusion_task(corpus, spec, fold, t, opinions[t], hard, upstream[t]) for fold in plan.folds]
+                for t in targets
+                for way, hard in ways.items()
+            }
+        )
     )
 
     weights = {t: floor_weights({m: devel_ccc(corpus, t, predictions[t, m]) for m in modalities}) for t in targets}
@@ -97,7 +103,9 @@ def train(corpus: Corpus, spec: Spec, crew: Crew) -> FusedModel:
         frame_period_ms=corpus.frame_period_ms,
         spec=spec,
         auto_encoders={m: plan.others(encoders[m]) for m in modalities},
+        encoder_of={(t, m): m for t, m in both},
         regressors={(t, m): plan.others(regressors[t, m]) for t, m in both},
+        fusion_modalities=dict.fromkeys(targets, modalities),
         fusions={t: plan.others(fusions[t, next(iter(ways))]) for t in targets},
         fusions_without_difficulty={t: plan.others(fusions[t, WITHOUT]) for t in targets},
         floor_weights=weights,
@@ -158,9 +166,14 @@ def out_of_fold_scores(
     return {name: bootstrap(subject_moments(sessions, target, found)).to_json() for name, found in series.items()}
 
 
-def keys(stages: Iterable[TrainedStage]) -> list[str]:
+def one_each(trained: Mapping[Name, Sequence[TrainedStage]]) -> dict[Name, list[tuple[TrainedStage, ...]]]:
+    """One model per fold as a plan takes it: for each fold a sequence of models."""
+    return {name: [(stage,) for stage in stages] for name, stages in trained.items()}
+
+
+def keys(folds: Iterable[Sequence[TrainedStage]]) -> list[str]:
     """The content hashes of stages, for the key of what is built on them."""
-    return [stage.key for stage in stages]
+    return [stage.key for fold in folds for stage in fold]
 
 
 def check_trainable(corpus: Corpus, spec: Spec) -> None:
