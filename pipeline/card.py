@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
 from pipeline.bootstrap import Score
 from pipeline.evaluate import Evaluation, score_table
 from pipeline.fusion import FLOORS, FUSION
@@ -43,8 +48,12 @@ def model_card(model: FusedModel, evaluation: Evaluation, warnings: list[str]) -
         + f", seed {spec.seed}. Test sessions were not read in training.",
         "Devel decided when each fit stopped and weights the weighted mean, so devel scores are optimistic.",
         "",
+        *_search(model.study),
         f"## CCC on {evaluation.partition}",
-        "Pooled over frames, with 95% intervals from a bootstrap of subjects; one set of networks was trained for it.",
+        "Pooled over frames, with 95% intervals from a bootstrap of subjects; "
+        + (
+            "they say nothing of the choice among trials." if model.study else "one set of networks was trained for it."
+        ),
     ]
     for target, rows in score_table(evaluation).items():
         found = evaluation.targets[target]
@@ -70,12 +79,7 @@ def model_card(model: FusedModel, evaluation: Evaluation, warnings: list[str]) -
             "",
             f"| prediction | {' | '.join(model.targets)} |",
             f"| --- |{' --- |' * len(model.targets)}",
-            *(
-                f"| {name} | "
-                + " | ".join(str(Score.from_json(model.out_of_fold[target][name])) for target in model.targets)
-                + " |"
-                for name in model.out_of_fold[model.targets[0]]
-            ),
+            *_rows(model.out_of_fold, model.targets),
         ]
     lines += [
         "",
@@ -97,3 +101,38 @@ def lost_to_floors(evaluation: Evaluation) -> list[str]:
         for floor in FLOORS.values()
         if found.scores[FUSION].ccc < found.scores[floor].ccc
     ]
+
+
+def _rows(out_of_fold: Mapping[str, Mapping[str, Mapping[str, float | None]]], targets: Sequence[str]) -> Iterator[str]:
+    """A row for every prediction, a cell for every target; empty where a target's fusion does not read the modality."""
+    for name in dict.fromkeys(name for target in targets for name in out_of_fold[target]):
+        scores = [out_of_fold[target].get(name) for target in targets]
+        yield f"| {name} | {' | '.join(str(Score.from_json(score)) if score else '' for score in scores)} |"
+
+
+def _search(study: Mapping[str, Any]) -> list[str]:
+    """What the search that the model won was; nothing where there was none."""
+    if not study:
+        return []
+    figures = [
+        f"- {key.replace('_', ' ')}: {value}"
+        for key, value in study.items()
+        if key not in {"name", "trials"} and isinstance(value, int | float | str)
+    ]
+    return [
+        "## Search",
+        f"The winner of the study `{study['name']}`.",
+        f"Trials searched: {study['trials']}, so devel scores are optimistic.",
+        "",
+        *figures,
+        *(f"- {target}: {_spread(found['scores'])}" for target, found in study.get("seeds", {}).items()),
+        "",
+    ]
+
+
+def _spread(scores: Sequence[float]) -> str:
+    """How much the score that decided depends on the seed."""
+    said = f"CCC of {len(scores)} {'seed' if len(scores) == 1 else 'seeds'} {np.mean(scores):.3f}"
+    if len(scores) == 1:
+        return said
+    return f"{said} on average, standard deviation {np.std(scores, ddof=1):.3f}, {min(scores):.3f} to {max(scores):.3f}"

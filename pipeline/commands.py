@@ -128,7 +128,7 @@ def evaluate_command(
     where = find_device(device)
     part = _partition(partition)
     loaded = FusedModel.load(model)
-    scales = {modality: stages[0].scale for modality, stages in loaded.auto_encoders.items()}
+    scales = {modality: loaded.auto_encoders[modality][0].scale for modality in loaded.modalities}
     spoil = [corruption(text, scales) for text in corrupt or []]
     read = read_corpus(corpus, modalities=loaded.modalities, targets=loaded.targets, tolerance_ms=tolerance_ms)
 

@@ -23,11 +23,13 @@ class TargetEvaluation:
     """What was found for one target.
 
     Attributes:
-        scores: "fusion", "without difficulty" (the fusion that reads none), the floors and each modality -> its score.
+        scores: "fusion", "without difficulty" (the fusion that reads none, where there is one), the floors and each
+            modality that the fusion reads -> its score.
         differences: the same names -> fusion minus that one, as a paired bootstrap of the same subjects.
         session_mean_ccc: mean of the sessions' own CCCs, where defined.
         undefined_sessions: sessions whose own CCC is undefined (a constant label); they count in the pooled one.
-        difficulty_spearman: modality -> rank correlation of its error with its own prediction's absolute error.
+        difficulty_spearman: modality -> rank correlation of its `Prediction.difficulty` with its own prediction's
+            absolute error.
         session_ccc: session id -> the fused prediction's CCC.
     """
 
@@ -145,7 +147,7 @@ def _evaluate_target(
         ways[WITHOUT] = [prediction.without_difficulty[target] for prediction in predictions]
     for floor, name in FLOORS.items():
         ways[name] = [prediction.floors[target][floor] for prediction in predictions]
-    for modality in model.modalities:
+    for modality in model.fusion_modalities[target]:
         ways[modality] = [prediction.unimodal[target][modality] for prediction in predictions]
     sums = {name: subject_moments(sessions, target, series) for name, series in ways.items()}
     by_session = {
@@ -172,7 +174,7 @@ def _evaluate_target(
                     for session, prediction in zip(sessions, predictions, strict=True)
                 ],
             )
-            for modality in model.modalities
+            for modality in model.fusion_modalities[target]
         },
         session_ccc=by_session,
     )

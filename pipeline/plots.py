@@ -104,7 +104,9 @@ def _difficulty(evaluation: Evaluation) -> Figure:
     modalities = list(evaluation.predictions[0].difficulty)
     figure = Figure(figsize=(4.2 * len(targets) + 1.2, 3.4), layout="constrained")
     for axes, target in zip(figure.subplots(1, len(targets), squeeze=False)[0], targets, strict=True):
-        for number, modality in enumerate(modalities):
+        for number, modality in enumerate(modalities):  # one colour in every picture
+            if modality not in evaluation.predictions[0].unimodal[target]:
+                continue
             hard = np.concatenate([prediction.difficulty[modality].percentile for prediction in evaluation.predictions])
             error = np.concatenate(
                 [
@@ -129,12 +131,14 @@ def _difficulty(evaluation: Evaluation) -> Figure:
 def _ccc(evaluation: Evaluation) -> Figure:
     """Fusion, floors and modalities with their intervals."""
     targets = list(evaluation.targets)
-    names = list(evaluation.targets[targets[0]].scores)
+    names = list(dict.fromkeys(name for found in evaluation.targets.values() for name in found.scores))
     figure = Figure(figsize=(4.0 * len(targets) + 1.6, 0.34 * len(names) + 1.2), layout="constrained")
     row_of_axes = figure.subplots(1, len(targets), squeeze=False, sharey=True)[0]
     for axes, target in zip(row_of_axes, targets, strict=True):
         scores = evaluation.targets[target].scores
         for place, name in enumerate(reversed(names)):
+            if name not in scores:  # this target's fusion does not read it
+                continue
             score = scores[name]
             colour = FUSED_COLOUR if name == FUSION else "#475569" if name in {WITHOUT, *FLOORS.values()} else MUTED
             axes.plot([score.low, score.high], [place, place], color=colour, linewidth=2)
