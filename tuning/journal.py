@@ -51,6 +51,10 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let another process have it."""
         os.close(self._descriptor)
 
     def append(self, *events: Event) -> None:

@@ -1,0 +1,68 @@
+"""How good a configuration is: the score that decides among finalists."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.ccc import ccc
+from pipeline.corpus import Corpus, Session
+from pipeline.cross_fit import Fold
+from pipeline.fit import UNDEFINED_SCORE
+from pipeline.spec import Protocol
+from pipeline.stage import Columns
+from tuning.said import Said
+from tuning.task import Task
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one seed of a configuration reached.
+
+    Attributes:
+        score: decides; the CCC over devel and the training subjects together, each predicted by models that never saw
+            it: more subjects than devel has, and no fit was stopped by most of them. In sample: devel's. For an
+            auto-encoder minus the mean error, likewise.
+        devel: on devel alone.
+        out_of_fold: on the training subjects alone; None in sample, or where undefined.
+    """
+
+    score: float
+    devel: float
+    out_of_fold: float | None
+
+
+def verdict(task: Task, corpus: Corpus, words: Columns, protocol: Protocol) -> Verdict:
+    """Judge what a stage says of every train and devel session."""
+    devel, train = corpus.partition("devel"), corpus.partition("train")
+    on_devel = score_of(task, devel, words)
+    if protocol == "in_sample":
+        return Verdict(_finite(on_devel), _finite(on_devel), None)
+    on_train = score_of(task, train, words)
+    score = _finite(score_of(task, [*train, *devel], words))
+    return Verdict(score, _finite(on_devel), on_train if np.isfinite(on_train) else None)
+
+
+def score_of(task: Task, sessions: Sequence[Session], words: Columns) -> float:
+    """The pooled CCC over these sessions, or minus the mean reconstruction error; NaN where undefined."""
+    if not sessions:
+        return float("nan")
+    said = np.concatenate([words[session.session_id][:, 0] for session in sessions]).astype(np.float64)
+    if not task.target:
+        said = said[np.isfinite(said)]
+        return -float(said.mean()) if said.size else float("nan")
+    truth = np.concatenate([session.labels[task.target] for session in sessions])
+    use = np.isfinite(truth) & np.isfinite(said)
+    return ccc(truth[use], said[use])
+
+
+def held_out_score(task: Task, corpus: Corpus, fold: Fold, said: Said) -> float | None:
+    """The score on the sessions that a fold held out; None where there are none, or it is undefined."""
+    score = score_of(task, [corpus.session(name) for name in fold.held_out_ids], said.columns)
+    return score if np.isfinite(score) else None
+
+
+def _finite(score: float) -> float:
+    return score if np.isfinite(score) else UNDEFINED_SCORE

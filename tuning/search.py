@@ -1,0 +1,131 @@
+"""The search: an agenda worked off by one Ray Tune experiment."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from ray import tune
+from ray.tune import PlacementGroupFactory
+
+from pipeline.corpus import Corpus
+from tuning.agenda import Agenda
+from tuning.cluster import Cluster
+from tuning.searcher import AgendaScheduler, AgendaSearcher, Forgetful
+from tuning.shared_corpus import pack
+from tuning.study_file import StudySpec
+from tuning.task import parse_task
+from tuning.trial import FitTrial
+
+LEAVE_S = 60.0
+"""So long running trials have to keep their state when the study is interrupted."""
+WORKER_LOSSES = 3
+"""A trial whose worker is lost goes on in another one, so many times."""
+
+log = logging.getLogger(__name__)
+
+
+def search(
+    agenda: Agenda, corpus: Corpus, store: str, cluster: Cluster, on_tick: Callable[[], None], scratch: Path
+) -> bool:
+    """Work off the agenda.
+
+    Args:
+        agenda: what to do.
+        corpus: put into the object store, once per node.
+        store: a folder that all nodes share, or a URI.
+        cluster: where the trials run.
+        on_tick: called some times a second.
+        scratch: for what Ray Tune writes and nobody reads; on a cluster not shared.
+
+    Returns:
+        Whether it was interrupted: then running trials have kept their state.
+    """
+    study = agenda.study
+    head, packed = pack(corpus)
+    trainable = tune.with_parameters(FitTrial, head=head, packed=packed, spec=study.base.model_dump_json(), store=store)
+    with _interruptions() as interrupted, tempfile.TemporaryDirectory(dir=scratch, prefix=".tune-") as folder:
+        searcher = AgendaSearcher(agenda, lambda: cluster.fits_at_a_time(study), interrupted.is_set)
+        scheduler = AgendaScheduler(agenda, interrupted.is_set)
+        tuner = tune.Tuner(
+            tune.with_resources(trainable, lambda config: resources(study, config)),
+            tune_config=tune.TuneConfig(search_alg=searcher, scheduler=scheduler, num_samples=-1, reuse_actors=True),
+            run_config=tune.RunConfig(
+                name="study",
+                storage_path=folder,
+                failure_config=tune.FailureConfig(max_failures=WORKER_LOSSES),
+                callbacks=[_Tick(on_tick)],
+                stop=_Leave(interrupted, agenda, scheduler),
+                verbose=0,
+            ),
+        )
+        tuner.fit()
+        return interrupted.is_set()
+
+
+def resources(study: StudySpec, config: dict[str, Any]) -> PlacementGroupFactory:
+    """What a trial occupies: the cores and the share of a GPU that its stage asks for."""
+    table = study.table(parse_task(config["task"]).stage)
+    return PlacementGroupFactory([{"CPU": table.cpus, **({"GPU": table.gpus} if table.gpus else {})}])
+
+
+@contextlib.contextmanager
+def _interruptions() -> Iterator[threading.Event]:
+    """The first Ctrl-C or SIGTERM asks the study to leave; a second one ends it at once."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Tick(tune.Callback):
+    def __init__(self, on_tick: Callable[[], None]) -> None:
+        self._on_tick = on_tick
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        self._on_tick()
+
+    def __reduce__(self) -> tuple[type[Forgetful], tuple[()]]:
+        return Forgetful, ()
+
+
+class _Leave(tune.Stopper):
+    """Ends the experiment once every running trial has reported after an interruption, or after a while."""
+
+    def __init__(self, interrupted: threading.Event, agenda: Agenda, scheduler: AgendaScheduler) -> None:
+        self._interrupted, self._agenda, self._scheduler = interrupted, agenda, scheduler
+        self._since: float | None = None
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        if not (self._interrupted.is_set() or self._agenda.failure):
+            return False
+        self._since = self._since or time.monotonic()
+        begun = [name for name in self._agenda.running if name in self._scheduler.heard_at]
+        waiting = [name for name in begun if self._scheduler.heard_at[name] < self._since]
+        return not waiting or time.monotonic() - self._since > LEAVE_S
+
+    def __reduce__(self) -> tuple[type[Forgetful], tuple[()]]:
+        return Forgetful, ()

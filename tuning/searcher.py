@@ -1,0 +1,105 @@
+"""Ray Tune's view of an agenda: a searcher that hands out fits, and a scheduler that writes down what they report.
+
+Neither remembers anything. Tune pickles both with its own state, which is never read again: see `tuning.study`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import TrialScheduler
+from ray.tune.search import Searcher
+
+from tuning.agenda import Agenda
+
+if TYPE_CHECKING:
+    from ray.tune.execution.tune_controller import TuneController
+
+Result = dict[str, Any]
+
+
+class AgendaSearcher(Searcher):
+    """Asks the agenda for the next fit.
+
+    Args:
+        agenda: of the study.
+        workers: how many fits can run now; one more is asked for, so that a worker that ends has the next one at once.
+        leaving: whether no more fits are to be started.
+    """
+
+    def __init__(self, agenda: Agenda, workers: Callable[[], int], leaving: Callable[[], bool]) -> None:
+        super().__init__()
+        self._agenda, self._workers, self._leaving = agenda, workers, leaving
+
+    def suggest(self, trial_id: str) -> Result | str | None:  # type: ignore[override] # FINISHED is a str
+        """A fit as a trial's config; None to be asked again; FINISHED at the end."""
+        if self._leaving() or self._agenda.failure:
+            return str(Searcher.FINISHED)
+        if len(self._agenda.running) > self._workers():
+            return None
+        if job := self._agenda.next():
+            return job.to_config()
+        return str(Searcher.FINISHED) if self._agenda.over or self._agenda.failure else None
+
+    def on_trial_complete(self, trial_id: str, result: Result | None = None, error: bool = False) -> None:
+        """The scheduler hears of it."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the journal is the memory."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: the journal is the memory."""
+
+    def __reduce__(self) -> tuple[type[Forgetful], tuple[()]]:
+        return Forgetful, ()
+
+
+class AgendaScheduler(TrialScheduler):
+    """Tells the agenda what trials report, and Tune which go on."""
+
+    def __init__(self, agenda: Agenda, leaving: Callable[[], bool]) -> None:
+        super().__init__()
+        self._agenda, self._leaving = agenda, leaving
+        self.heard_at: dict[str, float] = {}
+
+    def on_trial_add(self, tune_controller: TuneController, trial: Trial) -> None:
+        """Nothing to do."""
+
+    def on_trial_result(self, tune_controller: TuneController, trial: Trial, result: Result) -> str:
+        """Whether a trial that has not ended goes on; while the study is left, none does: its state is in the store."""
+        self.heard_at[trial.config["trial"]] = time.monotonic()
+        goes_on = self._agenda.heard(trial.config["trial"], result)
+        return str(TrialScheduler.CONTINUE if goes_on and not self._leaving() else TrialScheduler.STOP)
+
+    def on_trial_complete(self, tune_controller: TuneController, trial: Trial, result: Result) -> None:
+        """A trial that was stopped was heard before; one that ended by itself is heard here."""
+        if result.get("done") and result.get("ended"):
+            self._agenda.heard(trial.config["trial"], result)
+
+    def on_trial_error(self, tune_controller: TuneController, trial: Trial) -> None:
+        """Its worker was lost too often."""
+        lines = str(trial.get_error() or trial.get_pickled_error() or "").strip().splitlines()
+        cause = lines[-1] if lines else "unknown"
+        self._agenda.failed(trial.config["trial"], f"Its worker was lost, again and again (out of memory?): {cause}")
+
+    def on_trial_remove(self, tune_controller: TuneController, trial: Trial) -> None:
+        """Nothing to do."""
+
+    def choose_trial_to_run(self, tune_controller: TuneController) -> Trial | None:
+        """The first that waits; the agenda has put them in order."""
+        waiting: list[Trial] = [t for t in tune_controller.get_live_trials() if t.status == Trial.PENDING]
+        return waiting[0] if waiting else None
+
+    def debug_string(self) -> str:
+        """A name."""
+        return "ASHA per task"
+
+    def __reduce__(self) -> tuple[type[Forgetful], tuple[()]]:
+        return Forgetful, ()
+
+
+class Forgetful:
+    """What Tune pickles in place of a searcher or a scheduler."""
