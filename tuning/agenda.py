@@ -64,7 +64,7 @@ class Agenda:
         self.configurations = Configurations(study, self.plan, history, device)
         self.running: set[str] = set()
         self.failure: str | None = None
-        self._upstream = Upstream(store, corpus, self.plan, study.base)
+        self.words = Upstream(store, corpus, self.plan, study.base).words
         self._budget = Budget(study, history, self.tasks, len(self.plan.folds), budget_s)
         self._store, self._journal = store, journal
         self._on_event = on_event or (lambda event: None)
@@ -329,7 +329,7 @@ class Agenda:
         )
 
     def _verdict(self, task: Task, keys: Keys) -> Verdict:
-        return verdict(task, self.corpus, self._upstream.words(keys), self.study.protocol)
+        return verdict(task, self.corpus, self.words(keys), self.study.protocol)
 
     def _record(self, *events: Event) -> None:
         self._journal.append(*events)

@@ -18,7 +18,6 @@ from tuning.events import Finalist
 from tuning.history import History
 from tuning.job import Keys
 from tuning.task import Task
-from tuning.upstream import Upstream
 
 
 class Winner:
@@ -62,7 +61,7 @@ def fused_model(agenda: Agenda, corpus: Corpus, store: Store) -> FusedModel:
     """
     study, plan = agenda.study, agenda.plan
     winners = {target: Winner(agenda, target) for target in corpus.targets}
-    words = Upstream(store, corpus, plan, study.base).words
+    words = agenda.words
     paths = {
         (t, m): (winner.encoders[m], winner.regressors[m]) for t, winner in winners.items() for m in winner.encoders
     }
