@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from pipeline.corpus import Corpus
 
 ALIGNMENT = 64
+_PROTECTED: list[NDArray[Any]] = []
+"""Never given back in the life of the process: whoever got their pages next could not write to them."""
 
 
 def pack(corpus: Corpus) -> tuple[bytes, NDArray[np.uint8]]:
@@ -49,3 +51,4 @@ def _forbid_writing(array: NDArray[Any]) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if last > first and libc.mprotect(ctypes.c_void_p(first), ctypes.c_size_t(last - first), mmap.PROT_READ):
         raise OSError(ctypes.get_errno(), "The shared corpus cannot be protected against writing")
+    _PROTECTED.append(array)
