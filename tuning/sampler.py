@@ -51,10 +51,10 @@ class Sampler:
         for repeat in range(MOST_REPEATS):
             self._study.sampler = self._fresh_sampler(repeat)
             trial, values = self._ask()
-            if (name := self._space.canonical(values)) not in self._proposed:
-                self._proposed[name] = trial
-                return values
             self._study.tell(trial, state=TrialState.FAIL)
+            if self._space.canonical(values) not in self._proposed:
+                self.restore(values)  # as after a restart: Optuna keeps more of what it drew than of what it is told
+                return values
         return None
 
     def restore(self, values: Mapping[str, Value]) -> None:
