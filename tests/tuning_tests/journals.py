@@ -222,8 +222,8 @@ class _Fabricator:
 
     def _refits(self, task: Task) -> Iterator[Event]:
         table = self.study.table(task.stage)
-        found = [t for t in self.history.of(task) if t.complete and t.best is not None]
-        ranked = sorted(found, key=lambda trial: trial.best or 0.0, reverse=True)[: table.finalists]
+        found = [t for t in self.history.of(task) if t.ended and t.ended.reason != "error"]
+        ranked = sorted(found, key=lambda trial: (trial.complete, trial.best), reverse=True)[: table.finalists]
         chosen = tuple(dict(trial.proposed.values) for trial in ranked)
         yield self._happened(Chosen(at=self.now, task=str(task), finalists=chosen, seeds=table.seeds))
         finalists = []
