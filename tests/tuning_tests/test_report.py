@@ -16,12 +16,13 @@ import pytest
 from pipeline.errors import AffectuneError, InputError
 from tests.tuning_tests.evaluations import evaluation, model_of
 from tests.tuning_tests.journals import STUDY, events
-from tuning.events import Ended, Event, Judged, Proposed
+from tuning.events import Ended, Event, Finished, Judged, Proposed
 from tuning.history import History, history
 from tuning.report import write_report
 from tuning.report.comparisons import Cell, comparisons
 from tuning.report.importance import FEWEST, importance
 from tuning.report.page import REPORT, render
+from tuning.report.results import scores
 from tuning.report.searched import Searches
 from tuning.task import Task, parse_task
 
@@ -122,6 +123,16 @@ def test_text_from_a_study_stays_text(story: list[Event]) -> None:
     # Plotly itself reads a little HTML: what it is given is escaped once more.
     assert "<b>head" not in json.dumps([chart["layout"] for chart in page.charts])
     assert "&lt;b&gt;head" in json.dumps(page.charts)
+
+
+def test_out_of_fold_scores_come_from_the_summary_where_there_is_no_model(story: list[Event]) -> None:
+    *before, last = story
+    assert isinstance(last, Finished)
+    said = {"arousal": {"fusion": {"ccc": 0.312, "ccc_low": 0.244, "ccc_high": 0.388}}}
+    told = last.model_copy(update={"summary": {**last.summary, "out_of_fold": said}})
+    found = scores(history([*before, told]), None, None)
+    assert str(found["arousal"]["out of fold"]["fusion"]) == "0.312 [0.244, 0.388]"
+    assert list(found["valence"]) == ["devel"]
 
 
 def test_the_winner_stands_beside_its_floors_with_intervals(whole: str) -> None:

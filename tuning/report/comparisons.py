@@ -154,6 +154,7 @@ def _combinations(searches: Searches) -> Comparison:
                 levels,
             )
             for subset in subsets
+            if any(entry.settings[MODALITIES] == subset for entry in entries)
         )
         for target, entries in found.items()
     }
@@ -233,6 +234,7 @@ def _comparison(
         note = "No trial of this stage has ended yet."
     elif not searches.varied(stage, *paths):
         note = f"Not varied in this study: {_all_had(searches, stage, paths)}."
+        columns, groups = (), ()  # one column would repeat what other tables say
     return Comparison(title, paper, note, tuple(columns), groups if columns else (), searches.rung(stage))
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tuning.asha import rungs
 from tuning.history import Trial
-from tuning.report.figures import ACCENT, BAD, COOL, INK, LINE, MUTED, Figure, figure, joined, lines, plain
+from tuning.report.figures import ACCENT, BAD, COOL, INK, LINE, MUTED, Figure, figure, joined, lines, plain, vertical
 from tuning.report.searched import Entry, Searches
 from tuning.space import Choice, Dimension, Value
 from tuning.task import Task
@@ -48,10 +48,10 @@ def learning_curves(searches: Searches, task: Task) -> Figure | None:
     _add_ends(chart, trials, sign)
     last = max(trial.epochs[-1].epoch for trial in trials)
     table = searches.study.table(task.stage)
-    for rung in rungs(table.grace_epochs, table.reduction_factor, last + 1):
-        chart.add_vline(x=rung, line={"color": INK, "width": 1, "dash": "dash"}, opacity=0.35)
+    judged_at = rungs(table.grace_epochs, table.reduction_factor, last + 1)
     measure = "CCC on devel" if task.target else "reconstruction error on devel"
     chart.update_layout(
+        shapes=[vertical(rung, 0.35, "dash") for rung in judged_at],
         xaxis={"title": {"text": "epoch"}},
         yaxis={"title": {"text": measure}},
         margin={"t": 30, "r": 10, "b": 45, "l": 20},
@@ -186,15 +186,26 @@ def _add_ends(chart: go.Figure, trials: Sequence[Trial], sign: float) -> None:
 
 def _add_axes(chart: go.Figure, axes: Sequence[_Axis], task: Task, low: float, high: float) -> None:
     score = [(0.0, f"{low:.3f}"), (1.0, f"{high:.3f}")]
-    for place, ticks in enumerate([*[axis.ticks for axis in axes], score]):
-        chart.add_vline(x=place, line={"color": INK, "width": 1}, opacity=0.5)
-        for at, label in ticks:
-            chart.add_annotation(
-                x=place, y=at, text=plain(label), showarrow=False, xanchor="left", xshift=3, font={"size": 11},
-                bgcolor="var(--panel)", opacity=0.85,
-            )  # fmt: skip
+    # In one go: plotly copies all of them for every one that is added.
+    labels = [
+        {
+            "x": place,
+            "y": at,
+            "text": plain(label),
+            "showarrow": False,
+            "xanchor": "left",
+            "xshift": 3,
+            "font": {"size": 11},
+            "bgcolor": "var(--panel)",
+            "opacity": 0.85,
+        }
+        for place, ticks in enumerate([*[axis.ticks for axis in axes], score])
+        for at, label in ticks
+    ]
     names = [*[axis.path for axis in axes], "CCC" if task.target else "minus RE"]
     chart.update_layout(
+        annotations=labels,
+        shapes=[vertical(place, 0.5, "solid") for place in range(len(names))],
         xaxis={
             "tickvals": list(range(len(names))),
             "ticktext": [

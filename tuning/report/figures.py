@@ -82,3 +82,18 @@ def lines(
     """Several lines of one kind as one plotly trace; `more` are further properties of go.Scatter."""
     style = {"color": colour, "width": more.pop("width", 1.2), "dash": more.pop("dash", "solid")}
     return go.Scatter(x=joined(xs), y=joined(ys), name=plain(name), mode="lines", line=style, **more)
+
+
+def vertical(place: float, opacity: float, dash: str) -> dict[str, Any]:
+    """A line from top to bottom, as a plotly shape."""
+    line = {"color": INK, "width": 1, "dash": dash}
+    return {
+        "type": "line",
+        "x0": place,
+        "x1": place,
+        "yref": "paper",
+        "y0": 0,
+        "y1": 1,
+        "line": line,
+        "opacity": opacity,
+    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -57,13 +58,14 @@ def scores(
 
     What the evaluation does not say is taken from the study's summary.
     """
-    devel = _devel(evaluation) if evaluation is not None else _from_summary(history)
+    summary = history.finished.summary if history.finished is not None else {}
+    devel = _devel(evaluation) if evaluation is not None else _from_summary(summary)
+    held_out = model.out_of_fold if model is not None else summary.get("out_of_fold") or {}
     found: dict[str, dict[str, dict[str, Score]]] = {}
     for target, said in devel.items():
         found[target] = {DEVEL: said}
-        if model is not None and model.out_of_fold.get(target):
-            held_out = model.out_of_fold[target]
-            found[target][OUT_OF_FOLD] = {name: Score.from_json(record) for name, record in held_out.items()}
+        if held_out.get(target):
+            found[target][OUT_OF_FOLD] = {name: Score.from_json(each) for name, each in held_out[target].items()}
     return found
 
 
@@ -124,11 +126,10 @@ def _devel(evaluation: Evaluation) -> dict[str, dict[str, Score]]:
     return {target: dict(found.scores) for target, found in evaluation.targets.items()}
 
 
-def _from_summary(history: History) -> dict[str, dict[str, Score]]:
+def _from_summary(summary: Mapping[str, Any]) -> dict[str, dict[str, Score]]:
     """The same names; only fusion has its interval there."""
-    said = history.finished.summary.get("targets", {}) if history.finished is not None else {}
     found: dict[str, dict[str, Score]] = {}
-    for target, record in said.items():
+    for target, record in (summary.get("targets") or {}).items():
         others = {WITHOUT: record.get("without_difficulty")}
         others |= {FLOORS.get(floor, floor): value for floor, value in (record.get("floors") or {}).items()}
         others |= record.get("unimodal") or {}
