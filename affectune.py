@@ -47,6 +47,8 @@ def main() -> None:
     from pipeline.commands import add_commands
     from pipeline.datasets.commands import corpus_app
     from pipeline.errors import AffectuneError, InputError
+    from tuning.commands import study_app
+    from tuning.registry_commands import registry_app
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # unwinds, so that temporary files are removed
 
@@ -57,6 +59,8 @@ def main() -> None:
         pretty_exceptions_enable=False,
     )
     app.add_typer(corpus_app, name="corpus")
+    app.add_typer(study_app, name="study")
+    app.add_typer(registry_app, name="registry")
     add_commands(app)
     try:
         app()

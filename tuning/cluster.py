@@ -53,14 +53,15 @@ def cluster(address: str | None, workers: int | None) -> Iterator[Cluster]:
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
-                _node_ip_address="127.0.0.1",
             )
-    except (ConnectionError, ValueError) as error:
-        raise InputError(
-            f"No Ray cluster answers at '{address}': {error}. Start one with `ray start --head`."
+    except Exception as error:  # Ray raises a plain Exception where a node does not come up in time
+        if address and isinstance(error, ConnectionError | ValueError):
+            raise InputError(
+                f"No Ray cluster answers at '{address}': {error}. Start one with `ray start --head`."
+            ) from error
+        raise AffectuneError(
+            f"Ray cannot be started: {error}. Is the disk full, the memory short, or the machine overloaded?"
         ) from error
-    except (OSError, RuntimeError) as error:
-        raise AffectuneError(f"Ray cannot be started: {error}. Is the disk full, or the memory short?") from error
     try:
         yield Cluster()
     finally:

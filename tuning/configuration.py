@@ -27,7 +27,7 @@ class Configurations:
         study: its modalities and targets known.
         plan: the folds.
         history: of the study, kept up to date by its owner.
-        device: "cpu" or "cuda".
+        device: "cpu" or "cuda", for stages that ask for GPUs; the others have the CPU.
     """
 
     def __init__(self, study: StudySpec, plan: Plan, history: History, device: str) -> None:
@@ -70,7 +70,7 @@ class Configurations:
             fold=proposed.fold,
             sources=sources,
             rungs=judged if proposed.purpose == "search" else (),
-            device=self._device,
+            device=self._device if table.gpus else "cpu",
         )
 
     def reads_difficulty(self, task: Task, values: Values) -> bool:

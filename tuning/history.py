@@ -94,7 +94,7 @@ class History:
         """Take one more event into account."""
         if not isinstance(event, Resumed) and self.last_at:
             self.active_s += max(0.0, event.at - self.last_at)
-        self.last_at = event.at
+        self.last_at = max(self.last_at, event.at)
         match event:
             case Opened():
                 self.opened = event

@@ -19,7 +19,7 @@ from ray.tune import PlacementGroupFactory
 from pipeline.corpus import Corpus
 from tuning.agenda import Agenda
 from tuning.cluster import Cluster
-from tuning.searcher import AgendaScheduler, AgendaSearcher, Forgetful
+from tuning.searcher import AgendaScheduler, AgendaSearcher, Departure, Forgetful
 from tuning.shared_corpus import pack
 from tuning.study_file import StudySpec
 from tuning.task import parse_task
@@ -48,13 +48,17 @@ def search(
 
     Returns:
         Whether it was interrupted: then running trials have kept their state.
+
+    Raises:
+        AffectuneError: something could not be written.
     """
     study = agenda.study
     head, packed = pack(corpus)
     trainable = tune.with_parameters(FitTrial, head=head, packed=packed, spec=study.base.model_dump_json(), store=store)
-    with _interruptions() as interrupted, tempfile.TemporaryDirectory(dir=scratch, prefix=".tune-") as folder:
-        searcher = AgendaSearcher(agenda, lambda: cluster.fits_at_a_time(study), interrupted.is_set)
-        scheduler = AgendaScheduler(agenda, interrupted.is_set)
+    departure = Departure(agenda)
+    with _interruptions(departure.asked), tempfile.TemporaryDirectory(dir=scratch, prefix=".tune-") as folder:
+        searcher = AgendaSearcher(agenda, lambda: cluster.fits_at_a_time(study), departure)
+        scheduler = AgendaScheduler(agenda, departure)
         tuner = tune.Tuner(
             tune.with_resources(trainable, lambda config: resources(study, config)),
             tune_config=tune.TuneConfig(search_alg=searcher, scheduler=scheduler, num_samples=-1, reuse_actors=True),
@@ -63,12 +67,14 @@ def search(
                 storage_path=folder,
                 failure_config=tune.FailureConfig(max_failures=WORKER_LOSSES),
                 callbacks=[_Tick(on_tick)],
-                stop=_Leave(interrupted, agenda, scheduler),
+                stop=_Leave(departure, agenda, scheduler),
                 verbose=0,
             ),
         )
         tuner.fit()
-        return interrupted.is_set()
+    if departure.error:
+        raise departure.error
+    return departure.asked.is_set()
 
 
 def resources(study: StudySpec, config: dict[str, Any]) -> PlacementGroupFactory:
@@ -78,11 +84,10 @@ def resources(study: StudySpec, config: dict[str, Any]) -> PlacementGroupFactory
 
 
 @contextlib.contextmanager
-def _interruptions() -> Iterator[threading.Event]:
+def _interruptions(asked: threading.Event) -> Iterator[None]:
     """The first Ctrl-C or SIGTERM asks the study to leave; a second one ends it at once."""
-    asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield asked
+        yield
         return
 
     def ask(number: int, frame: FrameType | None) -> None:
@@ -92,7 +97,7 @@ def _interruptions() -> Iterator[threading.Event]:
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield asked
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -112,15 +117,15 @@ class _Tick(tune.Callback):
 class _Leave(tune.Stopper):
     """Ends the experiment once every running trial has reported after an interruption, or after a while."""
 
-    def __init__(self, interrupted: threading.Event, agenda: Agenda, scheduler: AgendaScheduler) -> None:
-        self._interrupted, self._agenda, self._scheduler = interrupted, agenda, scheduler
+    def __init__(self, departure: Departure, agenda: Agenda, scheduler: AgendaScheduler) -> None:
+        self._departure, self._agenda, self._scheduler = departure, agenda, scheduler
         self._since: float | None = None
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
 
     def stop_all(self) -> bool:
-        if not (self._interrupted.is_set() or self._agenda.failure):
+        if not self._departure.now:
             return False
         self._since = self._since or time.monotonic()
         begun = [name for name in self._agenda.running if name in self._scheduler.heard_at]

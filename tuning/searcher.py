@@ -5,14 +5,17 @@ Neither remembers anything. Tune pickles both with its own state, which is never
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
+from pipeline.errors import AffectuneError
 from tuning.agenda import Agenda
 
 if TYPE_CHECKING:
@@ -21,28 +24,54 @@ if TYPE_CHECKING:
 Result = dict[str, Any]
 
 
+class Departure:
+    """Whether the study is to be left before its end, and why.
+
+    Attributes:
+        asked: a person, or the system, asked for it.
+        error: what the study could not get over, such as a full disk; Tune would wrap it in a traceback.
+    """
+
+    def __init__(self, agenda: Agenda) -> None:
+        self._agenda = agenda
+        self.asked = threading.Event()
+        self.error: AffectuneError | None = None
+
+    @property
+    def now(self) -> bool:
+        """No fit is to be started, and none to go on."""
+        return self.asked.is_set() or self.error is not None or self._agenda.failure is not None
+
+    @contextlib.contextmanager
+    def on_error(self) -> Iterator[None]:
+        """What cannot be got over is kept, for after Tune's loop."""
+        try:
+            yield
+        except AffectuneError as error:
+            self.error = self.error or error
+
+
 class AgendaSearcher(Searcher):
     """Asks the agenda for the next fit.
 
     Args:
         agenda: of the study.
         workers: how many fits can run now; one more is asked for, so that a worker that ends has the next one at once.
-        leaving: whether no more fits are to be started.
+        departure: whether no more fits are to be started.
     """
 
-    def __init__(self, agenda: Agenda, workers: Callable[[], int], leaving: Callable[[], bool]) -> None:
+    def __init__(self, agenda: Agenda, workers: Callable[[], int], departure: Departure) -> None:
         super().__init__()
-        self._agenda, self._workers, self._leaving = agenda, workers, leaving
+        self._agenda, self._workers, self._departure = agenda, workers, departure
 
     def suggest(self, trial_id: str) -> Result | str | None:  # type: ignore[override] # FINISHED is a str
         """A fit as a trial's config; None to be asked again; FINISHED at the end."""
-        if self._leaving() or self._agenda.failure:
-            return str(Searcher.FINISHED)
-        if len(self._agenda.running) > self._workers():
+        if not self._departure.now and len(self._agenda.running) > self._workers():
             return None
-        if job := self._agenda.next():
-            return job.to_config()
-        return str(Searcher.FINISHED) if self._agenda.over or self._agenda.failure else None
+        with self._departure.on_error():
+            if not self._departure.now and (job := self._agenda.next()):
+                return job.to_config()
+        return str(Searcher.FINISHED) if self._departure.now or self._agenda.over else None
 
     def on_trial_complete(self, trial_id: str, result: Result | None = None, error: bool = False) -> None:
         """The scheduler hears of it."""
@@ -60,9 +89,9 @@ class AgendaSearcher(Searcher):
 class AgendaScheduler(TrialScheduler):
     """Tells the agenda what trials report, and Tune which go on."""
 
-    def __init__(self, agenda: Agenda, leaving: Callable[[], bool]) -> None:
+    def __init__(self, agenda: Agenda, departure: Departure) -> None:
         super().__init__()
-        self._agenda, self._leaving = agenda, leaving
+        self._agenda, self._departure = agenda, departure
         self.heard_at: dict[str, float] = {}
 
     def on_trial_add(self, tune_controller: TuneController, trial: Trial) -> None:
@@ -71,19 +100,23 @@ class AgendaScheduler(TrialScheduler):
     def on_trial_result(self, tune_controller: TuneController, trial: Trial, result: Result) -> str:
         """Whether a trial that has not ended goes on; while the study is left, none does: its state is in the store."""
         self.heard_at[trial.config["trial"]] = time.monotonic()
-        goes_on = self._agenda.heard(trial.config["trial"], result)
-        return str(TrialScheduler.CONTINUE if goes_on and not self._leaving() else TrialScheduler.STOP)
+        goes_on = False
+        with self._departure.on_error():
+            goes_on = self._agenda.heard(trial.config["trial"], result)
+        return str(TrialScheduler.CONTINUE if goes_on and not self._departure.now else TrialScheduler.STOP)
 
     def on_trial_complete(self, tune_controller: TuneController, trial: Trial, result: Result) -> None:
         """A trial that was stopped was heard before; one that ended by itself is heard here."""
         if result.get("done") and result.get("ended"):
-            self._agenda.heard(trial.config["trial"], result)
+            with self._departure.on_error():
+                self._agenda.heard(trial.config["trial"], result)
 
     def on_trial_error(self, tune_controller: TuneController, trial: Trial) -> None:
         """Its worker was lost too often."""
         lines = str(trial.get_error() or trial.get_pickled_error() or "").strip().splitlines()
         cause = lines[-1] if lines else "unknown"
-        self._agenda.failed(trial.config["trial"], f"Its worker was lost, again and again (out of memory?): {cause}")
+        with self._departure.on_error():
+            self._agenda.failed(trial.config["trial"], f"Its worker was lost again and again (out of memory?): {cause}")
 
     def on_trial_remove(self, tune_controller: TuneController, trial: Trial) -> None:
         """Nothing to do."""

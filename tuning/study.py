@@ -6,6 +6,7 @@ because it is not written atomically, forgets ASHA's rungs and starts anew, with
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -50,7 +51,8 @@ class Place:
         store: trained stages; a folder that all nodes share, or a URI.
         address: of a Ray cluster; None starts Ray on this machine.
         workers: fits at a time on this machine; None: one per core.
-        device: "cpu" or "cuda".
+        device: on which the driver predicts, "cpu" or "cuda".
+        trial_device: the same for trials of stages that ask for GPUs; the driver may have none where workers do.
         budget_s: seconds of running, over all resumptions.
     """
 
@@ -59,6 +61,7 @@ class Place:
     address: str | None = None
     workers: int | None = None
     device: str = "cpu"
+    trial_device: str = "cuda"
     budget_s: float = inf
 
 
@@ -140,7 +143,7 @@ def run_study(study: Study, *, on_tick: Callable[[], None] = lambda: None) -> No
         store,
         study.journal,
         study.history,
-        device=place.device,
+        device=place.trial_device,
         budget_s=place.budget_s,
         on_event=study.on_event,
     )
@@ -148,9 +151,10 @@ def run_study(study: Study, *, on_tick: Callable[[], None] = lambda: None) -> No
         if not agenda.over:
             _search(study, agenda, on_tick)
     except BaseException as error:
-        study.record(Left(at=time.time(), why=f"{type(error).__name__}: {error}"))
+        with contextlib.suppress(AffectuneError):  # the journal itself may be what cannot be written
+            study.record(Left(at=time.time(), why=f"{type(error).__name__}: {error}"))
         raise
-    if not study.interrupted and study.history.finished is None:
+    if not study.interrupted and (study.history.finished is None or not (place.folder / MODEL_FOLDER).is_dir()):
         _finish(study, agenda, store)
 
 

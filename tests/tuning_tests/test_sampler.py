@@ -70,7 +70,7 @@ def test_tpe_learns_where_scores_are_high() -> None:
     late = {}
     for kind in ("tpe", "random"):
         scores = []
-        sampler = Sampler(space, kind, 1)  # type: ignore[arg-type]
+        sampler = Sampler(space, kind, 1)
         for _ in range(60):
             values = sampler.propose()
             assert values is not None
