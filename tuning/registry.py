@@ -137,6 +137,7 @@ def fetch(client: MlflowClient, uri: str, name: str, version: str, folder: Path)
 
     source = client.get_model_version_download_uri(name, version)
     place = f"{source}/artifacts/{registry_names().bundle}"
+    folder.mkdir(parents=True, exist_ok=True)
     try:
         found = mlflow.artifacts.download_artifacts(place, dst_path=str(folder), tracking_uri=uri)
     except Exception as error:

@@ -115,29 +115,28 @@ def promote_command(
     where = find_device(device)
     with _Registry(tracking_uri) as client:
         chosen = _find_version(client, name, version)
+        number = str(chosen.version)  # an sqlite store answers with an int
         champion = aliases_of(client, name).get(registry_names().aliases.champion)
-        if champion == chosen.version:
+        if champion == number:
             raise InputError(f"Version {champion} of '{name}' is the champion already.")
         comparison = None
         if champion is not None and not (force and corpus is None and not _corpus_of(chosen).is_dir()):
             comparison = _compare(client, resolve_uri(tracking_uri), chosen, champion, corpus, where)
-        done = promote(client, name, chosen.version, comparison, force=force)
+        done = promote(client, name, number, comparison, force=force)
     if as_json:
         difference = comparison.to_json() if comparison else None
-        record = {"name": name, "version": chosen.version, "against": champion, "promoted": done}
+        record = {"name": name, "version": number, "against": champion, "promoted": done}
         typer.echo(json.dumps(record | {"difference": difference}, indent=1))
     elif comparison is not None:
-        _print_comparison(comparison, chosen.version, str(champion))
+        _print_comparison(comparison, number, str(champion))
     if not done:
         assert comparison is not None
         raise AffectuneError(
-            f"Version {chosen.version} of '{name}' was not promoted: {'; '.join(comparison.reasons)}. "
+            f"Version {number} of '{name}' was not promoted: {'; '.join(comparison.reasons)}. "
             f"Version {champion} stays the champion. --force promotes it all the same."
         )
     if not as_json:
-        Console().print(
-            f"Version {chosen.version} of '{name}' is the champion. `affectune registry rollback` undoes it."
-        )
+        Console().print(f"Version {number} of '{name}' is the champion. `affectune registry rollback` undoes it.")
 
 
 @registry_app.command("rollback")
@@ -196,21 +195,19 @@ def _compare(
     from tuning.promotion import compare
     from tuning.registry import fetch
 
-    where = corpus or _corpus_of(challenger)
+    where, own = corpus or _corpus_of(challenger), str(challenger.version)
     if not where.is_dir():
         raise InputError(f"There is no corpus '{where}' to compare on. Give --corpus; or --force, to do without.")
     with tempfile.TemporaryDirectory() as temporary:
-        folders = [Path(temporary) / number for number in (challenger.version, champion)]
-        for folder in folders:
-            folder.mkdir()
-        ours = fetch(client, uri, challenger.name, challenger.version, folders[0])
-        theirs = fetch(client, uri, challenger.name, champion, folders[1])
+        ours, theirs = (
+            fetch(client, uri, challenger.name, number, Path(temporary) / number) for number in (own, champion)
+        )
     read = read_corpus(
         where,
         modalities=list(dict.fromkeys([*ours.modalities, *theirs.modalities])),
         targets=list(dict.fromkeys([*ours.targets, *theirs.targets])),
     )
-    for model, number in ((ours, challenger.version), (theirs, champion)):
+    for model, number in ((ours, own), (theirs, champion)):
         if model.data["digest"] != read.digest:
             Console(stderr=True).print(
                 f"[yellow]Note:[/] version {number} learned from other data than '{escape(str(where))}' holds: if "

@@ -351,7 +351,6 @@ def test_a_challenger_that_predicts_less_is_refused(model: FusedModel, corpus: C
 
 def test_what_is_fetched_is_what_was_registered(model: FusedModel, bundle: Path, uri: str, tmp_path: Path) -> None:
     put(bundle, uri)
-    (tmp_path / "fetched").mkdir()
     found = fetch(connect(uri), uri, "affectune", "1", tmp_path / "fetched")
     np.testing.assert_array_equal(
         found.predict(example()).values["arousal"], model.predict(example()).values["arousal"]
