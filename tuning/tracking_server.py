@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 
 REQUEST_TIMEOUT_S = 10
 SQLITE = "sqlite:///"
+QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": str(REQUEST_TIMEOUT_S),
+}
 ALREADY_EXISTS = "RESOURCE_ALREADY_EXISTS"
 
 
@@ -34,9 +40,8 @@ def connect(uri: str) -> MlflowClient:
     It answers within `REQUEST_TIMEOUT_S` a request and never repeats one by itself: a request that was carried out,
     but whose answer was lost, would be carried out twice. Who calls it searches first, and repeats.
     """
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(REQUEST_TIMEOUT_S))
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
     from mlflow import MlflowClient
 

@@ -6,12 +6,13 @@ import logging
 import os
 import random
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -313,8 +314,7 @@ def test_a_run_that_somebody_deleted_does_not_hold_up_the_others(folder: Path, u
     append(folder, opened(), proposed(0), proposed(1))
     tracker = Tracker(folder, uri, interval_s=0.05).start()
     client = MlflowClient(uri, uri)
-    while not (folder / TRACKING).exists():
-        threading.Event().wait(0.05)
+    until(lambda: (folder / TRACKING).exists())
     client.delete_run(runs(uri)["0000"].info.run_id)
     append(folder, advanced(0, 1), advanced(1, 1))
     assert tracker.close(60) == 0
@@ -407,27 +407,50 @@ class Server:
         self.stop()
         raise AssertionError((self._folder / "server.log").read_text())
 
+    def signal(self, number: int) -> None:
+        """To all of its processes."""
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, number)
+
     def stop(self) -> None:
         """As a power cut would."""
-        if self._process.poll() is None:
-            os.killpg(self._process.pid, 9)
+        self.signal(signal.SIGKILL)
         self._process.wait()
 
 
-def test_a_server_killed_in_the_middle_costs_nothing(folder: Path, server: Server) -> None:
+def test_a_server_that_hangs_in_the_middle_costs_nothing(
+    folder: Path,
+    server: Server,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     check(server.uri, "tracked")
     append(folder, opened(), *trial(0, "asha"), proposed(1))
     tracker = Tracker(folder, server.uri, interval_s=0.05).start()
-    while not (folder / TRACKING).exists():
-        threading.Event().wait(0.05)
-    server.stop()
-    append(folder, advanced(1, 1, 2), ended(1, "patience"), *trial(2, "max_epochs"))
+    until(lambda: (folder / TRACKING).exists())
+    server.signal(signal.SIGSTOP)
+    # Each request is given up, and carried out all the same when the server goes on.
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    append(folder, *trial(2, "max_epochs"), advanced(1, 1, 2), ended(1, "patience"))
     (folder / "report.html").write_text("<html>")
     tracker.log_artifacts(folder / "report.html")
-    server.start()
-    assert tracker.close(60) == 0
+    until(lambda: "Training goes on" in caplog.text)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+    server.signal(signal.SIGCONT)
+    assert tracker.close(300) == 0
+    assert capsys.readouterr().out == ""
     found = runs(server.uri)
     assert [len(curve(server.uri, found[f"{number:04d}"], "ccc")) for number in range(3)] == [4, 2, 4]
     assert found["0002"].info.status == "FINISHED"
     client = MlflowClient(server.uri, server.uri)
     assert [file.path for file in client.list_artifacts(found["study"].info.run_id)] == ["report.html"]
+
+
+def until(happened: Callable[[], bool]) -> None:
+    """Wait for what a thread or a process does."""
+    for _ in range(3000):
+        if happened():
+            return
+        threading.Event().wait(0.05)
+    raise AssertionError("it did not happen")
