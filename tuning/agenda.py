@@ -21,7 +21,7 @@ from tuning.events import Advanced, Chosen, Ended, Event, Finalist, Judged, Prop
 from tuning.history import History, Trial
 from tuning.job import Job, Keys, checkpoint_name, stage_task
 from tuning.journal import Journal
-from tuning.judge import Verdict, held_out_score, verdict
+from tuning.judge import Verdict, fit_scores, verdict
 from tuning.said import Said, said_name
 from tuning.sampler import Sampler, seed_of
 from tuning.study_file import StudySpec
@@ -102,8 +102,7 @@ class Agenda:
 
         Args:
             name: of the trial.
-            report: "epochs", "cpu_s", "wall_s"; and once it ended "ended" (why), "score", "best_epoch", "held_out",
-                "error".
+            report: see `ResumableFit.advance`.
         """
         trial = self.history.trials[name]
         if trial.ended is not None:
@@ -173,13 +172,21 @@ class Agenda:
     def _next_of_search(self, task: Task) -> Job | None:
         sampler = self._sampler(task)
         while task not in self._used_up and len(self.history.searched(task)) < self._budget.trials(task):
-            values = sampler.propose()
+            values = self._start_of(task) or sampler.propose()
             if values is None:
                 self._used_up.add(task)
                 break
             if job := self._propose(task, "search", (values, 0, self.study.seed)):
                 return job
         return None
+
+    def _start_of(self, task: Task) -> Values | None:
+        """The study's own settings, with which a search begins; a grid has them anyway, or leaves them out."""
+        if self.history.searched(task) or self.study.table(task.stage).sampler == "grid":
+            return None
+        values = self.configurations.space(task).start()
+        self._sampler(task).restore(values)
+        return values
 
     def _next_fit(self, task: Task, fits: Sequence[Fit], purpose: Purpose) -> Job | None:
         for fit in self._missing(task, fits, purpose):
@@ -227,7 +234,8 @@ class Agenda:
         said = self._store.read(said_name(key), Said.from_files)
         if said is None:
             return self._start(proposed)
-        self.heard(name, said.report() | {"held_out": held_out_score(task, self.corpus, self.plan.folds[fold], said)})
+        scores = fit_scores(task, self.corpus, self.plan.folds[fold], said, self.study.protocol)
+        self.heard(name, said.report() | scores)
         return None
 
     def _start(self, proposed: Proposed) -> Job:
@@ -283,21 +291,28 @@ class Agenda:
         if trial.task not in self._samplers or trial.ended is None or trial.proposed.purpose != "search":
             return
         scores = [(epoch.epoch, epoch.score) for epoch in trial.epochs]
-        if trial.ended.score is not None:
-            scores.append((trial.ended.epochs + 1, trial.ended.score))  # the best comes last: it counts
+        if (last := _deciding(trial)) is not None:
+            scores.append((trial.ended.epochs + 1, last))  # what comes last counts
         failed = trial.ended.reason == "error"
         self._samplers[trial.task].tell(trial.proposed.values, [] if failed else scores, complete=trial.complete)
 
     def _choose(self, task: Task, searched: Sequence[Trial]) -> bool:
-        """End a task's search: its best trials become finalists; trained ones before stopped ones."""
+        """End a task's search: its best trials become finalists; trained ones before stopped ones.
+
+        Where there is room for two, the study's own settings are one of them: what the search found has to beat them on
+        all folds.
+        """
         found = [t for t in searched if t.ended and t.ended.reason != "error" and t.best is not None]
         if not found:
             causes = [trial.ended.error for trial in searched if trial.ended]
             self.failure = f"Every trial of {task} failed. The first cause: {causes[0] if causes else 'none was run'}"
             return False
-        ranked = sorted(found, key=lambda trial: (trial.complete, trial.best or 0.0), reverse=True)
+        ranked = sorted(found, key=lambda trial: (trial.complete, _deciding(trial) or 0.0), reverse=True)
         table, share = self.study.table(task.stage), self._budget.share
         finalists = max(1, floor(min(table.finalists, len(ranked)) * share))
+        own = searched[0]  # see `_start_of`
+        if own in ranked[finalists:] and finalists > 1 and table.sampler != "grid":
+            ranked[finalists - 1] = own
         values = tuple(dict(trial.proposed.values) for trial in ranked[:finalists])
         seeds = max(1, ceil(table.seeds * share - 0.5))
         self._record(Chosen(at=time.time(), task=str(task), finalists=values, seeds=seeds))
@@ -350,8 +365,16 @@ def _ended(trial: Trial, passed: Mapping[int, float], report: Mapping[str, Any],
         cpu_s=report["cpu_s"],
         wall_s=report["wall_s"],
         held_out=report.get("held_out"),
+        deciding=report.get("deciding"),
         error=report.get("error"),
     )
+
+
+def _deciding(trial: Trial) -> float | None:
+    """What the search goes by: people that the fit never saw, or, of a fit that was stopped, devel."""
+    if trial.complete and trial.ended is not None and trial.ended.deciding is not None:
+        return trial.ended.deciding
+    return trial.best
 
 
 def _failures(trials: Mapping[str, Trial]) -> list[Values]:

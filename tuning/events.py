@@ -94,6 +94,8 @@ class Ended(Happened):
     wall_s: float
     held_out: float | None = None
     """CCC on the sessions that this fold held out; None where there are none, or it is undefined."""
+    deciding: float | None = None
+    """CCC on devel and the sessions that this fold held out, together: what the search goes by."""
     error: str | None = None
 
 

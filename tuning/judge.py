@@ -58,10 +58,19 @@ def score_of(task: Task, sessions: Sequence[Session], words: Columns) -> float:
     return ccc(truth[use], said[use])
 
 
-def held_out_score(task: Task, corpus: Corpus, fold: Fold, said: Said) -> float | None:
-    """The score on the sessions that a fold held out; None where there are none, or it is undefined."""
-    score = score_of(task, [corpus.session(name) for name in fold.held_out_ids], said.columns)
-    return score if np.isfinite(score) else None
+def fit_scores(task: Task, corpus: Corpus, fold: Fold, said: Said, protocol: Protocol) -> dict[str, float | None]:
+    """What a single fit reached on people that it never saw; None where undefined.
+
+    Returns:
+        "held_out": on the sessions that its fold held out (in sample: none were). "deciding": on these and devel
+        together. Devel alone has few people, and a search that goes by it finds what suits them.
+    """
+    held_out = [] if protocol == "in_sample" else [corpus.session(name) for name in fold.held_out_ids]
+    scores = {
+        "held_out": score_of(task, held_out, said.columns),
+        "deciding": score_of(task, [*held_out, *corpus.partition("devel")], said.columns),
+    }
+    return {name: score if np.isfinite(score) else None for name, score in scores.items()}
 
 
 def _finite(score: float) -> float:

@@ -133,6 +133,12 @@ class Space:
                 values[dimension.path] = _member(dimension, suggest(dimension))
         return values
 
+    def start(self) -> dict[str, Value]:
+        """The base as a configuration: its own settings or, where the space has no such value, the nearest; of stages
+        above the best, and all modalities.
+        """
+        return self.sample(self._nearest)
+
     def active(self, values: Mapping[str, Value]) -> tuple[Dimension, ...]:
         """The dimensions that apply. One that has no value yet counts, in the conditions of others, as its base."""
         known: dict[str, Value] = {}
@@ -238,6 +244,17 @@ class Space:
     def defaults(self) -> dict[str, Value]:
         """Every path of a setting, and its value in the base."""
         return dict(_leaves(getattr(self.base, self.stage).model_dump()))
+
+    def _nearest(self, dimension: Dimension) -> Value:
+        domain = dimension.domain
+        if isinstance(domain, Choice):
+            if dimension.path == MODALITIES:
+                return max(domain.values, key=lambda subset: len(str(subset).split(",")))
+            own = self.defaults[dimension.path]
+            return own if domain.member(own) is not None else domain.values[0]
+        if dimension.path not in self.defaults:
+            return domain.low
+        return min(max(float(self.defaults[dimension.path]), domain.low), domain.high)
 
     @property
     def _continuous(self) -> list[str]:

@@ -19,7 +19,7 @@ from pipeline.fit import Training
 from pipeline.spec import Spec
 from pipeline.store import Store
 from tuning.job import Job, checkpoint_name, stage_task
-from tuning.judge import held_out_score
+from tuning.judge import fit_scores
 from tuning.said import Said, said_name, say
 from tuning.shared_corpus import unpack
 from tuning.upstream import Upstream
@@ -84,7 +84,7 @@ class ResumableFit:
 
         Returns:
             "epochs": those not reported yet, as (epoch, loss, score); "cpu_s", "wall_s"; "ended": None, "patience",
-            "max_epochs", "store" or "error"; then also "score", "best_epoch", "held_out", "error".
+            "max_epochs", "store" or "error"; then also "score", "best_epoch", "held_out", "deciding", "error".
         """
         begin = time.monotonic()
         try:
@@ -113,7 +113,7 @@ class ResumableFit:
             self._difficulty = self._upstream.difficulty(sources)
             self._predictions = self._upstream.predictions(sources)
             if said := self._from_store():
-                return said.report() | {"held_out": self._held_out(said)}
+                return said.report() | self._scores(said)
             self._training = self._begin()
             if self._training.epoch in self.job.rungs:
                 return {"ended": None}  # whether it goes on may not have been said
@@ -151,7 +151,7 @@ class ResumableFit:
             "ended": "patience" if training.out_of_patience else "max_epochs",
             "score": stage.score,
             "best_epoch": stage.best_epoch,
-            "held_out": self._held_out(said),
+            **self._scores(said),
         }
 
     def _from_store(self) -> Said | None:
@@ -162,5 +162,6 @@ class ResumableFit:
             self._store.write(said_name(self._key), said.to_files())
         return said
 
-    def _held_out(self, said: Said) -> float | None:
-        return held_out_score(self.job.task, self._corpus, self._plan.folds[self.job.fold], said)
+    def _scores(self, said: Said) -> dict[str, float | None]:
+        fold, protocol = self._plan.folds[self.job.fold], self.job.spec.protocol
+        return fit_scores(self.job.task, self._corpus, fold, said, protocol)
