@@ -11,8 +11,15 @@ from rich.table import Table
 
 from tests.benchmarks.corpus import corpus_rows
 from tests.benchmarks.gru import gru_rows
+from tests.benchmarks.overhead import overhead_rows
+from tests.benchmarks.study import study_rows
 
-BENCHMARKS: dict[str, Callable[[], list[dict[str, str | float]]]] = {"gru": gru_rows, "corpus": corpus_rows}
+BENCHMARKS: dict[str, Callable[[], list[dict[str, str | float]]]] = {
+    "gru": gru_rows,
+    "corpus": corpus_rows,
+    "study": study_rows,
+    "overhead": overhead_rows,
+}
 
 
 def main(names: list[str]) -> None:
