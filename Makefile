@@ -17,15 +17,17 @@ install: .venv/installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
+demo: export MLFLOW_TRACKING_URI = sqlite:///demo/mlflow.db
 demo: install
 	rm -rf demo
 	$(BIN)/affectune corpus synthesize demo/corpus
 	$(BIN)/affectune corpus check demo/corpus
-	$(BIN)/affectune train --corpus demo/corpus --out demo/model --spec pipeline/specs/small.toml --store demo/store --workers 2
-	$(BIN)/affectune evaluate demo/model --corpus demo/corpus --plots demo/plots
-	$(BIN)/affectune evaluate demo/model --corpus demo/corpus --plots demo/plots-noisy-voice --corrupt voice=noise:2.0
-	$(BIN)/affectune predict demo/model --corpus demo/corpus --out demo/predictions
-	@echo "Look at demo/plots/traces.png and at the model card demo/model/README.md."
+	$(BIN)/affectune study run tuning/studies/demo.toml --corpus demo/corpus --out demo/study --store demo/store --workers 2 --promote-first
+	$(BIN)/affectune registry show affectune
+	$(BIN)/affectune evaluate models:/affectune@champion --corpus demo/corpus --plots demo/plots --corrupt voice=noise:2.0
+	$(BIN)/affectune predict models:/affectune@champion --corpus demo/corpus --out demo/predictions
+	@echo "Look at demo/study/report.html, demo/plots/traces.png and the model card demo/study/model/README.md."
+	@echo "Browse runs and models: $(BIN)/mlflow ui --backend-store-uri $(MLFLOW_TRACKING_URI)"
 
 test: install
 	$(BIN)/python -m pytest -n 2

@@ -63,13 +63,24 @@ def main() -> None:
     app.add_typer(registry_app, name="registry")
     add_commands(app)
     try:
-        app()
+        app(obj=_find_bundle)
     except AffectuneError as error:
         Console(stderr=True).print(f"[red]Error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
         sys.exit(2 if isinstance(error, InputError) else 1)
     except OSError as error:
         Console(stderr=True).print(f"[red]Error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
         sys.exit(1)
+
+
+def _find_bundle(model: str) -> Path:
+    """The folder of a model: its own, or, of one in the registry, a verified local copy."""
+    if not model.startswith("models:"):
+        return Path(model)
+    from serving.settings import Settings
+    from serving.source import find_source
+
+    source = find_source(Settings(model=model))
+    return source.fetch(source.newest()).folder
 
 
 if __name__ == "__main__":

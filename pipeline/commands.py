@@ -34,12 +34,15 @@ from pipeline.train import check_trainable, num_fits, train
 CorpusPath = Annotated[Path, typer.Option("--corpus", help="Folder in a MuSe layout.", show_default=False)]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 ToleranceMs = Annotated[float | None, typer.Option(help="Largest distance of a feature row from its label row.")]
-Model = Annotated[Path, typer.Argument(help="Bundle folder.", show_default=False)]
+Model = Annotated[
+    str,
+    typer.Argument(help="Bundle folder, models:/<name>@<alias> or models:/<name>/<version>.", show_default=False),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 
 
 def add_commands(app: typer.Typer) -> None:
-    """Mount the commands on the command line."""
+    """Mount the commands on the command line, whose context knows how to find a model's bundle: `obj(name) -> Path`."""
     app.command("train")(train_command)
     app.command("evaluate")(evaluate_command)
     app.command("predict")(predict_command)
@@ -108,6 +111,7 @@ def train_command(
 
 
 def evaluate_command(
+    context: typer.Context,
     model: Model,
     corpus: CorpusPath,
     partition: Annotated[str, typer.Option(help="train, devel or test.")] = "devel",
@@ -127,7 +131,8 @@ def evaluate_command(
     """
     where = find_device(device)
     part = _partition(partition)
-    loaded = FusedModel.load(model)
+    bundle: Path = context.obj(model)
+    loaded = FusedModel.load(bundle)
     scales = {modality: loaded.auto_encoders[modality][0].scale for modality in loaded.modalities}
     spoil = [corruption(text, scales) for text in corrupt or []]
     read = read_corpus(corpus, modalities=loaded.modalities, targets=loaded.targets, tolerance_ms=tolerance_ms)
@@ -139,10 +144,10 @@ def evaluate_command(
 
     evaluation = evaluate(loaded, read, part, corrupt=spoiled, device=where)
     suffix = "".join(f"-{text.replace('=', '-').replace(':', '-')}" for text in corrupt or [])
-    folder = plots or model.resolve().with_name(f"{model.resolve().name}-{part}{suffix}")
+    folder = plots or bundle.resolve().with_name(f"{bundle.resolve().name}-{part}{suffix}")
     written = write_plots(evaluation, folder)
     if as_json:
-        typer.echo(json.dumps(evaluation.to_json(str(model)) | ({"corrupt": corrupt} if corrupt else {}), indent=1))
+        typer.echo(json.dumps(evaluation.to_json(model) | ({"corrupt": corrupt} if corrupt else {}), indent=1))
         return
     _print_evaluation(evaluation)
     if part == "train":
@@ -153,6 +158,7 @@ def evaluate_command(
 
 
 def predict_command(
+    context: typer.Context,
     model: Model,
     corpus: CorpusPath,
     out: Annotated[Path, typer.Option(help="Gets <target>/<session>.csv.", show_default=False)],
@@ -166,7 +172,7 @@ def predict_command(
     """
     where = find_device(device)
     part = _partition(partition)
-    loaded = FusedModel.load(model)
+    loaded = FusedModel.load(context.obj(model))
     known = [target for target in loaded.targets if target in find_layout(corpus, loaded.modalities, None).labels]
     read = read_corpus(corpus, modalities=loaded.modalities, targets=known, tolerance_ms=tolerance_ms)
     check_fits(loaded, read)

@@ -92,7 +92,7 @@ class History:
 
     def apply(self, event: Event) -> None:
         """Take one more event into account."""
-        if not isinstance(event, Resumed) and self.last_at:
+        if not isinstance(event, Resumed) and self.last_at and self.finished is None:
             self.active_s += max(0.0, event.at - self.last_at)
         self.last_at = max(self.last_at, event.at)
         match event:
