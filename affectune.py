@@ -47,6 +47,7 @@ def main() -> None:
     from pipeline.commands import add_commands
     from pipeline.datasets.commands import corpus_app
     from pipeline.errors import AffectuneError, InputError
+    from serving.commands import add_commands as add_serving_commands
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # unwinds, so that temporary files are removed
 
@@ -58,6 +59,7 @@ def main() -> None:
     )
     app.add_typer(corpus_app, name="corpus")
     add_commands(app)
+    add_serving_commands(app)
     try:
         app()
     except AffectuneError as error:

@@ -7,6 +7,7 @@ all: a scrape that meets one replica after the other would else see counters jum
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -22,6 +23,8 @@ class Metrics:
 
     def __init__(self) -> None:
         registry = self._registry = CollectorRegistry()
+        if os.environ.get(FOLDER):
+            Path(os.environ[FOLDER]).mkdir(parents=True, exist_ok=True)
         self.requests = Counter(
             "affectune_requests", "Requests answered.", ["route", "method", "status"], registry=registry
         )
@@ -75,6 +78,18 @@ class Metrics:
         """All of it, as Prometheus reads it."""
         registry = self._registry
         if os.environ.get(FOLDER):
+            _forget_dead(Path(os.environ[FOLDER]))
             registry = CollectorRegistry()
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # the library gives no hints here
         return generate_latest(registry)
+
+
+def _forget_dead(folder: Path) -> None:
+    """A replica that is gone serves nothing and has no queue; what it counted stays."""
+    for file in folder.glob("gauge_livesum_*.db"):
+        try:
+            os.kill(int(file.stem.rsplit("_", 1)[1]), 0)
+        except ProcessLookupError:
+            file.unlink(missing_ok=True)
+        except (PermissionError, ValueError):
+            continue
