@@ -116,14 +116,14 @@ class RegistrySource:
         """
         folder = self.cache / version
         with self._only_one():
-            if not folder.is_dir():
+            if not _is_whole(folder):
+                shutil.rmtree(folder, ignore_errors=True)
                 with tempfile.TemporaryDirectory(dir=self.cache, prefix=".download-") as temporary:
                     found = self._download(version, Path(temporary))
                     files = read_folder(found)
                     pass_trial(found, self.trial_timeout_s)
                     files.pop(MANIFEST, None)
                     write_folder(folder, files)
-            read_folder(folder)  # it may have been changed since
             self._remember(version)
         return Bundle(folder, self.name, version)
 
@@ -131,10 +131,9 @@ class RegistrySource:
         """What was fetched last, by whatever process on this machine; None where there is nothing or it was changed."""
         try:
             version = str(json.loads((self.cache / "current.json").read_text(encoding="utf-8"))["version"])
-            read_folder(self.cache / version)
-        except (OSError, ValueError, KeyError, TypeError, InputError):
+        except (OSError, ValueError, KeyError, TypeError):
             return None
-        return Bundle(self.cache / version, self.name, version)
+        return Bundle(self.cache / version, self.name, version) if _is_whole(self.cache / version) else None
 
     def _shown(self) -> str:
         return f"models:/{self.name}" + (f"@{self.alias}" if self.alias else f"/{self.version}")
@@ -216,6 +215,15 @@ def cache_folder(settings: Settings) -> Path:
         return settings.cache
     named = os.environ.get("AFFECTUNE_CACHE")
     return (Path(named) if named else Path.home() / ".cache" / "affectune") / "served"
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether a bundle is there and no file of it was changed."""
+    try:
+        read_folder(folder)
+    except InputError:
+        return False
+    return True
 
 
 def _first_line(error: Exception) -> str:
