@@ -56,7 +56,7 @@ class Settings(Limits):
     """Two, so that one may die while the other answers."""
     max_replicas: Count | None = None
     """Above `replicas`: as many as the load needs, up to this many."""
-    max_waiting: Annotated[int, Field(ge=0)] = 7
+    max_waiting: Annotated[int, Field(ge=0)] = 11
     """Requests that wait in a replica while it predicts; the next one is told to come again (503)."""
     max_connections: Count = 512
     """Requests a replica holds at once, those included whose body is still coming."""
