@@ -169,15 +169,16 @@ function drawChart() {
   const targets = Object.keys(predictions);
   const modalities = Object.keys(difficulty);
   const panels = [...targets.map(() => 3), ...modalities.map(() => 1.4)];
-  const gap = narrow ? 0.035 : 0.03;
+  const gap = 0.055;
   const unit = (1 - gap * (panels.length - 1)) / panels.reduce((sum, share) => sum + share, 0);
   const layout = {
-    height: (narrow ? 110 : 125) * targets.length + 62 * modalities.length + 110,
+    height: (narrow ? 110 : 125) * targets.length + 72 * modalities.length + 110,
     margin: { l: narrow ? 44 : 58, r: 12, t: 22, b: 44 },
     paper_bgcolor: "rgba(0,0,0,0)",
     plot_bgcolor: "rgba(0,0,0,0)",
     font: { color: shade("--text"), family: "system-ui, sans-serif", size: narrow ? 11 : 12 },
     hovermode: "x unified",
+    hoversubplots: "axis",
     hoverlabel: { bgcolor: shade("--panel"), bordercolor: shade("--line"), font: { color: shade("--text") } },
     showlegend: false,
     annotations: [],
@@ -214,8 +215,8 @@ function drawChart() {
     top = bottom - gap;
   });
   const last = traces.length > 1 ? `y${traces.length}` : "y";
-  layout.xaxis = { title: { text: "seconds" }, anchor: last, gridcolor: shade("--line"), zeroline: false };
-  Plotly.react(at("chart"), traces, layout, { responsive: true, displaylogo: false, displayModeBar: !narrow });
+  layout.xaxis = { title: { text: "seconds" }, unifiedhovertitle: { text: "%{x} s" }, anchor: last, gridcolor: shade("--line"), zeroline: false };
+  Plotly.react(at("chart"), traces, layout, { responsive: true, displayModeBar: false });
 }
 
 /** A name that cannot be taken for markup. */
