@@ -75,7 +75,8 @@ def build_app(current: Current, settings: Settings, metrics: Metrics | None = No
 
 
 def _add_predictions(app: FastAPI, current: Current, settings: Settings, metrics: Metrics) -> None:
-    admission, bodies = Admission(settings.max_waiting, metrics.waiting.set), BodyReader(settings)
+    admission = Admission(settings.max_waiting, settings.max_wait_s, metrics.waiting.set)
+    bodies = BodyReader(settings)
 
     @app.post(
         "/v1/predictions",
