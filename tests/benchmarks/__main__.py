@@ -10,9 +10,14 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.benchmarks.corpus import corpus_rows
+from tests.benchmarks.endpoint import endpoint_rows
 from tests.benchmarks.gru import gru_rows
 
-BENCHMARKS: dict[str, Callable[[], list[dict[str, str | float]]]] = {"gru": gru_rows, "corpus": corpus_rows}
+BENCHMARKS: dict[str, Callable[[], list[dict[str, str | float]]]] = {
+    "gru": gru_rows,
+    "corpus": corpus_rows,
+    "endpoint": endpoint_rows,
+}
 
 
 def main(names: list[str]) -> None:

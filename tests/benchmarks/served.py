@@ -29,7 +29,7 @@ from pipeline.store import Store
 from pipeline.train import train
 
 MODALITIES = ("face", "physio", "voice")
-STARTING_S = 120
+STARTING_S = 300  # a busy machine takes minutes; a quiet one 15 s
 
 
 def paper_bundle(folder: Path) -> Path:
@@ -89,6 +89,7 @@ def running(command: list[str], port: int, ready: str, log: Path, **environment:
             process.wait(60)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def endpoint(model: str, port: int, log: Path, **settings: object) -> contextlib.AbstractContextManager[int]:
