@@ -69,6 +69,7 @@ def serve_command(
 def _running(settings: Settings) -> Iterator[Event]:
     """The endpoint, running; the event is set when this process is told to end."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_worker_niceness", "0")  # by default Ray's workers give way to everything else
     import ray
     from ray import serve
     from ray.serve.config import HTTPOptions
