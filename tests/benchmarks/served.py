@@ -157,7 +157,9 @@ class Load:
         while (requests is not None and requests > 0) or (requests is None and time.monotonic() < until):
             requests = None if requests is None else requests - 1
             begin, found, version = time.perf_counter(), 0, ""
+            wait_s = 0.0
             for _ in range(1 + self.retries):
+                time.sleep(wait_s)
                 try:
                     connection.request("POST", self.path, self.body, {"Content-Type": "application/json"})
                     response = connection.getresponse()
@@ -165,6 +167,7 @@ class Load:
                     found = response.status
                     if found == 503 and response.headers["Retry-After"] is None:
                         found = 599  # busy without a word of when to come again: not allowed
+                    wait_s = float(response.headers["Retry-After"] or 0)
                     version = text[:300].partition(b'"version":"')[2].partition(b'"')[0].decode()
                 except (OSError, http.client.HTTPException):
                     connection.close()

@@ -42,7 +42,10 @@ class Running:
         return f"http://127.0.0.1:{self.port}"
 
     def version(self) -> str:
-        return str(httpx.get(f"{self.address}/readyz").json().get("version"))
+        return str(self.get("/readyz").json().get("version"))
+
+    def get(self, path: str) -> httpx.Response:
+        return httpx.get(f"{self.address}{path}", timeout=WITHIN_S)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +88,8 @@ def test_through_the_proxy_come_the_numbers_of_the_model(
     endpoint: Running, corpus: Corpus, predictor: Predictor
 ) -> None:
     for session in corpus.partition("devel"):
-        response = httpx.post(f"{endpoint.address}/v1/predictions", json=as_json(session, columns_of(session)))
+        sent = as_json(session, columns_of(session))
+        response = httpx.post(f"{endpoint.address}/v1/predictions", json=sent, timeout=WITHIN_S)
         assert response.json()["model"] == {"name": NAME, "version": "1"}
         expected = predictor.model.predict_sessions([session])[0].values
         for target, values in expected.items():
@@ -105,7 +109,7 @@ def test_a_promotion_a_rollback_and_a_broken_version_fail_no_request(endpoint: R
 
     def clients() -> None:
         while not done:
-            load.closed(4, 1)
+            load.closed(2, 1)
 
     thread = Thread(target=clients)
     thread.start()
@@ -115,9 +119,7 @@ def test_a_promotion_a_rollback_and_a_broken_version_fail_no_request(endpoint: R
             _until(partial(_all_serve, endpoint, version), f"version {version} is served")
         endpoint.registry.promote("3")
         failures = "affectune_follow_failures_total"
-        _until(
-            lambda: f"{failures} 2.0" in httpx.get(f"{endpoint.address}/metrics").text, "both replicas refuse version 3"
-        )
+        _until(lambda: f"{failures} 2.0" in endpoint.get("/metrics").text, "both replicas refuse version 3")
     finally:
         done.append(True)
         thread.join()
@@ -127,7 +129,7 @@ def test_a_promotion_a_rollback_and_a_broken_version_fail_no_request(endpoint: R
 
 
 def test_metrics_are_those_of_all_replicas(endpoint: Running) -> None:
-    text = httpx.get(f"{endpoint.address}/metrics").text
+    text = endpoint.get("/metrics").text
     assert 'affectune_model_replicas{name="affectune",version="1"} 2.0' in text
 
 
