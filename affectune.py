@@ -47,6 +47,7 @@ def main() -> None:
     from pipeline.commands import add_commands
     from pipeline.datasets.commands import corpus_app
     from pipeline.errors import AffectuneError, InputError
+    from serving.commands import add_commands as add_serving_commands
     from tuning.commands import study_app
     from tuning.registry_commands import registry_app
 
@@ -62,6 +63,7 @@ def main() -> None:
     app.add_typer(study_app, name="study")
     app.add_typer(registry_app, name="registry")
     add_commands(app)
+    add_serving_commands(app)
     try:
         app(obj=_find_bundle)
     except AffectuneError as error:

@@ -49,6 +49,7 @@ def cluster(address: str | None, workers: int | None) -> Iterator[Cluster]:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         else:
             ray.init(
+                address="local",  # whatever other cluster runs on this machine is not ours
                 num_cpus=workers or os.cpu_count(),
                 include_dashboard=False,
                 log_to_driver=False,

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.benchmarks.corpus import corpus_rows
+from tests.benchmarks.endpoint import endpoint_rows
 from tests.benchmarks.gru import gru_rows
 from tests.benchmarks.overhead import overhead_rows
 from tests.benchmarks.study import study_rows
@@ -19,6 +20,7 @@ BENCHMARKS: dict[str, Callable[[], list[dict[str, str | float]]]] = {
     "corpus": corpus_rows,
     "study": study_rows,
     "overhead": overhead_rows,
+    "endpoint": endpoint_rows,
 }
 
 

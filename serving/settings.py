@@ -1,0 +1,128 @@
+"""How the endpoint runs: limits, replicas, timeouts; from defaults, a TOML file and the environment, in this order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+
+from pipeline.errors import InputError
+from pipeline.spec import read_toml
+
+PREFIX = "AFFECTUNE_SERVE_"
+Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0, le=3600)]
+
+
+class Limits(BaseModel):
+    """What one request may ask for."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_body_bytes: Annotated[int, Field(ge=1024, le=2**30)] = 16 * 2**20
+    """A session of 600 frames and 1000 columns is some 6 MB as JSON, 2.4 MB as Arrow."""
+    max_frames: Annotated[int, Field(ge=2)] = 36_000
+    """Five hours at two frames per second."""
+    max_columns: Count = 8192
+    """In one feature set, those the model does not read included."""
+    whole_frames: Annotated[int, Field(ge=4)] = 7200
+    """Up to here a session is predicted whole; a longer one in overlapping chunks of this length."""
+    overlap_frames: Annotated[int, Field(ge=1)] = 600
+    """At least so many frames does a chunk share with the next one; there the two cross-fade linearly."""
+    difficult_percentile: Annotated[float, Field(ge=0, le=100)] = 95.0
+    difficult_share: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """A modality is called difficult when this share of its frames is harder than that percentile of training."""
+
+    @model_validator(mode="after")
+    def _chunks_move_on(self) -> Self:
+        if self.overlap_frames * 2 > self.whole_frames:
+            raise ValueError("overlap_frames must be at most half of whole_frames")
+        return self
+
+
+class Settings(Limits):
+    """The whole endpoint."""
+
+    model: str = "models:/affectune@champion"
+    """A bundle folder, `models:/<name>@<alias>` or `models:/<name>/<version>`."""
+    tracking_uri: str | None = None
+    """The registry; default: `MLFLOW_TRACKING_URI`, else `sqlite:///mlflow.db`."""
+    host: str = "127.0.0.1"
+    """Who may connect: the loopback address is this machine alone."""
+    port: Annotated[int, Field(ge=1, le=65535)] = 8000
+    replicas: Count = 2
+    """Two, so that one may die while the other answers."""
+    max_replicas: Count | None = None
+    """Above `replicas`: as many as the load needs, up to this many."""
+    max_waiting: Annotated[int, Field(ge=0)] = 11
+    """Requests that wait in a replica while it predicts; the next one is told to come again (503)."""
+    max_wait_s: Seconds = 1.5
+    """Nor does a request join a queue that would take longer, by what predictions took lately."""
+    max_connections: Count = 512
+    """Requests a replica holds at once, those included whose body is still coming."""
+    max_incoming_bytes: Annotated[int, Field(ge=1024)] = 256 * 2**20
+    """Bodies that a replica is receiving, together."""
+    body_timeout_s: Seconds = 10.0
+    """A body that has not come by then is given up (408)."""
+    request_timeout_s: Seconds = 120.0
+    drain_timeout_s: Seconds = 30.0
+    """After SIGTERM: how long requests in flight may take."""
+    follow_period_s: Seconds = 5.0
+    """How often the registry is asked whether the alias moved."""
+    trial_timeout_s: Seconds = 120.0
+    """How long a new version may take to load and predict once, in a process of its own."""
+    cache: Path | None = None
+    """Verified bundles; default: `served` in `$AFFECTUNE_CACHE`, else in ~/.cache/affectune."""
+    token: SecretStr | None = None
+    """With it, requests need `Authorization: Bearer <token>`. Better in a file or the environment than here."""
+    token_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.max_replicas is not None and self.max_replicas < self.replicas:
+            raise ValueError("max_replicas must be at least replicas")
+        if self.token is not None and self.token_file is not None:
+            raise ValueError("give token or token_file, not both")
+        return self
+
+    def secret(self) -> bytes | None:
+        """The bearer token, or None where none is asked for.
+
+        Raises:
+            InputError: the token is empty, or its file cannot be read.
+        """
+        if self.token_file is not None:
+            try:
+                text = self.token_file.read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError) as error:
+                raise InputError(f"Cannot read the token file '{self.token_file}': {error}.") from None
+        elif self.token is not None:
+            text = self.token.get_secret_value().strip()
+        else:
+            return None
+        if not text:
+            raise InputError("The bearer token is empty. Write one into the token file, or ask for none.")
+        return text.encode()
+
+
+def read_settings(path: Path | None, environment: Mapping[str, str], **options: str | int | None) -> Settings:
+    """Settings from a TOML file, over it the environment (`AFFECTUNE_SERVE_<NAME>`), over it the command line.
+
+    Raises:
+        InputError: no such file, not TOML, an unknown name, a value out of range.
+    """
+    table: dict[str, Any] = read_toml(path, "settings") if path else {}
+    names = {name: name.removeprefix(PREFIX).lower() for name in environment if name.startswith(PREFIX)}
+    table |= {name: environment[variable] for variable, name in names.items()}
+    table |= {name: value for name, value in options.items() if value is not None}
+    try:
+        return Settings.model_validate(table)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise InputError(
+            f"The settings do not fit. {where}{': ' if where else ''}{first['msg']}. "
+            f"They come from {'the file ' + repr(str(path)) + ', ' if path else ''}{PREFIX}* and the command line."
+        ) from None

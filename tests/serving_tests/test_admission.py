@@ -1,0 +1,82 @@
+"""Who waits and who is told to come again."""
+
+from __future__ import annotations
+
+import asyncio
+from threading import Event
+
+import pytest
+
+from serving.admission import Admission
+from serving.refusal import Refusal
+
+
+def test_whoever_finds_the_queue_full_is_told_to_come_again_and_room_is_made() -> None:
+    async def scenario() -> None:
+        admission, gate = Admission(1, 60.0), Event()
+        waiting = [asyncio.create_task(admission.run(lambda: 1, lambda one: gate.wait() and one)) for _ in range(2)]
+        await asyncio.sleep(0)
+        with pytest.raises(Refusal) as refused:
+            await admission.run(lambda: 1, lambda one: one)
+        assert (refused.value.status, refused.value.retry_after_s) == (503, 1)
+        gate.set()
+        assert await asyncio.gather(*waiting) == [1, 1]
+        assert await admission.run(lambda: 2, lambda two: two) == 2
+
+    asyncio.run(scenario())
+
+
+def test_a_bad_request_is_refused_while_a_prediction_runs() -> None:
+    async def scenario() -> None:
+        admission, gate = Admission(5, 60.0), Event()
+        running = asyncio.create_task(admission.run(lambda: 1, lambda one: gate.wait() and one))
+
+        def bad() -> int:
+            raise Refusal(422, "bad", "No.")
+
+        with pytest.raises(Refusal) as refused:
+            await asyncio.wait_for(admission.run(bad, lambda one: one), 30)
+        assert refused.value.status == 422
+        assert not running.done()
+        gate.set()
+        await running
+
+    asyncio.run(scenario())
+
+
+def test_a_client_that_left_makes_room_only_when_its_prediction_ends() -> None:
+    async def scenario() -> None:
+        seen: list[int] = []
+        admission, gate, started = Admission(0, 60.0, seen.append), Event(), Event()
+
+        def predict(one: int) -> int:
+            started.set()
+            gate.wait()
+            return one
+
+        leaving = asyncio.create_task(admission.run(lambda: 1, predict))
+        await asyncio.get_running_loop().run_in_executor(None, started.wait)
+        leaving.cancel()
+        await asyncio.gather(leaving, return_exceptions=True)
+        with pytest.raises(Refusal):
+            await admission.run(lambda: 1, lambda one: one)
+        gate.set()
+        while seen[-1]:
+            await asyncio.sleep(0)
+        assert await admission.run(lambda: 2, lambda two: two) == 2
+
+    asyncio.run(scenario())
+
+
+def test_nobody_joins_a_queue_that_takes_too_long() -> None:
+    async def scenario() -> None:
+        admission, gate = Admission(50, 1e-9), Event()
+        await admission.run(lambda: 1, lambda one: gate.wait(0.01) or one)  # now it is known how long they take
+        waiting = [asyncio.create_task(admission.run(lambda: 1, lambda one: gate.wait() and one)) for _ in range(2)]
+        await asyncio.sleep(0)
+        with pytest.raises(Refusal):
+            await admission.run(lambda: 1, lambda one: one)
+        gate.set()
+        assert await asyncio.gather(*waiting) == [1, 1]
+
+    asyncio.run(scenario())

@@ -1,0 +1,390 @@
+"""The HTTP interface, without a server: answers, and what is refused, with which status, code and place."""
+
+from __future__ import annotations
+
+import copy
+import gzip
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from pipeline.corpus import Corpus
+from serving.app import build_app
+from serving.arrow import MEDIA_TYPE
+from serving.predictor import Predictor
+from serving.settings import Settings
+from tests.serving_tests.conftest import Client
+from tests.serving_tests.sessions import Request, as_arrow, as_json, columns_of
+
+
+@pytest.fixture
+def request_(corpus: Corpus) -> Request:
+    session = corpus.partition("devel")[0]
+    return as_json(session, columns_of(session))
+
+
+def _error(response: Any) -> tuple[int, str, str]:
+    found = response.json()["error"]
+    assert set(found) == {"code", "message", "where"}
+    assert found["message"]
+    return response.status_code, found["code"], found["where"]
+
+
+def _codes(response: Any) -> list[str]:
+    assert response.status_code == 200, response.text
+    return [warning["code"] for warning in response.json()["warnings"]]
+
+
+def test_served_predictions_are_those_of_the_model(client: Client, corpus: Corpus, predictor: Predictor) -> None:
+    for session in corpus.sessions:
+        offline = predictor.model.predict_sessions([session])[0]
+        sent = as_json(session, columns_of(session))
+        as_text = client.post(sent).json()
+        table = pa.ipc.open_stream(client.post(as_arrow(sent), kind=MEDIA_TYPE, accept=MEDIA_TYPE).content).read_all()
+        assert as_text["timestamps_ms"] == session.timestamps_ms.tolist() == table["timestamp_ms"].to_pylist()
+        for target, expected in offline.values.items():
+            np.testing.assert_allclose(as_text["predictions"][target], expected, rtol=0, atol=1e-6)
+            np.testing.assert_allclose(table[target].to_numpy(), expected, rtol=0, atol=1e-6)
+        for modality, hard in offline.difficulty.items():
+            for name in ("error", "percentile"):
+                expected = getattr(hard, name)
+                np.testing.assert_allclose(as_text["difficulty"][modality][name], expected, rtol=0, atol=1e-6)
+                np.testing.assert_allclose(table[f"{modality}.{name}"].to_numpy(), expected, rtol=0, atol=1e-6)
+
+
+def test_a_response_names_its_session_and_its_model(client: Client, request_: Request) -> None:
+    found = client.post(request_).json()
+    assert found["session_id"] == request_["session_id"]
+    assert found["model"] == {"name": "affectune", "version": "3"}
+    assert found["warnings"] == []
+
+
+def test_columns_may_come_in_any_order_and_time_may_be_left_out(client: Client, request_: Request) -> None:
+    turned = copy.deepcopy(request_)
+    del turned["timestamps_ms"], turned["session_id"]
+    turned["features"]["voice"]["columns"].reverse()
+    for row in turned["features"]["voice"]["data"]:
+        row.reverse()
+    found = client.post(turned).json()
+    assert found["predictions"] == client.post(request_).json()["predictions"]
+    assert found["session_id"] is None
+
+
+def test_what_is_missing_is_null_in_the_response_and_said(client: Client, request_: Request) -> None:
+    request_["features"]["face"]["data"][3] = [None, None, None]
+    request_["features"]["voice"]["data"][5][1] = None
+    response = client.post(request_)
+    assert _codes(response) == ["imputed_values", "missing_modality"]
+    assert response.json()["difficulty"]["face"]["error"][3] is None
+    assert all(value is not None for value in response.json()["predictions"]["arousal"])
+
+
+def test_a_modality_that_is_left_out_is_imputed_with_a_warning(
+    client: Client, request_: Request, corpus: Corpus, predictor: Predictor
+) -> None:
+    voice = corpus.partition("devel")[0].features["voice"]
+    del request_["features"]["face"]
+    response = client.post(request_)
+    assert _codes(response) == ["missing_modality"]
+    assert "imputed" in predictor.card
+    expected = predictor.model.predict({"voice": voice}).values["valence"]
+    np.testing.assert_allclose(response.json()["predictions"]["valence"], expected, rtol=0, atol=1e-6)
+
+
+def test_further_columns_are_ignored_with_a_warning(client: Client, request_: Request) -> None:
+    before = client.post(request_).json()
+    request_["features"]["face"]["columns"].append("further")
+    for row in request_["features"]["face"]["data"]:
+        row.append(1.5)
+    response = client.post(request_)
+    assert _codes(response) == ["extra_columns"]
+    assert response.json()["predictions"] == before["predictions"]
+
+
+def test_values_that_training_never_saw_are_warned_of_and_counted_as_difficult(
+    client: Client, request_: Request
+) -> None:
+    request_["features"]["face"]["data"] = [[1e6, -1e6, 1e6 + i] for i in range(30)]
+    codes = _codes(client.post(request_))
+    assert codes == ["outside_training_range", "difficult"]
+    text = client.get("/metrics").text
+    assert 'affectune_difficult_sessions_total{modality="face"} 1.0' in text
+
+
+def test_gaps_in_time_are_warned_of(client: Client, request_: Request) -> None:
+    request_["timestamps_ms"][-1] += 5000
+    assert _codes(client.post(request_)) == ["gaps"]
+
+
+def _at(path: str, value: Any) -> Callable[[Request], None]:
+    """Puts a value at a place such as features.face.columns."""
+
+    def change(request: Request) -> None:
+        *parents, last = path.split(".")
+        place: Any = request
+        for name in parents:
+            place = place[int(name) if isinstance(place, list) else name]
+        place[int(last) if isinstance(place, list) else last] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "where"),
+    [
+        (_at("unknown", 1), "unknown_field", "unknown"),
+        (_at("features.face.unknown", 1), "unknown_field", "features.face.unknown"),
+        (_at("features.haed", {"columns": ["a"], "data": [[1]]}), "unknown_feature_set", "features.haed"),
+        (_at("features.face.columns", ["face_0", "face_1", "other"]), "missing_columns", "features.face.columns"),
+        (_at("features.face.columns", ["face_0", "face_1", "face_1"]), "repeated_columns", "features.face.columns"),
+        (_at("features.face.data.7", [1.0, 2.0]), "ragged_rows", "features.face.data[7]"),
+        (_at("features.face.data.7.1", "1.5"), "wrong_type", "features.face.data[7][1]"),
+        (_at("features.face.data.7.1", True), "wrong_type", "features.face.data[7][1]"),
+        (_at("features.face.data.7.1", 1e39), "not_finite", "features.face"),
+        (_at("features.face.data", [[1, 2, 3]]), "unequal_frames", "features.face"),
+        (_at("features.face.data", "text"), "wrong_type", "features.face.data"),
+        (_at("features.face", {"columns": []}), "missing_field", "features.face.data"),
+        (_at("features", {}), "no_features", "features"),
+        (_at("features", []), "wrong_type", "features"),
+        (_at("features", {"face": {"columns": ["face_0", "face_1", "face_2"], "data": []}}), "too_few_frames", None),
+        (
+            _at("features", {"face": {"columns": ["face_0", "face_1", "face_2"], "data": [[1, 2, 3]]}}),
+            "too_few_frames",
+            "features",
+        ),
+        (_at("timestamps_ms", [0, 500]), "wrong_timestamps", "timestamps_ms"),
+        (_at("timestamps_ms.5", 0), "timestamps_descend", "timestamps_ms[5]"),
+        (_at("timestamps_ms", [i * 40 for i in range(30)]), "wrong_rate", "timestamps_ms"),
+        (_at("timestamps_ms.29", 1e300), "wrong_timestamps", "timestamps_ms"),
+        (_at("session_id", "a\u0007"), "bad_session_id", "session_id"),
+        (_at("session_id", "x" * 201), "bad_session_id", "session_id"),
+        (_at("session_id", 7), "wrong_type", "session_id"),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_its_place(
+    client: Client, request_: Request, change: Callable[[Request], None], code: str, where: str | None
+) -> None:
+    change(request_)
+    if where is None:
+        del request_["timestamps_ms"]
+        where = "features"
+    assert _error(client.post(request_)) == (422, code, where)
+
+
+def test_nothing_but_nulls_is_refused(client: Client, request_: Request) -> None:
+    for sent in request_["features"].values():
+        sent["data"] = [[None] * len(row) for row in sent["data"]]
+    assert _error(client.post(request_)) == (422, "no_features", "features")
+
+
+@pytest.mark.parametrize(
+    ("cell", "status"),
+    [
+        ("NaN", 422),
+        ("Infinity", 422),
+        ("-Infinity", 422),
+        ("1e999", 422),
+        ('"\\ud800"', 400),
+        ("[" * 100_000, 400),
+        ("1" + "0" * 5000, 400),
+        ("", 400),
+    ],
+)
+def test_what_json_does_not_know_is_refused(client: Client, request_: Request, cell: str, status: int) -> None:
+    body = json.dumps(_with_mark(request_)).replace('"MARK"', cell)
+    response = client.post(body.encode())
+    assert response.status_code == status
+    assert _error(response)[1] in ("not_finite", "not_json", "too_many_frames")
+
+
+def _with_mark(request: Request) -> Request:
+    _at("features.face.data.2.1", "MARK")(request)
+    return request
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe", b"null", b"[]", b"7", b'{"features": {}} x', b"\x00" * 64])
+def test_what_is_no_request_is_refused(client: Client, body: bytes) -> None:
+    assert client.post(body).status_code in (400, 422)
+
+
+def test_no_response_repeats_what_was_sent(client: Client, request_: Request) -> None:
+    secret = "Ada-Lovelace-7"
+    for path in ("session_id", "features.face.data.0.0", "timestamps_ms.3", "features.face.columns"):
+        changed = copy.deepcopy(request_)
+        _at(path, {"secret": secret})(changed)
+        response = client.post(changed)
+        assert response.status_code == 422
+        assert secret not in response.text
+    assert secret not in client.post(f'{{"{secret}": '.encode()).text
+
+
+def test_a_name_that_came_from_outside_is_repeated_only_where_it_is_harmless(client: Client, request_: Request) -> None:
+    request_["features"]["<script>alert(1)</script>"] = {"columns": [], "data": []}
+    assert _error(client.post(request_)) == (422, "unknown_feature_set", "features.?")
+
+
+def test_too_many_frames_are_refused(client_of: Callable[..., Client], request_: Request) -> None:
+    few = client_of(max_frames=29)
+    assert _error(few.post(request_)) == (422, "too_many_frames", "features.voice")
+    arrow = few.post(as_arrow(request_), kind=MEDIA_TYPE)
+    assert _error(arrow)[1] == "too_many_frames"
+
+
+def test_too_many_columns_are_refused(client_of: Callable[..., Client], request_: Request) -> None:
+    narrow = client_of(max_columns=3)
+    assert _error(narrow.post(request_)) == (422, "too_many_columns", "features.voice")
+    assert _error(narrow.post(as_arrow(request_), kind=MEDIA_TYPE))[1] == "too_many_columns"
+
+
+def test_lists_without_end_are_refused_before_they_are_read(client: Client) -> None:
+    body = b'{"features":{"face":{"columns":[],"data":[' + b"[]," * 2_000_000 + b"[]]}}}"
+    assert _error(client.post(body)) == (422, "too_many_frames", "features")
+
+
+def test_a_body_that_says_it_is_too_large_is_not_read(client: Client) -> None:
+    response = client.send(
+        "POST",
+        "/v1/predictions",
+        content=b"{}",
+        headers={"content-type": "application/json", "content-length": str(100 * 2**20)},
+    )
+    assert _error(response)[:2] == (413, "too_large")
+
+
+def test_a_body_that_grows_too_large_is_given_up(client_of: Callable[..., Client]) -> None:
+    async def endless() -> Any:
+        while True:
+            yield b" " * 4096
+
+    response = client_of(max_body_bytes=100_000).send(
+        "POST", "/v1/predictions", content=endless(), headers={"content-type": "application/json"}
+    )
+    assert _error(response)[:2] == (413, "too_large")
+
+
+def test_a_body_that_does_not_come_is_given_up(client_of: Callable[..., Client]) -> None:
+    import asyncio
+
+    async def stalled() -> Any:
+        yield b"{"
+        await asyncio.Event().wait()
+
+    response = client_of(body_timeout_s=0.05).send(
+        "POST", "/v1/predictions", content=stalled(), headers={"content-type": "application/json"}
+    )
+    assert _error(response)[:2] == (408, "body_timeout")
+
+
+def test_too_much_at_once_is_refused(client_of: Callable[..., Client], request_: Request) -> None:
+    response = client_of(max_incoming_bytes=1024).post(request_)
+    assert _error(response)[:2] == (503, "busy")
+    assert response.headers["retry-after"] == "1"
+
+
+def test_compressed_bodies_are_refused(client: Client, request_: Request) -> None:
+    bomb = gzip.compress(b" " * 10_000_000)
+    response = client.post(bomb, **{"content-encoding": "gzip"})
+    assert _error(response)[:2] == (415, "content_encoding")
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "", "application/xml", "multipart/form-data; boundary=x"])
+def test_other_content_types_are_refused(client: Client, request_: Request, kind: str) -> None:
+    assert _error(client.post(request_, kind=kind))[:2] == (415, "content_type")
+
+
+def test_the_content_type_may_say_its_charset(client: Client, request_: Request) -> None:
+    assert client.post(request_, kind="application/json; charset=utf-8").status_code == 200
+
+
+def test_requests_need_the_token_where_one_is_set(client_of: Callable[..., Client], request_: Request) -> None:
+    guarded = client_of(token="correct horse")
+    for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": "correct horse"},
+                    {"authorization": "Basic correct horse"}, {"authorization": "Bearer \u00e9"}):  # fmt: skip
+        response = guarded.post(request_, **headers)
+        assert _error(response)[:2] == (401, "unauthorized")
+        assert response.headers["www-authenticate"] == "Bearer"
+    assert guarded.post(request_, authorization="Bearer correct horse").status_code == 200
+    assert guarded.get("/v1/model").status_code == guarded.get("/metrics").status_code == 401
+    assert guarded.get("/healthz").status_code == guarded.get("/").status_code == 200
+
+
+def test_without_a_model_it_lives_but_is_not_ready(request_: Request) -> None:
+    client = Client(build_app(lambda: None, Settings()))
+    assert client.get("/healthz").status_code == 200
+    for response in (client.get("/readyz"), client.get("/v1/model"), client.post(request_)):
+        assert _error(response)[:2] == (503, "no_model")
+        assert response.headers["retry-after"] == "5"
+
+
+def test_the_model_says_what_it_reads(client: Client, predictor: Predictor) -> None:
+    found = client.get("/v1/model").json()
+    assert found["targets"] == ["arousal", "valence"]
+    assert found["features"]["face"] == list(predictor.model.columns["face"])
+    assert found["frame_rate_hz"] == 2.0
+    assert -1 <= found["ccc"]["arousal"] <= 1
+    assert "# Affectune model" in found["card"]
+    assert client.get("/readyz").json()["version"] == "3"
+
+
+def test_the_example_is_answered(client: Client) -> None:
+    example = client.get("/v1/example").json()
+    response = client.post(example)
+    assert response.status_code == 200
+    assert len(response.json()["timestamps_ms"]) > 100
+
+
+def test_what_is_not_there_is_an_error_like_any_other(client: Client) -> None:
+    assert _error(client.get("/nothing"))[:2] == (404, "not_found")
+    assert _error(client.get("/v1/predictions"))[:2] == (405, "method")
+    assert client.get("/docs").status_code == 404
+
+
+def test_a_failure_of_ours_is_500_without_a_traceback(bundle: Any, request_: Request) -> None:
+    class Broken:
+        version = name = "x"
+
+        def answer(self, sent: object) -> None:
+            raise ZeroDivisionError("the secret cause")
+
+    response = Client(build_app(lambda: Broken(), Settings())).post(request_)  # type: ignore[arg-type,return-value]
+    assert _error(response) == (500, "internal", "")
+    assert "secret" not in response.text
+    assert "Traceback" not in response.text
+    assert len(response.headers["x-request-id"]) == 32
+
+
+def test_every_response_has_a_request_id_and_takes_a_good_one(client: Client, request_: Request) -> None:
+    assert client.get("/healthz", **{"x-request-id": "abc-1"}).headers["x-request-id"] == "abc-1"
+    assert len(client.get("/healthz", **{"x-request-id": "a\tb" * 40}).headers["x-request-id"]) == 32
+
+
+def test_metrics_count_what_was_answered(client: Client, request_: Request) -> None:
+    client.post(request_)
+    client.post(b"{")
+    text = client.get("/metrics").text
+    assert 'affectune_requests_total{method="POST",route="/v1/predictions",status="200"} 1.0' in text
+    assert 'affectune_requests_total{method="POST",route="/v1/predictions",status="400"} 1.0' in text
+    assert 'affectune_refusals_total{code="not_json"} 1.0' in text
+    assert "affectune_frames_sum 30.0" in text
+    assert "affectune_queue 0.0" in text
+
+
+def test_openapi_describes_the_requests(client: Client) -> None:
+    document = client.get("/openapi.json").json()
+    body = document["paths"]["/v1/predictions"]["post"]["requestBody"]["content"]
+    assert set(body) == {"application/json", MEDIA_TYPE}
+    assert "503" in document["paths"]["/v1/predictions"]["post"]["responses"]
+
+
+def test_long_sessions_are_predicted_in_chunks_that_say_so(client_of: Callable[..., Client], request_: Request) -> None:
+    chunked = client_of(whole_frames=20, overlap_frames=5).post(request_)
+    assert _codes(chunked) == ["chunked"]
+    whole = client_of().post(request_).json()["predictions"]["arousal"]
+    values = chunked.json()["predictions"]["arousal"]
+    assert len(values) == len(whole)
+    assert all(math.isfinite(value) for value in values)

@@ -1,0 +1,187 @@
+"""The page in a real Chromium: files in, traces out, the same numbers as the API's, errors as sentences."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import threading
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import uvicorn
+
+from pipeline.corpus import Corpus, Session
+from serving.app import build_app
+from serving.predictor import Predictor
+from serving.settings import Settings
+from tests.serving_tests.sessions import as_json, columns_of
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+playwright = pytest.importorskip("playwright.sync_api", reason="NOT TESTED in a browser: playwright is not installed")
+
+CHROMIUM = os.environ.get("AFFECTUNE_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="NOT TESTED in a browser: no chromium; set AFFECTUNE_CHROMIUM"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def address(bundle: Path) -> Iterator[str]:
+    """The application behind a plain server."""
+    settings = Settings()
+    predictor = Predictor.load(bundle, "affectune", "3", settings)
+    config = uvicorn.Config(build_app(lambda: predictor, settings), port=0, log_config=None, lifespan="off")
+    server = uvicorn.Server(config)
+    ready = threading.Event()
+    original = server.startup
+
+    async def startup(sockets: object = None) -> None:
+        await original()
+        ready.set()
+
+    server.startup = startup  # type: ignore[method-assign]
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    assert ready.wait(30)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    thread.join(10)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[object]:
+    with playwright.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser: Browser, address: str) -> Iterator[Page]:
+    """The page, open; whatever it complains of in the console fails the test."""
+    context = browser.new_context(accept_downloads=True)
+    opened = context.new_page()
+    complaints: list[str] = []
+    opened.on("pageerror", lambda error: complaints.append(str(error)))
+    opened.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
+    opened.on("request", lambda request: None if request.url.startswith((address, "data:", "blob:")) else complaints.append(request.url))  # fmt: skip # noqa: E501
+    opened.goto(address)
+    playwright.expect(opened.locator("#model")).to_contain_text("version 3")
+    yield opened
+    context.close()
+    assert [text for text in complaints if "422" not in text] == []
+
+
+def _write(session: Session, folder: Path) -> list[str]:
+    """A session's files in the MuSe layout."""
+    paths = []
+    for name, values in session.features.items():
+        path = folder / "feature_segments" / name / f"{session.session_id}.csv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["timestamp", "segment_id", *columns_of(session)[name]])
+            writer.writerows([time, 1, *row] for time, row in zip(session.timestamps_ms, values.tolist(), strict=True))
+        paths.append(str(path))
+    return paths
+
+
+def _drop(page: Page, paths: list[str]) -> None:
+    """Drop files, as if from a file manager."""
+    files = [{"name": Path(path).name, "text": Path(path).read_text()} for path in paths]
+    transfer = page.evaluate_handle(
+        """(files) => { const held = new DataTransfer();
+        for (const { name, text } of files) held.items.add(new File([text], name, { type: "text/csv" }));
+        return held; }""",
+        files,
+    )
+    page.dispatch_event("#drop", "drop", {"dataTransfer": transfer})
+
+
+def test_dropped_files_become_traces_with_the_numbers_of_the_api(
+    page: Page, address: str, corpus: Corpus, tmp_path: Path
+) -> None:
+    session = corpus.partition("devel")[0]
+    _drop(page, _write(session, tmp_path))
+    playwright.expect(page.locator("#result-title")).to_contain_text(f"Prediction for {session.session_id}")
+    playwright.expect(page.locator("#chart .scatterlayer .trace")).to_have_count(4)
+    asked = urllib.request.Request(
+        f"{address}/v1/predictions",
+        json.dumps(as_json(session, columns_of(session))).encode(),
+        {"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(asked) as response:
+        expected = json.load(response)
+
+    plot = page.locator("#chart .nsewdrag").first.bounding_box()
+    assert plot is not None
+    page.mouse.move(plot["x"] + plot["width"] / 2, plot["y"] + plot["height"] / 2)
+    hover = page.locator("#chart .hoverlayer .legendtext, #chart .hoverlayer .hovertext").first
+    playwright.expect(hover).to_be_visible()
+    shown = page.locator("#chart .hoverlayer").text_content() or ""
+    assert any(f"{value:.3f}".replace("-", "\u2212") in shown for value in expected["predictions"]["arousal"])
+
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download as CSV").click()
+    assert download.value.suggested_filename == f"{session.session_id}-predictions.csv"
+    rows = list(csv.DictReader(Path(download.value.path()).read_text().splitlines()))
+    assert [int(row["timestamp"]) for row in rows] == expected["timestamps_ms"]
+    for target, values in expected["predictions"].items():
+        np.testing.assert_allclose([float(row[target]) for row in rows], values, rtol=0, atol=1e-12)
+    for modality, hard in expected["difficulty"].items():
+        np.testing.assert_allclose([float(row[f"{modality}.difficulty"]) for row in rows], hard["percentile"])
+
+
+def test_a_missing_modality_is_said_in_words(page: Page, corpus: Corpus, tmp_path: Path) -> None:
+    _drop(page, _write(corpus.partition("devel")[0], tmp_path)[:1])
+    playwright.expect(page.locator("#warnings")).to_contain_text("face: The feature set is missing")
+
+
+def test_mistakes_are_sentences(page: Page, corpus: Corpus, tmp_path: Path) -> None:
+    [path, _] = _write(corpus.partition("devel")[0], tmp_path)
+    text = Path(path).read_text()
+    Path(path).write_text(text.replace("\n500,1,", "\n500,1,x", 1))
+    _drop(page, [path])
+    playwright.expect(page.get_by_role("alert")).to_contain_text('line 3, column "voice_0" is no number')
+    Path(path).write_text("\n".join(text.splitlines()[:2]))
+    page.get_by_role("button", name="Start over").or_(page.locator("#example")).first.is_visible()
+    _drop(page, [path])
+    playwright.expect(page.get_by_role("alert")).to_contain_text("a session has at least 2")
+    assert page.locator("#result").is_hidden()
+
+
+def test_the_example_works_by_keyboard_alone(page: Page) -> None:
+    page.locator("#files").focus()
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "example"
+    page.keyboard.press("Enter")
+    playwright.expect(page.locator("#result-title")).to_contain_text("Prediction for example")
+    page.locator("#card-box summary").focus()
+    page.keyboard.press("Enter")
+    playwright.expect(page.locator("#card h3").first).to_contain_text("Affectune model")
+
+
+@pytest.mark.parametrize("width", [360, 1200])
+def test_nothing_is_wider_than_the_screen(page: Page, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 800})
+    page.locator("#example").click()
+    playwright.expect(page.locator("#chart .scatterlayer .trace")).to_have_count(4)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
