@@ -70,6 +70,9 @@ def _running(settings: Settings) -> Iterator[Event]:
     """The endpoint, running; the event is set when this process is told to end."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_worker_niceness", "0")  # by default Ray's workers give way to everything else
+    address = os.environ.get("RAY_ADDRESS")
+    if not address:  # before Ray is imported: then its own ports are on loopback, whatever the endpoint's host is
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     import ray
     from ray import serve
     from ray.serve.config import HTTPOptions
@@ -77,7 +80,6 @@ def _running(settings: Settings) -> Iterator[Event]:
     from serving.endpoint import NAME, application
 
     told = Event()
-    address = os.environ.get("RAY_ADDRESS")
     alone: dict[str, Any] = {} if address else {"num_cpus": _cpus(settings), "include_dashboard": False}
     try:
         ray.init(address=address or "local", logging_level=logging.WARNING, **alone)

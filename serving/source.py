@@ -114,7 +114,7 @@ class RegistrySource:
             Away: it could not be downloaded.
             InputError: it is broken.
         """
-        folder = self.cache / version
+        folder = self.cache / f"{version}-{self._made_at(version)}"  # a registry made anew counts from 1 again
         with self._only_one():
             if not _is_whole(folder):
                 shutil.rmtree(folder, ignore_errors=True)
@@ -124,16 +124,17 @@ class RegistrySource:
                     pass_trial(found, self.trial_timeout_s)
                     files.pop(MANIFEST, None)
                     write_folder(folder, files)
-            self._remember(version)
+            self._remember(version, folder)
         return Bundle(folder, self.name, version)
 
     def last_verified(self) -> Bundle | None:
         """What was fetched last, by whatever process on this machine; None where there is nothing or it was changed."""
         try:
-            version = str(json.loads((self.cache / "current.json").read_text(encoding="utf-8"))["version"])
+            current = json.loads((self.cache / "current.json").read_text(encoding="utf-8"))
+            version, folder = str(current["version"]), self.cache / str(current["folder"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        return Bundle(self.cache / version, self.name, version) if _is_whole(self.cache / version) else None
+        return Bundle(folder, self.name, version) if _is_whole(folder) else None
 
     def _shown(self) -> str:
         return f"models:/{self.name}" + (f"@{self.alias}" if self.alias else f"/{self.version}")
@@ -166,16 +167,25 @@ class RegistrySource:
             raise InputError(f"Version {version} of {self.name!r} holds no bundle.")
         return found[0]
 
-    def _remember(self, version: str) -> None:
+    def _made_at(self, version: str) -> int:
+        """When a version was registered, in milliseconds since 1970."""
+        try:
+            return int(self._client().get_model_version(self.name, version).creation_timestamp)
+        except Away:
+            raise
+        except Exception as error:  # whatever the library or the network raises
+            raise Away(f"The registry gives no version {version} of {self.name!r}: {_first_line(error)}") from None
+
+    def _remember(self, version: str, folder: Path) -> None:
         temporary = self.cache / f".current.{os.getpid()}.tmp"
-        temporary.write_text(json.dumps({"version": version}), encoding="utf-8")
+        temporary.write_text(json.dumps({"version": version, "folder": folder.name}), encoding="utf-8")
         os.replace(temporary, self.cache / "current.json")
         kept = sorted(
-            (path for path in self.cache.iterdir() if path.name.isdigit() and path.name != version),
+            (path for path in self.cache.iterdir() if path.name[0].isdigit() and path != folder),
             key=lambda path: path.stat().st_mtime,
         )
-        for folder in kept[: -(KEPT_VERSIONS - 1)]:
-            shutil.rmtree(folder, ignore_errors=True)
+        for old in kept[: -(KEPT_VERSIONS - 1)]:
+            shutil.rmtree(old, ignore_errors=True)
 
     @contextlib.contextmanager
     def _only_one(self) -> Iterator[None]:

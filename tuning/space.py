@@ -252,9 +252,9 @@ class Space:
                 return max(domain.values, key=lambda subset: len(str(subset).split(",")))
             own = self.defaults[dimension.path]
             return own if domain.member(own) is not None else domain.values[0]
-        if dimension.path not in self.defaults:
-            return domain.low
-        return min(max(float(self.defaults[dimension.path]), domain.low), domain.high)
+        own = self.defaults.get(dimension.path, domain.low)
+        assert not isinstance(own, str)
+        return min(max(own, domain.low), domain.high)
 
     @property
     def _continuous(self) -> list[str]:

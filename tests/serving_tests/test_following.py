@@ -140,13 +140,32 @@ def test_without_a_registry_there_is_no_model_and_no_file_is_made(tmp_path: Path
 
 def test_only_the_last_versions_are_kept(registry: Registry, settings: Settings, bundle: Path) -> None:
     source = find_source(settings)
-    for version in ("1", "2"):
-        source.fetch(version)
     assert isinstance(source, RegistrySource)
+    for version in ("1", "2", "1"):
+        kept = source.fetch(version).folder
     for number in range(6, 10):
-        shutil.copytree(source.cache / "1", source.cache / str(number))
-        source.fetch(str(number))
-    assert len([path for path in source.cache.iterdir() if path.name.isdigit()]) == 3
+        shutil.copytree(kept, source.cache / f"{number}-1")
+    source.fetch("2")
+    assert len([path for path in source.cache.iterdir() if path.name[0].isdigit()]) == 3
+
+
+def test_a_registry_that_was_made_anew_is_not_taken_for_the_old_one(
+    tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its versions count from 1 again, and in a relative folder its address is the same."""
+    monkeypatch.chdir(tmp_path)
+    other = tmp_path / "other"
+    files = {name: data for name, data in read_folder(bundle).items() if name != "manifest.json"}
+    write_folder(other, {**files, "README.md": b"another card"})
+    cards = []
+    for folder in (bundle, other):
+        Path("demo").mkdir()
+        registry = Registry(Path("demo"))
+        registry.promote(registry.register(folder))
+        source = find_source(Settings(tracking_uri=registry.uri, cache=tmp_path / "cache"))
+        cards.append((source.fetch(source.newest()).folder / "README.md").read_bytes())
+        shutil.rmtree("demo")
+    assert cards[1] == b"another card" != cards[0]
 
 
 def test_a_folder_is_served_under_its_hash(bundle: Path) -> None:

@@ -66,6 +66,26 @@ def test_finalists_are_trained_on_every_fold_and_seed_and_ranked_by_their_mean(f
         assert means == sorted(means, reverse=True)
 
 
+def test_a_search_begins_with_the_studys_own_settings_which_are_always_a_finalist(finished: Worker) -> None:
+    found = read_history(finished.folder)
+    for task in found.settled:
+        if task.stage == "auto_encoder":
+            continue  # a grid
+        first = found.searched(task)[0].proposed.values
+        assert first["fit.learning_rate"] == getattr(finished.study, task.stage).fit.learning_rate
+        assert first["difficulty"] is True
+        assert first in found.chosen[task].finalists
+
+
+def test_the_search_goes_by_people_that_the_fit_never_saw(finished: Worker) -> None:
+    found = read_history(finished.folder)
+    for task, chosen in found.chosen.items():
+        complete = {t.ended.deciding: t.proposed.values for t in found.searched(task) if t.complete and t.ended}
+        assert None not in complete
+        best = complete[max(score for score in complete if score is not None)]
+        assert best in chosen.finalists
+
+
 def test_early_stopping_judges_at_rungs_and_stops_what_is_behind(finished: Worker) -> None:
     found = read_history(finished.folder)
     stopped = [trial for trial in found.trials.values() if trial.ended and trial.ended.reason == "asha"]

@@ -199,6 +199,34 @@ def test_a_stage_that_is_not_searched_has_one_configuration_the_base(tmp_path: P
     assert study.num_finalists("unimodal") == 1
 
 
+@pytest.mark.parametrize("name", ["demo", "paper", "wide"])
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_search_starts_with_the_base_as_far_as_the_space_holds_it(name: str, stage: Any) -> None:
+    space = shipped(name).space(stage)
+    start = space.start()
+    assert space.settle(start) == start
+    for dimension in space.dimensions:
+        if dimension.path in start and dimension.path in space.defaults:
+            base = space.defaults[dimension.path]
+            assert start[dimension.path] == base or dimension.domain.member(base) is None
+
+
+def test_where_the_space_lacks_the_bases_value_a_search_starts_with_the_nearest(tmp_path: Path) -> None:
+    space = unimodal_space(
+        tmp_path,
+        '"fit.weight_decay" = { loguniform = [1e-6, 1e-2] }',  # the base has 0
+        '"network.num_layers" = { int = [1, 2] }',  # 4
+        '"network.hidden_size" = { choice = [8, 16] }',  # 64
+    )
+    assert space.start() == {"fit.weight_decay": 1e-6, "network.num_layers": 2, "network.hidden_size": 8}
+
+
+def test_a_fusion_search_starts_with_all_modalities_and_the_best_of_each() -> None:
+    start = shipped("wide").space("fusion").start()
+    assert start["modalities"] == ",".join(MODALITIES)
+    assert [start[f"unimodal.{modality}"] for modality in MODALITIES] == [1] * len(MODALITIES)
+
+
 def test_values_from_numpy_become_plain_ones(tmp_path: Path) -> None:
     space = unimodal_space(
         tmp_path,
