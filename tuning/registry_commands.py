@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
+    from pipeline.corpus import Corpus
+    from pipeline.model import FusedModel
     from tuning.promotion import Comparison
 
 registry_app = typer.Typer(help="Look at registered models, and choose which one is served.", no_args_is_help=True)
@@ -77,7 +79,10 @@ def show_command(name: Name, tracking_uri: TrackingUri = None, as_json: AsJson =
         return
     targets = sorted({target for version in found for target in version["ccc"]})
     headings = ("version", "alias", "study", "trials", *(f"{target}, devel" for target in targets), "made", "decision")
-    table = Table(*map(escape, headings), title=escape(name), title_justify="left", box=box.SIMPLE, pad_edge=False)
+    table = Table(title=escape(name), title_justify="left", box=box.SIMPLE, pad_edge=False)
+    for heading in headings:
+        short = heading in {"alias", "made", "trials"}
+        table.add_column(escape(heading), no_wrap=short, min_width=16 if heading.endswith("devel") else None)
     for version in found:
         table.add_row(
             version["version"],
@@ -85,7 +90,7 @@ def show_command(name: Name, tracking_uri: TrackingUri = None, as_json: AsJson =
             escape(version["study"] or ""),
             version["trials"] or "",
             *(_score(version["ccc"].get(target)) for target in targets),
-            time.strftime("%Y-%m-%d %H:%M", time.localtime(version["made_at"])),
+            time.strftime("%Y-%m-%d", time.localtime(version["made_at"])),
             f"{version['decision'] or ''}" + (f" against {version['against']}" if version["against"] else ""),
         )
     Console().print(table)
@@ -136,7 +141,8 @@ def promote_command(
             f"Version {champion} stays the champion. --force promotes it all the same."
         )
     if not as_json:
-        Console().print(f"Version {number} of '{name}' is the champion. `affectune registry rollback` undoes it.")
+        said = f"Version {number} of '{name}' is the champion. `affectune registry rollback {name}` undoes it."
+        Console().print(said, soft_wrap=True)
 
 
 @registry_app.command("rollback")
@@ -208,13 +214,24 @@ def _compare(
         targets=list(dict.fromkeys([*ours.targets, *theirs.targets])),
     )
     for model, number in ((ours, own), (theirs, champion)):
-        if model.data["digest"] != read.digest:
+        if not _same_split(model, read):
             Console(stderr=True).print(
-                f"[yellow]Note:[/] version {number} learned from other data than '{escape(str(where))}' holds: if "
+                f"[yellow]Note:[/] version {number} learned from another split than '{escape(str(where))}' has: if "
                 "these devel sessions were among its training sessions, the comparison favours it.",
                 soft_wrap=True,
             )
     return compare(ours, theirs, read, device=device)
+
+
+def _same_split(model: FusedModel, corpus: Corpus) -> bool:
+    """By counts: the corpus's digest also depends on which of its feature sets were read."""
+    from pipeline.corpus import PARTITIONS
+
+    return all(
+        len(corpus.partition(part)) == model.data["sessions"][part]
+        and len({session.subject for session in corpus.partition(part)}) == model.data["subjects"][part]
+        for part in PARTITIONS
+    )
 
 
 def _print_comparison(comparison: Comparison, challenger: str, champion: str) -> None:
