@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import tempfile
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -78,11 +77,10 @@ def show_command(name: Name, tracking_uri: TrackingUri = None, as_json: AsJson =
         typer.echo(json.dumps({"name": name, "versions": found}, indent=1))
         return
     targets = sorted({target for version in found for target in version["ccc"]})
-    headings = ("version", "alias", "study", "trials", *(f"{target}, devel" for target in targets), "made", "decision")
-    table = Table(title=escape(name), title_justify="left", box=box.SIMPLE, pad_edge=False)
+    headings = ("version", "alias", "study", "trials", *targets, "decision")
+    table = Table(title=f"{escape(name)}: CCC on devel", title_justify="left", box=box.SIMPLE, pad_edge=False)
     for heading in headings:
-        short = heading in {"alias", "made", "trials"}
-        table.add_column(escape(heading), no_wrap=short, min_width=16 if heading.endswith("devel") else None)
+        table.add_column(escape(heading), no_wrap=heading not in {"study", "decision"})
     for version in found:
         table.add_row(
             version["version"],
@@ -90,7 +88,6 @@ def show_command(name: Name, tracking_uri: TrackingUri = None, as_json: AsJson =
             escape(version["study"] or ""),
             version["trials"] or "",
             *(_score(version["ccc"].get(target)) for target in targets),
-            time.strftime("%Y-%m-%d", time.localtime(version["made_at"])),
             f"{version['decision'] or ''}" + (f" against {version['against']}" if version["against"] else ""),
         )
     Console().print(table)
@@ -273,4 +270,4 @@ def _score(score: list[float | None] | None) -> str:
     if not score or score[0] is None:
         return ""
     ccc, low, high = score
-    return f"{ccc:.3f}" + ("" if low is None or high is None else escape(f" [{low:.3f}, {high:.3f}]"))
+    return f"{ccc:.3f}" + ("" if low is None or high is None else escape(f"\n[{low:.3f}, {high:.3f}]"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import signal
 import tempfile
 import threading
@@ -53,12 +54,14 @@ def search(
         AffectuneError: something could not be written.
     """
     study = agenda.study
+    # Tune would ask for one trial at a time, and start one worker after the other; how many, the searcher knows.
+    os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "10000")
     head, packed = pack(corpus)
     trainable = tune.with_parameters(FitTrial, head=head, packed=packed, spec=study.base.model_dump_json(), store=store)
     departure = Departure(agenda)
     with _interruptions(departure.asked), tempfile.TemporaryDirectory(dir=scratch, prefix=".tune-") as folder:
         searcher = AgendaSearcher(agenda, lambda: cluster.fits_at_a_time(study), departure)
-        scheduler = AgendaScheduler(agenda, departure)
+        scheduler = AgendaScheduler(agenda, lambda: cluster.fits_at_a_time(study), departure)
         tuner = tune.Tuner(
             tune.with_resources(trainable, lambda config: resources(study, config)),
             tune_config=tune.TuneConfig(search_alg=searcher, scheduler=scheduler, num_samples=-1, reuse_actors=True),

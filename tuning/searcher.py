@@ -87,11 +87,17 @@ class AgendaSearcher(Searcher):
 
 
 class AgendaScheduler(TrialScheduler):
-    """Tells the agenda what trials report, and Tune which go on."""
+    """Tells the agenda what trials report, and Tune which go on.
 
-    def __init__(self, agenda: Agenda, departure: Departure) -> None:
+    Args:
+        agenda: of the study.
+        workers: how many fits can run now.
+        departure: whether the study is being left.
+    """
+
+    def __init__(self, agenda: Agenda, workers: Callable[[], int], departure: Departure) -> None:
         super().__init__()
-        self._agenda, self._departure = agenda, departure
+        self._agenda, self._workers, self._departure = agenda, workers, departure
         self.heard_at: dict[str, float] = {}
 
     def on_trial_add(self, tune_controller: TuneController, trial: Trial) -> None:
@@ -122,9 +128,17 @@ class AgendaScheduler(TrialScheduler):
         """Nothing to do."""
 
     def choose_trial_to_run(self, tune_controller: TuneController) -> Trial | None:
-        """The first that waits; the agenda has put them in order."""
-        waiting: list[Trial] = [t for t in tune_controller.get_live_trials() if t.status == Trial.PENDING]
-        return waiting[0] if waiting else None
+        """The first that waits, in the agenda's order; while workers are being started, the last.
+
+        A worker starts for a trial that waits. If another worker that is free took that trial, Tune would give up the
+        start; with trials shorter than a start, one worker would do all the work. The last asked for has no worker yet.
+        """
+        live: list[Trial] = list(tune_controller.get_live_trials())
+        waiting = sorted((t for t in live if t.status == Trial.PENDING), key=lambda t: int(t.config["trial"]))
+        running = sum(t.status == Trial.RUNNING for t in live)
+        if not waiting:
+            return None
+        return waiting[0] if running + 1 >= self._workers() else waiting[-1]
 
     def debug_string(self) -> str:
         """A name."""

@@ -70,7 +70,7 @@ seeds = 1
 [search.fusion.space]
 "fit.learning_rate" = { loguniform = [0.001, 0.1] }
 """
-TIMEOUT_S = 240
+TIMEOUT_S = 600
 
 
 @pytest.fixture(scope="module")
