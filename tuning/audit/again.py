@@ -53,7 +53,8 @@ def jobs_of(found: History, corpus: Corpus, store: Store, trials: Sequence[Trial
             upstream.predictions(same[0].sources)
         except AffectuneError as error:
             raise InputError(
-                f"Trial {trial.name} cannot be trained: {error} Or pass the study's own --store."
+                f"The store '{store.uri}' does not have the stages that trial {trial.name} of {trial.task} reads. "
+                "Pass the store that the study used as --store."
             ) from error
         jobs.append(replace(same[0], rungs=()))
     return jobs

@@ -80,7 +80,9 @@ def audit(
         AffectuneError: workers were killed again and again. What was trained until then is in the store.
     """
     if found.opened is None or found.opened.corpus["digest"] != corpus.digest:
-        raise InputError(f"The study was run on other data than corpus '{corpus.name}' holds now. Pass its --corpus.")
+        raise InputError(
+            f"The study was run on other data than corpus '{corpus.name}' has. Pass the corpus as it was then."
+        )
     searches = searches_of(found)
     if not searches:
         raise InputError("Early stopping has stopped no trial of this study yet: there is nothing to audit.")

@@ -30,8 +30,10 @@ class Estimate:
     low: float
     high: float
 
-    def __str__(self) -> str:
-        return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]" if self.low < self.high else f"{self.value:.2f}"
+    def text(self, decimals: int = 2) -> str:
+        """For people."""
+        value, low, high = (f"{number:.{decimals}f}" for number in (self.value, self.low, self.high))
+        return f"{value} [{low}, {high}]" if self.low < self.high else value
 
     @classmethod
     def of(cls, value: float, draws: Floats) -> Estimate:
@@ -54,7 +56,7 @@ class Findings:
         best_killed: the chance that the task's best trial is among the stopped. Of several tasks: the share of such
             tasks in which it is (Jeffreys' interval). None for too few.
         regret: the best final score of all minus the best of those kept. Of several tasks: the mean; its interval is
-            also over tasks. None for too few.
+            also over tasks. What no trial that was trained again did is not imagined of another. None for too few.
         epochs_saved: that the stopped trials would have taken; None where no one knows.
         epochs_saved_share: of all that the search would have taken without early stopping.
     """
@@ -74,6 +76,15 @@ class Findings:
         told = dict(vars(self))
         told["correlation"] = {str(rung): found and vars(found) for rung, found in self.correlation.items()}
         return told | {name: told[name] and vars(told[name]) for name in ("best_killed", "regret")}
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What may be true of a task: the chance that its best was killed, draws of it, and draws of the regret."""
+
+    chance: float
+    chances: Floats
+    regrets: Floats
 
 
 def findings(searches: Sequence[Search], seed: int) -> tuple[dict[str, Findings], dict[str, Findings]]:
@@ -97,12 +108,12 @@ def findings(searches: Sequence[Search], seed: int) -> tuple[dict[str, Findings]
     return tasks, {kind: _findings(group, drawn, seed) for kind, group in more.items()}
 
 
-def _findings(group: Sequence[Search], drawn: Mapping[Task, tuple[Floats, Floats] | None], seed: int) -> Findings:
+def _findings(group: Sequence[Search], drawn: Mapping[Task, Drawn | None], seed: int) -> Findings:
     draws = [found for search in group if (found := drawn[search.task]) is not None]
     killed = regret = None
     if len(draws) == len(group):
-        chances, regrets = (np.stack(each) for each in zip(*draws, strict=True))
-        killed, regret = _chance(chances, seed), _mean_over_tasks(regrets, seed)
+        killed = _best_killed(draws, seed)
+        regret = _mean_over_tasks(np.stack([task.regrets for task in draws]), seed)
     saved, without = _epochs_saved(group)
     return Findings(
         tasks=len(group),
@@ -169,8 +180,8 @@ def _centred_ranks(values: Floats, weights_BN: Floats) -> Floats:
     return ranks_BN
 
 
-def _draw(search: Search, peers: Sequence[Search], seed: int) -> tuple[Floats, Floats] | None:
-    """The chance that the best was killed, and the regret, under draws of what is not known; None where too little is.
+def _draw(search: Search, peers: Sequence[Search], seed: int) -> Drawn | None:
+    """Draws of what is not known; None where too little is known to tell.
 
     When a trial is stopped, some way is left to the score of the best one kept. Of that way, one that was not trained
     again is taken to have gone the same part as a random one that was: of the same stage, and of the same rung if those
@@ -179,7 +190,8 @@ def _draw(search: Search, peers: Sequence[Search], seed: int) -> tuple[Floats, F
     if search.best_kept is None:
         return None
     best_known = max((course.final for course in search.again), default=-np.inf)
-    misses, best = np.full(BOOTSTRAPS, float(best_known <= search.best_kept)), np.full(BOOTSTRAPS, best_known)
+    miss = float(best_known <= search.best_kept)
+    misses, best = np.full(BOOTSTRAPS, miss), np.full(BOOTSTRAPS, best_known)
     gone = [(c.trial.judged[-1].rung, part) for s in peers for c in s.again if (part := _part_gone(s, c)) is not None]
     for rung in {trial.judged[-1].rung for trial in search.not_again}:
         scores = np.array([t.judged[-1].score for t in search.not_again if t.judged[-1].rung == rung])
@@ -191,8 +203,11 @@ def _draw(search: Search, peers: Sequence[Search], seed: int) -> tuple[Floats, F
         drawn = parts[random.integers(len(parts), size=(BOOTSTRAPS, len(parts)))]
         picked = np.take_along_axis(drawn, random.integers(len(parts), size=(BOOTSTRAPS, len(scores))), axis=1)
         best = np.maximum(best, (scores + np.maximum(search.best_kept - scores, 0) * picked).max(axis=1))
-        misses *= (drawn <= 1).mean(axis=1) ** len(scores) * bool((scores <= search.best_kept).all())
-    return 1 - misses, np.maximum(0.0, best - search.best_kept)
+        behind = float((scores <= search.best_kept).all())
+        beyond = int((parts > 1).sum())  # of so few, none beyond does not mean never: hence Jeffreys' draws
+        miss *= behind * (1 - beyond / len(parts)) ** len(scores)
+        misses *= behind * (1 - random.beta(0.5 + beyond, 0.5 + len(parts) - beyond, BOOTSTRAPS)) ** len(scores)
+    return Drawn(1 - miss, 1 - misses, np.maximum(0.0, best - search.best_kept))
 
 
 def _part_gone(search: Search, course: Course) -> float | None:
@@ -203,13 +218,13 @@ def _part_gone(search: Search, course: Course) -> float | None:
     return max(0.0, (course.final - score) / (search.best_kept - score))  # 0 where it failed
 
 
-def _chance(chances: Floats, seed: int) -> Estimate:
-    """From draws of every task, shape (tasks, draws): of one task its chance, of several the share of such tasks."""
-    tasks = len(chances)
-    if tasks == 1:
-        return Estimate.of(chances.mean(), chances[0])
-    killed = chances.sum(axis=0)
-    return Estimate.of(chances.mean(), np.random.default_rng(seed).beta(0.5 + killed, 0.5 + tasks - killed))
+def _best_killed(draws: Sequence[Drawn], seed: int) -> Estimate:
+    """Of one task its chance, of several the share of such tasks."""
+    if len(draws) == 1:
+        return Estimate.of(draws[0].chance, draws[0].chances)
+    killed = np.sum([task.chances for task in draws], axis=0)
+    shares = np.random.default_rng(seed).beta(0.5 + killed, 0.5 + len(draws) - killed)
+    return Estimate.of(float(np.mean([task.chance for task in draws])), shares)
 
 
 def _mean_over_tasks(regrets: Floats, seed: int) -> Estimate:

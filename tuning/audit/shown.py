@@ -67,17 +67,9 @@ def print_audit(found: Audit, console: Console) -> None:
     table = Table(
         title=f"What early stopping cost in '{found.study}'", title_justify="left", box=box.SIMPLE, pad_edge=False
     )
-    for heading in (
-        "task",
-        "kept",
-        "stopped",
-        "again",
-        "rank correlation by rung",
-        "best killed",
-        "regret",
-        "epochs saved",
-    ):
-        table.add_column(heading, no_wrap=True)
+    table.add_column("task", no_wrap=True)
+    for heading in ("kept", "stopped: again", "rank correlation by rung", "best killed", "regret", "epochs saved"):
+        table.add_column(heading)
     for name, one in found.tasks.items():
         table.add_row(name, *_cells(one))
     table.add_section()
@@ -89,10 +81,15 @@ def print_audit(found: Audit, console: Console) -> None:
 
 
 def _cells(one: Findings) -> list[str]:
-    rungs = [f"{rung}: {found or 'too few'}" for rung, found in one.correlation.items()]
-    saved = f"{one.epochs_saved:.0f} ({one.epochs_saved_share:.0%})" if one.epochs_saved is not None else "unknown"
-    told = [str(found or "too few") for found in (one.best_killed, one.regret)]
-    return [str(one.kept), str(one.stopped), str(one.again), "\n".join(rungs), *told, saved]
+    rungs = [f"{rung}: {found.text() if found else 'too few'}" for rung, found in one.correlation.items()]
+    return [
+        str(one.kept),
+        f"{one.again} of {one.stopped}",
+        "\n".join(rungs),
+        one.best_killed.text() if one.best_killed else "too few",
+        one.regret.text(3) if one.regret else "too few",
+        f"{one.epochs_saved:.0f} ({one.epochs_saved_share:.0%})" if one.epochs_saved is not None else "unknown",
+    ]
 
 
 def _write(path: Path, text: str) -> None:
