@@ -67,7 +67,7 @@ fit = {{ max_epochs = {epochs}, patience = {epochs} }}
 network = {{ num_layers = 2 }}
 fit = {{ max_epochs = {epochs}, patience = {epochs} }}
 [fusion]
-network = {{ num_layers = 1, hidden_size = 32 }}
+network = {{ num_layers = 2 }}
 fit = {{ max_epochs = {epochs}, patience = {epochs} }}
 [search.auto_encoder]
 sampler = "random"
@@ -98,11 +98,11 @@ seeds = 2
 """
 
 
-def overhead_rows(num_trials: int = 300, uneven_trials: int = 24) -> list[Row]:
+def overhead_rows(num_trials: int = 300, uneven_trials: int = 9) -> list[Row]:
     """Overhead with short trials, busy share with uneven tasks; ratio above 1 is within the bar.
 
     Args:
-        num_trials: short ones, refits included; more than 40.
+        num_trials: short ones, refits included; about so many; more than 40.
         uneven_trials: per task of the second study, refits not included.
     """
     get_ready()
@@ -134,10 +134,10 @@ def _short(folder: Path, num_trials: int) -> TimedStudy:
 
 
 def _uneven(folder: Path, trials: int) -> TimedStudy:
-    """Three modalities, of which one has many columns, and a small fusion; tasks that wait for others."""
-    corpus = synthetic_corpus(folder / "corpus", subjects=10, minutes=2, modalities=("face", "physio", "voice"))
-    corpus = _widened(corpus, "voice", 2000)
-    study = study_of(UNEVEN.format(epochs=24, grace=6, trials=trials), corpus)
+    """Three modalities, of which one has many columns; regressors wait for auto-encoders, and fusion for regressors."""
+    corpus = synthetic_corpus(folder / "corpus", subjects=10, minutes=5, modalities=("face", "physio", "voice"))
+    corpus = _widened(corpus, "voice", 1200)
+    study = study_of(UNEVEN.format(epochs=16, grace=4, trials=trials), corpus)
     return _timed("uneven tasks", study, corpus, folder, f"sqlite:///{folder / 'mlflow.db'}")
 
 
