@@ -150,22 +150,19 @@ def test_only_the_last_versions_are_kept(registry: Registry, settings: Settings,
 
 
 def test_a_registry_that_was_made_anew_is_not_taken_for_the_old_one(
-    tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its versions count from 1 again, and in a relative folder its address is the same."""
-    monkeypatch.chdir(tmp_path)
-    other = tmp_path / "other"
-    files = {name: data for name, data in read_folder(bundle).items() if name != "manifest.json"}
-    write_folder(other, {**files, "README.md": b"another card"})
-    cards = []
-    for folder in (bundle, other):
-        Path("demo").mkdir()
-        registry = Registry(Path("demo"))
-        registry.promote(registry.register(folder))
-        source = find_source(Settings(tracking_uri=registry.uri, cache=tmp_path / "cache"))
-        cards.append((source.fetch(source.newest()).folder / "README.md").read_bytes())
-        shutil.rmtree("demo")
-    assert cards[1] == b"another card" != cards[0]
+    """Its versions count from 1 again, at the same address: what tells them apart is when they were made."""
+    source = find_source(settings)
+    assert isinstance(source, RegistrySource)
+    before = source.fetch("1").folder
+    assert source.fetch("1").folder == before
+    monkeypatch.setattr(RegistrySource, "_made_at", lambda self, version: 12345)
+    after = source.fetch("1").folder
+    assert after != before
+    last = source.last_verified()
+    assert last is not None
+    assert (last.version, last.folder) == ("1", after)
 
 
 def test_a_folder_is_served_under_its_hash(bundle: Path) -> None:
