@@ -93,15 +93,18 @@ class AgendaScheduler(TrialScheduler):
         agenda: of the study.
         workers: how many fits can run now.
         departure: whether the study is being left.
+        alike: every trial asks for the same resources, so that a worker can take any of them.
     """
 
-    def __init__(self, agenda: Agenda, workers: Callable[[], int], departure: Departure) -> None:
+    def __init__(self, agenda: Agenda, workers: Callable[[], int], departure: Departure, *, alike: bool) -> None:
         super().__init__()
-        self._agenda, self._workers, self._departure = agenda, workers, departure
+        self._agenda, self._workers, self._departure, self._alike = agenda, workers, departure, alike
         self.heard_at: dict[str, float] = {}
 
     def on_trial_add(self, tune_controller: TuneController, trial: Trial) -> None:
-        """Nothing to do."""
+        """Make Tune keep workers that have nothing to do: it would end all but one, and start others seconds later."""
+        if self._alike:
+            tune_controller._tune_controller._actor_cache.increase_max(trial.placement_group_factory)
 
     def on_trial_result(self, tune_controller: TuneController, trial: Trial, result: Result) -> str:
         """Whether a trial that has not ended goes on; while the study is left, none does: its state is in the store."""
@@ -118,7 +121,9 @@ class AgendaScheduler(TrialScheduler):
                 self._agenda.heard(trial.config["trial"], result)
 
     def on_trial_error(self, tune_controller: TuneController, trial: Trial) -> None:
-        """Its worker was lost too often."""
+        """Its worker was lost; Tune says so each time, and what counts is when it does not try again."""
+        if trial.should_recover():
+            return
         lines = str(trial.get_error() or trial.get_pickled_error() or "").strip().splitlines()
         cause = lines[-1] if lines else "unknown"
         with self._departure.on_error():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -184,6 +185,16 @@ def _study(study: Path, corpus: Path, place: Place, begin: Callable[[], None] = 
     return opened.history
 
 
+def _training() -> list[psutil.Process]:
+    """The workers of this process that are in the middle of a trial."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if "Trainable" in " ".join(process.cmdline()):
+                found.append(process)
+    return found
+
+
 def test_workers_that_are_killed_cost_no_trial(tmp_path: Path, study_path: Path, corpus_path: Path) -> None:
     killed: list[int] = []
     folder = tmp_path / "out"
@@ -191,9 +202,10 @@ def test_workers_that_are_killed_cost_no_trial(tmp_path: Path, study_path: Path,
     def kill() -> None:
         for fits in (2, 6, 12):
             _wait(lambda fits=fits: (folder / JOURNAL).read_bytes().count(b'"event":"ended"') >= fits)  # type: ignore[misc]
-            workers = [p for p in psutil.Process().children(recursive=True) if "Trainable" in " ".join(p.cmdline())]
-            workers[0].kill()
-            killed.append(workers[0].pid)
+            _wait(lambda: bool(_training()))  # between two trials a worker is called idle
+            worker = _training()[0]
+            worker.kill()
+            killed.append(worker.pid)
 
     thread = Thread(target=kill)
     history = _study(study_path, corpus_path, Place(folder, str(tmp_path / "store"), workers=2), thread.start)
