@@ -133,7 +133,8 @@ def _mlflow(bundle: Path, folder: Path, body: bytes) -> tuple[float, float]:
     port = free_port()
     wrapped = json.dumps({"dataframe_records": [{"session": body.decode()}]}).encode()
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(folder / "pyfunc"), "-p", str(port)]
-    with running([*command, "--env-manager", "local"], port, "/ping", folder / "mlflow.log"):
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # it starts uvicorn by its name
+    with running([*command, "--env-manager", "local"], port, "/ping", folder / "mlflow.log", PATH=path):
         return _measure(Load(port, wrapped, "/invocations"), Load(port, wrapped, "/invocations"))
 
 
