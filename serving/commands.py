@@ -20,8 +20,6 @@ from pipeline.errors import AffectuneError, InputError
 from serving.settings import Settings, read_settings
 from serving.source import Away, FolderSource, RegistrySource, find_source
 
-STARTING_S = 180
-
 
 def add_commands(app: typer.Typer) -> None:
     """Mount the command on the command line."""
@@ -82,23 +80,27 @@ def _running(settings: Settings) -> Iterator[Event]:
     told = Event()
     alone: dict[str, Any] = {} if address else {"num_cpus": _cpus(settings), "include_dashboard": False}
     try:
-        ray.init(address=address or "local", logging_level=logging.WARNING, **alone)
+        try:
+            ray.init(address=address or "local", logging_level=logging.WARNING, **alone)
+        except Exception as error:  # Ray raises whatever, a bare Exception among it
+            raise AffectuneError(f"Ray did not start: {_first_line(error)} Its logs have more.") from error
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
-        serve.start(
-            http_options=HTTPOptions(
-                host=settings.host, port=settings.port, request_timeout_s=settings.request_timeout_s
-            )
-        )
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: told.set())
         try:
+            serve.start(
+                http_options=HTTPOptions(
+                    host=settings.host, port=settings.port, request_timeout_s=settings.request_timeout_s
+                )
+            )
             serve.run(application(settings), name=NAME, route_prefix="/")
-        except (RuntimeError, TimeoutError) as error:
-            raise AffectuneError(f"The endpoint did not start: {error}. Ray's logs have the cause.") from error
+        except (ray.exceptions.RayError, RuntimeError, TimeoutError) as error:
+            raise AffectuneError(f"The endpoint did not start: {_first_line(error)} Ray's logs have more.") from error
         yield told
     finally:
         if ray.is_initialized():
-            serve.delete(NAME)  # its replicas answer what they have begun
+            with contextlib.suppress(ray.exceptions.RayError, RuntimeError):  # what never started needs no end
+                serve.delete(NAME)  # its replicas answer what they have begun
             if not address:
                 serve.shutdown()  # type: ignore[no-untyped-call]  # ray gives no hints here
             ray.shutdown()
@@ -162,3 +164,7 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

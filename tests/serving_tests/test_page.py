@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 playwright = pytest.importorskip("playwright.sync_api", reason="NOT TESTED in a browser: playwright is not installed")
 
+PATIENCE_MS = 120_000  # a busy machine takes long; a quiet one a moment
+playwright.expect.set_options(timeout=PATIENCE_MS)
 CHROMIUM = os.environ.get("AFFECTUNE_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = [
     "--no-sandbox",
@@ -78,6 +80,7 @@ def browser() -> Iterator[object]:
 def page(browser: Browser, address: str) -> Iterator[Page]:
     """The page, open; whatever it complains of in the console fails the test."""
     context = browser.new_context(accept_downloads=True)
+    context.set_default_timeout(PATIENCE_MS)
     opened = context.new_page()
     complaints: list[str] = []
     opened.on("pageerror", lambda error: complaints.append(str(error)))
