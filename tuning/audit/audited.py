@@ -131,8 +131,6 @@ def _notes(
             f"{again} of {stopped} stopped trials were trained again. What the others would have reached is estimated "
             "from these; a larger --sample knows more."
         )
-    if any(None in one.correlation.values() or one.best_killed is None for one in tasks.values()):
-        notes.append("Where trials are too few to tell, nothing is told.")
     if errors:
         notes.append(f"{len(errors)} of the trials broke on the way, and count as never the best. First: {errors[0]}")
     if reproduced < again:

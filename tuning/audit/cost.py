@@ -30,11 +30,6 @@ class Estimate:
     low: float
     high: float
 
-    def text(self, decimals: int = 2) -> str:
-        """For people."""
-        value, low, high = (f"{number:.{decimals}f}" for number in (self.value, self.low, self.high))
-        return f"{value} [{low}, {high}]" if self.low < self.high else value
-
     @classmethod
     def of(cls, value: float, draws: Floats) -> Estimate:
         """The percentiles of draws, around a value."""

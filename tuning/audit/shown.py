@@ -16,7 +16,7 @@ from pipeline.datasets import read_corpus
 from pipeline.errors import AffectuneError, InputError
 from pipeline.store import Store
 from tuning.audit.audited import Audit, audit
-from tuning.audit.cost import Findings
+from tuning.audit.cost import Estimate, Findings
 from tuning.history import read_history
 
 AUDIT = "audit.json"
@@ -65,11 +65,17 @@ def audit_folder(
 def print_audit(found: Audit, console: Console) -> None:
     """A row per task, then tasks together, then what a reader must know."""
     table = Table(
-        title=f"What early stopping cost in '{found.study}'", title_justify="left", box=box.SIMPLE, pad_edge=False
+        title=f"What early stopping cost in '{found.study}'",
+        caption="Again: of the stopped trials those that were trained to the end. Rank correlation: of scores at a "
+        "rung with final ones. Saved: epochs. In brackets: 95% intervals. -: too few trials to tell.",
+        title_justify="left",
+        caption_justify="left",
+        box=box.SIMPLE,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
     )
-    table.add_column("task", no_wrap=True)
-    for heading in ("kept", "stopped: again", "rank correlation by rung", "best killed", "regret", "epochs saved"):
-        table.add_column(heading)
+    for heading in ("task", "again", "rank\ncorrelation", "best\nkilled", "regret", "saved"):
+        table.add_column(heading, no_wrap=True)
     for name, one in found.tasks.items():
         table.add_row(name, *_cells(one))
     table.add_section()
@@ -81,15 +87,21 @@ def print_audit(found: Audit, console: Console) -> None:
 
 
 def _cells(one: Findings) -> list[str]:
-    rungs = [f"{rung}: {found.text() if found else 'too few'}" for rung, found in one.correlation.items()]
     return [
-        str(one.kept),
-        f"{one.again} of {one.stopped}",
-        "\n".join(rungs),
-        one.best_killed.text() if one.best_killed else "too few",
-        one.regret.text(3) if one.regret else "too few",
-        f"{one.epochs_saved:.0f} ({one.epochs_saved_share:.0%})" if one.epochs_saved is not None else "unknown",
+        f"{one.again}/{one.stopped}",
+        "\n".join(f"{rung}: {_text(found)}" for rung, found in one.correlation.items()),
+        _text(one.best_killed, ".0%"),
+        _text(one.regret),
+        f"{one.epochs_saved:.0f}\n{one.epochs_saved_share:.0%}" if one.epochs_saved is not None else "-",
     ]
+
+
+def _text(found: Estimate | None, form: str = ".2f") -> str:
+    """A number, and under it its interval."""
+    if found is None:
+        return "-"
+    interval = f"\n[{found.low:{form}}, {found.high:{form}}]" if found.low < found.high else ""
+    return f"{found.value:{form}}{interval}"
 
 
 def _write(path: Path, text: str) -> None:
