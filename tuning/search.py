@@ -22,6 +22,7 @@ from tuning.agenda import Agenda
 from tuning.cluster import Cluster
 from tuning.searcher import AgendaScheduler, AgendaSearcher, Departure, Forgetful
 from tuning.shared_corpus import pack
+from tuning.space import STAGES
 from tuning.study_file import StudySpec
 from tuning.task import parse_task
 from tuning.trial import FitTrial
@@ -61,7 +62,8 @@ def search(
     departure = Departure(agenda)
     with _interruptions(departure.asked), tempfile.TemporaryDirectory(dir=scratch, prefix=".tune-") as folder:
         searcher = AgendaSearcher(agenda, lambda: cluster.fits_at_a_time(study), departure)
-        scheduler = AgendaScheduler(agenda, lambda: cluster.fits_at_a_time(study), departure)
+        alike = len({(study.table(stage).cpus, study.table(stage).gpus) for stage in STAGES}) == 1
+        scheduler = AgendaScheduler(agenda, lambda: cluster.fits_at_a_time(study), departure, alike=alike)
         tuner = tune.Tuner(
             tune.with_resources(trainable, lambda config: resources(study, config)),
             tune_config=tune.TuneConfig(search_alg=searcher, scheduler=scheduler, num_samples=-1, reuse_actors=True),

@@ -13,7 +13,7 @@ from tuning.searcher import AgendaScheduler
 def chosen(trials: dict[int, str], workers: int) -> int | None:
     """The number of the trial that a scheduler chooses; trials: number -> status."""
     live = [SimpleNamespace(config={"trial": f"{number:04d}"}, status=status) for number, status in trials.items()]
-    scheduler = AgendaScheduler(cast(Any, None), lambda: workers, cast(Any, None))
+    scheduler = AgendaScheduler(cast(Any, None), lambda: workers, cast(Any, None), alike=True)
     trial = scheduler.choose_trial_to_run(cast(Any, SimpleNamespace(get_live_trials=lambda: live)))
     return None if trial is None else int(trial.config["trial"])
 
