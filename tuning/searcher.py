@@ -103,8 +103,9 @@ class AgendaScheduler(TrialScheduler):
 
     def on_trial_add(self, tune_controller: TuneController, trial: Trial) -> None:
         """Make Tune keep workers that have nothing to do: it would end all but one, and start others seconds later."""
+        wrapped: Any = tune_controller  # Tune has no setting for it
         if self._alike:
-            tune_controller._tune_controller._actor_cache.increase_max(trial.placement_group_factory)
+            wrapped._tune_controller._actor_cache.increase_max(trial.placement_group_factory)
 
     def on_trial_result(self, tune_controller: TuneController, trial: Trial, result: Result) -> str:
         """Whether a trial that has not ended goes on; while the study is left, none does: its state is in the store."""

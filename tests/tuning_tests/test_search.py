@@ -133,12 +133,11 @@ def _wait(until: Callable[[], bool], process: subprocess.Popen[str] | None = Non
 def _listening(process: int) -> set[str]:
     """The addresses at which a process and its children can be reached."""
     family = [psutil.Process(process), *psutil.Process(process).children(recursive=True)]
-    return {
-        connection.laddr.ip
-        for member in family
-        for connection in member.net_connections("tcp")
-        if connection.status == psutil.CONN_LISTEN
-    }
+    found = set()
+    for member in family:
+        with contextlib.suppress(psutil.Error):  # it has just ended
+            found |= {c.laddr.ip for c in member.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
+    return found
 
 
 def test_a_study_that_is_killed_interrupted_and_repeated_is_as_if_it_had_not_been(
@@ -225,6 +224,10 @@ def two_nodes() -> Iterator[Nodes]:
     nodes.shutdown()  # type: ignore[no-untyped-call]
 
 
+@pytest.mark.skipif(
+    not os.environ.get("AFFECTUNE_TEST_CLUSTER"),
+    reason="NOT TESTED with two nodes: set AFFECTUNE_TEST_CLUSTER=1 (minutes on two cores)",
+)
 def test_a_node_that_is_lost_costs_no_trial(
     tmp_path: Path, study_path: Path, corpus_path: Path, two_nodes: Nodes
 ) -> None:
