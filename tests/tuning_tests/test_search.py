@@ -133,7 +133,7 @@ def _wait(until: Callable[[], bool], process: subprocess.Popen[str] | None = Non
 def _listening(process: int) -> set[str]:
     """The addresses at which a process and its children can be reached."""
     family = [psutil.Process(process), *psutil.Process(process).children(recursive=True)]
-    found = set()
+    found: set[str] = set()
     for member in family:
         with contextlib.suppress(psutil.Error):  # it has just ended
             found |= {c.laddr.ip for c in member.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
