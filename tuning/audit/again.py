@@ -72,13 +72,14 @@ def train(
     gpus = 1 / workers if any(job.device != "cpu" for job in jobs) else 0
     with cluster(None, workers):
         head, packed = pack(corpus)
-        shared = ray.put(packed)
+        shared = ray.put(head), ray.put(packed)
         remote = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=WORKER_LOSSES, max_task_retries=WORKER_LOSSES)(
             SharedWorker
         )
-        pool = ActorPool([remote.remote(head, [shared], spec.model_dump_json(), store.uri) for _ in range(workers)])
+        pool = ActorPool([remote.remote(spec.model_dump_json(), store.uri) for _ in range(workers)])
+        configs = [job.to_config() for job in jobs]
         try:
-            yield from pool.map_unordered(lambda actor, job: actor.train.remote(job), [job.to_config() for job in jobs])
+            yield from pool.map_unordered(lambda actor, config: actor.train.remote(config, *shared), configs)
         except ray.exceptions.RayError as error:
             raise AffectuneError(
                 "Worker processes were killed again and again (out of memory?). What is trained is kept: "
@@ -109,8 +110,16 @@ class Worker:
         return job.trial, tuple(epochs), report.get("error")
 
 
-class SharedWorker(Worker):
-    """One of several, in a process of its own."""
+class SharedWorker:
+    """One of several, in a process of its own; it opens the corpus that they share with its first job."""
 
-    def __init__(self, head: bytes, packed: Sequence[ray.ObjectRef[NDArray[np.uint8]]], spec: str, store: str) -> None:
-        super().__init__(unpack(head, ray.get(packed[0])), spec, store)
+    def __init__(self, spec: str, store: str) -> None:
+        self._spec, self._store = spec, store
+        self._worker: Worker | None = None
+
+    def train(
+        self, config: dict[str, str], head: bytes, packed: NDArray[np.uint8]
+    ) -> tuple[str, tuple[Epoch, ...], str | None]:
+        """See `Worker.train`."""
+        self._worker = self._worker or Worker(unpack(head, packed), self._spec, self._store)
+        return self._worker.train(config)

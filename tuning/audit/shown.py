@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import sys
 from pathlib import Path
 
 from rich import box
@@ -55,7 +57,8 @@ def audit_folder(
             progress.update(bar, completed=done, total=wanted)
 
         try:
-            result = audit(found, read, Store(store), sample=sample, workers=workers, seed=seed, on_trained=show)
+            with contextlib.redirect_stdout(sys.stderr):  # where Ray says that a worker was lost; --json owns the other
+                result = audit(found, read, Store(store), sample=sample, workers=workers, seed=seed, on_trained=show)
         except KeyboardInterrupt:
             raise AffectuneError("Interrupted. What was trained is kept: the same command goes on.") from None
     _write(folder / AUDIT, json.dumps(result.to_json(), indent=1, allow_nan=False))
@@ -72,6 +75,7 @@ def print_audit(found: Audit, console: Console) -> None:
         caption_justify="left",
         box=box.SIMPLE,
         pad_edge=False,
+        show_edge=False,
         padding=(0, 1, 0, 0),
     )
     for heading in ("task", "again", "rank\ncorrelation", "best\nkilled", "regret", "saved"):
