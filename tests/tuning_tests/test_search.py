@@ -198,13 +198,17 @@ def test_workers_that_are_killed_cost_no_trial(tmp_path: Path, study_path: Path,
     killed: list[int] = []
     folder = tmp_path / "out"
 
+    def kill_one() -> bool:
+        for worker in _training()[:1]:  # between two trials there is none
+            worker.kill()
+            killed.append(worker.pid)
+            return True
+        return False
+
     def kill() -> None:
         for fits in (2, 6, 12):
             _wait(lambda fits=fits: (folder / JOURNAL).read_bytes().count(b'"event":"ended"') >= fits)  # type: ignore[misc]
-            _wait(lambda: bool(_training()))  # between two trials a worker is called idle
-            worker = _training()[0]
-            worker.kill()
-            killed.append(worker.pid)
+            _wait(kill_one)
 
     thread = Thread(target=kill)
     history = _study(study_path, corpus_path, Place(folder, str(tmp_path / "store"), workers=2), thread.start)
