@@ -7,6 +7,7 @@ of a study that was killed decides as the one that was killed would have.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import ceil, floor, inf
 from typing import Any
@@ -30,6 +31,8 @@ from tuning.upstream import Upstream
 
 MOST_FAILURES = 0.2
 """A study ends when more than this share of its trials has failed, and more than two."""
+WORKER_LOSSES = 3
+"""A trial whose worker is lost goes on in another one, so many times."""
 
 
 class Agenda:
@@ -70,6 +73,7 @@ class Agenda:
         self._on_event = on_event or (lambda event: None)
         self._samplers: dict[Task, Sampler] = {}
         self._used_up: set[Task] = set()
+        self._losses: Counter[str] = Counter()
 
     @property
     def over(self) -> bool:
@@ -123,10 +127,13 @@ class Agenda:
             self._close(trial)
         return trial.ended is None
 
-    def failed(self, name: str, error: str) -> None:
-        """Write down that a trial could not be run, again and again."""
+    def lost(self, name: str, cause: str) -> None:
+        """A trial's worker is gone: the trial goes on in another one, unless it has lost several."""
+        self.running.discard(name)
+        self._losses[name] += 1
         trial = self.history.trials[name]
-        if trial.ended is None:
+        if trial.ended is None and self._losses[name] > WORKER_LOSSES:
+            error = f"Its worker was lost again and again (out of memory?): {cause}"
             passed = {epoch.epoch: epoch.score for epoch in trial.epochs}
             self._record(_ended(trial, passed, {"cpu_s": 0.0, "wall_s": 0.0, "error": error}, "error"))
             self._close(trial)

@@ -23,6 +23,7 @@ QUIET = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # what Tune writes is never read: the journal is the memory
+    "RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE": "1",  # Tune would start the trial again, and so does the agenda
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 ASKED_EVERY_S = 10.0

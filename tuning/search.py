@@ -29,8 +29,6 @@ from tuning.trial import FitTrial
 
 LEAVE_S = 60.0
 """So long running trials have to keep their state when the study is interrupted."""
-WORKER_LOSSES = 3
-"""A trial whose worker is lost goes on in another one, so many times."""
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +68,6 @@ def search(
             run_config=tune.RunConfig(
                 name="study",
                 storage_path=folder,
-                failure_config=tune.FailureConfig(max_failures=WORKER_LOSSES),
                 callbacks=[_Tick(on_tick)],
                 stop=_Leave(departure, agenda, scheduler),
                 verbose=0,

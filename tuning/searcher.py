@@ -122,13 +122,14 @@ class AgendaScheduler(TrialScheduler):
                 self._agenda.heard(trial.config["trial"], result)
 
     def on_trial_error(self, tune_controller: TuneController, trial: Trial) -> None:
-        """Its worker was lost; Tune says so each time, and what counts is when it does not try again."""
-        if trial.should_recover():
-            return
+        """Its worker was lost: the agenda has the trial started anew, which goes on from its last report.
+
+        Tune's own way of starting it again loses trials: where two calls of one lost worker fail, the second failure
+        ends the trial that the first one had put back.
+        """
         lines = str(trial.get_error() or trial.get_pickled_error() or "").strip().splitlines()
-        cause = lines[-1] if lines else "unknown"
         with self._departure.on_error():
-            self._agenda.failed(trial.config["trial"], f"Its worker was lost again and again (out of memory?): {cause}")
+            self._agenda.lost(trial.config["trial"], lines[-1] if lines else "unknown")
 
     def on_trial_remove(self, tune_controller: TuneController, trial: Trial) -> None:
         """Nothing to do."""

@@ -28,6 +28,10 @@ class Killed(Exception):
     """The process ends here, without a word."""
 
 
+class Lost(Exception):
+    """The worker ends here, and the driver learns of it."""
+
+
 def tiny_study(**tables: Any) -> StudySpec:
     """Two modalities, two targets, all three stages searched; a second or two of training in all."""
     stage = {"network": NETWORK, "fit": FIT}
@@ -92,7 +96,7 @@ class Worker:
     """Runs a study's fits one after the other in this process.
 
     Args:
-        before_report: called with every report before the agenda hears it; raises `Killed` to end there.
+        before_report: called with every report before the agenda hears it; raises `Killed` or `Lost` to end there.
     """
 
     def __init__(
@@ -125,12 +129,18 @@ class Worker:
             while job := agenda.next():
                 self.jobs.append(job)
                 fit = ResumableFit(Job.from_config(job.to_config()), self.corpus, self.plan, self.store, upstream)
-                goes_on = True
-                while goes_on:
-                    report = fit.advance()
-                    self.before_report(job, report)
-                    goes_on = agenda.heard(job.trial, report)
+                try:
+                    self._train(job, fit, agenda)
+                except Lost:
+                    agenda.lost(job.trial, "killed")
             return agenda
+
+    def _train(self, job: Job, fit: ResumableFit, agenda: Agenda) -> None:
+        goes_on = True
+        while goes_on:
+            report = fit.advance()
+            self.before_report(job, report)
+            goes_on = agenda.heard(job.trial, report)
 
 
 def told(folder: Path) -> dict[str, list[object]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ from pipeline.evaluate import evaluate
 from pipeline.model import FusedModel
 from pipeline.store import Store
 from pipeline.train import train
-from tests.tuning_tests.studies import Killed, Worker, tiny_study, told
-from tuning.agenda import Agenda
+from tests.tuning_tests.studies import Killed, Lost, Worker, tiny_study, told
+from tuning.agenda import WORKER_LOSSES, Agenda
 from tuning.asha import goes_on, rungs, score_at
 from tuning.assemble import fused_model
 from tuning.history import read_history
@@ -165,6 +166,31 @@ def test_a_failing_configuration_is_recorded_and_the_study_goes_on(tmp_path: Pat
     ended = agenda.history.trials["0007"].ended
     assert ended is not None
     assert (ended.reason, ended.error) == ("error", "the loss is not finite")
+
+
+def test_a_trial_goes_on_in_another_worker_when_its_own_is_lost(finished: Worker, tmp_path: Path) -> None:
+    losses: Counter[str] = Counter()
+
+    def lose(job: Job, report: dict[str, Any]) -> None:
+        losses[job.trial] += 1
+        if losses[job.trial] <= WORKER_LOSSES:
+            raise Lost
+
+    assert Worker(tmp_path, tiny_study(), before_report=lose).run().over
+    assert told(tmp_path) == told(finished.folder)
+
+
+def test_a_trial_that_loses_worker_after_worker_is_given_up(tmp_path: Path) -> None:
+    def lose(job: Job, report: dict[str, Any]) -> None:
+        if job.trial == "0007":
+            raise Lost
+
+    agenda = Worker(tmp_path, tiny_study(), before_report=lose).run()
+    assert agenda.over
+    ended = agenda.history.trials["0007"].ended
+    assert ended is not None
+    assert ended.reason == "error"
+    assert ended.error == "Its worker was lost again and again (out of memory?): killed"
 
 
 def test_a_finalist_that_fails_in_its_refit_is_left_out(tmp_path: Path) -> None:

@@ -228,10 +228,6 @@ def two_nodes() -> Iterator[Nodes]:
     nodes.shutdown()  # type: ignore[no-untyped-call]
 
 
-@pytest.mark.skipif(
-    not os.environ.get("AFFECTUNE_TEST_CLUSTER"),
-    reason="NOT TESTED with two nodes: set AFFECTUNE_TEST_CLUSTER=1 (minutes on two cores)",
-)
 def test_a_node_that_is_lost_costs_no_trial(
     tmp_path: Path, study_path: Path, corpus_path: Path, two_nodes: Nodes
 ) -> None:
