@@ -17,6 +17,8 @@ install: .venv/installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
+# KEEP=1: the endpoint and MLflow stay up. `make demo --keep` is make's own --keep-going, and means the same here.
+KEEP ?= $(findstring k,$(firstword -$(MAKEFLAGS)))
 demo: export MLFLOW_TRACKING_URI = sqlite:///demo/mlflow.db
 demo: install
 	rm -rf demo
@@ -27,7 +29,7 @@ demo: install
 	$(BIN)/affectune evaluate models:/affectune@champion --corpus demo/corpus --plots demo/plots --corrupt voice=noise:2.0
 	$(BIN)/affectune predict models:/affectune@champion --corpus demo/corpus --out demo/predictions
 	@echo "Look at demo/study/report.html, demo/plots/traces.png and the model card demo/study/model/README.md."
-	@echo "Browse runs and models: $(BIN)/mlflow ui --backend-store-uri $(MLFLOW_TRACKING_URI)"
+	@$(BIN)/python infra/demo.py demo/mlflow.db $(if $(KEEP),--keep)
 
 test: install
 	$(BIN)/python -m pytest -n 2

@@ -15,6 +15,8 @@ from pathlib import Path
 from pipeline.errors import AffectuneError, InputError
 
 MANIFEST = "manifest.json"
+MODEL = "model.json"
+"""What makes such a folder a fused model's bundle."""
 REPLACE_ATTEMPTS = 100
 
 

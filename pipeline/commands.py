@@ -1,4 +1,7 @@
-"""The commands train, evaluate and predict: arguments in, tables and files out; no method of their own."""
+"""The commands train, evaluate and predict: arguments in, tables and files out; no method of their own.
+
+What takes seconds to import (torch, matplotlib) is imported by the commands: `affectune --help` does not wait for it.
+"""
 
 from __future__ import annotations
 
@@ -6,30 +9,24 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
-import torch
 import typer
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.artefact import MANIFEST, read_folder
-from pipeline.card import lost_to_floors, model_card
+from pipeline.artefact import MANIFEST, MODEL, read_folder
 from pipeline.corpus import PARTITIONS, Corpus, Partition, Session
 from pipeline.corrupt import FORMS, corruption
-from pipeline.crew import Crew
 from pipeline.datasets import read_corpus
 from pipeline.datasets.layout import find_layout
 from pipeline.errors import AffectuneError, InputError
-from pipeline.evaluate import Evaluation, check_fits, evaluate, score_table
-from pipeline.model import MODEL, FusedModel
-from pipeline.plots import write_plots
-from pipeline.progress import FitProgress
 from pipeline.spec import Spec, override, read_spec
-from pipeline.store import Store
-from pipeline.train import check_trainable, num_fits, train
+
+if TYPE_CHECKING:
+    from pipeline.evaluate import Evaluation
 
 CorpusPath = Annotated[Path, typer.Option("--corpus", help="Folder in a MuSe layout.", show_default=False)]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
@@ -68,6 +65,13 @@ def train_command(
     Example: affectune train --corpus data/c3_muse_stress --out model --workers 4
     """
     begin, cpu_begin = time.monotonic(), time.process_time()
+    from pipeline.card import lost_to_floors, model_card
+    from pipeline.crew import Crew
+    from pipeline.evaluate import evaluate
+    from pipeline.progress import FitProgress
+    from pipeline.store import Store
+    from pipeline.train import check_trainable, num_fits, train
+
     chosen = override(read_spec(spec) if spec else Spec(), protocol=protocol, folds=folds, seed=seed)
     where = find_device(device)
     out = out.absolute()
@@ -129,6 +133,10 @@ def evaluate_command(
 
     Example: affectune evaluate model --corpus data/c3_muse_stress --corrupt voice=noise:1.0
     """
+    from pipeline.evaluate import evaluate
+    from pipeline.model import FusedModel
+    from pipeline.plots import write_plots
+
     where = find_device(device)
     part = _partition(partition)
     bundle: Path = context.obj(model)
@@ -170,6 +178,9 @@ def predict_command(
 
     Example: affectune predict model --corpus data/c3_muse_stress --partition test --out predictions
     """
+    from pipeline.evaluate import check_fits
+    from pipeline.model import FusedModel
+
     where = find_device(device)
     part = _partition(partition)
     loaded = FusedModel.load(context.obj(model))
@@ -200,6 +211,8 @@ def find_device(name: str) -> str:
     """
     if name not in {"auto", "cpu", "cuda"}:
         raise InputError(f"--device is {name!r}; it must be auto, cpu or cuda.")
+    import torch
+
     if name == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: torch finds no CUDA device. Use --device cpu.")
     return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
@@ -255,6 +268,8 @@ def _say_warnings(corpus: Corpus, console: Console) -> None:
 
 
 def _print_evaluation(evaluation: Evaluation) -> None:
+    from pipeline.evaluate import score_table
+
     console = Console()
     for target, rows in score_table(evaluation).items():
         found = evaluation.targets[target]

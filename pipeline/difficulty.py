@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import spearmanr
 
 from pipeline.corpus import Session
 from pipeline.stage import Columns, TrainedStage, stage_values
@@ -54,6 +53,8 @@ def percentile(errors: NDArray[np.float32], reference: Sequence[float]) -> NDArr
 
 def spearman(errors: Sequence[NDArray[np.floating[Any]]], residuals: Sequence[NDArray[np.floating[Any]]]) -> float:
     """Rank correlation of difficulty with absolute error over all frames where both are known; NaN where undefined."""
+    from scipy.stats import spearmanr  # a second to import, and workers and replicas have no use for it
+
     error, residual = np.concatenate(list(errors)), np.abs(np.concatenate(list(residuals)))
     use = np.isfinite(error) & np.isfinite(residual)
     if use.sum() < 3 or np.ptp(error[use]) == 0 or np.ptp(residual[use]) == 0:

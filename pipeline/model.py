@@ -17,7 +17,7 @@ import pandas as pd
 import safetensors.numpy
 from numpy.typing import ArrayLike, NDArray
 
-from pipeline.artefact import read_folder, write_folder
+from pipeline.artefact import MODEL, read_folder, write_folder
 from pipeline.clean import clean
 from pipeline.corpus import Session
 from pipeline.difficulty import difficulty_columns, percentile, reconstruction_errors
@@ -28,7 +28,7 @@ from pipeline.stage import Columns, TrainedStage
 from pipeline.unimodal import unimodal_predictions
 
 FORMAT = 2
-MODEL, WEIGHTS, CARD = "model.json", "weights.safetensors", "README.md"
+WEIGHTS, CARD = "weights.safetensors", "README.md"
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from serving.metrics import Metrics
 from serving.predictor import Predictor
 from serving.settings import Settings
 from serving.source import Away, Bundle, Source
+from serving.trial import answer_once
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +70,7 @@ class Following:
             if bundle is None:
                 return
             predictor = Predictor.load(bundle.folder, bundle.name, bundle.version, self._settings)
+            answer_once(predictor.model)  # a first prediction builds what later ones use, and takes seconds
         except InputError:
             if version is not None:
                 self._refused.add(version)

@@ -19,9 +19,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.artefact import MANIFEST, read_folder, write_folder
+from pipeline.artefact import MANIFEST, MODEL, read_folder, write_folder
 from pipeline.errors import AffectuneError, InputError
-from pipeline.model import MODEL
 from serving.settings import Settings
 from serving.trial import pass_trial
 
@@ -147,6 +146,7 @@ class RegistrySource:
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         from mlflow.tracking import MlflowClient  # here, because importing it takes seconds
 
         return MlflowClient(self.tracking_uri, self.tracking_uri)

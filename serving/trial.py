@@ -6,12 +6,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipeline.errors import AffectuneError, InputError
-from pipeline.model import FusedModel
-from serving.example import example_session
+
+if TYPE_CHECKING:
+    from pipeline.model import FusedModel
 
 FRAMES_CHECKED = 20
 
@@ -39,13 +41,14 @@ def pass_trial(folder: Path, timeout_s: float) -> None:
         raise InputError(f"The model failed its trial: {last}")
 
 
-def answer_once(folder: Path) -> None:
-    """Load and predict; every prediction must be a number.
+def answer_once(model: FusedModel) -> None:
+    """Predict; every prediction must be a number.
 
     Raises:
-        InputError: it cannot be loaded, or predicts something else than numbers.
+        InputError: it predicts something else.
     """
-    model = FusedModel.load(folder)
+    from serving.example import example_session
+
     sent = example_session(model)["features"]
     features = {name: np.array(one["data"], dtype=np.float32)[:FRAMES_CHECKED] for name, one in sent.items()}
     said = model.predict(features)
@@ -58,9 +61,11 @@ def main(arguments: list[str]) -> int:
     """The exit status: 0 where it answered."""
     import torch
 
+    from pipeline.model import FusedModel
+
     torch.set_num_threads(1)
     try:
-        answer_once(Path(arguments[0]))
+        answer_once(FusedModel.load(Path(arguments[0])))
     except AffectuneError as error:
         print(error, file=sys.stderr)
         return 1

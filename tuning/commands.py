@@ -15,7 +15,6 @@ from rich.console import Console
 from pipeline.commands import find_device
 from pipeline.datasets import read_corpus
 from pipeline.errors import InputError
-from tuning.history import read_history
 from tuning.study_file import for_corpus, override, read_study
 
 study_app = typer.Typer(help="Search all three stages, record every trial, register the winner.", no_args_is_help=True)
@@ -62,14 +61,14 @@ def run_command(
     """
     if address is None:
         os.environ.setdefault(CLUSTERS, "0")  # before Ray is imported: then it listens on loopback alone
-    from tuning.run import Options, run  # Ray takes seconds to import
-
     given = read_study(study)
     spec = override(given, modalities=_names(modalities), targets=_names(targets))
     path = corpus or (Path(spec.corpus) if spec.corpus else None)
     if path is None:
         raise InputError(f"The study '{study}' names no corpus. Add corpus = \"path\" to it, or pass --corpus.")
     read = read_corpus(path, modalities=spec.modalities, targets=spec.targets)
+    from tuning.run import Options, run  # Ray, MLflow and torch take seconds to import
+
     options = Options(
         folder=(out or Path("studies") / spec.name).absolute(),
         store=store if "://" in store else str(Path(store).absolute()),
@@ -93,6 +92,7 @@ def status_command(folder: StudyFolder, as_json: AsJson = False) -> None:
 
     Example: affectune study status studies/wide
     """
+    from tuning.history import read_history
     from tuning.live import status_json, status_table
 
     found = read_history(folder)
@@ -111,6 +111,7 @@ def report_command(
 
     Example: affectune study report studies/wide
     """
+    from tuning.history import read_history
     from tuning.run import report
 
     path = report(folder, read_history(folder), corpus)

@@ -65,6 +65,8 @@ def package(bundle: Path, example: Mapping[str, ArrayLike], folder: Path) -> Non
         )
         shutil.rmtree(work)
         _try(folder, table, served_model.predict_table(model, table))
+        for compiled in list(folder.rglob("__pycache__")):  # loading it left them
+            shutil.rmtree(compiled)
 
 
 def _try(folder: Path, table: pd.DataFrame, expected: pd.DataFrame) -> None:

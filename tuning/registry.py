@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from numpy.typing import ArrayLike
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pipeline.artefact import MANIFEST, read_folder
+from pipeline.artefact import MANIFEST, MODEL, read_folder
 from pipeline.errors import AffectuneError, InputError
-from pipeline.model import CARD, MODEL, FusedModel
+from pipeline.model import CARD, FusedModel
 from pipeline.spec import read_toml
 from tuning.history import History
 from tuning.package import package

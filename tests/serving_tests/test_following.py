@@ -11,6 +11,7 @@ import pytest
 
 from pipeline.artefact import read_folder, write_folder
 from pipeline.errors import InputError
+from pipeline.model import FusedModel
 from serving.following import Following
 from serving.metrics import Metrics
 from serving.settings import Settings
@@ -47,7 +48,7 @@ def settings(registry: Registry, tmp_path: Path) -> Settings:
 @pytest.fixture(autouse=True)
 def _trials_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process for every trial takes seconds; the tests of trials themselves start one."""
-    monkeypatch.setattr("serving.source.pass_trial", lambda folder, timeout_s: answer_once(folder))
+    monkeypatch.setattr("serving.source.pass_trial", lambda folder, timeout_s: answer_once(FusedModel.load(folder)))
 
 
 @pytest.fixture
