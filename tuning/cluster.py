@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import sys
 import time
 from collections.abc import Iterator
 from math import floor
@@ -65,7 +66,8 @@ def cluster(address: str | None, workers: int | None) -> Iterator[Cluster]:
             f"Ray cannot be started: {error}. Is the disk full, the memory short, or the machine overloaded?"
         ) from error
     try:
-        yield Cluster()
+        with contextlib.redirect_stdout(sys.stderr):  # where Ray says that a worker was lost; stdout is for results
+            yield Cluster()
     finally:
         ray.shutdown()
 

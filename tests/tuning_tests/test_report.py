@@ -16,6 +16,7 @@ import pytest
 from pipeline.errors import AffectuneError, InputError
 from tests.tuning_tests.evaluations import evaluation, model_of
 from tests.tuning_tests.journals import STUDY, events
+from tuning.audit import AUDIT
 from tuning.events import Ended, Event, Finished, Judged, Proposed
 from tuning.history import History, history
 from tuning.report import write_report
@@ -71,6 +72,26 @@ def story() -> list[Event]:
 def whole(story: list[Event]) -> str:
     found = evaluation()
     return render(history(story), found, model_of(found))
+
+
+def test_an_audit_is_shown_where_there_is_one(story: list[Event], tmp_path: Path) -> None:
+    estimate = {"value": 0.21, "low": 0.125, "high": 0.38}
+    found = {
+        **{"tasks": 1, "kept": 4, "stopped": 9, "again": 5, "epochs_saved": 70.0, "epochs_saved_share": 0.64},
+        **{"correlation": {"3": estimate, "9": None}, "best_killed": estimate, "regret": None},
+    }
+    write_report(tmp_path, history(story), None, None)
+    assert "early stopping cost" not in Page((tmp_path / REPORT).read_text()).text
+    audit = {"tasks": {"unimodal/voice/arousal": found}, "pooled": {"CCC": {**found, "tasks": 2}}, "notes": [HOSTILE]}
+    (tmp_path / AUDIT).write_text(json.dumps(audit))
+    write_report(tmp_path, history(story), None, None)
+    page = Page((tmp_path / REPORT).read_text())
+    assert "What early stopping cost" in page.text
+    assert "3: 0.21 [0.12, 0.38]" in page.text
+    assert "64%" in page.text
+    assert "CCC: 2 tasks" in page.text
+    assert HOSTILE in page.text
+    assert "audit" in page.ids
 
 
 def series(values: Any) -> np.ndarray:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Thread
 
-import psutil
 import pytest
 import ray
 from ray.cluster_utils import Cluster as Nodes
@@ -21,6 +18,7 @@ from ray.cluster_utils import Cluster as Nodes
 from pipeline.corpus import Corpus
 from pipeline.datasets import read_corpus
 from pipeline.datasets.synthetic import synthesize
+from tests.tuning_tests.command import TIMEOUT_S, Command, listening, training
 from tests.tuning_tests.studies import told
 from tuning.history import History, read_history
 from tuning.journal import JOURNAL
@@ -71,7 +69,6 @@ seeds = 1
 [search.fusion.space]
 "fit.learning_rate" = { loguniform = [0.001, 0.1] }
 """
-TIMEOUT_S = 600
 
 
 @pytest.fixture(scope="module")
@@ -88,56 +85,12 @@ def study_path(tmp_path: Path) -> Path:
     return path
 
 
-class Command:
-    """`affectune study run` in a folder of its own."""
-
-    def __init__(self, folder: Path, study: Path, corpus: Path, workers: int) -> None:
-        self.folder = folder
-        self._arguments = [
-            *("study", "run", str(study), "--corpus", str(corpus), "--out", "out", "--store", "store"),
-            *("--workers", str(workers), "--modalities", "voice,face", "--targets", "arousal"),
-        ]
-
-    def start(self, *more: str) -> subprocess.Popen[str]:
-        code = "import sys; import affectune; sys.argv[0] = 'affectune'; affectune.main()"
-        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONWARNINGS": "ignore"}
-        environment.pop("MLFLOW_TRACKING_URI", None)
-        return subprocess.Popen(
-            [sys.executable, "-c", code, *self._arguments, *more],
-            cwd=self.folder,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-    def run(self, *more: str) -> tuple[int, str]:
-        process = self.start(*more)
-        said, _ = process.communicate(timeout=TIMEOUT_S)
-        return process.returncode, said
-
-    def ended(self) -> int:
-        """How many fits have ended."""
-        journal = self.folder / "out" / JOURNAL
-        return journal.read_bytes().count(b'"event":"ended"') if journal.exists() else 0
-
-
 def _wait(until: Callable[[], bool], process: subprocess.Popen[str] | None = None) -> None:
     end = time.monotonic() + TIMEOUT_S
     while not until():
         assert time.monotonic() < end
         assert process is None or process.poll() is None, process.communicate()[0]
         time.sleep(0.02)  # an event of another process is awaited
-
-
-def _listening(process: int) -> set[str]:
-    """The addresses at which a process and its children can be reached."""
-    family = [psutil.Process(process), *psutil.Process(process).children(recursive=True)]
-    found: set[str] = set()
-    for member in family:
-        with contextlib.suppress(psutil.Error):  # it has just ended
-            found |= {c.laddr.ip for c in member.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
-    return found
 
 
 def test_a_study_that_is_killed_interrupted_and_repeated_is_as_if_it_had_not_been(
@@ -152,7 +105,7 @@ def test_a_study_that_is_killed_interrupted_and_repeated_is_as_if_it_had_not_bee
     for fits in (3, 9):
         process = command.start("--resume")
         _wait(lambda fits=fits: command.ended() >= fits, process)  # type: ignore[misc]
-        assert _listening(process.pid) <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+        assert listening(process.pid) <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
         process.kill()
         process.communicate()
     status, said = command.run()
@@ -184,22 +137,12 @@ def _study(study: Path, corpus: Path, place: Place, begin: Callable[[], None] = 
     return opened.history
 
 
-def _training() -> list[psutil.Process]:
-    """The workers of this process that are in the middle of a trial."""
-    found = []
-    for process in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.Error):
-            if "Trainable" in " ".join(process.cmdline()):
-                found.append(process)
-    return found
-
-
 def test_workers_that_are_killed_cost_no_trial(tmp_path: Path, study_path: Path, corpus_path: Path) -> None:
     killed: list[int] = []
     folder = tmp_path / "out"
 
     def kill_one() -> bool:
-        for worker in _training()[:1]:  # between two trials there is none
+        for worker in training(os.getpid())[:1]:  # between two trials there is none
             worker.kill()
             killed.append(worker.pid)
             return True

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import sys
 from pathlib import Path
 
 from rich import box
@@ -57,8 +55,7 @@ def audit_folder(
             progress.update(bar, completed=done, total=wanted)
 
         try:
-            with contextlib.redirect_stdout(sys.stderr):  # where Ray says that a worker was lost; --json owns the other
-                result = audit(found, read, Store(store), sample=sample, workers=workers, seed=seed, on_trained=show)
+            result = audit(found, read, Store(store), sample=sample, workers=workers, seed=seed, on_trained=show)
         except KeyboardInterrupt:
             raise AffectuneError("Interrupted. What was trained is kept: the same command goes on.") from None
     _write(folder / AUDIT, json.dumps(result.to_json(), indent=1, allow_nan=False))

@@ -8,6 +8,7 @@ import shlex
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import numpy as np
@@ -20,6 +21,7 @@ from pipeline.errors import AffectuneError, InputError
 from pipeline.evaluate import Evaluation
 from pipeline.fusion import FLOORS, FUSION, WITHOUT
 from pipeline.model import FusedModel
+from tuning.audit import AUDIT
 from tuning.history import History
 from tuning.report.charts import importances, intervals, traces
 from tuning.report.comparisons import comparisons
@@ -50,7 +52,7 @@ class TaskCharts:
 
 
 def write_report(folder: Path, history: History, evaluation: Evaluation | None, model: FusedModel | None) -> Path:
-    """Write a study's report.html; one that was there is replaced in one step.
+    """Write a study's report.html, with its audit where there is one; what was there is replaced in one step.
 
     Args:
         folder: of the study.
@@ -63,7 +65,8 @@ def write_report(folder: Path, history: History, evaluation: Evaluation | None, 
         AffectuneError: it cannot be written.
     """
     path = folder / REPORT
-    text = render(history, evaluation, model)
+    audit = folder / AUDIT
+    text = render(history, evaluation, model, json.loads(audit.read_bytes()) if audit.exists() else None)
     temporary = path.with_name(f".{REPORT}.{os.getpid()}.tmp")
     try:
         with open(temporary, "w", encoding="utf-8") as file:
@@ -79,8 +82,10 @@ def write_report(folder: Path, history: History, evaluation: Evaluation | None, 
     return path
 
 
-def render(history: History, evaluation: Evaluation | None, model: FusedModel | None) -> str:
-    """The page."""
+def render(
+    history: History, evaluation: Evaluation | None, model: FusedModel | None, audit: dict[str, Any] | None = None
+) -> str:
+    """The page; audit: what `Audit.to_json` says."""
     if history.opened is None:
         raise InputError("There is nothing to report: the study's journal is empty.")
     state = survey(history)
@@ -110,6 +115,7 @@ def render(history: History, evaluation: Evaluation | None, model: FusedModel | 
             charts=[_charts(searches, task) for task in state.tasks],
             traces=traces(evaluation) if evaluation is not None else [],
             failures=failures(history),
+            audit=audit,
             settings=json.dumps(history.opened.study, indent=1, ensure_ascii=False),
             command=_command(history),
             written=_date(datetime.now(tz=UTC).timestamp()),
@@ -129,7 +135,14 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"score": _score, "interval": _interval, "date": _date, "duration": duration, "data": _data}
+    environment.filters |= {
+        "estimate": _estimate,
+        "score": _score,
+        "interval": _interval,
+        "date": _date,
+        "duration": duration,
+        "data": _data,
+    }
     return environment
 
 
@@ -192,6 +205,11 @@ def _score(score: Score | None) -> str:
 
 def _interval(score: Score) -> str:
     return f"[{score.low:.3f}, {score.high:.3f}]" if np.isfinite([score.low, score.high]).all() else ""
+
+
+def _estimate(found: dict[str, float] | None) -> str:
+    """A number of an audit and its interval, or a dash where there is too little to tell."""
+    return "-" if found is None else f"{found['value']:.2f} [{found['low']:.2f}, {found['high']:.2f}]"
 
 
 def _date(seconds: float) -> str:
