@@ -71,13 +71,15 @@ def driver(folder: Path, seed: int) -> None:
     times = random.Random(seed)
     for number in range(KILLS):
         process = broken.start("--resume")
-        wait_s = times.uniform(4, 25)
+        while not training(process.pid) and process.poll() is None:
+            time.sleep(0.05)
+        wait_s = times.uniform(0, 6)
         time.sleep(wait_s)
         process.kill()
         said, _ = process.communicate()
         if process.returncode != -9:
             raise RuntimeError(f"It ended by itself with status {process.returncode}: {said}")
-        print(f"kill {number + 1} after {wait_s:.1f} s: {broken.ended()} fits ended", flush=True)
+        print(f"kill {number + 1} {wait_s:.1f} s after training went on: {broken.ended()} fits ended", flush=True)
     _check(*broken.run("--resume"))
     same = told(broken.folder / "out") == told(whole.folder / "out")
     print(f"driver: {KILLS} kills; trials, epochs, rungs and choices as undisturbed: {same}")
@@ -90,14 +92,14 @@ def workers(folder: Path, seed: int) -> None:
     command = _command(folder, workers=2)
     process = command.start()
     times, killed = random.Random(seed), 0
-    end = time.monotonic() + 20  # Ray starts
+    end = time.monotonic() + 20  # Ray starts; later, a worker does, and trains for a while
     while process.poll() is None:
         found = training(process.pid)
         if killed < KILLS and found and time.monotonic() > end:
             times.choice(found).kill()
             killed += 1
             print(f"kill {killed}: {command.ended()} fits ended", flush=True)
-            end = time.monotonic() + times.uniform(2, 12)
+            end = time.monotonic() + times.uniform(8, 16)
         time.sleep(0.05)
     said, _ = process.communicate()
     _check(process.returncode, said)
@@ -109,7 +111,7 @@ def workers(folder: Path, seed: int) -> None:
 
 
 def _command(folder: Path, workers: int) -> Command:
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "study.toml").write_text(STUDY, encoding="utf-8")
     synthesize(folder / "corpus", subjects=6, minutes=2, seed=0, preset="small")
     return Command(folder, folder / "study.toml", folder / "corpus", workers)
