@@ -66,7 +66,9 @@ def _served(bundle: Path, folder: Path) -> list[Row]:
     sent = features(model, FRAMES)
     body = request_body(model, FRAMES)
     port = free_port()
-    in_process_ms, one, two = [], [], []
+    in_process_ms: list[float] = []
+    one: list[tuple[float, float]] = []
+    two: list[tuple[float, float]] = []
     for _ in range(ROUNDS):  # in turn, because what else the machine does changes over minutes
         in_process_ms += [_ms(lambda: model.predict(sent)) for _ in range(9)]
         for replicas, found in ((1, one), (2, two)):
