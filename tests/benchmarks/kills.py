@@ -92,14 +92,14 @@ def workers(folder: Path, seed: int) -> None:
     command = _command(folder, workers=2)
     process = command.start()
     times, killed = random.Random(seed), 0
-    end = time.monotonic() + 20  # Ray starts; later, a worker does, and trains for a while
+    end = 0.0
     while process.poll() is None:
         found = training(process.pid)
         if killed < KILLS and found and time.monotonic() > end:
             times.choice(found).kill()
             killed += 1
             print(f"kill {killed}: {command.ended()} fits ended", flush=True)
-            end = time.monotonic() + times.uniform(8, 16)
+            end = time.monotonic() + times.uniform(2, 7)
         time.sleep(0.05)
     said, _ = process.communicate()
     _check(process.returncode, said)
