@@ -58,7 +58,7 @@ class Settings(Limits):
     """Above `replicas`: as many as the load needs, up to this many."""
     max_waiting: Annotated[int, Field(ge=0)] = 11
     """Requests that wait in a replica while it predicts; the next one is told to come again (503)."""
-    max_wait_s: Seconds = 0.4
+    max_wait_s: Seconds = 0.5
     """Nor does a request join a queue that would take longer, by what predictions took lately."""
     max_connections: Count = 512
     """Requests a replica holds at once, those included whose body is still coming."""
