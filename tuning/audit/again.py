@@ -17,6 +17,7 @@ from pipeline.errors import AffectuneError, InputError
 from pipeline.spec import Spec
 from pipeline.stage import Epoch
 from pipeline.store import Store
+from tuning.agenda import WORKER_LOSSES
 from tuning.cluster import cluster
 from tuning.configuration import Configurations
 from tuning.history import History, Trial
@@ -24,8 +25,6 @@ from tuning.job import Job, checkpoint_name, stage_task
 from tuning.shared_corpus import pack, unpack
 from tuning.trial import ResumableFit
 from tuning.upstream import Upstream
-
-WORKER_LOSSES = 3
 
 
 def jobs_of(found: History, corpus: Corpus, store: Store, trials: Sequence[Trial]) -> list[Job]:
