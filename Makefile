@@ -7,7 +7,7 @@ export OMP_NUM_THREADS = 1
 export OPENBLAS_NUM_THREADS = 1
 export MLFLOW_DISABLE_TELEMETRY = true
 
-.PHONY: install demo test check format bench clean
+.PHONY: install demo test check style format bench clean
 
 install: .venv/installed
 
@@ -39,6 +39,9 @@ check: install
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+style: install
+	$(BIN)/python -m tests.style
 
 format: install
 	$(BIN)/ruff format .

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pipeline.model import FusedModel
+    from pipeline.model.fused_model import FusedModel
 
 __all__ = ["load", "main"]
 
@@ -27,7 +27,7 @@ def load(folder: Path | str) -> FusedModel:
         >>> prediction = affectune.load("model").predict({"head": head, "gaze": gaze})  # doctest: +SKIP
         >>> prediction.values["arousal"]  # doctest: +SKIP
     """
-    from pipeline.model import FusedModel
+    from pipeline.model.fused_model import FusedModel
 
     return FusedModel.load(folder)
 
@@ -44,14 +44,16 @@ def main() -> None:
     from rich.console import Console
     from rich.markup import escape
 
-    from pipeline.commands import add_commands
-    from pipeline.datasets.commands import corpus_app
+    from pipeline.cli import add_commands
+    from pipeline.data.cli import corpus_app
     from pipeline.errors import AffectuneError, InputError
-    from serving.commands import add_commands as add_serving_commands
-    from tuning.commands import study_app
-    from tuning.registry_commands import registry_app
+    from serving.cli import add_commands as add_serving_commands
+    from tuning.cli.registry import registry_app
+    from tuning.cli.study import study_app
 
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # unwinds, so that temporary files are removed
+    signal.signal(
+        signal.SIGTERM, lambda *_: sys.exit(143)
+    )  # unwinds, so that temporary files are removed
 
     app = typer.Typer(
         help="Train, search and serve multimodal, time-continuous prediction.",
@@ -67,10 +69,14 @@ def main() -> None:
     try:
         app(obj=_find_bundle)
     except AffectuneError as error:
-        Console(stderr=True).print(f"[red]Error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
+        Console(stderr=True).print(
+            f"[red]Error:[/] {escape(str(error))}", soft_wrap=True, highlight=False
+        )
         sys.exit(2 if isinstance(error, InputError) else 1)
     except OSError as error:
-        Console(stderr=True).print(f"[red]Error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
+        Console(stderr=True).print(
+            f"[red]Error:[/] {escape(str(error))}", soft_wrap=True, highlight=False
+        )
         sys.exit(1)
 
 
@@ -78,8 +84,8 @@ def _find_bundle(model: str) -> Path:
     """The folder of a model: its own, or, of one in the registry, a verified local copy."""
     if not model.startswith("models:"):
         return Path(model)
+    from serving.model_source import find_source
     from serving.settings import Settings
-    from serving.source import find_source
 
     source = find_source(Settings(model=model))
     return source.fetch(source.newest()).folder

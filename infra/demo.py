@@ -30,14 +30,25 @@ def main() -> None:
     uri, port, mlflow_port = f"sqlite:///{database}", _free_port(8000), _free_port(5000)
     page, runs = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{mlflow_port}"
     serve = [str(BIN / "affectune"), "serve", "--port", str(port), "--tracking-uri", uri]
-    browse = [str(BIN / "mlflow"), "server", "--backend-store-uri", uri, "--port", str(mlflow_port), "--workers", "1"]
+    browse = [
+        str(BIN / "mlflow"),
+        "server",
+        "--backend-store-uri",
+        uri,
+        "--port",
+        str(mlflow_port),
+        "--workers",
+        "1",
+    ]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends what was started
     with (
         _running(serve, f"{page}/readyz", database.with_name("serve.log")),
         _running(browse, f"{runs}/health", database.with_name("mlflow.log")),
     ):
         said = _ask(page)
-        means = ", ".join(f"{target} {fmean(values):+.2f}" for target, values in said["predictions"].items())
+        means = ", ".join(
+            f"{target} {fmean(values):+.2f}" for target, values in said["predictions"].items()
+        )
         print(
             f"Version {said['model']['version']} answered for {len(said['timestamps_ms'])} frames; on average: {means}"
         )
@@ -66,7 +77,9 @@ def _free_port(wanted: int) -> int:
 @contextlib.contextmanager
 def _running(command: list[str], ready: str, log: Path) -> Iterator[None]:
     """A server, from when it answers; what it says goes to the log."""
-    with log.open("wb") as said:  # a group of its own: Ctrl-C is for this process, which ends it politely
+    with log.open(
+        "wb"
+    ) as said:  # a group of its own: Ctrl-C is for this process, which ends it politely
         process = subprocess.Popen(command, stdout=said, stderr=said, start_new_session=True)
     try:
         end = time.monotonic() + STARTING_S
@@ -93,7 +106,9 @@ def _ask(page: str) -> dict[str, Any]:
     """What the champion says of the example session."""
     with urllib.request.urlopen(f"{page}/v1/example", timeout=60) as response:
         example = response.read()
-    request = urllib.request.Request(f"{page}/v1/predictions", example, {"Content-Type": "application/json"})
+    request = urllib.request.Request(
+        f"{page}/v1/predictions", example, {"Content-Type": "application/json"}
+    )
     with urllib.request.urlopen(request, timeout=60) as response:
         said: dict[str, Any] = json.load(response)
     return said

@@ -121,12 +121,16 @@ class Corpus:
                 total.update(self._digest_of_array(session_id, "labels", target))
         return total.hexdigest()
 
-    def _digest_of_array(self, session_id: str, kind: Literal["features", "labels"], name: str) -> bytes:
+    def _digest_of_array(
+        self, session_id: str, kind: Literal["features", "labels"], name: str
+    ) -> bytes:
         """Hashed once per corpus: a wide set is read by many tasks."""
         place = (session_id, kind, name)
         if place not in self._digests:
             array = np.ascontiguousarray(getattr(self.session(session_id), kind)[name])
-            self._digests[place] = hashlib.sha256(f"{array.shape}".encode() + array.tobytes()).digest()
+            self._digests[place] = hashlib.sha256(
+                f"{array.shape}".encode() + array.tobytes()
+            ).digest()
         return self._digests[place]
 
     @cached_property

@@ -66,7 +66,9 @@ class FitSpec(Settings):
     @model_validator(mode="after")
     def _windows_leave_no_gap(self) -> Self:
         if self.hop_frames > self.window_frames:
-            raise ValueError(f"hop_frames is {self.hop_frames}; it must not exceed window_frames, {self.window_frames}")
+            raise ValueError(
+                f"hop_frames is {self.hop_frames}; it must not exceed window_frames, {self.window_frames}"
+            )
         return self
 
 

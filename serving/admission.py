@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Lock
 from typing import Any, TypeVar
 
-from serving.refusal import Refusal
+from serving.request_error import RequestError
 
 RECENT = 0.2  # weight of the last prediction in what they took lately
 Session = TypeVar("Session")
@@ -27,7 +27,10 @@ class Admission:
     """
 
     def __init__(
-        self, max_waiting: int, max_wait_s: float, on_change: Callable[[int], None] = lambda inside: None
+        self,
+        max_waiting: int,
+        max_wait_s: float,
+        on_change: Callable[[int], None] = lambda inside: None,
     ) -> None:
         self._max_inside = max_waiting + 1
         self._max_wait_s = max_wait_s
@@ -39,7 +42,9 @@ class Admission:
         self._reading = ThreadPoolExecutor(1, "reading")
         self._predicting = ThreadPoolExecutor(1, "predicting")
 
-    async def run(self, read: Callable[[], Session], predict: Callable[[Session], Result]) -> Result:
+    async def run(
+        self, read: Callable[[], Session], predict: Callable[[Session], Result]
+    ) -> Result:
         """Read a request, wait for one's turn, predict.
 
         Raises:
@@ -49,7 +54,7 @@ class Admission:
             wait_s = self._inside * self._lately_s
             if self._inside >= self._max_inside or (self._inside > 1 and wait_s > self._max_wait_s):
                 message = "Too many requests are waiting. Try again."
-                raise Refusal(503, "busy", message, retry_after_s=max(1, math.ceil(wait_s)))
+                raise RequestError(503, "busy", message, retry_after_s=max(1, math.ceil(wait_s)))
             self._inside += 1
             self._on_change(self._inside)
         work: Future[Any] | None = None

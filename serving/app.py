@@ -15,14 +15,14 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from serving import arrow
+from serving.access_log import RequestsLog
 from serving.admission import Admission
-from serving.body import JSON, BodyReader, media_type
-from serving.example import example_session
+from serving.example_session import example_session
 from serving.metrics import Metrics
-from serving.page import add_page
+from serving.page.routes import add_page
 from serving.predictor import Predictor
-from serving.refusal import Refusal
-from serving.requests_log import RequestsLog
+from serving.request_body import JSON, BodyReader, media_type
+from serving.request_error import RequestError
 from serving.schema import (
     Answer,
     Error,
@@ -82,7 +82,10 @@ def _add_predictions(app: FastAPI, current: Current, settings: Settings, metrics
         "/v1/predictions",
         summary="Predict one session",
         response_model=None,
-        responses={200: {"model": PredictionResponse, "content": {arrow.MEDIA_TYPE: {}}}, **_ERRORS},
+        responses={
+            200: {"model": PredictionResponse, "content": {arrow.MEDIA_TYPE: {}}},
+            **_ERRORS,
+        },
         dependencies=[Depends(_authorisation(settings))],
         openapi_extra=_REQUEST_BODY,
     )
@@ -151,7 +154,9 @@ def _add_state(app: FastAPI, current: Current, settings: Settings, metrics: Metr
 
 def _need(predictor: Predictor | None) -> Predictor:
     if predictor is None:
-        raise Refusal(503, "no_model", "No model is loaded yet. Try again, or promote one.", retry_after_s=5)
+        raise RequestError(
+            503, "no_model", "No model is loaded yet. Try again, or promote one.", retry_after_s=5
+        )
     return predictor
 
 
@@ -159,20 +164,28 @@ def _authorisation(settings: Settings) -> Callable[..., None]:
     """A dependency that lets a request pass: with the bearer token, where one is asked for."""
     secret = settings.secret()
 
-    def check(request: Request, _: Annotated[object, Depends(HTTPBearer(auto_error=False))] = None) -> None:
+    def check(
+        request: Request, _: Annotated[object, Depends(HTTPBearer(auto_error=False))] = None
+    ) -> None:
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        correct = scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode("latin-1"), secret or b"")
+        correct = scheme.lower() == "bearer" and hmac.compare_digest(
+            given.strip().encode("latin-1"), secret or b""
+        )
         if secret is not None and not correct:
-            raise Refusal(401, "unauthorized", "Send Authorization: Bearer <token>.", "header Authorization")
+            raise RequestError(
+                401, "unauthorized", "Send Authorization: Bearer <token>.", "header Authorization"
+            )
 
     return check
 
 
 def _add_errors(app: FastAPI) -> None:
-    @app.exception_handler(Refusal)
-    async def refused(request: Request, refusal: Refusal) -> Response:
+    @app.exception_handler(RequestError)
+    async def refused(request: Request, refusal: RequestError) -> Response:
         request.scope["refusal"] = refusal.code
-        headers = {"Retry-After": str(refusal.retry_after_s)} if refusal.retry_after_s is not None else {}
+        headers = (
+            {"Retry-After": str(refusal.retry_after_s)} if refusal.retry_after_s is not None else {}
+        )
         if refusal.status == 401:
             headers["WWW-Authenticate"] = "Bearer"
         if refusal.status in (408, 413):
@@ -181,14 +194,21 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> Response:
-        codes = {404: ("not_found", "There is nothing here. See /openapi.json."), 405: ("method", "Not so. See Allow.")}
-        code, message = codes.get(error.status_code, ("http_error", "The request is not understood."))
-        refusal = Refusal(error.status_code, code, message)
+        codes = {
+            404: ("not_found", "There is nothing here. See /openapi.json."),
+            405: ("method", "Not so. See Allow."),
+        }
+        code, message = codes.get(
+            error.status_code, ("http_error", "The request is not understood.")
+        )
+        refusal = RequestError(error.status_code, code, message)
         return Response(to_json(refusal.to_json()), error.status_code, error.headers, JSON)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
-        return await refused(request, Refusal(422, "invalid", "The request does not fit. See /openapi.json."))
+        return await refused(
+            request, RequestError(422, "invalid", "The request does not fit. See /openapi.json.")
+        )
 
     @app.exception_handler(ClientDisconnect)
     async def left(request: Request, error: ClientDisconnect) -> Response:
@@ -199,7 +219,11 @@ _REQUEST_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
-            JSON: {"schema": PredictionRequest.model_json_schema(ref_template="#/components/schemas/{model}")},
+            JSON: {
+                "schema": PredictionRequest.model_json_schema(
+                    ref_template="#/components/schemas/{model}"
+                )
+            },
             arrow.MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}},
         },
     }

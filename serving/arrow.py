@@ -14,8 +14,16 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from serving.refusal import Refusal, unfit
-from serving.schema import SESSION_ID, Answer, FeatureSet, SessionFeatures, check_size, shown, to_json
+from serving.request_error import RequestError, unfit
+from serving.schema import (
+    SESSION_ID,
+    Answer,
+    FeatureSet,
+    SessionFeatures,
+    check_size,
+    shown,
+    to_json,
+)
 from serving.settings import Limits
 
 MEDIA_TYPE = "application/vnd.apache.arrow.stream"
@@ -35,13 +43,27 @@ def read_arrow(body: bytes, limits: Limits) -> SessionFeatures:
     try:
         _refuse_compression(body)
         return _read(body, limits)
-    except (pa.ArrowException, struct.error, IndexError, OSError, ValueError, TypeError, OverflowError, MemoryError):
-        raise Refusal(400, "not_arrow", "The body is not a sequence of Arrow IPC streams.") from None
+    except (
+        pa.ArrowException,
+        struct.error,
+        IndexError,
+        OSError,
+        ValueError,
+        TypeError,
+        OverflowError,
+        MemoryError,
+    ):
+        raise RequestError(
+            400, "not_arrow", "The body is not a sequence of Arrow IPC streams."
+        ) from None
 
 
 def write_arrow(answer: Answer) -> bytes:
     """A response as one stream."""
-    columns = {TIMESTAMP: pa.array(answer.timestamps_ms), **{t: pa.array(s) for t, s in answer.predictions.items()}}
+    columns = {
+        TIMESTAMP: pa.array(answer.timestamps_ms),
+        **{t: pa.array(s) for t, s in answer.predictions.items()},
+    }
     for modality, both in answer.difficulty.items():
         columns |= {f"{modality}.{name}": pa.array(series) for name, series in both.items()}
     rest = {
@@ -70,13 +92,17 @@ def _read(body: bytes, limits: Limits) -> SessionFeatures:
         name = metadata.get(b"feature_set", b"").decode()
         if not name or name in sets:
             raise unfit(
-                "missing_field", "Each stream's schema needs metadata 'feature_set', a name of its own.", "features"
+                "missing_field",
+                "Each stream's schema needs metadata 'feature_set', a name of its own.",
+                "features",
             )
         where = f"features.{shown(name)}"
         check_size(0, len(reader.schema.names), where, limits)
         batches = list(reader)
         if len(batches) != 1:
-            raise unfit("one_batch", f"{len(batches)} record batches; write each feature set as one.", where)
+            raise unfit(
+                "one_batch", f"{len(batches)} record batches; write each feature set as one.", where
+            )
         batches[0].validate(full=True)
         check_size(batches[0].num_rows, batches[0].num_columns, where, limits)
         sent_id = metadata.get(b"session_id")
@@ -87,7 +113,9 @@ def _read(body: bytes, limits: Limits) -> SessionFeatures:
         sets[name], timestamps = values, timestamps if times is None else times
     if session_id is not None and not SESSION_ID.fullmatch(session_id):
         raise unfit(
-            "bad_session_id", "1 to 200 letters, digits, spaces and any of _ . : @ + - are taken.", "session_id"
+            "bad_session_id",
+            "1 to 200 letters, digits, spaces and any of _ . : @ + - are taken.",
+            "session_id",
         )
     return SessionFeatures(session_id, timestamps, sets)
 
@@ -124,7 +152,10 @@ def _refuse_compression(body: bytes) -> None:
             raise pa.ArrowInvalid("truncated")
         body_size, compressed = _message(message)
         if compressed:
-            raise unfit("compressed", "Compressed record batches are not read. Write the stream without compression.")
+            raise unfit(
+                "compressed",
+                "Compressed record batches are not read. Write the stream without compression.",
+            )
         if body_size < 0:
             raise pa.ArrowInvalid("negative size")
         at += size + body_size

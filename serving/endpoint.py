@@ -28,10 +28,10 @@ class Endpoint:
     def __init__(self, settings: Settings) -> None:
         import torch
 
-        from serving.following import Following
+        from serving.access_log import JsonLines
         from serving.metrics import Metrics
-        from serving.requests_log import JsonLines
-        from serving.source import find_source
+        from serving.model_follower import ModelFollower
+        from serving.model_source import find_source
 
         torch.set_num_threads(1)
         handler = logging.StreamHandler(sys.stderr)
@@ -41,7 +41,7 @@ class Endpoint:
         logger.setLevel(logging.INFO)
         self._settings = settings
         self._metrics = Metrics()
-        self._following = Following(find_source(settings), settings, self._metrics)
+        self._following = ModelFollower(find_source(settings), settings, self._metrics)
         self._following.start()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
@@ -86,5 +86,7 @@ def _environment() -> dict[str, str]:
     return {
         **{name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")},
         **{name: os.environ[name] for name in named if name in os.environ},
-        METRICS_FOLDER: str(Path(tempfile.gettempdir()) / f"affectune-metrics-{uuid.uuid4().hex[:12]}"),
+        METRICS_FOLDER: str(
+            Path(tempfile.gettempdir()) / f"affectune-metrics-{uuid.uuid4().hex[:12]}"
+        ),
     }

@@ -26,7 +26,10 @@ class Metrics:
         if os.environ.get(FOLDER):
             Path(os.environ[FOLDER]).mkdir(parents=True, exist_ok=True)
         self.requests = Counter(
-            "affectune_requests", "Requests answered.", ["route", "method", "status"], registry=registry
+            "affectune_requests",
+            "Requests answered.",
+            ["route", "method", "status"],
+            registry=registry,
         )
         self.latency = Histogram(
             "affectune_request_seconds",
@@ -35,8 +38,12 @@ class Metrics:
             buckets=LATENCY_BUCKETS_S,
             registry=registry,
         )
-        self.refusals = Counter("affectune_refusals", "Requests refused, by error code.", ["code"], registry=registry)
-        self.frames = Histogram("affectune_frames", "Frames of a session.", buckets=FRAME_BUCKETS, registry=registry)
+        self.refusals = Counter(
+            "affectune_refusals", "Requests refused, by error code.", ["code"], registry=registry
+        )
+        self.frames = Histogram(
+            "affectune_frames", "Frames of a session.", buckets=FRAME_BUCKETS, registry=registry
+        )
         self.difficulty = Histogram(
             "affectune_difficulty_percentile",
             "Mean difficulty of a session's frames, against training.",

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.artefact import read_folder
 from pipeline.errors import InputError
-from pipeline.model import CARD, Difficulty, FusedModel
-from pipeline.scale import CLIP, Scale
-from serving.chunks import predict_long
-from serving.refusal import unfit
+from pipeline.model.fused_model import CARD, Difficulty, FusedModel
+from pipeline.preprocessing.normalisation import CLIP, Normalisation
+from pipeline.storage.atomic_folder import read_folder
+from serving.chunking import predict_long
+from serving.request_error import unfit
 from serving.schema import Answer, FeatureSet, Notice, SessionFeatures, check_size, shown
 from serving.settings import Limits
 
@@ -51,7 +51,14 @@ class Predictor:
         # The fusion without difficulties is for comparison alone: predicting it, too, would take a sixth longer.
         model = replace(FusedModel.load(folder), fusions_without_difficulty={})
         files = read_folder(folder)
-        return cls(model, name, version, _devel_ccc(files, model.targets), files.get(CARD, b"").decode(), limits)
+        return cls(
+            model,
+            name,
+            version,
+            _devel_ccc(files, model.targets),
+            files.get(CARD, b"").decode(),
+            limits,
+        )
 
     def describe(self) -> dict[str, Any]:
         """What `GET /v1/model` says."""
@@ -59,7 +66,9 @@ class Predictor:
             "name": self.name,
             "version": self.version,
             "targets": list(self.model.targets),
-            "features": {modality: list(columns) for modality, columns in self.model.columns.items()},
+            "features": {
+                modality: list(columns) for modality, columns in self.model.columns.items()
+            },
             "frame_rate_hz": 1000 / self.model.frame_period_ms,
             "ccc": self.ccc,
             "limits": {name: getattr(self.limits, name) for name in Limits.model_fields},
@@ -93,7 +102,13 @@ class Predictor:
                 )
             )
         try:
-            said = predict_long(self.model, features, timestamps, self.limits.whole_frames, self.limits.overlap_frames)
+            said = predict_long(
+                self.model,
+                features,
+                timestamps,
+                self.limits.whole_frames,
+                self.limits.overlap_frames,
+            )
         except InputError as error:  # a check of the pipeline's that has no twin here
             raise unfit("does_not_fit", str(error)) from error
         for modality in features:
@@ -116,9 +131,13 @@ class Predictor:
         unknown = [name for name in sent.sets if name not in self.model.columns]
         known = ", ".join(self.model.columns)
         if unknown:
-            raise unfit("unknown_feature_set", f"The model reads {known}.", f"features.{shown(unknown[0])}")
+            raise unfit(
+                "unknown_feature_set", f"The model reads {known}.", f"features.{shown(unknown[0])}"
+            )
         if not sent.sets:
-            raise unfit("no_features", f"No feature set was sent; the model reads {known}.", "features")
+            raise unfit(
+                "no_features", f"No feature set was sent; the model reads {known}.", "features"
+            )
         lengths = {name: len(feature_set.values) for name, feature_set in sent.sets.items()}
         frames = next(iter(lengths.values()))
         for name, length in lengths.items():
@@ -133,13 +152,19 @@ class Predictor:
             raise unfit("too_few_frames", f"{frames} frames; a session has at least 2.", "features")
         return frames
 
-    def _timestamps(self, sent: SessionFeatures, frames: int) -> tuple[NDArray[np.int64], list[Notice]]:
+    def _timestamps(
+        self, sent: SessionFeatures, frames: int
+    ) -> tuple[NDArray[np.int64], list[Notice]]:
         period_ms = self.model.frame_period_ms
         if sent.timestamps_ms is None:
             return np.round(np.arange(frames) * period_ms).astype(np.int64), []
         where = "timestamps_ms"
         if len(sent.timestamps_ms) != frames:
-            raise unfit("wrong_timestamps", f"{len(sent.timestamps_ms)} timestamps for {frames} frames.", where)
+            raise unfit(
+                "wrong_timestamps",
+                f"{len(sent.timestamps_ms)} timestamps for {frames} frames.",
+                where,
+            )
         if not np.all(np.abs(sent.timestamps_ms) <= FARTHEST_MS):
             raise unfit("wrong_timestamps", "A timestamp is not a number of milliseconds.", where)
         timestamps = np.round(sent.timestamps_ms).astype(np.int64)
@@ -150,7 +175,9 @@ class Predictor:
         step_ms = float(np.median(steps))
         if abs(step_ms / period_ms - 1) > RATE_TOLERANCE:
             raise unfit(
-                "wrong_rate", f"A frame every {step_ms:g} ms; the model learned from one every {period_ms:g} ms.", where
+                "wrong_rate",
+                f"A frame every {step_ms:g} ms; the model learned from one every {period_ms:g} ms.",
+                where,
             )
         gaps = int((steps > 1.5 * period_ms).sum())
         message = f"{gaps} gaps between frames; the model takes frames as {period_ms:g} ms apart."
@@ -197,16 +224,18 @@ class Predictor:
             with np.errstate(over="ignore", invalid="ignore"):
                 far = int((np.abs((values[signal] - scale.mean) / scale.std) > CLIP).sum())
             if far:
-                message = (
-                    f"{far} values are more than {CLIP:g} standard deviations from the training mean, and are cut."
-                )
+                message = f"{far} values are more than {CLIP:g} standard deviations from the training mean, and are cut."
                 warnings.append(Notice(code="outside_training_range", message=message, where=where))
         return warnings
 
-    def _scale(self, modality: str) -> Scale | None:
+    def _scale(self, modality: str) -> Normalisation | None:
         """How training scaled this feature set's columns."""
         stages = self.model.auto_encoders.get(modality, ())
-        return stages[0].scale if stages and len(stages[0].scale.mean) == len(self.model.columns[modality]) else None
+        return (
+            stages[0].scale
+            if stages and len(stages[0].scale.mean) == len(self.model.columns[modality])
+            else None
+        )
 
     def _doubts(self, modality: str, hard: Difficulty) -> list[Notice]:
         known = np.isfinite(hard.percentile)
@@ -231,6 +260,9 @@ def _devel_ccc(files: dict[str, bytes], targets: tuple[str, ...]) -> dict[str, f
     """What the summary in the bundle says; it is optional, and no reason to refuse a model."""
     try:
         found = json.loads(files["summary.json"])["targets"]
-        return {target: None if found[target]["ccc"] is None else float(found[target]["ccc"]) for target in targets}
+        return {
+            target: None if found[target]["ccc"] is None else float(found[target]["ccc"])
+            for target in targets
+        }
     except (KeyError, TypeError, ValueError):
         return dict.fromkeys(targets)

@@ -12,12 +12,14 @@ import pydantic_core
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError
 
-from serving.refusal import Refusal, unfit
+from serving.request_error import RequestError, unfit
 from serving.settings import Limits
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Row = Annotated[list[Finite | None], FailFast()]
-Series = Annotated[list[float | None], Field(description="One value per frame; null where there is none.")]
+Series = Annotated[
+    list[float | None], Field(description="One value per frame; null where there is none.")
+]
 SESSION_ID = re.compile(r"[\w .:@+-]{1,200}")
 
 
@@ -29,17 +31,25 @@ class FeatureSetSent(_Sent):
     """One feature set: rows are frames. `null` is a missing value, a row of nulls or of zeros a missing frame."""
 
     columns: Annotated[list[str], FailFast()] = Field(description="Names, in any order.")
-    data: Annotated[list[Row], FailFast()] = Field(description="One row per frame, one number per column.")
+    data: Annotated[list[Row], FailFast()] = Field(
+        description="One row per frame, one number per column."
+    )
 
 
 class PredictionRequest(_Sent):
     """One session."""
 
-    session_id: str | None = Field(None, pattern=rf"^{SESSION_ID.pattern}$", description="Given back as it came.")
-    timestamps_ms: list[Finite] | None = Field(
-        None, fail_fast=True, description="One per frame, ascending, at the model's rate; default: from 0."
+    session_id: str | None = Field(
+        None, pattern=rf"^{SESSION_ID.pattern}$", description="Given back as it came."
     )
-    features: dict[str, FeatureSetSent] = Field(description="Feature set -> its frames; see GET /v1/model.")
+    timestamps_ms: list[Finite] | None = Field(
+        None,
+        fail_fast=True,
+        description="One per frame, ascending, at the model's rate; default: from 0.",
+    )
+    features: dict[str, FeatureSetSent] = Field(
+        description="Feature set -> its frames; see GET /v1/model."
+    )
 
 
 class Notice(BaseModel):
@@ -128,7 +138,9 @@ class Answer:
                 "session_id": self.session_id,
                 "model": {"name": self.name, "version": self.version},
                 "timestamps_ms": self.timestamps_ms.tolist(),
-                "predictions": {target: series.tolist() for target, series in self.predictions.items()},
+                "predictions": {
+                    target: series.tolist() for target, series in self.predictions.items()
+                },
                 "difficulty": {
                     modality: {name: series.tolist() for name, series in both.items()}
                     for modality, both in self.difficulty.items()
@@ -151,15 +163,21 @@ def read_json(body: bytes, limits: Limits) -> SessionFeatures:
     """
     # Every list costs a reader of JSON some hundred bytes, and "[]," is three: a small body must not fill the memory.
     if body.count(b"[") + body.count(b"{") > 16 * limits.max_frames + 1000:
-        raise unfit("too_many_frames", f"More lists than {limits.max_frames} frames can need.", "features")
+        raise unfit(
+            "too_many_frames", f"More lists than {limits.max_frames} frames can need.", "features"
+        )
     try:
         sent = PredictionRequest.model_validate_json(body)
     except ValidationError as error:
         raise _refusal(error) from None
     except RecursionError:
-        raise Refusal(400, "not_json", "The body is nested too deeply.") from None
-    timestamps = None if sent.timestamps_ms is None else np.array(sent.timestamps_ms, dtype=np.float64)
-    sets = {name: _feature_set(name, feature_set, limits) for name, feature_set in sent.features.items()}
+        raise RequestError(400, "not_json", "The body is nested too deeply.") from None
+    timestamps = (
+        None if sent.timestamps_ms is None else np.array(sent.timestamps_ms, dtype=np.float64)
+    )
+    sets = {
+        name: _feature_set(name, feature_set, limits) for name, feature_set in sent.features.items()
+    }
     return SessionFeatures(sent.session_id, timestamps, sets)
 
 
@@ -171,10 +189,14 @@ def check_size(frames: int, columns: int, where: str, limits: Limits) -> None:
     """
     if frames > limits.max_frames:
         raise unfit(
-            "too_many_frames", f"{frames} frames; at most {limits.max_frames} are answered. Cut the session.", where
+            "too_many_frames",
+            f"{frames} frames; at most {limits.max_frames} are answered. Cut the session.",
+            where,
         )
     if columns > limits.max_columns:
-        raise unfit("too_many_columns", f"{columns} columns; at most {limits.max_columns} are read.", where)
+        raise unfit(
+            "too_many_columns", f"{columns} columns; at most {limits.max_columns} are read.", where
+        )
 
 
 def _feature_set(name: str, sent: FeatureSetSent, limits: Limits) -> FeatureSet:
@@ -184,7 +206,9 @@ def _feature_set(name: str, sent: FeatureSetSent, limits: Limits) -> FeatureSet:
     for index, row in enumerate(sent.data):
         if len(row) != width:
             raise unfit(
-                "ragged_rows", f"A row has {len(row)} numbers, but there are {width} columns.", f"{where}.data[{index}]"
+                "ragged_rows",
+                f"A row has {len(row)} numbers, but there are {width} columns.",
+                f"{where}.data[{index}]",
             )
     values = np.array(sent.data, dtype=np.float64).reshape(len(sent.data), width)
     return FeatureSet(tuple(sent.columns), values)
@@ -195,14 +219,18 @@ def shown(name: str) -> str:
     return name if re.fullmatch(r"[\w.-]{1,64}", name, re.ASCII) else "?"
 
 
-def _refusal(error: ValidationError) -> Refusal:
+def _refusal(error: ValidationError) -> RequestError:
     """The first mistake, without the input that it is about."""
     first = error.errors(include_input=False, include_url=False, include_context=False)[0]
     if first["type"] == "json_invalid":
         message = first["msg"].removeprefix("Invalid JSON: ")
-        return Refusal(400, "not_json", f"The body is not JSON: {message}. NaN and Infinity are not: use null.")
+        return RequestError(
+            400, "not_json", f"The body is not JSON: {message}. NaN and Infinity are not: use null."
+        )
     where = "".join(
-        f"[{part}]" if isinstance(part, int) else f".{shown(part)}" for part in first["loc"] if part not in _UNIONS
+        f"[{part}]" if isinstance(part, int) else f".{shown(part)}"
+        for part in first["loc"]
+        if part not in _UNIONS
     ).lstrip(".")
     code, message = _MISTAKES.get(first["type"], ("wrong_type", f"{first['msg']}."))
     return unfit(code, message, where)
@@ -212,6 +240,12 @@ _UNIONS = ("constrained-float", "float", "none", "nullable")
 _MISTAKES = {
     "extra_forbidden": ("unknown_field", "There is no such field. Remove it."),
     "missing": ("missing_field", "This field is needed."),
-    "finite_number": ("not_finite", "NaN and infinite numbers are not taken: use null for a missing value."),
-    "string_pattern_mismatch": ("bad_session_id", "1 to 200 letters, digits, spaces and any of _ . : @ + - are taken."),
+    "finite_number": (
+        "not_finite",
+        "NaN and infinite numbers are not taken: use null for a missing value.",
+    ),
+    "string_pattern_mismatch": (
+        "bad_session_id",
+        "1 to 200 letters, digits, spaces and any of _ . : @ + - are taken.",
+    ),
 }

@@ -97,24 +97,32 @@ class Settings(Limits):
             try:
                 text = self.token_file.read_text(encoding="utf-8").strip()
             except (OSError, UnicodeDecodeError) as error:
-                raise InputError(f"Cannot read the token file '{self.token_file}': {error}.") from None
+                raise InputError(
+                    f"Cannot read the token file '{self.token_file}': {error}."
+                ) from None
         elif self.token is not None:
             text = self.token.get_secret_value().strip()
         else:
             return None
         if not text:
-            raise InputError("The bearer token is empty. Write one into the token file, or ask for none.")
+            raise InputError(
+                "The bearer token is empty. Write one into the token file, or ask for none."
+            )
         return text.encode()
 
 
-def read_settings(path: Path | None, environment: Mapping[str, str], **options: str | int | None) -> Settings:
+def read_settings(
+    path: Path | None, environment: Mapping[str, str], **options: str | int | None
+) -> Settings:
     """Settings from a TOML file, over it the environment (`AFFECTUNE_SERVE_<NAME>`), over it the command line.
 
     Raises:
         InputError: no such file, not TOML, an unknown name, a value out of range.
     """
     table: dict[str, Any] = read_toml(path, "settings") if path else {}
-    names = {name: name.removeprefix(PREFIX).lower() for name in environment if name.startswith(PREFIX)}
+    names = {
+        name: name.removeprefix(PREFIX).lower() for name in environment if name.startswith(PREFIX)
+    }
     table |= {name: environment[variable] for variable, name in names.items()}
     table |= {name: value for name, value in options.items() if value is not None}
     try:

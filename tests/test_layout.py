@@ -19,7 +19,11 @@ def _tracked() -> list[Path]:
             ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
         ).stdout.split()
     except (OSError, subprocess.CalledProcessError):
-        listed = [str(path.relative_to(ROOT)) for package in PACKAGES for path in (ROOT / package).rglob("*")]
+        listed = [
+            str(path.relative_to(ROOT))
+            for package in PACKAGES
+            for path in (ROOT / package).rglob("*")
+        ]
     return [Path(name) for name in listed]
 
 
@@ -35,14 +39,22 @@ def test_import_mlflow_gives_the_library() -> None:
 
 def test_architecture_names_every_module() -> None:
     text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
-    modules = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py") if path.stem != "__init__"]
+    modules = [
+        path
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*.py")
+        if path.stem != "__init__"
+    ]
     assert modules
-    assert [str(path.relative_to(ROOT)) for path in modules if f"`{path.name}`" not in text] == []
+    names = [str(path.relative_to(ROOT)) for path in modules]
+    assert [name for name in names if f"`{name}`" not in text] == []
 
 
 def test_every_module_says_what_it_is() -> None:
     modules = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
-    assert [str(path) for path in modules if not path.read_text(encoding="utf-8").startswith('"""')] == []
+    assert [
+        str(path) for path in modules if not path.read_text(encoding="utf-8").startswith('"""')
+    ] == []
 
 
 def test_packages_are_explicit_so_that_mlflow_is_never_installed_from_here() -> None:
@@ -56,7 +68,10 @@ def test_every_dependency_is_pinned_and_says_why_it_is_there() -> None:
     lines = (ROOT / "pyproject.toml").read_text(encoding="utf-8").splitlines()
     start = lines.index("dependencies = [")
     dependencies = lines[start + 1 : lines.index("]", start)]
-    pins = {line.split("==")[0].lower() for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()}
+    pins = {
+        line.split("==")[0].lower()
+        for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    }
     for line in dependencies:
         assert "#" in line, line
         name = line.strip().strip('"').split(">=")[0].split("==")[0].split("[")[0]
@@ -65,4 +80,6 @@ def test_every_dependency_is_pinned_and_says_why_it_is_there() -> None:
 
 def test_the_top_level_holds_only_what_belongs_there() -> None:
     folders = {path.parts[0] for path in _tracked() if len(path.parts) > 1}
-    assert folders <= {"tuning", "pipeline", "serving", "infra", "tests", "mlflow", "docs", ".ci"}
+    assert folders <= {
+        "tuning", "pipeline", "serving", "infra", "tests", "mlflow", "docs", ".ci", ".github",
+    }  # fmt: skip

@@ -36,11 +36,18 @@ def main(names: list[str]) -> None:
 
 
 def _table(name: str, rows: list[dict[str, str | float]]) -> Table:
-    table = Table(title=name, caption="ratio > 1: ours is better", title_justify="left", caption_justify="left")
+    table = Table(
+        title=name,
+        caption="ratio > 1: ours is better",
+        title_justify="left",
+        caption_justify="left",
+    )
     for column in ("name", "ours", "other", "unit", "ratio"):
         table.add_column(column, justify="left" if column in ("name", "unit") else "right")
     for row in rows:
-        table.add_row(*(value if isinstance(value, str) else f"{value:,.4g}" for value in row.values()))
+        table.add_row(
+            *(value if isinstance(value, str) else f"{value:,.4g}" for value in row.values())
+        )
     return table
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
-from pipeline.datasets import read_corpus
+from pipeline.data.muse import read_corpus
 
 NUM_SESSIONS, NUM_FRAMES, NUM_COLUMNS = 69, 600, 4096
 FIRST_BAR_S, CACHED_BAR_S = 60.0, 3.0
@@ -27,7 +27,13 @@ def corpus_rows() -> list[dict[str, str | float]]:
 
 
 def _row(name: str, seconds: float, bar_s: float) -> dict[str, str | float]:
-    return {"name": name, "ours": round(seconds, 3), "other": bar_s, "unit": "s", "ratio": round(bar_s / seconds, 2)}
+    return {
+        "name": name,
+        "ours": round(seconds, 3),
+        "other": bar_s,
+        "unit": "s",
+        "ratio": round(bar_s / seconds, 2),
+    }
 
 
 def _read_s(root: Path, cache: Path) -> float:
@@ -44,7 +50,10 @@ def _write_corpus(root: Path) -> None:
     sessions = [f"{number:02}" for number in range(NUM_SESSIONS)]
     for folder in ("metadata", "feature_segments/wide", "label_segments/arousal"):
         (root / folder).mkdir(parents=True)
-    lines = [f"{session},{'devel' if number % 5 == 0 else 'train'}" for number, session in enumerate(sessions)]
+    lines = [
+        f"{session},{'devel' if number % 5 == 0 else 'train'}"
+        for number, session in enumerate(sessions)
+    ]
     (root / "metadata/partition.csv").write_text("\n".join(["Id,Proposal", *lines]) + "\n")
     times, ones = np.arange(NUM_FRAMES) * 500, np.ones(NUM_FRAMES, np.int64)
     names = ["timestamp", "segment_id", *map(str, range(NUM_COLUMNS))]

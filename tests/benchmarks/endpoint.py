@@ -18,10 +18,18 @@ from unittest import mock
 import torch
 from torch import Tensor, nn
 
-from pipeline.recurrent import _GRU
+from pipeline.networks.recurrent import _GRU
 from serving.predictor import Predictor
 from serving.settings import Settings
-from tests.benchmarks.served import Load, endpoint, features, free_port, paper_bundle, request_body, running
+from tests.benchmarks.served import (
+    Load,
+    endpoint,
+    features,
+    free_port,
+    paper_bundle,
+    request_body,
+    running,
+)
 
 FRAMES = 600
 PAIRS, ROUNDS = 15, 2
@@ -135,9 +143,23 @@ def _mlflow(bundle: Path, folder: Path, body: bytes) -> tuple[float, float]:
         )
     port = free_port()
     wrapped = json.dumps({"dataframe_records": [{"session": body.decode()}]}).encode()
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(folder / "pyfunc"), "-p", str(port)]
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # it starts uvicorn by its name
-    with running([*command, "--env-manager", "local"], port, "/ping", folder / "mlflow.log", PATH=path):
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "models",
+        "serve",
+        "-m",
+        str(folder / "pyfunc"),
+        "-p",
+        str(port),
+    ]
+    path = os.pathsep.join(
+        [str(Path(sys.executable).parent), os.environ["PATH"]]
+    )  # it starts uvicorn by its name
+    with running(
+        [*command, "--env-manager", "local"], port, "/ping", folder / "mlflow.log", PATH=path
+    ):
         return _measure(Load(port, wrapped, "/invocations"), Load(port, wrapped, "/invocations"))
 
 
@@ -151,7 +173,7 @@ import uvicorn
 from fastapi import FastAPI, Request
 
 import affectune
-from pipeline.recurrent import _GRU
+from pipeline.networks.recurrent import _GRU
 from tests.benchmarks.endpoint import _plain
 
 torch.set_num_threads(1)
@@ -175,7 +197,9 @@ uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[2]), log_level="warning")
 def _bare(bundle: Path, folder: Path, body: bytes) -> tuple[float, float]:
     """The same networks in plain torch behind FastAPI and uvicorn."""
     port = free_port()
-    with running([sys.executable, "-c", BARE, str(bundle), str(port)], port, "/ping", folder / "bare.log"):
+    with running(
+        [sys.executable, "-c", BARE, str(bundle), str(port)], port, "/ping", folder / "bare.log"
+    ):
         return _measure(Load(port, body), Load(port, body))
 
 
@@ -186,4 +210,10 @@ def _ms(call: Callable[[], object]) -> float:
 
 
 def _row(name: str, ours: float, other: float, unit: str, ratio: float) -> Row:
-    return {"name": name, "ours": round(ours, 2), "other": round(other, 2), "unit": unit, "ratio": round(ratio, 2)}
+    return {
+        "name": name,
+        "ours": round(ours, 2),
+        "other": round(other, 2),
+        "unit": unit,
+        "ratio": round(ratio, 2),
+    }

@@ -29,9 +29,7 @@ def half_open(bundle: Path, folder: Path) -> str:
         load = Load(port, request_body(affectune.load(bundle), LONG_FRAMES))
         load.closed(2, 5)
         load.seen.clear()
-        head = (
-            b"POST /v1/predictions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n"
-        )
+        head = b"POST /v1/predictions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n"
         held = []
         for number in range(200):
             connection = socket.create_connection(("127.0.0.1", port))
@@ -109,7 +107,9 @@ def killed(bundle: Path, folder: Path) -> str:
             time.sleep(0.1)
         back_s = time.monotonic() - begin
         clients.join()
-    return f"killed: {load.counts()} with one retry, {len(before)} replicas again after {back_s:.1f} s"
+    return (
+        f"killed: {load.counts()} with one retry, {len(before)} replicas again after {back_s:.1f} s"
+    )
 
 
 def memory(bundle: Path, folder: Path) -> str:
@@ -127,8 +127,14 @@ def memory(bundle: Path, folder: Path) -> str:
 
 def replicas(parent: int) -> list[int]:
     """Process ids of the replicas below a process."""
-    listed = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout
-    rows = [(int(row[0]), int(row[1]), row[2]) for line in listed.splitlines()[1:] if (row := line.split(None, 2))]
+    listed = subprocess.run(
+        ["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True
+    ).stdout
+    rows = [
+        (int(row[0]), int(row[1]), row[2])
+        for line in listed.splitlines()[1:]
+        if (row := line.split(None, 2))
+    ]
     mine = {parent}
     for _ in range(5):
         mine |= {pid for pid, above, _ in rows if above in mine}
@@ -147,7 +153,9 @@ def _both_serve(port: int) -> bool:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     connection.request("GET", "/metrics")
     lines = connection.getresponse().read().decode().splitlines()
-    return any(line.startswith("affectune_model_replicas{") and line.endswith(" 2.0") for line in lines)
+    return any(
+        line.startswith("affectune_model_replicas{") and line.endswith(" 2.0") for line in lines
+    )
 
 
 MEASUREMENTS = {
@@ -172,7 +180,10 @@ def main(names: list[str]) -> None:
                 print(MEASUREMENTS[name](bundle, folder), flush=True)
             except Exception:
                 log = folder / "log"
-                print(json.dumps(log.read_text()[-3000:]) if log.exists() else "no log", file=sys.stderr)
+                print(
+                    json.dumps(log.read_text()[-3000:]) if log.exists() else "no log",
+                    file=sys.stderr,
+                )
                 raise
 
 

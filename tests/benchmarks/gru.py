@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from pipeline.recurrent import recurrent_layers
+from pipeline.networks.recurrent import recurrent_layers
 
 # B = sequences, T = frames, F = features, S = states
 
@@ -53,17 +53,23 @@ def _train_row(batch_size: int, pairs: int) -> Row:
 
     ours, other = _ours(), _other()
     our_step = step_of(ours, lambda: ours(x_BTF, lengths_B))
-    return _time_row(f"train_b{batch_size}", our_step, step_of(other, lambda: other(x_BTF)[0]), pairs)
+    return _time_row(
+        f"train_b{batch_size}", our_step, step_of(other, lambda: other(x_BTF)[0]), pairs
+    )
 
 
 def _infer_row(batch_size: int, pairs: int) -> Row:
     x_BTF, lengths_B = _batch([NUM_FRAMES] * batch_size)
     ours, other = _ours().eval(), _other().eval()
     with torch.no_grad():
-        return _time_row(f"infer_b{batch_size}", lambda: ours(x_BTF, lengths_B), lambda: other(x_BTF), pairs)
+        return _time_row(
+            f"infer_b{batch_size}", lambda: ours(x_BTF, lengths_B), lambda: other(x_BTF), pairs
+        )
 
 
-def _time_row(name: str, ours: Callable[[], object], other: Callable[[], object], pairs: int) -> Row:
+def _time_row(
+    name: str, ours: Callable[[], object], other: Callable[[], object], pairs: int
+) -> Row:
     """Medians of pairs run in turn, so that what else the machine does meets both."""
     for _ in range(2):  # the first calls compile and reserve memory
         ours()
@@ -71,7 +77,13 @@ def _time_row(name: str, ours: Callable[[], object], other: Callable[[], object]
     times = [(_milliseconds(ours), _milliseconds(other)) for _ in range(pairs)]
     our_ms, other_ms = (median(column) for column in zip(*times, strict=True))
     ratio = median(theirs / own for own, theirs in times)
-    return {"name": name, "ours": round(our_ms, 2), "other": round(other_ms, 2), "unit": "ms", "ratio": round(ratio, 2)}
+    return {
+        "name": name,
+        "ours": round(our_ms, 2),
+        "other": round(other_ms, 2),
+        "unit": "ms",
+        "ratio": round(ratio, 2),
+    }
 
 
 def _milliseconds(call: Callable[[], object]) -> float:
@@ -89,12 +101,17 @@ def _error_row(name: str, lengths: list[int]) -> Row:
     weights_BTS = torch.randn(len(lengths), max(lengths), 2 * HIDDEN_SIZE)
     inputs = (x_BTF.requires_grad_(), x_BTF.detach().double().requires_grad_())
     packed = pack_padded_sequence(inputs[1], lengths_B, batch_first=True, enforce_sorted=False)
-    states = (ours(inputs[0], lengths_B), pad_packed_sequence(other(packed)[0], batch_first=True)[0])
+    states = (
+        ours(inputs[0], lengths_B),
+        pad_packed_sequence(other(packed)[0], batch_first=True)[0],
+    )
     found, expected = (
         torch.autograd.grad((states_BTS * weights_BTS).sum(), [x, *module.parameters()])
         for states_BTS, x, module in zip(states, inputs, (ours, other), strict=True)
     )
-    error = max(((f - e).abs().max() / e.abs().max()).item() for f, e in zip(found, expected, strict=True))
+    error = max(
+        ((f - e).abs().max() / e.abs().max()).item() for f, e in zip(found, expected, strict=True)
+    )
     return {
         "name": name,
         "ours": float(f"{error:.2e}"),
@@ -110,7 +127,9 @@ def _batch(lengths: list[int]) -> tuple[Tensor, Tensor]:
 
 
 def _ours() -> nn.Module:
-    return recurrent_layers("gru", NUM_FEATURES, HIDDEN_SIZE, NUM_LAYERS, bidirectional=True, dropout=0.0)
+    return recurrent_layers(
+        "gru", NUM_FEATURES, HIDDEN_SIZE, NUM_LAYERS, bidirectional=True, dropout=0.0
+    )
 
 
 def _other() -> nn.GRU:

@@ -14,10 +14,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.datasets.synthetic import synthesize
+from pipeline.data.synthetic import synthesize
 from tests.tuning_tests.command import Command, training
 from tests.tuning_tests.studies import told
-from tuning.history import read_history
+from tuning.journal.history import read_history
 
 KILLS = 10
 STUDY = """
@@ -79,7 +79,10 @@ def driver(folder: Path, seed: int) -> None:
         said, _ = process.communicate()
         if process.returncode != -9:
             raise RuntimeError(f"It ended by itself with status {process.returncode}: {said}")
-        print(f"kill {number + 1} {wait_s:.1f} s after training went on: {broken.ended()} fits ended", flush=True)
+        print(
+            f"kill {number + 1} {wait_s:.1f} s after training went on: {broken.ended()} fits ended",
+            flush=True,
+        )
     _check(*broken.run("--resume"))
     same = told(broken.folder / "out") == told(whole.folder / "out")
     print(f"driver: {KILLS} kills; trials, epochs, rungs and choices as undisturbed: {same}")

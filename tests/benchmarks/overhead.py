@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.corpus import Corpus, Session
-from pipeline.cross_fit import Plan
-from pipeline.fit import Training
-from pipeline.unimodal import unimodal_task
+from pipeline.fitting.trainer import Trainer
+from pipeline.stages.cross_fit import CrossFitPlan
+from pipeline.stages.unimodal import unimodal_task
 from tests.benchmarks.timed_study import (
     TimedStudy,
     get_ready,
@@ -22,7 +22,7 @@ from tests.benchmarks.timed_study import (
     synthetic_corpus,
     timed_study,
 )
-from tuning.study_file import StudySpec
+from tuning.spec.study_spec import StudySpec
 
 OVERHEAD_BAR, BUSY_BAR, SPREAD_BAR = 0.15, 0.85, 5.0
 TRIAL_S = 3.0
@@ -120,7 +120,13 @@ def overhead_rows(num_trials: int = 300, uneven_trials: int = 9) -> list[Row]:
 
 
 def _row(name: str, found: float, bar: float, unit: str, ratio: float) -> Row:
-    return {"name": name, "ours": round(found, 4), "other": bar, "unit": unit, "ratio": round(ratio, 2)}
+    return {
+        "name": name,
+        "ours": round(found, 4),
+        "other": bar,
+        "unit": unit,
+        "ratio": round(ratio, 2),
+    }
 
 
 def _short(folder: Path, num_trials: int) -> TimedStudy:
@@ -135,7 +141,9 @@ def _short(folder: Path, num_trials: int) -> TimedStudy:
 
 def _uneven(folder: Path, trials: int) -> TimedStudy:
     """Three modalities, of which one has many columns; regressors wait for auto-encoders, and fusion for regressors."""
-    corpus = synthetic_corpus(folder / "corpus", subjects=10, minutes=5, modalities=("face", "physio", "voice"))
+    corpus = synthetic_corpus(
+        folder / "corpus", subjects=10, minutes=5, modalities=("face", "physio", "voice")
+    )
     corpus = _widened(corpus, "voice", 1200)
     study = study_of(UNEVEN.format(epochs=16, grace=4, trials=trials), corpus)
     return _timed("uneven tasks", study, corpus, folder, f"sqlite:///{folder / 'mlflow.db'}")
@@ -158,9 +166,11 @@ def _timed(name: str, study: StudySpec, corpus: Corpus, folder: Path, uri: str) 
 
 def _epoch_s(study: StudySpec, corpus: Corpus) -> float:
     """Seconds of an epoch of the regressor on this machine, alone."""
-    fold = Plan.of(corpus, study.base).folds[0]
-    task = unimodal_task(corpus, study.base, fold, corpus.modalities[0], corpus.targets[0], None, ())
-    training = Training(task, corpus)
+    fold = CrossFitPlan.of(corpus, study.base).folds[0]
+    task = unimodal_task(
+        corpus, study.base, fold, corpus.modalities[0], corpus.targets[0], None, ()
+    )
+    training = Trainer(task, corpus)
     training.step()
     begin = time.perf_counter()
     for _ in range(3):
@@ -177,4 +187,6 @@ def _widened(corpus: Corpus, modality: str, num_columns: int) -> Corpus:
         return dataclasses.replace(session, features=features)
 
     columns = {**corpus.columns, modality: tuple(map(str, range(num_columns)))}
-    return dataclasses.replace(corpus, columns=columns, sessions=tuple(map(widened, corpus.sessions)))
+    return dataclasses.replace(
+        corpus, columns=columns, sessions=tuple(map(widened, corpus.sessions))
+    )

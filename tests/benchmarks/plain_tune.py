@@ -20,29 +20,31 @@ from ray import tune
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-import pipeline.network
+import pipeline.networks.sequence_regressor
 from pipeline.corpus import Corpus
-from pipeline.cross_fit import Plan
-from pipeline.fit import Training
+from pipeline.fitting.trainer import Trainer
 from pipeline.spec import Spec
-from pipeline.store import Store
-from tuning.configuration import Configurations, Fit, Values, fit_name
-from tuning.events import Finalist, Proposed, Purpose, Settled
-from tuning.history import History
-from tuning.job import Job, stage_task
-from tuning.judge import verdict
-from tuning.said import said_name, say
-from tuning.sampler import Sampler, seed_of
-from tuning.space import STAGES
-from tuning.study_file import StudySpec
-from tuning.task import Task, tasks
-from tuning.upstream import Upstream
+from pipeline.stages.cross_fit import CrossFitPlan
+from pipeline.storage.stage_store import StageStore
+from tuning.fitting.held_out_predictions import held_out_name, say
+from tuning.fitting.job import Job, stage_task
+from tuning.fitting.upstream_predictions import UpstreamPredictions
+from tuning.journal.events import Finalist, Purpose, TaskCompleted, TrialProposed
+from tuning.journal.history import History
+from tuning.planning.configurations import Configurations, Fit, Values, fit_name
+from tuning.planning.sampler import Sampler, seed_of
+from tuning.planning.scoring import verdict
+from tuning.spec.space import STAGES
+from tuning.spec.study_spec import StudySpec
+from tuning.spec.tasks import Task, tasks
 
 Score = tuple[float, str]
 """A fit's best score on devel, and the key of what it said."""
 
 
-def plain_search(study: StudySpec, corpus: Corpus, folder: Path) -> Mapping[Task, Sequence[Finalist]]:
+def plain_search(
+    study: StudySpec, corpus: Corpus, folder: Path
+) -> Mapping[Task, Sequence[Finalist]]:
     """Search all three stages; Ray must be running.
 
     Args:
@@ -59,25 +61,34 @@ def plain_search(study: StudySpec, corpus: Corpus, folder: Path) -> Mapping[Task
 class _PlainSearch:
     def __init__(self, study: StudySpec, corpus: Corpus, folder: Path) -> None:
         self._study, self._corpus, self._folder = study, corpus, folder
-        self._plan = Plan.of(corpus, study.base)
+        self._plan = CrossFitPlan.of(corpus, study.base)
         self._settled = History()
         self._configurations = Configurations(study, self._plan, self._settled, "cpu")
-        self._words = Upstream(Store(folder / "said"), corpus, self._plan, study.base).words
+        self._words = UpstreamPredictions(
+            StageStore(folder / "said"), corpus, self._plan, study.base
+        ).words
         self._trials = 0
 
     def run(self) -> Mapping[Task, Sequence[Finalist]]:
         for stage in STAGES:
-            own = [t for t in tasks(self._study.modalities or (), self._study.targets or ()) if t.stage == stage]
+            own = [
+                t
+                for t in tasks(self._study.modalities or (), self._study.targets or ())
+                if t.stage == stage
+            ]
             searched = self._experiment("search", {task: self._tried(task) for task in own})
             best = {task: self._best(task, searched[task]) for task in own}
             seeds = self._study.table(stage).seeds
             refits = {
-                task: [fit for values in best[task] for fit in self._configurations.fits(values, seeds)] for task in own
+                task: [
+                    fit for values in best[task] for fit in self._configurations.fits(values, seeds)
+                ]
+                for task in own
             }
             for task, found in self._experiment("refit", refits).items():
                 finalists = [self._finalist(task, values, seeds, found) for values in best[task]]
                 ranked = tuple(sorted(finalists, key=lambda finalist: finalist.score, reverse=True))
-                self._settled.apply(Settled(at=time.time(), task=str(task), finalists=ranked))
+                self._settled.apply(TaskCompleted(at=time.time(), task=str(task), finalists=ranked))
         return self._settled.settled
 
     def _tried(self, task: Task) -> list[Fit]:
@@ -92,13 +103,23 @@ class _PlainSearch:
         fits = sorted(self._tried(task), key=lambda fit: searched[fit_name(*fit)][0], reverse=True)
         return [values for values, _, _ in fits[: self._study.table(task.stage).finalists]]
 
-    def _finalist(self, task: Task, values: Values, seeds: int, refitted: Mapping[str, Score]) -> Finalist:
+    def _finalist(
+        self, task: Task, values: Values, seeds: int, refitted: Mapping[str, Score]
+    ) -> Finalist:
         by_fold = [
-            tuple(refitted[fit_name(values, fold, self._study.seed + seed)][1] for seed in range(seeds))
+            tuple(
+                refitted[fit_name(values, fold, self._study.seed + seed)][1]
+                for seed in range(seeds)
+            )
             for fold in range(len(self._plan.folds))
         ]
         found = [
-            verdict(task, self._corpus, self._words(tuple((fold[seed],) for fold in by_fold)), self._study.protocol)
+            verdict(
+                task,
+                self._corpus,
+                self._words(tuple((fold[seed],) for fold in by_fold)),
+                self._study.protocol,
+            )
             for seed in range(seeds)
         ]
         return Finalist(
@@ -110,12 +131,20 @@ class _PlainSearch:
             reads=self._configurations.space(task).ranks(values),
         )
 
-    def _experiment(self, purpose: Purpose, fits: Mapping[Task, Sequence[Fit]]) -> dict[Task, dict[str, Score]]:
+    def _experiment(
+        self, purpose: Purpose, fits: Mapping[Task, Sequence[Fit]]
+    ) -> dict[Task, dict[str, Score]]:
         """One Tune experiment; what became of each fit."""
-        jobs = {(task, fit_name(*fit)): self._job(task, purpose, fit) for task, named in fits.items() for fit in named}
+        jobs = {
+            (task, fit_name(*fit)): self._job(task, purpose, fit)
+            for task, named in fits.items()
+            for fit in named
+        }
         configs = {job.trial: job.to_config() for job in jobs.values()}
         spec, said = self._study.base.model_dump_json(), str(self._folder / "said")
-        trainable = tune.with_parameters(train, configs=configs, corpus=self._corpus, spec=spec, said=said)
+        trainable = tune.with_parameters(
+            train, configs=configs, corpus=self._corpus, spec=spec, said=said
+        )
         results = tune.Tuner(
             tune.with_resources(trainable, {"cpu": 1}),
             param_space={"trial": tune.grid_search(list(configs))},
@@ -127,14 +156,15 @@ class _PlainSearch:
                 raise RuntimeError(f"A plain trial failed: {result.error}")
             scores[result.config["trial"]] = result.metrics["best"], result.metrics["key"]
         return {
-            task: {name: scores[job.trial] for (other, name), job in jobs.items() if other == task} for task in fits
+            task: {name: scores[job.trial] for (other, name), job in jobs.items() if other == task}
+            for task in fits
         }
 
     def _job(self, task: Task, purpose: Purpose, fit: Fit) -> Job:
         values, fold, seed = fit
         self._trials += 1
         return self._configurations.job(
-            Proposed(
+            TrialProposed(
                 at=0.0,
                 trial=f"{self._trials:04d}",
                 task=str(task),
@@ -147,25 +177,41 @@ class _PlainSearch:
         )
 
 
-def train(config: dict[str, str], configs: dict[str, dict[str, str]], corpus: Corpus, spec: str, said: str) -> None:
+def train(
+    config: dict[str, str], configs: dict[str, dict[str, str]], corpus: Corpus, spec: str, said: str
+) -> None:
     """One trial, in a process of its own."""
     torch.set_num_threads(1)
-    pipeline.network.recurrent_layers = plain_layers  # type: ignore[attr-defined]  # in this process alone
-    base, job, store = Spec.model_validate_json(spec), Job.from_config(configs[config["trial"]]), Store(said)
-    plan = Plan.of(corpus, base)
-    upstream = Upstream(store, corpus, plan, base)
+    pipeline.networks.sequence_regressor.recurrent_layers = plain_layers  # type: ignore[attr-defined]  # in this process alone
+    base, job, store = (
+        Spec.model_validate_json(spec),
+        Job.from_config(configs[config["trial"]]),
+        StageStore(said),
+    )
+    plan = CrossFitPlan.of(corpus, base)
+    upstream = UpstreamPredictions(store, corpus, plan, base)
     difficulty, predictions = upstream.difficulty(job.sources), upstream.predictions(job.sources)
     task = stage_task(job, corpus, plan, difficulty, predictions)
-    training, key = Training(task, corpus), f"{job.trial}-{task.key}"
+    training, key = Trainer(task, corpus), f"{job.trial}-{task.key}"
     while not training.over:
         epoch = training.step()
         if training.over:
-            store.write(said_name(key), say(training.solution(), job, corpus, plan, difficulty, predictions).to_files())
-        tune.report({"score": epoch.score, "best": training.best.score, "loss": epoch.loss, "key": key})
+            store.write(
+                held_out_name(key),
+                say(training.solution(), job, corpus, plan, difficulty, predictions).to_files(),
+            )
+        tune.report(
+            {"score": epoch.score, "best": training.best.score, "loss": epoch.loss, "key": key}
+        )
 
 
 def plain_layers(
-    cell: str, input_size: int, hidden_size: int, num_layers: int, bidirectional: bool, dropout: float
+    cell: str,
+    input_size: int,
+    hidden_size: int,
+    num_layers: int,
+    bidirectional: bool,
+    dropout: float,
 ) -> nn.Module:
     """Recurrent layers as torch has them."""
     assert cell == "gru"
@@ -188,4 +234,6 @@ class PlainGRU(nn.GRU):
             states_BTS: Tensor = super().forward(x_BTF)[0]
             return states_BTS
         packed = pack_padded_sequence(x_BTF, lengths_B, batch_first=True, enforce_sorted=False)
-        return pad_packed_sequence(super().forward(packed)[0], batch_first=True, total_length=x_BTF.shape[1])[0]
+        return pad_packed_sequence(
+            super().forward(packed)[0], batch_first=True, total_length=x_BTF.shape[1]
+        )[0]

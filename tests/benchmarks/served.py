@@ -19,13 +19,14 @@ from threading import Lock, Thread
 
 import numpy as np
 
-from pipeline.card import model_card
-from pipeline.crew import Crew
-from pipeline.datasets import read_corpus, synthesize
-from pipeline.evaluate import evaluate
-from pipeline.model import FusedModel
+from pipeline.data.muse import read_corpus
+from pipeline.data.synthetic import synthesize
+from pipeline.evaluation.evaluate import evaluate
+from pipeline.evaluation.model_card import model_card
+from pipeline.fitting.worker_pool import WorkerPool
+from pipeline.model.fused_model import FusedModel
 from pipeline.spec import Spec
-from pipeline.store import Store
+from pipeline.storage.stage_store import StageStore
 from pipeline.train import train
 
 MODALITIES = ("face", "physio", "voice")
@@ -36,21 +37,34 @@ def paper_bundle(folder: Path) -> Path:
     """The paper's network for two targets and three modalities, one model of each; trained for a moment only."""
     one_epoch = {"fit": {"max_epochs": 1}}
     spec = Spec.model_validate(
-        {"auto_encoder": one_epoch, "unimodal": one_epoch, "fusion": one_epoch, "inference": "refit", "folds": 2}
+        {
+            "auto_encoder": one_epoch,
+            "unimodal": one_epoch,
+            "fusion": one_epoch,
+            "inference": "refit",
+            "folds": 2,
+        }
     )
-    corpus = read_corpus(synthesize(folder / "corpus", subjects=9, minutes=0.5), modalities=MODALITIES)
-    with Crew(corpus, Store(folder / "store")) as crew:
-        model = train(corpus, spec, crew)
+    corpus = read_corpus(
+        synthesize(folder / "corpus", subjects=9, minutes=0.5), modalities=MODALITIES
+    )
+    with WorkerPool(corpus, StageStore(folder / "store")) as pool:
+        model = train(corpus, spec, pool)
     evaluation = evaluate(model, corpus, "devel")
     summary = json.dumps(evaluation.to_json("bench")).encode()
-    model.save(folder / "model", card=model_card(model, evaluation, []), others={"summary.json": summary})
+    model.save(
+        folder / "model", card=model_card(model, evaluation, []), others={"summary.json": summary}
+    )
     return folder / "model"
 
 
 def features(model: FusedModel, frames: int) -> dict[str, np.ndarray]:
     """A session of noise."""
     random = np.random.default_rng(0)
-    return {name: random.normal(size=(frames, len(columns))).round(5) for name, columns in model.columns.items()}
+    return {
+        name: random.normal(size=(frames, len(columns))).round(5)
+        for name, columns in model.columns.items()
+    }
 
 
 def request_body(model: FusedModel, frames: int) -> bytes:
@@ -70,7 +84,9 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def running(command: list[str], port: int, ready: str, log: Path, **environment: str) -> Iterator[int]:
+def running(
+    command: list[str], port: int, ready: str, log: Path, **environment: str
+) -> Iterator[int]:
     """A server process that answers at `ready`; gives its process id, and ends it politely."""
     with open(log, "ab") as said:
         process = subprocess.Popen(
@@ -92,9 +108,13 @@ def running(command: list[str], port: int, ready: str, log: Path, **environment:
             process.wait()
 
 
-def endpoint(model: str, port: int, log: Path, **settings: object) -> contextlib.AbstractContextManager[int]:
+def endpoint(
+    model: str, port: int, log: Path, **settings: object
+) -> contextlib.AbstractContextManager[int]:
     """`affectune serve`, running."""
-    environment = {f"AFFECTUNE_SERVE_{name.upper()}": str(value) for name, value in settings.items()}
+    environment = {
+        f"AFFECTUNE_SERVE_{name.upper()}": str(value) for name, value in settings.items()
+    }
     command = [sys.executable, "-m", "affectune", "serve", "--model", model, "--port", str(port)]
     return running(command, port, "/readyz", log, **environment)
 
@@ -123,7 +143,9 @@ class Load:
     def closed(self, clients: int, seconds: float, requests: int | None = None) -> float:
         """Clients that ask, wait for the answer and ask again; returns answers per second."""
         begin = time.monotonic()
-        threads = [Thread(target=self._client, args=(begin + seconds, requests)) for _ in range(clients)]
+        threads = [
+            Thread(target=self._client, args=(begin + seconds, requests)) for _ in range(clients)
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -154,14 +176,18 @@ class Load:
 
     def _client(self, until: float, requests: int | None) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=150)
-        while (requests is not None and requests > 0) or (requests is None and time.monotonic() < until):
+        while (requests is not None and requests > 0) or (
+            requests is None and time.monotonic() < until
+        ):
             requests = None if requests is None else requests - 1
             begin, found, version = time.perf_counter(), 0, ""
             wait_s = 0.0
             for _ in range(1 + self.retries):
                 time.sleep(wait_s)
                 try:
-                    connection.request("POST", self.path, self.body, {"Content-Type": "application/json"})
+                    connection.request(
+                        "POST", self.path, self.body, {"Content-Type": "application/json"}
+                    )
                     response = connection.getresponse()
                     text = response.read()
                     found = response.status

@@ -8,9 +8,15 @@ import time
 from pathlib import Path
 
 from tests.benchmarks.plain_tune import plain_search
-from tests.benchmarks.timed_study import get_ready, started_ray, study_of, synthetic_corpus, timed_study
-from tuning.events import Finalist
-from tuning.task import Task
+from tests.benchmarks.timed_study import (
+    get_ready,
+    started_ray,
+    study_of,
+    synthetic_corpus,
+    timed_study,
+)
+from tuning.journal.events import Finalist
+from tuning.spec.tasks import Task
 
 Row = dict[str, str | float]
 
@@ -74,12 +80,17 @@ def study_rows(*, epochs: int = 30, trials: int = 8, layers: int = 4) -> list[Ro
     get_ready()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        corpus = synthetic_corpus(folder / "corpus", subjects=10, minutes=5, modalities=("face", "voice"))
+        corpus = synthetic_corpus(
+            folder / "corpus", subjects=10, minutes=5, modalities=("face", "voice")
+        )
         sizes = {"epochs": epochs, "grace": max(1, epochs // 6), "trials": trials, "layers": layers}
         study = study_of(STUDY.format(**sizes), corpus)
         with started_ray() as start_s:
             ours = timed_study(study, corpus, folder / "ours")
-            print(f"ours: {len(ours.ended)} fits, {ours.wall_s:.1f} s; Ray started in {start_s:.1f} s", file=sys.stderr)
+            print(
+                f"ours: {len(ours.ended)} fits, {ours.wall_s:.1f} s; Ray started in {start_s:.1f} s",
+                file=sys.stderr,
+            )
         with started_ray() as start_s:
             begin = time.perf_counter()
             settled = plain_search(study, corpus, folder / "plain")
@@ -94,9 +105,18 @@ def study_rows(*, epochs: int = 30, trials: int = 8, layers: int = 4) -> list[Ro
 
 def _ccc_rows(ours: Finalist, plain: Finalist) -> list[Row]:
     """The winners' CCC: the one that decided (training subjects out of fold, and devel), and devel's alone."""
-    found = {"study_winner_ccc": (ours.score, plain.score), "study_winner_devel_ccc": (ours.devel[0], plain.devel[0])}
+    found = {
+        "study_winner_ccc": (ours.score, plain.score),
+        "study_winner_devel_ccc": (ours.devel[0], plain.devel[0]),
+    }
     return [_row(name, own, other, "CCC", own / other) for name, (own, other) in found.items()]
 
 
 def _row(name: str, ours: float, other: float, unit: str, ratio: float) -> Row:
-    return {"name": name, "ours": round(ours, 4), "other": round(other, 4), "unit": unit, "ratio": round(ratio, 3)}
+    return {
+        "name": name,
+        "ours": round(ours, 4),
+        "other": round(other, 4),
+        "unit": unit,
+        "ratio": round(ratio, 3),
+    }

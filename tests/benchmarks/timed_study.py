@@ -14,17 +14,17 @@ import torch
 from rich.console import Console
 
 from pipeline.corpus import Corpus
-from pipeline.datasets import read_corpus
-from pipeline.datasets.synthetic import synthesize
-from pipeline.recurrent import recurrent_layers
-from tuning.cluster import cluster
-from tuning.events import Ended
-from tuning.history import History
-from tuning.live import StudyTable
-from tuning.study import Place, open_study, run_study
-from tuning.study_file import StudySpec, for_corpus
-from tuning.task import Task
-from tuning.tracking import Tracker
+from pipeline.data.muse import read_corpus
+from pipeline.data.synthetic import synthesize
+from pipeline.networks.recurrent import recurrent_layers
+from tuning.journal.events import TrialEnded
+from tuning.journal.history import History
+from tuning.mlflow_backend.tracker import Tracker
+from tuning.monitoring.live_table import StudyTable
+from tuning.ray_backend.cluster import cluster
+from tuning.spec.study_spec import StudySpec, for_corpus
+from tuning.spec.tasks import Task
+from tuning.study.study import Place, open_study, run_study
 
 WORKERS = 2
 
@@ -50,7 +50,7 @@ class TimedStudy:
         return max(ended.at for ended in self.ended) - min(proposed)
 
     @property
-    def ended(self) -> list[Ended]:
+    def ended(self) -> list[TrialEnded]:
         """The ends of all fits; with an empty store, each was trained."""
         return [trial.ended for trial in self.history.trials.values() if trial.ended is not None]
 
@@ -73,7 +73,9 @@ class TimedStudy:
         return {task: sum(seconds) / len(seconds) for task, seconds in found.items()}
 
 
-def timed_study(study: StudySpec, corpus: Corpus, folder: Path, *, tracking_uri: str | None = None) -> TimedStudy:
+def timed_study(
+    study: StudySpec, corpus: Corpus, folder: Path, *, tracking_uri: str | None = None
+) -> TimedStudy:
     """Run a study with an empty store as `affectune study run` does; Ray must be running (see `started_ray`).
 
     Args:
@@ -105,13 +107,19 @@ def started_ray() -> Iterator[float]:
 
 def study_of(text: str, corpus: Corpus) -> StudySpec:
     """A study from TOML."""
-    return for_corpus(StudySpec.model_validate(tomllib.loads(text)), corpus.modalities, corpus.targets)
+    return for_corpus(
+        StudySpec.model_validate(tomllib.loads(text)), corpus.modalities, corpus.targets
+    )
 
 
-def synthetic_corpus(folder: Path, *, subjects: int, minutes: float, modalities: tuple[str, ...]) -> Corpus:
+def synthetic_corpus(
+    folder: Path, *, subjects: int, minutes: float, modalities: tuple[str, ...]
+) -> Corpus:
     """A synthetic corpus of one target."""
     synthesize(folder, subjects=subjects, minutes=minutes)
-    corpus = read_corpus(folder, modalities=modalities, targets=("arousal",), cache_folder=folder.with_name("cache"))
+    corpus = read_corpus(
+        folder, modalities=modalities, targets=("arousal",), cache_folder=folder.with_name("cache")
+    )
     return dataclasses.replace(corpus, findings=())
 
 

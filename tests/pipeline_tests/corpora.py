@@ -11,7 +11,13 @@ COLUMNS = {"voice": 4, "face": 3}
 
 
 def tiny_session(
-    name: str, subject: str, partition: Partition, *, frames: int = 30, seed: int = 0, labelled: bool = True
+    name: str,
+    subject: str,
+    partition: Partition,
+    *,
+    frames: int = 30,
+    seed: int = 0,
+    labelled: bool = True,
 ) -> Session:
     """A session whose two feature sets are noisy views of its two labels."""
     random = np.random.default_rng(seed)
@@ -31,14 +37,20 @@ def tiny_session(
         segment_ids=np.full(frames, "1"),
         features=features,
         present={modality: np.ones(frames, dtype=bool) for modality in COLUMNS},
-        labels={"arousal": arousal if labelled else unknown, "valence": valence if labelled else unknown},
+        labels={
+            "arousal": arousal if labelled else unknown,
+            "valence": valence if labelled else unknown,
+        },
     )
 
 
 def corpus_of(sessions: list[Session]) -> Corpus:
     return Corpus(
         name="tiny",
-        columns={modality: tuple(f"{modality}_{i}" for i in range(columns)) for modality, columns in COLUMNS.items()},
+        columns={
+            modality: tuple(f"{modality}_{i}" for i in range(columns))
+            for modality, columns in COLUMNS.items()
+        },
         targets=("arousal", "valence"),
         sessions=tuple(sorted(sessions, key=lambda session: session.session_id)),
         frame_period_ms=500.0,
@@ -50,14 +62,22 @@ def tiny_corpus(*, train_subjects: int = 6) -> Corpus:
     """Two sessions of different length per training subject, three devel and two unlabelled test subjects."""
     sessions = [
         tiny_session(
-            f"t{subject}_{part}", f"t{subject}", "train", frames=24 + 4 * part + subject, seed=10 * subject + part
+            f"t{subject}_{part}",
+            f"t{subject}",
+            "train",
+            frames=24 + 4 * part + subject,
+            seed=10 * subject + part,
         )
         for subject in range(train_subjects)
         for part in range(2)
     ]
-    sessions += [tiny_session(f"d{subject}", f"d{subject}", "devel", seed=100 + subject) for subject in range(3)]
     sessions += [
-        tiny_session(f"x{subject}", f"x{subject}", "test", seed=200 + subject, labelled=False) for subject in range(2)
+        tiny_session(f"d{subject}", f"d{subject}", "devel", seed=100 + subject)
+        for subject in range(3)
+    ]
+    sessions += [
+        tiny_session(f"x{subject}", f"x{subject}", "test", seed=200 + subject, labelled=False)
+        for subject in range(2)
     ]
     return corpus_of(sessions)
 

@@ -12,11 +12,11 @@ from typing import Any
 import httpx
 import pytest
 
-from pipeline.card import model_card
 from pipeline.corpus import Corpus
-from pipeline.crew import Crew
-from pipeline.evaluate import evaluate
-from pipeline.store import Store
+from pipeline.evaluation.evaluate import evaluate
+from pipeline.evaluation.model_card import model_card
+from pipeline.fitting.worker_pool import WorkerPool
+from pipeline.storage.stage_store import StageStore
 from pipeline.train import train
 from serving.app import build_app
 from serving.predictor import Predictor
@@ -33,14 +33,20 @@ class Client:
     def get(self, path: str, **headers: str) -> httpx.Response:
         return self.send("GET", path, headers=headers)
 
-    def post(self, body: bytes | dict[str, Any], *, kind: str = "application/json", **headers: str) -> httpx.Response:
+    def post(
+        self, body: bytes | dict[str, Any], *, kind: str = "application/json", **headers: str
+    ) -> httpx.Response:
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
-        return self.send("POST", "/v1/predictions", content=content, headers={"content-type": kind, **headers})
+        return self.send(
+            "POST", "/v1/predictions", content=content, headers={"content-type": kind, **headers}
+        )
 
     def send(self, method: str, path: str, **arguments: Any) -> httpx.Response:
         async def once() -> httpx.Response:
             transport = httpx.ASGITransport(self.app)
-            arguments["headers"] = {k: v.encode("latin-1") for k, v in arguments.get("headers", {}).items()}
+            arguments["headers"] = {
+                k: v.encode("latin-1") for k, v in arguments.get("headers", {}).items()
+            }
             async with httpx.AsyncClient(transport=transport, base_url="http://endpoint") as client:
                 return await client.request(method, path, **arguments)
 
@@ -56,8 +62,8 @@ def corpus() -> Corpus:
 def bundle(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A trained bundle as `affectune train` writes it."""
     folder = tmp_path_factory.mktemp("served") / "model"
-    with Crew(corpus, Store(tmp_path_factory.mktemp("served-store"))) as crew:
-        model = train(corpus, tiny_spec(), crew)
+    with WorkerPool(corpus, StageStore(tmp_path_factory.mktemp("served-store"))) as pool:
+        model = train(corpus, tiny_spec(), pool)
     evaluation = evaluate(model, corpus, "devel")
     summary = json.dumps(evaluation.to_json("model")).encode()
     model.save(folder, card=model_card(model, evaluation, []), others={"summary.json": summary})

@@ -19,7 +19,9 @@ class Registry:
         self.folder = folder
         self.client = MlflowClient(self.uri, self.uri)
         self.client.create_registered_model(NAME)
-        self._experiment = self.client.create_experiment("models", artifact_location=str(folder / "artifacts"))
+        self._experiment = self.client.create_experiment(
+            "models", artifact_location=str(folder / "artifacts")
+        )
 
     def register(self, bundle: Path) -> str:
         """A new version of what is in a folder; returns its number."""

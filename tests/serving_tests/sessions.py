@@ -14,7 +14,10 @@ Request = dict[str, Any]
 
 
 def columns_of(session: Session) -> dict[str, list[str]]:
-    return {name: [f"{name}_{i}" for i in range(values.shape[1])] for name, values in session.features.items()}
+    return {
+        name: [f"{name}_{i}" for i in range(values.shape[1])]
+        for name, values in session.features.items()
+    }
 
 
 def as_json(session: Session, columns: dict[str, list[str]]) -> Request:
@@ -27,7 +30,9 @@ def as_json(session: Session, columns: dict[str, list[str]]) -> Request:
                 "columns": columns[name],
                 "data": [
                     row if there else [None] * len(row)
-                    for row, there in zip(values.astype(float).tolist(), session.present[name], strict=True)
+                    for row, there in zip(
+                        values.astype(float).tolist(), session.present[name], strict=True
+                    )
                 ],
             }
             for name, values in session.features.items()
@@ -45,7 +50,8 @@ def as_arrow(request: Request) -> bytes:
         if request.get("timestamps_ms") is not None:
             arrays["timestamp_ms"] = np.array(request["timestamps_ms"], dtype=np.int64)
         batch = pa.record_batch(arrays).replace_schema_metadata(
-            {"feature_set": name} | ({"session_id": request["session_id"]} if "session_id" in request else {})
+            {"feature_set": name}
+            | ({"session_id": request["session_id"]} if "session_id" in request else {})
         )
         with pa.ipc.new_stream(sink, batch.schema) as writer:
             writer.write_batch(batch)

@@ -8,15 +8,18 @@ from threading import Event
 import pytest
 
 from serving.admission import Admission
-from serving.refusal import Refusal
+from serving.request_error import RequestError
 
 
 def test_whoever_finds_the_queue_full_is_told_to_come_again_and_room_is_made() -> None:
     async def scenario() -> None:
         admission, gate = Admission(1, 60.0), Event()
-        waiting = [asyncio.create_task(admission.run(lambda: 1, lambda one: gate.wait() and one)) for _ in range(2)]
+        waiting = [
+            asyncio.create_task(admission.run(lambda: 1, lambda one: gate.wait() and one))
+            for _ in range(2)
+        ]
         await asyncio.sleep(0)
-        with pytest.raises(Refusal) as refused:
+        with pytest.raises(RequestError) as refused:
             await admission.run(lambda: 1, lambda one: one)
         assert (refused.value.status, refused.value.retry_after_s) == (503, 1)
         gate.set()
@@ -32,9 +35,9 @@ def test_a_bad_request_is_refused_while_a_prediction_runs() -> None:
         running = asyncio.create_task(admission.run(lambda: 1, lambda one: gate.wait() and one))
 
         def bad() -> int:
-            raise Refusal(422, "bad", "No.")
+            raise RequestError(422, "bad", "No.")
 
-        with pytest.raises(Refusal) as refused:
+        with pytest.raises(RequestError) as refused:
             await asyncio.wait_for(admission.run(bad, lambda one: one), 30)
         assert refused.value.status == 422
         assert not running.done()
@@ -58,7 +61,7 @@ def test_a_client_that_left_makes_room_only_when_its_prediction_ends() -> None:
         await asyncio.get_running_loop().run_in_executor(None, started.wait)
         leaving.cancel()
         await asyncio.gather(leaving, return_exceptions=True)
-        with pytest.raises(Refusal):
+        with pytest.raises(RequestError):
             await admission.run(lambda: 1, lambda one: one)
         gate.set()
         while seen[-1]:
@@ -71,10 +74,15 @@ def test_a_client_that_left_makes_room_only_when_its_prediction_ends() -> None:
 def test_nobody_joins_a_queue_that_takes_too_long() -> None:
     async def scenario() -> None:
         admission, gate = Admission(50, 1e-9), Event()
-        await admission.run(lambda: 1, lambda one: gate.wait(0.01) or one)  # now it is known how long they take
-        waiting = [asyncio.create_task(admission.run(lambda: 1, lambda one: gate.wait() and one)) for _ in range(2)]
+        await admission.run(
+            lambda: 1, lambda one: gate.wait(0.01) or one
+        )  # now it is known how long they take
+        waiting = [
+            asyncio.create_task(admission.run(lambda: 1, lambda one: gate.wait() and one))
+            for _ in range(2)
+        ]
         await asyncio.sleep(0)
-        with pytest.raises(Refusal):
+        with pytest.raises(RequestError):
             await admission.run(lambda: 1, lambda one: one)
         gate.set()
         assert await asyncio.gather(*waiting) == [1, 1]

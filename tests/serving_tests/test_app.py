@@ -40,21 +40,33 @@ def _codes(response: Any) -> list[str]:
     return [warning["code"] for warning in response.json()["warnings"]]
 
 
-def test_served_predictions_are_those_of_the_model(client: Client, corpus: Corpus, predictor: Predictor) -> None:
+def test_served_predictions_are_those_of_the_model(
+    client: Client, corpus: Corpus, predictor: Predictor
+) -> None:
     for session in corpus.sessions:
         offline = predictor.model.predict_sessions([session])[0]
         sent = as_json(session, columns_of(session))
         as_text = client.post(sent).json()
-        table = pa.ipc.open_stream(client.post(as_arrow(sent), kind=MEDIA_TYPE, accept=MEDIA_TYPE).content).read_all()
-        assert as_text["timestamps_ms"] == session.timestamps_ms.tolist() == table["timestamp_ms"].to_pylist()
+        table = pa.ipc.open_stream(
+            client.post(as_arrow(sent), kind=MEDIA_TYPE, accept=MEDIA_TYPE).content
+        ).read_all()
+        assert (
+            as_text["timestamps_ms"]
+            == session.timestamps_ms.tolist()
+            == table["timestamp_ms"].to_pylist()
+        )
         for target, expected in offline.values.items():
             np.testing.assert_allclose(as_text["predictions"][target], expected, rtol=0, atol=1e-6)
             np.testing.assert_allclose(table[target].to_numpy(), expected, rtol=0, atol=1e-6)
         for modality, hard in offline.difficulty.items():
             for name in ("error", "percentile"):
                 expected = getattr(hard, name)
-                np.testing.assert_allclose(as_text["difficulty"][modality][name], expected, rtol=0, atol=1e-6)
-                np.testing.assert_allclose(table[f"{modality}.{name}"].to_numpy(), expected, rtol=0, atol=1e-6)
+                np.testing.assert_allclose(
+                    as_text["difficulty"][modality][name], expected, rtol=0, atol=1e-6
+                )
+                np.testing.assert_allclose(
+                    table[f"{modality}.{name}"].to_numpy(), expected, rtol=0, atol=1e-6
+                )
 
 
 def test_a_response_names_its_session_and_its_model(client: Client, request_: Request) -> None:
@@ -64,7 +76,9 @@ def test_a_response_names_its_session_and_its_model(client: Client, request_: Re
     assert found["warnings"] == []
 
 
-def test_columns_may_come_in_any_order_and_time_may_be_left_out(client: Client, request_: Request) -> None:
+def test_columns_may_come_in_any_order_and_time_may_be_left_out(
+    client: Client, request_: Request
+) -> None:
     turned = copy.deepcopy(request_)
     del turned["timestamps_ms"], turned["session_id"]
     turned["features"]["voice"]["columns"].reverse()
@@ -75,7 +89,9 @@ def test_columns_may_come_in_any_order_and_time_may_be_left_out(client: Client, 
     assert found["session_id"] is None
 
 
-def test_what_is_missing_is_null_in_the_response_and_said(client: Client, request_: Request) -> None:
+def test_what_is_missing_is_null_in_the_response_and_said(
+    client: Client, request_: Request
+) -> None:
     request_["features"]["face"]["data"][3] = [None, None, None]
     request_["features"]["voice"]["data"][5][1] = None
     response = client.post(request_)
@@ -93,7 +109,9 @@ def test_a_modality_that_is_left_out_is_imputed_with_a_warning(
     assert _codes(response) == ["missing_modality"]
     assert "imputed" in predictor.card
     expected = predictor.model.predict({"voice": voice}).values["valence"]
-    np.testing.assert_allclose(response.json()["predictions"]["valence"], expected, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(
+        response.json()["predictions"]["valence"], expected, rtol=0, atol=1e-6
+    )
 
 
 def test_further_columns_are_ignored_with_a_warning(client: Client, request_: Request) -> None:
@@ -139,9 +157,21 @@ def _at(path: str, value: Any) -> Callable[[Request], None]:
     [
         (_at("unknown", 1), "unknown_field", "unknown"),
         (_at("features.face.unknown", 1), "unknown_field", "features.face.unknown"),
-        (_at("features.haed", {"columns": ["a"], "data": [[1]]}), "unknown_feature_set", "features.haed"),
-        (_at("features.face.columns", ["face_0", "face_1", "other"]), "missing_columns", "features.face.columns"),
-        (_at("features.face.columns", ["face_0", "face_1", "face_1"]), "repeated_columns", "features.face.columns"),
+        (
+            _at("features.haed", {"columns": ["a"], "data": [[1]]}),
+            "unknown_feature_set",
+            "features.haed",
+        ),
+        (
+            _at("features.face.columns", ["face_0", "face_1", "other"]),
+            "missing_columns",
+            "features.face.columns",
+        ),
+        (
+            _at("features.face.columns", ["face_0", "face_1", "face_1"]),
+            "repeated_columns",
+            "features.face.columns",
+        ),
         (_at("features.face.data.7", [1.0, 2.0]), "ragged_rows", "features.face.data[7]"),
         (_at("features.face.data.7.1", "1.5"), "wrong_type", "features.face.data[7][1]"),
         (_at("features.face.data.7.1", True), "wrong_type", "features.face.data[7][1]"),
@@ -151,9 +181,16 @@ def _at(path: str, value: Any) -> Callable[[Request], None]:
         (_at("features.face", {"columns": []}), "missing_field", "features.face.data"),
         (_at("features", {}), "no_features", "features"),
         (_at("features", []), "wrong_type", "features"),
-        (_at("features", {"face": {"columns": ["face_0", "face_1", "face_2"], "data": []}}), "too_few_frames", None),
         (
-            _at("features", {"face": {"columns": ["face_0", "face_1", "face_2"], "data": [[1, 2, 3]]}}),
+            _at("features", {"face": {"columns": ["face_0", "face_1", "face_2"], "data": []}}),
+            "too_few_frames",
+            None,
+        ),
+        (
+            _at(
+                "features",
+                {"face": {"columns": ["face_0", "face_1", "face_2"], "data": [[1, 2, 3]]}},
+            ),
             "too_few_frames",
             "features",
         ),
@@ -167,7 +204,11 @@ def _at(path: str, value: Any) -> Callable[[Request], None]:
     ],
 )
 def test_what_does_not_fit_is_refused_with_its_place(
-    client: Client, request_: Request, change: Callable[[Request], None], code: str, where: str | None
+    client: Client,
+    request_: Request,
+    change: Callable[[Request], None],
+    code: str,
+    where: str | None,
 ) -> None:
     change(request_)
     if where is None:
@@ -195,7 +236,9 @@ def test_nothing_but_nulls_is_refused(client: Client, request_: Request) -> None
         ("", 400),
     ],
 )
-def test_what_json_does_not_know_is_refused(client: Client, request_: Request, cell: str, status: int) -> None:
+def test_what_json_does_not_know_is_refused(
+    client: Client, request_: Request, cell: str, status: int
+) -> None:
     body = json.dumps(_with_mark(request_)).replace('"MARK"', cell)
     response = client.post(body.encode())
     assert response.status_code == status
@@ -207,14 +250,21 @@ def _with_mark(request: Request) -> Request:
     return request
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe", b"null", b"[]", b"7", b'{"features": {}} x', b"\x00" * 64])
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"\xff\xfe", b"null", b"[]", b"7", b'{"features": {}} x', b"\x00" * 64]
+)
 def test_what_is_no_request_is_refused(client: Client, body: bytes) -> None:
     assert client.post(body).status_code in (400, 422)
 
 
 def test_no_response_repeats_what_was_sent(client: Client, request_: Request) -> None:
     secret = "Ada-Lovelace-7"
-    for path in ("session_id", "features.face.data.0.0", "timestamps_ms.3", "features.face.columns"):
+    for path in (
+        "session_id",
+        "features.face.data.0.0",
+        "timestamps_ms.3",
+        "features.face.columns",
+    ):
         changed = copy.deepcopy(request_)
         _at(path, {"secret": secret})(changed)
         response = client.post(changed)
@@ -223,7 +273,9 @@ def test_no_response_repeats_what_was_sent(client: Client, request_: Request) ->
     assert secret not in client.post(f'{{"{secret}": '.encode()).text
 
 
-def test_a_name_that_came_from_outside_is_repeated_only_where_it_is_harmless(client: Client, request_: Request) -> None:
+def test_a_name_that_came_from_outside_is_repeated_only_where_it_is_harmless(
+    client: Client, request_: Request
+) -> None:
     request_["features"]["<script>alert(1)</script>"] = {"columns": [], "data": []}
     assert _error(client.post(request_)) == (422, "unknown_feature_set", "features.?")
 
@@ -292,7 +344,9 @@ def test_compressed_bodies_are_refused(client: Client, request_: Request) -> Non
     assert _error(response)[:2] == (415, "content_encoding")
 
 
-@pytest.mark.parametrize("kind", ["text/plain", "", "application/xml", "multipart/form-data; boundary=x"])
+@pytest.mark.parametrize(
+    "kind", ["text/plain", "", "application/xml", "multipart/form-data; boundary=x"]
+)
 def test_other_content_types_are_refused(client: Client, request_: Request, kind: str) -> None:
     assert _error(client.post(request_, kind=kind))[:2] == (415, "content_type")
 
@@ -301,7 +355,9 @@ def test_the_content_type_may_say_its_charset(client: Client, request_: Request)
     assert client.post(request_, kind="application/json; charset=utf-8").status_code == 200
 
 
-def test_requests_need_the_token_where_one_is_set(client_of: Callable[..., Client], request_: Request) -> None:
+def test_requests_need_the_token_where_one_is_set(
+    client_of: Callable[..., Client], request_: Request
+) -> None:
     guarded = client_of(token="correct horse")
     for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": "correct horse"},
                     {"authorization": "Basic correct horse"}, {"authorization": "Bearer \u00e9"}):  # fmt: skip
@@ -358,17 +414,25 @@ def test_a_failure_of_ours_is_500_without_a_traceback(bundle: Any, request_: Req
     assert len(response.headers["x-request-id"]) == 32
 
 
-def test_every_response_has_a_request_id_and_takes_a_good_one(client: Client, request_: Request) -> None:
+def test_every_response_has_a_request_id_and_takes_a_good_one(
+    client: Client, request_: Request
+) -> None:
     assert client.get("/healthz", **{"x-request-id": "abc-1"}).headers["x-request-id"] == "abc-1"
-    assert len(client.get("/healthz", **{"x-request-id": "a\tb" * 40}).headers["x-request-id"]) == 32
+    assert (
+        len(client.get("/healthz", **{"x-request-id": "a\tb" * 40}).headers["x-request-id"]) == 32
+    )
 
 
 def test_metrics_count_what_was_answered(client: Client, request_: Request) -> None:
     client.post(request_)
     client.post(b"{")
     text = client.get("/metrics").text
-    assert 'affectune_requests_total{method="POST",route="/v1/predictions",status="200"} 1.0' in text
-    assert 'affectune_requests_total{method="POST",route="/v1/predictions",status="400"} 1.0' in text
+    assert (
+        'affectune_requests_total{method="POST",route="/v1/predictions",status="200"} 1.0' in text
+    )
+    assert (
+        'affectune_requests_total{method="POST",route="/v1/predictions",status="400"} 1.0' in text
+    )
     assert 'affectune_refusals_total{code="not_json"} 1.0' in text
     assert "affectune_frames_sum 30.0" in text
     assert "affectune_queue 0.0" in text
@@ -381,7 +445,9 @@ def test_openapi_describes_the_requests(client: Client) -> None:
     assert "503" in document["paths"]["/v1/predictions"]["post"]["responses"]
 
 
-def test_long_sessions_are_predicted_in_chunks_that_say_so(client_of: Callable[..., Client], request_: Request) -> None:
+def test_long_sessions_are_predicted_in_chunks_that_say_so(
+    client_of: Callable[..., Client], request_: Request
+) -> None:
     chunked = client_of(whole_frames=20, overlap_frames=5).post(request_)
     assert _codes(chunked) == ["chunked"]
     whole = client_of().post(request_).json()["predictions"]["arousal"]

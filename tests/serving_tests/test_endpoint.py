@@ -25,7 +25,9 @@ from tests.benchmarks.served import Load, free_port, running
 from tests.serving_tests.registry import ALIAS, NAME, Registry
 from tests.serving_tests.sessions import as_json, columns_of
 
-pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy", "ignore::ResourceWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:The ``noload`` loader strategy", "ignore::ResourceWarning"
+)
 WITHIN_S = 120
 
 
@@ -57,11 +59,22 @@ def endpoint(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     broken = folder / "broken"
     broken.mkdir()
     for path in bundle.iterdir():
-        (broken / path.name).write_bytes(path.read_bytes() if path.suffix != ".safetensors" else b"broken")
+        (broken / path.name).write_bytes(
+            path.read_bytes() if path.suffix != ".safetensors" else b"broken"
+        )
     registry.register(broken)
     registry.promote("1")
     port = free_port()
-    command = [sys.executable, "-m", "affectune", "serve", "--model", f"models:/{NAME}@{ALIAS}", "--port", str(port)]
+    command = [
+        sys.executable,
+        "-m",
+        "affectune",
+        "serve",
+        "--model",
+        f"models:/{NAME}@{ALIAS}",
+        "--port",
+        str(port),
+    ]
     settings = {
         "AFFECTUNE_SERVE_TRACKING_URI": registry.uri,
         "AFFECTUNE_SERVE_CACHE": str(folder / "cache"),
@@ -93,16 +106,24 @@ def test_through_the_proxy_come_the_numbers_of_the_model(
         assert response.json()["model"] == {"name": NAME, "version": "1"}
         expected = predictor.model.predict_sessions([session])[0].values
         for target, values in expected.items():
-            np.testing.assert_allclose(response.json()["predictions"][target], values, rtol=0, atol=1e-6)
+            np.testing.assert_allclose(
+                response.json()["predictions"][target], values, rtol=0, atol=1e-6
+            )
 
 
 def test_only_this_machine_may_connect(endpoint: Running) -> None:
     listening = subprocess.run(["ss", "-ltnH"], capture_output=True, text=True, check=True).stdout
-    mine = [line.split()[3] for line in listening.splitlines() if line.split()[3].endswith(f":{endpoint.port}")]
+    mine = [
+        line.split()[3]
+        for line in listening.splitlines()
+        if line.split()[3].endswith(f":{endpoint.port}")
+    ]
     assert mine == [f"127.0.0.1:{endpoint.port}"]
 
 
-def test_a_promotion_a_rollback_and_a_broken_version_fail_no_request(endpoint: Running, corpus: Corpus) -> None:
+def test_a_promotion_a_rollback_and_a_broken_version_fail_no_request(
+    endpoint: Running, corpus: Corpus
+) -> None:
     session = corpus.partition("devel")[0]
     load = Load(endpoint.port, json.dumps(as_json(session, columns_of(session))).encode())
     done: list[bool] = []
@@ -119,7 +140,10 @@ def test_a_promotion_a_rollback_and_a_broken_version_fail_no_request(endpoint: R
             _until(partial(_all_serve, endpoint, version), f"version {version} is served")
         endpoint.registry.promote("3")
         failures = "affectune_follow_failures_total"
-        _until(lambda: f"{failures} 2.0" in endpoint.get("/metrics").text, "both replicas refuse version 3")
+        _until(
+            lambda: f"{failures} 2.0" in endpoint.get("/metrics").text,
+            "both replicas refuse version 3",
+        )
     finally:
         done.append(True)
         thread.join()
@@ -137,7 +161,9 @@ def test_a_killed_replica_is_replaced_and_a_client_that_asks_again_notices_nothi
     endpoint: Running, corpus: Corpus
 ) -> None:
     session = corpus.partition("devel")[0]
-    load = Load(endpoint.port, json.dumps(as_json(session, columns_of(session))).encode(), retries=1)
+    load = Load(
+        endpoint.port, json.dumps(as_json(session, columns_of(session))).encode(), retries=1
+    )
     before = replicas(endpoint.process)
     assert len(before) == 2
     thread = Thread(target=load.closed, args=(4, 5))
@@ -149,7 +175,16 @@ def test_a_killed_replica_is_replaced_and_a_client_that_asks_again_notices_nothi
 
 
 def test_a_port_in_use_is_refused_in_words(endpoint: Running, bundle: Path) -> None:
-    command = [sys.executable, "-m", "affectune", "serve", "--model", str(bundle), "--port", str(endpoint.port)]
+    command = [
+        sys.executable,
+        "-m",
+        "affectune",
+        "serve",
+        "--model",
+        str(bundle),
+        "--port",
+        str(endpoint.port),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "Choose another --port" in done.stderr

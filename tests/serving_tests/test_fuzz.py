@@ -32,7 +32,11 @@ FEW = settings(
     max_examples=CASES,
     deadline=None,
     database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
+    suppress_health_check=[
+        HealthCheck.function_scoped_fixture,
+        HealthCheck.too_slow,
+        HealthCheck.data_too_large,
+    ],
 )
 STATED = {200, 400, 401, 404, 405, 408, 413, 415, 422, 503}
 SESSION = tiny_session("fuzz", "f", "test", frames=6)
@@ -41,7 +45,9 @@ BODY, ARROW = json.dumps(REQUEST).encode(), as_arrow(REQUEST)
 
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4)
+    ),
     max_leaves=8,
 )
 
@@ -57,7 +63,9 @@ def post(bundle: Path) -> Iterator[Callable[[bytes, str], httpx.Response]]:
     def send(body: bytes, kind: str) -> httpx.Response:
         async def once() -> httpx.Response:
             async with httpx.AsyncClient(transport=transport, base_url="http://endpoint") as client:
-                return await client.post("/v1/predictions", content=body, headers={"content-type": kind})
+                return await client.post(
+                    "/v1/predictions", content=body, headers={"content-type": kind}
+                )
 
         return loop.run_until_complete(once())
 
@@ -92,13 +100,21 @@ def test_a_good_body_with_bytes_changed(
 
 @FEW
 @given(st.data())
-def test_a_good_request_with_a_part_replaced(post: Callable[[bytes, str], httpx.Response], data: st.DataObject) -> None:
+def test_a_good_request_with_a_part_replaced(
+    post: Callable[[bytes, str], httpx.Response], data: st.DataObject
+) -> None:
     changed: Any = copy.deepcopy(REQUEST)
     place: Any = {"root": changed}
     key: Any = "root"
-    while isinstance(place[key], dict | list) and place[key] and data.draw(st.booleans() | st.just(True)):
+    while (
+        isinstance(place[key], dict | list)
+        and place[key]
+        and data.draw(st.booleans() | st.just(True))
+    ):
         place = place[key]
-        key = data.draw(st.sampled_from(list(place) if isinstance(place, dict) else list(range(len(place)))))
+        key = data.draw(
+            st.sampled_from(list(place) if isinstance(place, dict) else list(range(len(place))))
+        )
         if data.draw(st.integers(0, 3)) == 0:
             break
     place[key] = data.draw(JSON_VALUES)

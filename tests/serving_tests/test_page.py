@@ -25,11 +25,17 @@ from tests.serving_tests.sessions import as_json, columns_of
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-playwright = pytest.importorskip("playwright.sync_api", reason="NOT TESTED in a browser: playwright is not installed")
+playwright = pytest.importorskip(
+    "playwright.sync_api", reason="NOT TESTED in a browser: playwright is not installed"
+)
 
 PATIENCE_MS = 120_000  # a busy machine takes long; a quiet one a moment
 playwright.expect.set_options(timeout=PATIENCE_MS)
-CHROMIUM = os.environ.get("AFFECTUNE_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+CHROMIUM = (
+    os.environ.get("AFFECTUNE_CHROMIUM")
+    or shutil.which("chromium")
+    or shutil.which("chromium-browser")
+)
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -40,7 +46,9 @@ FLAGS = [
     "--disable-sync",
 ]
 pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="NOT TESTED in a browser: no chromium; set AFFECTUNE_CHROMIUM"),
+    pytest.mark.skipif(
+        CHROMIUM is None, reason="NOT TESTED in a browser: no chromium; set AFFECTUNE_CHROMIUM"
+    ),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
 
@@ -50,7 +58,9 @@ def address(bundle: Path) -> Iterator[str]:
     """The application behind a plain server."""
     settings = Settings()
     predictor = Predictor.load(bundle, "affectune", "3", settings)
-    config = uvicorn.Config(build_app(lambda: predictor, settings), port=0, log_config=None, lifespan="off")
+    config = uvicorn.Config(
+        build_app(lambda: predictor, settings), port=0, log_config=None, lifespan="off"
+    )
     server = uvicorn.Server(config)
     ready = threading.Event()
     original = server.startup
@@ -84,8 +94,10 @@ def page(browser: Browser, address: str) -> Iterator[Page]:
     opened = context.new_page()
     complaints: list[str] = []
     opened.on("pageerror", lambda error: complaints.append(str(error)))
-    opened.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
-    opened.on("request", lambda request: None if request.url.startswith((address, "data:", "blob:")) else complaints.append(request.url))  # fmt: skip # noqa: E501
+    opened.on(
+        "console", lambda said: complaints.append(said.text) if said.type == "error" else None
+    )
+    opened.on("request", lambda request: None if request.url.startswith((address, "data:", "blob:")) else complaints.append(request.url))  # fmt: skip
     opened.goto(address)
     playwright.expect(opened.locator("#model")).to_contain_text("version 3")
     yield opened
@@ -102,7 +114,10 @@ def _write(session: Session, folder: Path) -> list[str]:
         with open(path, "w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["timestamp", "segment_id", *columns_of(session)[name]])
-            writer.writerows([time, 1, *row] for time, row in zip(session.timestamps_ms, values.tolist(), strict=True))
+            writer.writerows(
+                [time, 1, *row]
+                for time, row in zip(session.timestamps_ms, values.tolist(), strict=True)
+            )
         paths.append(str(path))
     return paths
 
@@ -124,7 +139,9 @@ def test_dropped_files_become_traces_with_the_numbers_of_the_api(
 ) -> None:
     session = corpus.partition("devel")[0]
     _drop(page, _write(session, tmp_path))
-    playwright.expect(page.locator("#result-title")).to_contain_text(f"Prediction for {session.session_id}")
+    playwright.expect(page.locator("#result-title")).to_contain_text(
+        f"Prediction for {session.session_id}"
+    )
     playwright.expect(page.locator("#chart .scatterlayer .trace")).to_have_count(4)
     asked = urllib.request.Request(
         f"{address}/v1/predictions",
@@ -140,7 +157,10 @@ def test_dropped_files_become_traces_with_the_numbers_of_the_api(
     hover = page.locator("#chart .hoverlayer .legendtext, #chart .hoverlayer .hovertext").first
     playwright.expect(hover).to_be_visible()
     shown = page.locator("#chart .hoverlayer").text_content() or ""
-    assert any(f"{value:.3f}".replace("-", "\u2212") in shown for value in expected["predictions"]["arousal"])
+    assert any(
+        f"{value:.3f}".replace("-", "\u2212") in shown
+        for value in expected["predictions"]["arousal"]
+    )
 
     with page.expect_download() as download:
         page.get_by_role("button", name="Download as CSV").click()
@@ -150,7 +170,9 @@ def test_dropped_files_become_traces_with_the_numbers_of_the_api(
     for target, values in expected["predictions"].items():
         np.testing.assert_allclose([float(row[target]) for row in rows], values, rtol=0, atol=1e-12)
     for modality, hard in expected["difficulty"].items():
-        np.testing.assert_allclose([float(row[f"{modality}.difficulty"]) for row in rows], hard["percentile"])
+        np.testing.assert_allclose(
+            [float(row[f"{modality}.difficulty"]) for row in rows], hard["percentile"]
+        )
 
 
 def test_a_missing_modality_is_said_in_words(page: Page, corpus: Corpus, tmp_path: Path) -> None:
@@ -163,7 +185,9 @@ def test_mistakes_are_sentences(page: Page, corpus: Corpus, tmp_path: Path) -> N
     text = Path(path).read_text()
     Path(path).write_text(text.replace("\n500,1,", "\n500,1,x", 1))
     _drop(page, [path])
-    playwright.expect(page.get_by_role("alert")).to_contain_text('line 3, column "voice_0" is no number')
+    playwright.expect(page.get_by_role("alert")).to_contain_text(
+        'line 3, column "voice_0" is no number'
+    )
     Path(path).write_text("\n".join(text.splitlines()[:2]))
     page.get_by_role("button", name="Start over").or_(page.locator("#example")).first.is_visible()
     _drop(page, [path])

@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.crew import Crew
-from pipeline.datasets import read_corpus
-from pipeline.store import Store
+from pipeline.data.muse import read_corpus
+from pipeline.fitting.worker_pool import WorkerPool
+from pipeline.storage.stage_store import StageStore
 from pipeline.train import train
 from serving.app import build_app
 from serving.arrow import MEDIA_TYPE
@@ -26,9 +26,15 @@ from tests.serving_tests.sessions import as_arrow, as_json
 def real_corpus_path() -> Path:
     """Licensed, so never in the repository."""
     named = os.environ.get("AFFECTUNE_REAL_CORPUS")
-    path = Path(named) if named else Path(__file__).resolve().parents[3] / "shared" / "data" / "ceap360vr"
+    path = (
+        Path(named)
+        if named
+        else Path(__file__).resolve().parents[3] / "shared" / "data" / "ceap360vr"
+    )
     if not (path / "feature_segments").is_dir():
-        pytest.skip(f"NOT TESTED on real data: no corpus in {path}; set AFFECTUNE_REAL_CORPUS to its folder")
+        pytest.skip(
+            f"NOT TESTED on real data: no corpus in {path}; set AFFECTUNE_REAL_CORPUS to its folder"
+        )
     return path
 
 
@@ -38,8 +44,8 @@ def test_every_test_session_is_predicted_as_offline(real_corpus_path: Path, tmp_
     few = corpus.select([*corpus.partition("train")[::10], *corpus.partition("devel")[::12]])
     fit = {"fit": {"max_epochs": 1}, "network": {"num_layers": 2, "hidden_size": 16}}
     spec = tiny_spec(auto_encoder=fit, unimodal=fit, fusion=fit, folds=2)
-    with Crew(few, Store(tmp_path / "store")) as crew:
-        train(few, spec, crew).save(tmp_path / "model")
+    with WorkerPool(few, StageStore(tmp_path / "store")) as pool:
+        train(few, spec, pool).save(tmp_path / "model")
     settings = Settings()
     predictor = Predictor.load(tmp_path / "model", "affectune", "1", settings)
     client = Client(build_app(lambda: predictor, settings))

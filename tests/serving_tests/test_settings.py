@@ -13,7 +13,9 @@ from serving.settings import read_settings
 def test_the_command_line_wins_over_the_environment_and_that_over_the_file(tmp_path: Path) -> None:
     path = tmp_path / "serve.toml"
     path.write_text('port = 1\nreplicas = 3\nhost = "::1"\n')
-    found = read_settings(path, {"AFFECTUNE_SERVE_PORT": "2", "AFFECTUNE_SERVE_REPLICAS": "4", "PORT": "9"}, port=5)
+    found = read_settings(
+        path, {"AFFECTUNE_SERVE_PORT": "2", "AFFECTUNE_SERVE_REPLICAS": "4", "PORT": "9"}, port=5
+    )
     assert (found.port, found.replicas, found.host) == (5, 4, "::1")
 
 

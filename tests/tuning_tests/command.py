@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from tuning.journal import JOURNAL
+from tuning.journal.file import JOURNAL
 
 TIMEOUT_S = 600
 
@@ -21,14 +21,27 @@ class Command:
     def __init__(self, folder: Path, study: Path, corpus: Path, workers: int) -> None:
         self.folder = folder
         self._arguments = [
-            *("study", "run", str(study), "--corpus", str(corpus), "--out", "out", "--store", "store"),
+            *(
+                "study",
+                "run",
+                str(study),
+                "--corpus",
+                str(corpus),
+                "--out",
+                "out",
+                "--store",
+                "store",
+            ),
             *("--workers", str(workers), "--modalities", "voice,face", "--targets", "arousal"),
         ]
 
     def start(self, *more: str) -> subprocess.Popen[str]:
         """Begin; what it says comes from `communicate`."""
         code = "import sys; import affectune; sys.argv[0] = 'affectune'; affectune.main()"
-        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONWARNINGS": "ignore"}
+        environment = os.environ | {
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+            "PYTHONWARNINGS": "ignore",
+        }
         environment.pop("MLFLOW_TRACKING_URI", None)
         return subprocess.Popen(
             [sys.executable, "-c", code, *self._arguments, *more],
@@ -57,7 +70,9 @@ def listening(process: int) -> set[str]:
     found: set[str] = set()
     for member in family:
         with contextlib.suppress(psutil.Error):  # it has just ended
-            found |= {c.laddr.ip for c in member.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
+            found |= {
+                c.laddr.ip for c in member.net_connections("tcp") if c.status == psutil.CONN_LISTEN
+            }
     return found
 
 

@@ -7,11 +7,11 @@ from typing import cast
 
 import numpy as np
 
-from pipeline.bootstrap import Score, bootstrap, subject_moments
 from pipeline.corpus import Session
-from pipeline.evaluate import Evaluation, TargetEvaluation
-from pipeline.fusion import FUSION, WITHOUT
-from pipeline.model import Difficulty, FusedModel, Prediction
+from pipeline.evaluation.evaluate import Evaluation, TargetEvaluation
+from pipeline.metrics.bootstrap import Score, bootstrap, subject_moments
+from pipeline.model.fused_model import Difficulty, FusedModel, Prediction
+from pipeline.stages.fusion import FUSION, WITHOUT
 
 NAMES = (FUSION, WITHOUT, "mean", "weighted mean")
 
@@ -26,7 +26,9 @@ def evaluation(
 ) -> Evaluation:
     """Six devel subjects; the first session of the last target has a constant label, and a modality is missing once."""
     random = np.random.default_rng(0)
-    made = [_session(f"{prefix}{n:02d}", f"S{n % 6}", targets, frames, random) for n in range(sessions)]
+    made = [
+        _session(f"{prefix}{n:02d}", f"S{n % 6}", targets, frames, random) for n in range(sessions)
+    ]
     predictions = [_prediction(session, modalities, targets, random) for session in made]
     found = {target: _target(target, made, predictions) for target in targets}
     return Evaluation("devel", found, tuple(made), tuple(predictions))
@@ -44,7 +46,9 @@ def model_of(found: Evaluation) -> FusedModel:
     return cast(FusedModel, SimpleNamespace(out_of_fold=out_of_fold))
 
 
-def _session(name: str, subject: str, targets: tuple[str, ...], frames: int, random: np.random.Generator) -> Session:
+def _session(
+    name: str, subject: str, targets: tuple[str, ...], frames: int, random: np.random.Generator
+) -> Session:
     labels = {target: np.cumsum(random.normal(size=frames)) / 6 for target in targets}
     if name.endswith("00"):
         labels[targets[-1]] = np.zeros(frames)
@@ -61,26 +65,43 @@ def _session(name: str, subject: str, targets: tuple[str, ...], frames: int, ran
 
 
 def _prediction(
-    session: Session, modalities: tuple[str, ...], targets: tuple[str, ...], random: np.random.Generator
+    session: Session,
+    modalities: tuple[str, ...],
+    targets: tuple[str, ...],
+    random: np.random.Generator,
 ) -> Prediction:
     frames = len(session.timestamps_ms)
 
     def near(target: str, noise: float) -> np.ndarray:
-        return 0.6 * session.labels[target] + noise * np.convolve(random.normal(size=frames), np.ones(9) / 9, "same")
+        return 0.6 * session.labels[target] + noise * np.convolve(
+            random.normal(size=frames), np.ones(9) / 9, "same"
+        )
 
-    percentile = {modality: np.clip(50 + 30 * random.normal(size=frames), 0, 100) for modality in modalities}
+    percentile = {
+        modality: np.clip(50 + 30 * random.normal(size=frames), 0, 100) for modality in modalities
+    }
     percentile[modalities[0]][:20] = np.nan
     return Prediction(
         timestamps_ms=session.timestamps_ms,
         values={target: near(target, 0.8) for target in targets},
-        difficulty={modality: Difficulty(percentile[modality] / 100, percentile[modality]) for modality in modalities},
-        unimodal={target: {modality: near(target, 1.6) for modality in modalities} for target in targets},
-        floors={target: {"mean": near(target, 0.9), "weighted_mean": near(target, 0.9)} for target in targets},
+        difficulty={
+            modality: Difficulty(percentile[modality] / 100, percentile[modality])
+            for modality in modalities
+        },
+        unimodal={
+            target: {modality: near(target, 1.6) for modality in modalities} for target in targets
+        },
+        floors={
+            target: {"mean": near(target, 0.9), "weighted_mean": near(target, 0.9)}
+            for target in targets
+        },
         without_difficulty={target: near(target, 0.8) for target in targets},
     )
 
 
-def _target(target: str, sessions: list[Session], predictions: list[Prediction]) -> TargetEvaluation:
+def _target(
+    target: str, sessions: list[Session], predictions: list[Prediction]
+) -> TargetEvaluation:
     ways = {
         FUSION: [p.values[target] for p in predictions],
         WITHOUT: [p.without_difficulty[target] for p in predictions],
@@ -94,7 +115,9 @@ def _target(target: str, sessions: list[Session], predictions: list[Prediction])
            for s, p in zip(sessions, ways[FUSION], strict=True)}  # fmt: skip
     return TargetEvaluation(
         scores={name: bootstrap(found) for name, found in sums.items()},
-        differences={name: bootstrap(sums[FUSION], found) for name, found in sums.items() if name != FUSION},
+        differences={
+            name: bootstrap(sums[FUSION], found) for name, found in sums.items() if name != FUSION
+        },
         session_mean_ccc=0.5,
         undefined_sessions=sum(np.isnan(value) for value in own.values()),
         frames=sum(len(s.timestamps_ms) for s in sessions),

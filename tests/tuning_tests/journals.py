@@ -8,25 +8,25 @@ from typing import Any
 
 import numpy as np
 
-from tuning.asha import goes_on, rungs
-from tuning.events import (
-    Advanced,
-    Chosen,
-    Ended,
+from tuning.journal.events import (
     Event,
     Finalist,
-    Finished,
-    Judged,
-    Opened,
-    Proposed,
+    FinalistsChosen,
     Purpose,
     Reason,
-    Settled,
+    RungDecision,
+    StudyFinished,
+    StudyOpened,
+    TaskCompleted,
+    TrialEnded,
+    TrialProgressed,
+    TrialProposed,
 )
-from tuning.history import History
-from tuning.space import Choice, Dimension, IntRange, Value
-from tuning.study_file import StudySpec, for_corpus
-from tuning.task import Task, tasks
+from tuning.journal.history import History
+from tuning.planning.asha import goes_on, rungs
+from tuning.spec.space import Choice, Dimension, IntRange, Value
+from tuning.spec.study_spec import StudySpec, for_corpus
+from tuning.spec.tasks import Task, tasks
 
 Values = dict[str, Value]
 FOLDS = ("fold 1", "fold 2", "fold 3")
@@ -102,7 +102,7 @@ class _Fabricator:
     def events(self) -> Iterator[Event]:
         modalities, targets = self.study.modalities or (), self.study.targets or ()
         yield self._happened(
-            Opened(
+            StudyOpened(
                 at=self.now,
                 study=self.study.model_dump(mode="json"),
                 digest="ab" * 32,
@@ -122,21 +122,27 @@ class _Fabricator:
             yield from self._search(task)
             yield from self._refits(task)
         for task in tasks(modalities, targets):
-            if task.stage == "fusion" and self.history.settled[task][0].values.get("difficulty", True):
+            if task.stage == "fusion" and self.history.settled[task][0].values.get(
+                "difficulty", True
+            ):
                 values = {**self.history.settled[task][0].values, "difficulty": False}
                 for seed, fold in product(range(2), range(len(FOLDS))):
                     yield from self._fit(task, "comparison", values, fold, seed)
-        yield self._happened(Finished(at=self.now, summary=self._summary(targets)))
+        yield self._happened(StudyFinished(at=self.now, summary=self._summary(targets)))
 
     def _search(self, task: Task) -> Iterator[Event]:
         space = self.study.space(task.stage)
         if self.study.table(task.stage).sampler == "grid":
             proposals = list(space.grid())
         else:
-            proposals = [space.sample(self._drawn) for _ in range(self.study.num_trials(task.stage))]
+            proposals = [
+                space.sample(self._drawn) for _ in range(self.study.num_trials(task.stage))
+            ]
         for number, values in enumerate(proposals):
             fails = task.stage == "unimodal" and number == 7
-            yield from self._fit(task, "search", values, 0, 0, error="non-finite loss at epoch 2" if fails else None)
+            yield from self._fit(
+                task, "search", values, 0, 0, error="non-finite loss at epoch 2" if fails else None
+            )
 
     def _drawn(self, dimension: Dimension) -> Value:
         domain = dimension.domain
@@ -149,12 +155,21 @@ class _Fabricator:
         return float(self.random.uniform(domain.low, domain.high))
 
     def _fit(
-        self, task: Task, purpose: Purpose, values: Values, fold: int, seed: int, error: str | None = None
+        self,
+        task: Task,
+        purpose: Purpose,
+        values: Values,
+        fold: int,
+        seed: int,
+        error: str | None = None,
     ) -> Iterator[Event]:
         name = f"{len(self.history.trials) + 1:04d}"
-        table, max_epochs = self.study.table(task.stage), getattr(self.study.base, task.stage).fit.max_epochs
+        table, max_epochs = (
+            self.study.table(task.stage),
+            getattr(self.study.base, task.stage).fit.max_epochs,
+        )
         yield self._happened(
-            Proposed(
+            TrialProposed(
                 at=self.now,
                 trial=name,
                 task=str(task),
@@ -165,7 +180,11 @@ class _Fabricator:
                 key=f"{name}" * 16,
             )
         )
-        judged_at = rungs(table.grace_epochs, table.reduction_factor, max_epochs) if purpose == "search" else ()
+        judged_at = (
+            rungs(table.grace_epochs, table.reduction_factor, max_epochs)
+            if purpose == "search"
+            else ()
+        )
         curve = self._curve(task, values, max_epochs)
         reason: Reason = "patience"
         passed: list[tuple[int, float, float]] = []
@@ -174,14 +193,26 @@ class _Fabricator:
             if epoch in judged_at or epoch == len(curve):
                 self.now += 2.0
                 yield self._happened(
-                    Advanced(at=self.now, trial=name, epochs=tuple(passed), cpu_s=0.3 * epoch, wall_s=0.3 * epoch)
+                    TrialProgressed(
+                        at=self.now,
+                        trial=name,
+                        epochs=tuple(passed),
+                        cpu_s=0.3 * epoch,
+                        wall_s=0.3 * epoch,
+                    )
                 )
                 passed = []
             if epoch in judged_at:
-                others = [t for t in self.history.of(task) if t.name != name and t.proposed.purpose == "search"]
+                others = [
+                    t
+                    for t in self.history.of(task)
+                    if t.name != name and t.proposed.purpose == "search"
+                ]
                 best = max(curve[:epoch])
                 on = goes_on(others, epoch, best, table.reduction_factor)
-                yield self._happened(Judged(at=self.now, trial=name, rung=epoch, score=best, goes_on=on))
+                yield self._happened(
+                    RungDecision(at=self.now, trial=name, rung=epoch, score=best, goes_on=on)
+                )
                 if not on:
                     reason = "asha"
                     break
@@ -193,7 +224,7 @@ class _Fabricator:
         epochs = self.history.trials[name].epochs or []
         done = [epoch.score for epoch in epochs]
         yield self._happened(
-            Ended(
+            TrialEnded(
                 at=self.now,
                 trial=name,
                 reason=reason,
@@ -211,8 +242,12 @@ class _Fabricator:
         """Scores by epoch: what they tend to depends on the task and a little on the configuration."""
         modality = 0.03 * (len(task.modality) % 5) + (0.06 if task.target == "valence" else 0.0)
         top = 0.34 + modality + 0.04 * self.random.normal()
-        top += 0.05 * (values.get("network.cell") == "gru") + 0.04 * (values.get("fit.loss", "ccc") == "ccc")
-        top += 0.02 * bool(values.get("difficulty", False)) + 0.015 * str(values.get("modalities", "")).count(",")
+        top += 0.05 * (values.get("network.cell") == "gru") + 0.04 * (
+            values.get("fit.loss", "ccc") == "ccc"
+        )
+        top += 0.02 * bool(values.get("difficulty", False)) + 0.015 * str(
+            values.get("modalities", "")
+        ).count(",")
         epochs = int(self.random.integers(max_epochs // 2, max_epochs + 1))
         rise = 1 - np.exp(-np.arange(1, epochs + 1) / self.random.uniform(3, 8))
         curve = top * rise + 0.015 * self.random.normal(size=epochs)
@@ -223,9 +258,13 @@ class _Fabricator:
     def _refits(self, task: Task) -> Iterator[Event]:
         table = self.study.table(task.stage)
         found = [t for t in self.history.of(task) if t.ended and t.ended.reason != "error"]
-        ranked = sorted(found, key=lambda trial: (trial.complete, trial.best), reverse=True)[: table.finalists]
+        ranked = sorted(found, key=lambda trial: (trial.complete, trial.best), reverse=True)[
+            : table.finalists
+        ]
         chosen = tuple(dict(trial.proposed.values) for trial in ranked)
-        yield self._happened(Chosen(at=self.now, task=str(task), finalists=chosen, seeds=table.seeds))
+        yield self._happened(
+            FinalistsChosen(at=self.now, task=str(task), finalists=chosen, seeds=table.seeds)
+        )
         finalists = []
         for values in chosen:
             scores = []
@@ -233,11 +272,15 @@ class _Fabricator:
                 if (seed, fold) != (0, 0):
                     yield from self._fit(task, "refit", values, fold, seed)
                 scores.append(0.4 + 0.03 * self.random.normal() - (0.0 if task.target else 1.0))
-            by_seed = tuple(float(np.mean(scores[seed :: table.seeds])) for seed in range(table.seeds))
+            by_seed = tuple(
+                float(np.mean(scores[seed :: table.seeds])) for seed in range(table.seeds)
+            )
             finalists.append(
                 Finalist(
                     values=values,
-                    keys=tuple(tuple(f"{fold}-{seed}" for seed in range(table.seeds)) for fold in FOLDS),
+                    keys=tuple(
+                        tuple(f"{fold}-{seed}" for seed in range(table.seeds)) for fold in FOLDS
+                    ),
                     scores=by_seed,
                     devel=tuple(score + 0.05 for score in by_seed),
                     out_of_fold=tuple(score - 0.02 for score in by_seed),
@@ -245,7 +288,7 @@ class _Fabricator:
                 )
             )
         ranking = tuple(sorted(finalists, key=lambda finalist: finalist.score, reverse=True))
-        yield self._happened(Settled(at=self.now, task=str(task), finalists=ranking))
+        yield self._happened(TaskCompleted(at=self.now, task=str(task), finalists=ranking))
 
     def _summary(self, targets: tuple[str, ...]) -> dict[str, Any]:
         found = {

@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.corpus import Corpus
-from pipeline.cross_fit import Plan
-from pipeline.store import Store
+from pipeline.stages.cross_fit import CrossFitPlan
+from pipeline.storage.stage_store import StageStore
 from tests.pipeline_tests.corpora import tiny_corpus
-from tuning.agenda import Agenda
-from tuning.events import Opened
-from tuning.history import history, read_history
-from tuning.job import Job
-from tuning.journal import JOURNAL, Journal
-from tuning.study_file import StudySpec, for_corpus
-from tuning.trial import ResumableFit
-from tuning.upstream import Upstream
+from tuning.fitting.job import Job
+from tuning.fitting.upstream_predictions import UpstreamPredictions
+from tuning.journal.events import StudyOpened
+from tuning.journal.file import JOURNAL, Journal
+from tuning.journal.history import history, read_history
+from tuning.planning.planner import StudyPlanner
+from tuning.ray_backend.trainable import ResumableFit
+from tuning.spec.study_spec import StudySpec, for_corpus
 
 NETWORK = {"num_layers": 1, "hidden_size": 4, "dropout": 0.0}
 FIT = {"max_epochs": 4, "patience": 4, "batch_size": 4}
@@ -74,14 +74,21 @@ def tiny_study(**tables: Any) -> StudySpec:
     for name, table in tables.items():
         search[name] = {**search[name], **table}
     spec = StudySpec.model_validate(
-        {"name": "tiny", "folds": 3, "auto_encoder": stage, "unimodal": stage, "fusion": stage, "search": search}
+        {
+            "name": "tiny",
+            "folds": 3,
+            "auto_encoder": stage,
+            "unimodal": stage,
+            "fusion": stage,
+            "search": search,
+        }
     )
     return for_corpus(spec, ("voice", "face"), ("arousal", "valence"))
 
 
-def opened(study: StudySpec) -> Opened:
+def opened(study: StudySpec) -> StudyOpened:
     """The first line of its journal."""
-    return Opened(
+    return StudyOpened(
         at=time.time(),
         study=study.model_dump(mode="json"),
         digest="d",
@@ -111,36 +118,40 @@ class Worker:
     ) -> None:
         self.folder, self.study = folder, study
         self.corpus = corpus or tiny_corpus()
-        self.store = Store(store or folder / "store")
-        self.plan = Plan.of(self.corpus, study.base)
+        self.store = StageStore(store or folder / "store")
+        self.plan = CrossFitPlan.of(self.corpus, study.base)
         self.before_report, self.budget_s = before_report, budget_s
         self.jobs: list[Job] = []
         folder.mkdir(parents=True, exist_ok=True)
 
-    def run(self) -> Agenda:
+    def run(self) -> StudyPlanner:
         """Until the study is over, or failed, or the process is killed."""
         with Journal(self.folder / JOURNAL) as journal:
             found = history(journal.events)
             if found.opened is None:
                 journal.append(first := opened(self.study))
                 found.apply(first)
-            agenda = Agenda(self.study, self.corpus, self.store, journal, found, budget_s=self.budget_s)
-            upstream = Upstream(self.store, self.corpus, self.plan, self.study.base)
-            while job := agenda.next():
+            planner = StudyPlanner(
+                self.study, self.corpus, self.store, journal, found, budget_s=self.budget_s
+            )
+            upstream = UpstreamPredictions(self.store, self.corpus, self.plan, self.study.base)
+            while job := planner.next():
                 self.jobs.append(job)
-                fit = ResumableFit(Job.from_config(job.to_config()), self.corpus, self.plan, self.store, upstream)
+                fit = ResumableFit(
+                    Job.from_config(job.to_config()), self.corpus, self.plan, self.store, upstream
+                )
                 try:
-                    self._train(job, fit, agenda)
+                    self._train(job, fit, planner)
                 except Lost:
-                    agenda.lost(job.trial, "killed")
-            return agenda
+                    planner.lost(job.trial, "killed")
+            return planner
 
-    def _train(self, job: Job, fit: ResumableFit, agenda: Agenda) -> None:
+    def _train(self, job: Job, fit: ResumableFit, planner: StudyPlanner) -> None:
         goes_on = True
         while goes_on:
             report = fit.advance()
             self.before_report(job, report)
-            goes_on = agenda.heard(job.trial, report)
+            goes_on = planner.heard(job.trial, report)
 
 
 def told(folder: Path) -> dict[str, list[object]]:

@@ -1,5 +1,1 @@
-"""The report of a study: one HTML file that needs no network."""
-
-from tuning.report.page import write_report
-
-__all__ = ["write_report"]
+"""A study as one HTML page that needs no network."""

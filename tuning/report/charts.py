@@ -11,11 +11,11 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
-from pipeline.bootstrap import Score
-from pipeline.evaluate import Evaluation
-from pipeline.fusion import FUSION
-from tuning.report.figures import ACCENT, COOL, INK, MUTED, Figure, figure, plain
+from pipeline.evaluation.evaluate import Evaluation
+from pipeline.metrics.bootstrap import Score
+from pipeline.stages.fusion import FUSION
 from tuning.report.importance import Importance
+from tuning.report.plotly_style import ACCENT, COOL, INK, MUTED, Figure, figure, plain
 
 MOST_FRAMES = 600
 """Of a session's traces; beyond, frames are left out evenly."""
@@ -41,12 +41,20 @@ def intervals(target: str, columns: Mapping[str, Mapping[str, Score]]) -> Figure
                 y=[names.index(name) + 0.22 * (number - (len(columns) - 1) / 2) for name in found],
                 name=column,
                 mode="markers",
-                marker={"color": (ACCENT, COOL)[number % 2], "size": 9, "symbol": ("circle", "diamond")[number % 2]},
+                marker={
+                    "color": (ACCENT, COOL)[number % 2],
+                    "size": 9,
+                    "symbol": ("circle", "diamond")[number % 2],
+                },
                 error_x={
                     "type": "data",
                     "symmetric": False,
-                    "array": np.nan_to_num(np.array([score.high for score in found.values()]) - values),
-                    "arrayminus": np.nan_to_num(values - np.array([score.low for score in found.values()])),
+                    "array": np.nan_to_num(
+                        np.array([score.high for score in found.values()]) - values
+                    ),
+                    "arrayminus": np.nan_to_num(
+                        values - np.array([score.low for score in found.values()])
+                    ),
                     "color": (ACCENT, COOL)[number % 2],
                 },
                 text=[plain(f"{name}, {column}: {score}") for name, score in found.items()],
@@ -63,7 +71,9 @@ def intervals(target: str, columns: Mapping[str, Mapping[str, Score]]) -> Figure
         },
         margin={"t": 40, "r": 10, "b": 45, "l": 20},
     )
-    return figure(f"CCC of every prediction of {target} with its interval", chart, 110 + 34 * len(names))
+    return figure(
+        f"CCC of every prediction of {target} with its interval", chart, 110 + 34 * len(names)
+    )
 
 
 def importances(task: str, found: Importance) -> Figure | None:
@@ -80,7 +90,10 @@ def importances(task: str, found: Importance) -> Figure | None:
         hovertemplate="%{y}: %{x:.0%}<extra></extra>",
     )
     chart = go.Figure(bars)
-    chart.update_layout(xaxis={"tickformat": ".0%", "rangemode": "tozero"}, margin={"t": 30, "r": 10, "b": 30, "l": 20})
+    chart.update_layout(
+        xaxis={"tickformat": ".0%", "rangemode": "tozero"},
+        margin={"t": 30, "r": 10, "b": 30, "l": 20},
+    )
     return figure(f"Importance of the settings of {task}", chart, 90 + 28 * len(names))
 
 
@@ -93,10 +106,15 @@ def _chosen(evaluation: Evaluation) -> list[tuple[int, str]]:
     """Rows by the mean of their CCCs over targets, and what each stands for."""
     means: list[tuple[float, int]] = []
     for row, session in enumerate(evaluation.sessions):
-        known = [found.session_ccc.get(session.session_id, np.nan) for found in evaluation.targets.values()]
+        known = [
+            found.session_ccc.get(session.session_id, np.nan)
+            for found in evaluation.targets.values()
+        ]
         if np.isfinite(known).any():
             means.append((float(np.nanmean(known)), row))
-    ranked = [row for _, row in sorted(means, reverse=True)] or list(range(len(evaluation.sessions)))
+    ranked = [row for _, row in sorted(means, reverse=True)] or list(
+        range(len(evaluation.sessions))
+    )
     if len(ranked) < 3:
         return [(row, _heading(evaluation, row, "")) for row in ranked]
     named = {"best": ranked[0], "median": ranked[len(ranked) // 2], "worst": ranked[-1]}
@@ -153,7 +171,9 @@ def _session(evaluation: Evaluation, row: int) -> Figure:
             shown.add(name)
         chart.update_yaxes(title={"text": plain(target)}, zeroline=False, row=number, col=1)
     if modalities:
-        strips = [_thin(prediction.difficulty[modality].percentile, step) for modality in modalities]
+        strips = [
+            _thin(prediction.difficulty[modality].percentile, step) for modality in modalities
+        ]
         chart.add_trace(_difficulty(modalities, seconds, strips), row=len(targets) + 1, col=1)
     chart.update_xaxes(title={"text": "seconds"}, row=len(targets) + 1, col=1)
     chart.update_layout(margin={"t": 40, "r": 10, "b": 45, "l": 20}, hovermode="x unified")
@@ -168,7 +188,9 @@ def _session(evaluation: Evaluation, row: int) -> Figure:
 
 
 def _difficulty(
-    modalities: Sequence[str], seconds: NDArray[np.float32], percentiles: Sequence[NDArray[np.float32]]
+    modalities: Sequence[str],
+    seconds: NDArray[np.float32],
+    percentiles: Sequence[NDArray[np.float32]],
 ) -> go.Heatmap:
     return go.Heatmap(
         x=seconds,

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-from tuning.report.searched import Entry, Searches
-from tuning.space import MODALITIES, Stage, Value
-from tuning.task import Task
+from tuning.report.search_trials import Entry, Searches
+from tuning.spec.space import MODALITIES, Stage, Value
+from tuning.spec.tasks import Task
 
 CELLS: dict[tuple[Value, ...], str] = {
     ("lstm", False): "LSTM",
@@ -35,7 +35,11 @@ class Mean:
     @classmethod
     def of(cls, values: Sequence[float]) -> Mean | None:
         """None of nothing."""
-        return cls(fmean(values), stdev(values) if len(values) > 1 else None, len(values)) if values else None
+        return (
+            cls(fmean(values), stdev(values) if len(values) > 1 else None, len(values))
+            if values
+            else None
+        )
 
     def __str__(self) -> str:
         return f"{self.value:.3f}" + ("" if self.spread is None else f" ± {self.spread:.3f}")
@@ -105,8 +109,20 @@ class Comparison:
 def comparisons(searches: Searches) -> list[Comparison]:
     """The counterparts of Tables 1 to 8; Table 9 is about finalists."""
     return [
-        _unimodal(searches, "Recurrent cells", "Tables 1 and 2", ("network.cell", "network.bidirectional"), CELLS),
-        _unimodal(searches, "Losses", "Tables 3 and 4", ("fit.loss",), {(key,): text for key, text in LOSSES.items()}),
+        _unimodal(
+            searches,
+            "Recurrent cells",
+            "Tables 1 and 2",
+            ("network.cell", "network.bidirectional"),
+            CELLS,
+        ),
+        _unimodal(
+            searches,
+            "Losses",
+            "Tables 3 and 4",
+            ("fit.loss",),
+            {(key,): text for key, text in LOSSES.items()},
+        ),
         _unimodal(
             searches,
             "Features with and without their reconstruction error (RE)",
@@ -120,7 +136,11 @@ def comparisons(searches: Searches) -> list[Comparison]:
 
 
 def _unimodal(
-    searches: Searches, title: str, paper: str, paths: tuple[str, ...], names: Mapping[tuple[Value, ...], str]
+    searches: Searches,
+    title: str,
+    paper: str,
+    paths: tuple[str, ...],
+    names: Mapping[tuple[Value, ...], str],
 ) -> Comparison:
     """Settings of the regressors against modalities, for each target."""
     levels = _levels(searches, "unimodal", paths, names)
@@ -134,7 +154,9 @@ def _unimodal(
         )
         for target in searches.targets
     )
-    return _comparison(searches, "unimodal", title, paper, paths, [names[level] for level in levels], groups)
+    return _comparison(
+        searches, "unimodal", title, paper, paths, [names[level] for level in levels], groups
+    )
 
 
 def _combinations(searches: Searches) -> Comparison:
@@ -144,7 +166,9 @@ def _combinations(searches: Searches) -> Comparison:
         {str(entry.settings[MODALITIES]) for entries in found.values() for entry in entries},
         key=lambda subset: (subset.count(","), subset),
     )
-    levels = _levels(searches, "fusion", ("difficulty",), {(key,): text for key, text in DIFFICULTY.items()})
+    levels = _levels(
+        searches, "fusion", ("difficulty",), {(key,): text for key, text in DIFFICULTY.items()}
+    )
     rows = {
         target: tuple(
             _row(
@@ -174,7 +198,8 @@ def _fusion_difficulty(searches: Searches) -> Comparison:
     names: dict[tuple[Value, ...], str] = {(key,): text for key, text in DIFFICULTY.items()}
     levels = _levels(searches, "fusion", ("difficulty",), names)
     rows = tuple(
-        _row(target, searches.of(Task("fusion", "", target)), ("difficulty",), levels) for target in searches.targets
+        _row(target, searches.of(Task("fusion", "", target)), ("difficulty",), levels)
+        for target in searches.targets
     )
     return _comparison(
         searches,
@@ -200,9 +225,13 @@ def _levels(
     return [level for level in names if level in had]
 
 
-def _row(name: str, entries: Sequence[Entry], paths: tuple[str, ...], levels: Sequence[tuple[Value, ...]]) -> Row:
+def _row(
+    name: str, entries: Sequence[Entry], paths: tuple[str, ...], levels: Sequence[tuple[Value, ...]]
+) -> Row:
     cells = tuple(
-        Cell.of([entry for entry in entries if tuple(entry.settings[path] for path in paths) == level])
+        Cell.of(
+            [entry for entry in entries if tuple(entry.settings[path] for path in paths) == level]
+        )
         for level in levels
     )
     return Row(name, cells, _paired(entries, paths[0]) if paths == ("difficulty",) else None)
@@ -215,9 +244,15 @@ def _paired(entries: Iterable[Entry], path: str) -> Mean | None:
     alike: dict[str, dict[bool, list[float]]] = {}
     for entry in entries:
         if entry.complete:
-            rest = str(sorted((key, value) for key, value in entry.settings.items() if key not in ignored))
-            alike.setdefault(rest, {}).setdefault(bool(entry.settings[path]), []).append(entry.score)
-    return Mean.of([fmean(both[True]) - fmean(both[False]) for both in alike.values() if len(both) == 2])
+            rest = str(
+                sorted((key, value) for key, value in entry.settings.items() if key not in ignored)
+            )
+            alike.setdefault(rest, {}).setdefault(bool(entry.settings[path]), []).append(
+                entry.score
+            )
+    return Mean.of(
+        [fmean(both[True]) - fmean(both[False]) for both in alike.values() if len(both) == 2]
+    )
 
 
 def _comparison(
@@ -235,7 +270,9 @@ def _comparison(
     elif not searches.varied(stage, *paths):
         note = f"Not varied in this study: {_all_had(searches, stage, paths)}."
         columns, groups = (), ()  # one column would repeat what other tables say
-    return Comparison(title, paper, note, tuple(columns), groups if columns else (), searches.rung(stage))
+    return Comparison(
+        title, paper, note, tuple(columns), groups if columns else (), searches.rung(stage)
+    )
 
 
 def _all_had(searches: Searches, stage: Stage, paths: tuple[str, ...]) -> str:

@@ -9,12 +9,25 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
-from tuning.asha import rungs
-from tuning.history import Trial
-from tuning.report.figures import ACCENT, BAD, COOL, INK, LINE, MUTED, Figure, figure, joined, lines, plain, vertical
-from tuning.report.searched import Entry, Searches
-from tuning.space import Choice, Dimension, Value
-from tuning.task import Task
+from tuning.journal.history import Trial
+from tuning.planning.asha import rungs
+from tuning.report.plotly_style import (
+    ACCENT,
+    BAD,
+    COOL,
+    INK,
+    LINE,
+    MUTED,
+    Figure,
+    figure,
+    joined,
+    lines,
+    plain,
+    vertical,
+)
+from tuning.report.search_trials import Entry, Searches
+from tuning.spec.space import Choice, Dimension, Value
+from tuning.spec.tasks import Task
 
 MOST_POINTS = 6000
 """Of a task's curves; beyond, epochs are left out evenly."""
@@ -42,7 +55,11 @@ def learning_curves(searches: Searches, task: Task) -> Figure | None:
         group = [trial for trial in trials if _group(trial) == name]
         if group:
             chart.add_trace(_curves(f"{name} ({len(group)})", colour, dash, group, step, sign))
-    best = max((trial for trial in trials if trial.complete), key=lambda trial: trial.best or 0.0, default=None)
+    best = max(
+        (trial for trial in trials if trial.complete),
+        key=lambda trial: trial.best or 0.0,
+        default=None,
+    )
     if best is not None:
         chart.add_trace(_curves(f"the best ({best.name})", ACCENT, "solid", [best], 1, sign))
     _add_ends(chart, trials, sign)
@@ -77,11 +94,15 @@ def parallel_coordinates(searches: Searches, task: Task) -> Figure | None:
     low, high = float(scores.min()), float(scores.max())
     span = (high - low) or 1.0
     places = {
-        entry.trial.name: np.array([axis.place(entry) for axis in axes] + [(entry.score - low) / span])
+        entry.trial.name: np.array(
+            [axis.place(entry) for axis in axes] + [(entry.score - low) / span]
+        )
         for entry in entries
     }
     chart = go.Figure()
-    complete = sorted((entry for entry in entries if entry.complete), key=lambda entry: entry.score, reverse=True)
+    complete = sorted(
+        (entry for entry in entries if entry.complete), key=lambda entry: entry.score, reverse=True
+    )
     top = max(1, len(complete) // 5)
     stopped = [entry for entry in entries if not entry.complete]
     xs, measure = np.arange(last + 1, dtype=np.float32), "CCC" if task.target else "RE"
@@ -91,7 +112,9 @@ def parallel_coordinates(searches: Searches, task: Task) -> Figure | None:
         ("the best fifth of these", ACCENT, 2.0, "solid", complete[:top]),
     ):
         if group:
-            who = [np.array([[_number(entry.trial), abs(entry.score)]] * (last + 1)) for entry in group]
+            who = [
+                np.array([[_number(entry.trial), abs(entry.score)]] * (last + 1)) for entry in group
+            ]
             chart.add_trace(
                 lines(
                     f"{name} ({len(group)})",
@@ -100,7 +123,9 @@ def parallel_coordinates(searches: Searches, task: Task) -> Figure | None:
                     [places[entry.trial.name] for entry in group],
                     width=width,
                     dash=dash,
-                    customdata=np.stack([joined([each[:, column] for each in who]) for column in (0, 1)], axis=1),
+                    customdata=np.stack(
+                        [joined([each[:, column] for each in who]) for column in (0, 1)], axis=1
+                    ),
                     hovertemplate=f"trial %{{customdata[0]:04d}}: {measure} %{{customdata[1]:.3f}}<extra></extra>",
                 )
             )
@@ -127,7 +152,9 @@ class _Axis:
             self._values = [value for value in self._domain.values if value in had]
             count = max(len(self._values) - 1, 1)
             every = ceil(len(self._values) / MOST_TICKS)
-            self.ticks = [(i / count, _label(value)) for i, value in enumerate(self._values) if i % every == 0]
+            self.ticks = [
+                (i / count, _label(value)) for i, value in enumerate(self._values) if i % every == 0
+            ]
         else:
             bounds = (self._domain.low, self._domain.high)
             self.ticks = [(0.0, _label(bounds[0])), (1.0, _label(bounds[1]))]
@@ -146,9 +173,14 @@ class _Axis:
         return (at - low) / ((high - low) or 1.0)
 
 
-def _curves(name: str, colour: str, dash: str, trials: Sequence[Trial], step: int, sign: float) -> go.Scatter:
+def _curves(
+    name: str, colour: str, dash: str, trials: Sequence[Trial], step: int, sign: float
+) -> go.Scatter:
     kept = [_thinned(trial, step) for trial in trials]
-    numbers = [np.full(len(epochs), _number(trial)) for trial, (epochs, _) in zip(trials, kept, strict=True)]
+    numbers = [
+        np.full(len(epochs), _number(trial))
+        for trial, (epochs, _) in zip(trials, kept, strict=True)
+    ]
     return lines(
         name,
         colour,
@@ -165,7 +197,9 @@ def _thinned(trial: Trial, step: int) -> tuple[NDArray[np.float64], NDArray[np.f
     """Every step-th epoch, and the last one."""
     places = sorted({*range(0, len(trial.epochs), step), len(trial.epochs) - 1})
     kept = [trial.epochs[place] for place in places]
-    return np.array([float(epoch.epoch) for epoch in kept]), np.array([epoch.score for epoch in kept])
+    return np.array([float(epoch.epoch) for epoch in kept]), np.array(
+        [epoch.score for epoch in kept]
+    )
 
 
 def _add_ends(chart: go.Figure, trials: Sequence[Trial], sign: float) -> None:
@@ -209,7 +243,8 @@ def _add_axes(chart: go.Figure, axes: Sequence[_Axis], task: Task, low: float, h
         xaxis={
             "tickvals": list(range(len(names))),
             "ticktext": [
-                plain(name.split(".", 1)[-1] if name.startswith(("network.", "fit.")) else name) for name in names
+                plain(name.split(".", 1)[-1] if name.startswith(("network.", "fit.")) else name)
+                for name in names
             ],
             "range": [-0.15, len(names) - 0.35],
             "showgrid": False,

@@ -7,12 +7,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 from optuna.importance import FanovaImportanceEvaluator
 
-from tuning.report.searched import Entry, Searches
-from tuning.space import MODALITIES, Choice, Dimension, IntRange, Value
-from tuning.task import Task
+from tuning.report.search_trials import Entry, Searches
+from tuning.spec.space import MODALITIES, Choice, Dimension, IntRange, Value
+from tuning.spec.tasks import Task
 
 FEWEST = 20
 """Trials below which an importance would be noise."""
@@ -40,14 +45,34 @@ def importance(searches: Searches, task: Task) -> Importance:
     complete = [entry for entry in entries if entry.complete]
     reached = [entry for entry in entries if entry.early is not None]
     for basis, found, score in (
-        (f"{len(complete)} trials that were trained to the end", complete, lambda entry: entry.score),
-        (f"all {len(reached)} trials at the first rung, epoch {searches.rung(task.stage)}", reached, _early),
+        (
+            f"{len(complete)} trials that were trained to the end",
+            complete,
+            lambda entry: entry.score,
+        ),
+        (
+            f"all {len(reached)} trials at the first rung, epoch {searches.rung(task.stage)}",
+            reached,
+            _early,
+        ),
     ):
-        dimensions = [d for d in searches.dimensions(task.stage) if len({_value(d, entry) for entry in found}) > 1]
-        if len(found) >= FEWEST and len(dimensions) > 1 and len({score(entry) for entry in found}) > 1:
+        dimensions = [
+            d
+            for d in searches.dimensions(task.stage)
+            if len({_value(d, entry) for entry in found}) > 1
+        ]
+        if (
+            len(found) >= FEWEST
+            and len(dimensions) > 1
+            and len({score(entry) for entry in found}) > 1
+        ):
             return Importance(_shares(dimensions, found, score), basis, "")
     if len(reached) < FEWEST:
-        return Importance({}, "", f"Only {len(reached)} trials: an importance from fewer than {FEWEST} would be noise.")
+        return Importance(
+            {},
+            "",
+            f"Only {len(reached)} trials: an importance from fewer than {FEWEST} would be noise.",
+        )
     return Importance({}, "", "Fewer than two settings were varied, or all trials scored the same.")
 
 
@@ -59,7 +84,9 @@ def _early(entry: Entry) -> float:
 def _shares(
     dimensions: Sequence[Dimension], entries: Sequence[Entry], score: Callable[[Entry], float]
 ) -> dict[str, float]:
-    distributions = {d.path: _distribution(d, [_value(d, entry) for entry in entries]) for d in dimensions}
+    distributions = {
+        d.path: _distribution(d, [_value(d, entry) for entry in entries]) for d in dimensions
+    }
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize")
     with warnings.catch_warnings():
@@ -74,7 +101,10 @@ def _shares(
             )
         found = FanovaImportanceEvaluator(n_trees=TREES, seed=0).evaluate(study)
     total = sum(found.values()) or 1.0
-    return {path: float(share) / total for path, share in sorted(found.items(), key=lambda each: -each[1])}
+    return {
+        path: float(share) / total
+        for path, share in sorted(found.items(), key=lambda each: -each[1])
+    }
 
 
 def _value(dimension: Dimension, entry: Entry) -> Value:
@@ -94,5 +124,7 @@ def _distribution(dimension: Dimension, values: Sequence[Value]) -> BaseDistribu
     low, high = min(domain.low, *numbers), max(domain.high, *numbers)
     log = domain.log and low > 0
     return (
-        IntDistribution(int(low), int(high), log) if isinstance(domain, IntRange) else FloatDistribution(low, high, log)
+        IntDistribution(int(low), int(high), log)
+        if isinstance(domain, IntRange)
+        else FloatDistribution(low, high, log)
     )

@@ -15,22 +15,22 @@ import numpy as np
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from pipeline.bootstrap import Score
-from pipeline.card import lost_to_floors
 from pipeline.errors import AffectuneError, InputError
-from pipeline.evaluate import Evaluation
-from pipeline.fusion import FLOORS, FUSION, WITHOUT
-from pipeline.model import FusedModel
-from tuning.audit import AUDIT
-from tuning.history import History
+from pipeline.evaluation.evaluate import Evaluation
+from pipeline.evaluation.model_card import lost_to_floors
+from pipeline.metrics.bootstrap import Score
+from pipeline.model.fused_model import FusedModel
+from pipeline.stages.fusion import FLOORS, FUSION, WITHOUT
+from tuning.audit.cli_output import AUDIT
+from tuning.journal.history import History
+from tuning.monitoring.status import StudyStatus, TaskStatus, duration, survey
 from tuning.report.charts import importances, intervals, traces
 from tuning.report.comparisons import comparisons
 from tuning.report.curves import learning_curves, parallel_coordinates
-from tuning.report.figures import Figure
 from tuning.report.importance import Importance, importance
+from tuning.report.plotly_style import Figure
 from tuning.report.results import best_of_each, failures, finalists, scores
-from tuning.report.searched import Searches
-from tuning.survey import StudyState, TaskState, duration, survey
+from tuning.report.search_trials import Searches
 
 REPORT = "report.html"
 HERE = Path(__file__).parent
@@ -40,7 +40,7 @@ HERE = Path(__file__).parent
 class TaskCharts:
     """What is drawn for a task; None where there is too little."""
 
-    state: TaskState
+    state: TaskStatus
     curves: Figure | None
     parallel: Figure | None
     importance: Importance
@@ -51,7 +51,9 @@ class TaskCharts:
         return str(self.state.task)
 
 
-def write_report(folder: Path, history: History, evaluation: Evaluation | None, model: FusedModel | None) -> Path:
+def write_report(
+    folder: Path, history: History, evaluation: Evaluation | None, model: FusedModel | None
+) -> Path:
     """Write a study's report.html, with its audit where there is one; what was there is replaced in one step.
 
     Args:
@@ -66,7 +68,9 @@ def write_report(folder: Path, history: History, evaluation: Evaluation | None, 
     """
     path = folder / REPORT
     audit = folder / AUDIT
-    text = render(history, evaluation, model, json.loads(audit.read_bytes()) if audit.exists() else None)
+    text = render(
+        history, evaluation, model, json.loads(audit.read_bytes()) if audit.exists() else None
+    )
     temporary = path.with_name(f".{REPORT}.{os.getpid()}.tmp")
     try:
         with open(temporary, "w", encoding="utf-8") as file:
@@ -83,7 +87,10 @@ def write_report(folder: Path, history: History, evaluation: Evaluation | None, 
 
 
 def render(
-    history: History, evaluation: Evaluation | None, model: FusedModel | None, audit: dict[str, Any] | None = None
+    history: History,
+    evaluation: Evaluation | None,
+    model: FusedModel | None,
+    audit: dict[str, Any] | None = None,
 ) -> str:
     """The page; audit: what `Audit.to_json` says."""
     if history.opened is None:
@@ -101,10 +108,15 @@ def render(
             study=searches.study,
             state=state,
             overview=_overview(history, state),
-            warnings=[*_warnings(history, state), *(lost_to_floors(evaluation) if evaluation else [])],
+            warnings=[
+                *_warnings(history, state),
+                *(lost_to_floors(evaluation) if evaluation else []),
+            ],
             scores=found,
             intervals={target: intervals(target, columns) for target, columns in found.items()},
-            differences={} if evaluation is None else {t: e.differences for t, e in evaluation.targets.items()},
+            differences={}
+            if evaluation is None
+            else {t: e.differences for t, e in evaluation.targets.items()},
             evaluation=evaluation,
             baselines=(*FLOORS.values(),),
             fusion=FUSION,
@@ -146,7 +158,7 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-def _overview(history: History, state: StudyState) -> list[tuple[str, str]]:
+def _overview(history: History, state: StudyStatus) -> list[tuple[str, str]]:
     """The figures at the top: (what, how much)."""
     trials = list(history.trials.values())
     ended = [trial.ended for trial in trials if trial.ended is not None]
@@ -164,7 +176,7 @@ def _overview(history: History, state: StudyState) -> list[tuple[str, str]]:
     ]
 
 
-def _warnings(history: History, state: StudyState) -> list[str]:
+def _warnings(history: History, state: StudyStatus) -> list[str]:
     """Sentences that must not be overlooked."""
     found = []
     if not state.finished:
@@ -178,7 +190,7 @@ def _warnings(history: History, state: StudyState) -> list[str]:
     return found
 
 
-def _charts(searches: Searches, state: TaskState) -> TaskCharts:
+def _charts(searches: Searches, state: TaskStatus) -> TaskCharts:
     task = state.task
     found = importance(searches, task)
     return TaskCharts(
@@ -194,7 +206,11 @@ def _command(history: History) -> str:
     """How the study is run again."""
     assert history.opened is not None
     path = history.opened.corpus.get("path")
-    return "affectune study run STUDY.toml" + (f" --corpus {shlex.quote(str(path))}" if path else "") + " --out NEW"
+    return (
+        "affectune study run STUDY.toml"
+        + (f" --corpus {shlex.quote(str(path))}" if path else "")
+        + " --out NEW"
+    )
 
 
 def _score(score: Score | None) -> str:
@@ -204,12 +220,16 @@ def _score(score: Score | None) -> str:
 
 
 def _interval(score: Score) -> str:
-    return f"[{score.low:.3f}, {score.high:.3f}]" if np.isfinite([score.low, score.high]).all() else ""
+    return (
+        f"[{score.low:.3f}, {score.high:.3f}]" if np.isfinite([score.low, score.high]).all() else ""
+    )
 
 
 def _estimate(found: dict[str, float] | None) -> str:
     """A number of an audit and its interval, or a dash where there is too little to tell."""
-    return "-" if found is None else f"{found['value']:.2f} [{found['low']:.2f}, {found['high']:.2f}]"
+    return (
+        "-" if found is None else f"{found['value']:.2f} [{found['low']:.2f}, {found['high']:.2f}]"
+    )
 
 
 def _date(seconds: float) -> str:
@@ -218,4 +238,6 @@ def _date(seconds: float) -> str:
 
 def _data(figure: Figure) -> Markup:
     """A chart's JSON inside a script element, which nothing in it can end."""
-    return Markup(figure.data.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
+    return Markup(
+        figure.data.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    )

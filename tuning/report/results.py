@@ -8,16 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.bootstrap import Score
-from pipeline.evaluate import Evaluation
-from pipeline.fusion import FLOORS, FUSION, WITHOUT
-from pipeline.model import FusedModel
-from tuning.events import Finalist
-from tuning.history import History
+from pipeline.evaluation.evaluate import Evaluation
+from pipeline.metrics.bootstrap import Score
+from pipeline.model.fused_model import FusedModel
+from pipeline.stages.fusion import FLOORS, FUSION, WITHOUT
+from tuning.journal.events import Finalist
+from tuning.journal.history import History
 from tuning.report.comparisons import Mean
-from tuning.report.searched import Searches
-from tuning.space import Value
-from tuning.task import Task
+from tuning.report.search_trials import Searches
+from tuning.spec.space import Value
+from tuning.spec.tasks import Task
 
 DEVEL, OUT_OF_FOLD = "devel", "out of fold"
 
@@ -65,14 +65,19 @@ def scores(
     for target, said in devel.items():
         found[target] = {DEVEL: said}
         if held_out.get(target):
-            found[target][OUT_OF_FOLD] = {name: Score.from_json(each) for name, each in held_out[target].items()}
+            found[target][OUT_OF_FOLD] = {
+                name: Score.from_json(each) for name, each in held_out[target].items()
+            }
     return found
 
 
 def finalists(searches: Searches) -> dict[Task, tuple[Ranked, ...]]:
     """Of every task that is settled; an auto-encoder's scores are reconstruction errors."""
     return {
-        task: tuple(_ranked(task, rank, finalist) for rank, finalist in enumerate(searches.history.settled[task], 1))
+        task: tuple(
+            _ranked(task, rank, finalist)
+            for rank, finalist in enumerate(searches.history.settled[task], 1)
+        )
         for task in searches.tasks
         if task in searches.history.settled
     }
@@ -96,7 +101,9 @@ def failures(history: History) -> list[Failure]:
             purpose=trial.proposed.purpose,
             epochs=trial.ended.epochs,
             cause=trial.ended.error or "unknown",
-            values=", ".join(f"{path} = {value_text(value)}" for path, value in trial.proposed.values.items()),
+            values=", ".join(
+                f"{path} = {value_text(value)}" for path, value in trial.proposed.values.items()
+            ),
         )
         for trial in history.trials.values()
         if trial.ended is not None and trial.ended.reason == "error"
@@ -131,8 +138,18 @@ def _from_summary(summary: Mapping[str, Any]) -> dict[str, dict[str, Score]]:
     found: dict[str, dict[str, Score]] = {}
     for target, record in (summary.get("targets") or {}).items():
         others = {WITHOUT: record.get("without_difficulty")}
-        others |= {FLOORS.get(floor, floor): value for floor, value in (record.get("floors") or {}).items()}
+        others |= {
+            FLOORS.get(floor, floor): value for floor, value in (record.get("floors") or {}).items()
+        }
         others |= record.get("unimodal") or {}
-        found[target] = {FUSION: Score.from_json({name: record.get(name) for name in ("ccc", "ccc_low", "ccc_high")})}
-        found[target] |= {name: Score(value, np.nan, np.nan) for name, value in others.items() if value is not None}
+        found[target] = {
+            FUSION: Score.from_json(
+                {name: record.get(name) for name in ("ccc", "ccc_low", "ccc_high")}
+            )
+        }
+        found[target] |= {
+            name: Score(value, np.nan, np.nan)
+            for name, value in others.items()
+            if value is not None
+        }
     return found

@@ -1,0 +1,1 @@
+"""One CSV file to cleaned arrays, parsed once and cached."""

@@ -1,0 +1,1 @@
+"""Training: one fit, a fit that resumes, many fits at a time."""

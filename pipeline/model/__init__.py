@@ -1,0 +1,1 @@
+"""The fused model and its bundle on disk."""

@@ -1,0 +1,1 @@
+"""The one network that all three stages train."""

@@ -1,0 +1,1 @@
+"""Raw columns to network inputs: cleaned, then normalised."""

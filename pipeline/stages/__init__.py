@@ -1,0 +1,1 @@
+"""The three stages of the method, and the cross-fitting that joins them."""

@@ -1,0 +1,119 @@
+"""The commands of the registry: what a person or a program gets from them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from pipeline.data.muse import read_corpus
+from pipeline.data.synthetic import synthesize
+from pipeline.errors import AffectuneError, InputError
+from pipeline.fitting.worker_pool import WorkerPool
+from pipeline.storage.stage_store import StageStore
+from pipeline.train import train
+from tests.pipeline_tests.corpora import tiny_spec
+from tuning.cli.registry import registry_app
+from tuning.journal.events import StudyFinished, StudyOpened
+from tuning.journal.history import history
+from tuning.mlflow_backend.registry import register
+from tuning.mlflow_backend.tracker import check
+
+Run = Callable[..., str]
+SEARCH = {"fusion": {"trials": 1, "finalists": 1, "space": {"difficulty": {"choice": [True]}}}}
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """One model in two versions; its corpus."""
+    root = tmp_path_factory.mktemp("registry")
+    synthesize(root / "corpus", subjects=9, minutes=0.3)
+    corpus = read_corpus(root / "corpus")
+    train(corpus, tiny_spec(), WorkerPool(corpus, StageStore(root / "store"))).save(root / "model")
+    uri = f"sqlite:///{root / 'mlflow.db'}"
+    check(uri, "commands")
+    session = corpus.partition("devel")[0]
+    for number in range(2):
+        opened = StudyOpened(
+            at=1.0,
+            study={"name": "commands", "search": SEARCH},
+            digest=f"{number}",
+            corpus={"name": "synthetic", "path": str(root / "corpus"), "digest": corpus.digest},
+            folds=("fold 1",),
+            versions={},
+            git_commit=None,
+        )
+        score = {"ccc": 0.5 + number / 10, "ccc_low": 0.25, "ccc_high": 0.75}
+        found = history([opened, StudyFinished(at=2.0, summary={"targets": {"arousal": score}})])
+        register(root / "model", found, uri, example=session.features, promote_first=True)
+    return uri, root / "corpus"
+
+
+@pytest.fixture
+def run(registry: tuple[str, Path]) -> Run:
+    def call(*arguments: str) -> str:
+        result = CliRunner().invoke(registry_app, [*arguments, "--tracking-uri", registry[0]])
+        if result.exception is not None:
+            raise result.exception
+        return result.stdout
+
+    return call
+
+
+def test_the_life_of_a_challenger(run: Run) -> None:
+    assert json.loads(run("list", "--json")) == {
+        "models": [{"name": "affectune", "aliases": {"champion": "1", "challenger": "2"}}]
+    }
+    first, second = json.loads(run("show", "affectune", "--json"))["versions"]
+    assert (first["aliases"], second["aliases"]) == (["champion"], ["challenger"])
+    assert (first["ccc"], second["ccc"]) == (
+        {"arousal": [0.5, 0.25, 0.75]},
+        {"arousal": [0.6, 0.25, 0.75]},
+    )
+    shown = json.loads(run("promote", "affectune", "challenger", "--json"))
+    assert (shown["version"], shown["against"], shown["promoted"]) == ("2", "1", True)
+    assert shown["difference"]["mean"] == {"ccc": 0, "ccc_low": 0, "ccc_high": 0}
+    second = json.loads(run("show", "affectune", "--json"))["versions"][1]
+    assert (second["aliases"], second["decision"], second["against"]) == (
+        ["champion"],
+        "promoted",
+        "1",
+    )
+    with pytest.raises(InputError, match="is the champion already"):
+        run("promote", "affectune", "2")
+    assert json.loads(run("rollback", "affectune", "--json")) == {
+        "name": "affectune",
+        "champion": "1",
+        "previous": "2",
+    }
+    assert "champion" in run("list")
+    assert "rolled back" in run("show", "affectune")
+
+
+def test_what_is_not_there_is_an_error_that_says_what_to_do(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--corpus"):
+        run("promote", "affectune", "2", "--corpus", str(tmp_path / "nowhere"))
+    with pytest.raises(InputError, match="not found"):
+        run("promote", "affectune", "17")
+    with pytest.raises(InputError, match="registry list"):
+        run("show", "other")
+    with pytest.raises(InputError, match="not found"):
+        run("rollback", "other")
+
+
+def test_a_registry_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+    missing = tmp_path / "missing.db"
+    result = CliRunner().invoke(registry_app, ["list", "--tracking-uri", f"sqlite:///{missing}"])
+    assert isinstance(result.exception, InputError)
+    assert not missing.exists()
+
+
+def test_a_server_that_is_away_is_an_error_without_its_password() -> None:
+    result = CliRunner().invoke(
+        registry_app, ["list", "--tracking-uri", "http://me:secret@127.0.0.1:9"]
+    )
+    assert isinstance(result.exception, AffectuneError)
+    assert "secret" not in str(result.exception)

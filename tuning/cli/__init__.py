@@ -1,0 +1,1 @@
+"""The commands of `affectune study` and `affectune registry`."""

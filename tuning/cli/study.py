@@ -1,0 +1,201 @@
+"""The commands of `affectune study`: arguments in, a study's folder out; no method of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from math import inf
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from pipeline.cli import find_device
+from pipeline.data.muse import read_corpus
+from pipeline.errors import InputError
+from tuning.spec.study_spec import for_corpus, override, read_study
+
+study_app = typer.Typer(
+    help="Search all three stages, record every trial, register the winner.", no_args_is_help=True
+)
+
+StudyFolder = Annotated[
+    Path, typer.Argument(help="What `study run --out` wrote.", show_default=False)
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
+CLUSTERS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""Ray's name for whether other machines may join; on Linux, too."""
+UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600}
+
+
+@study_app.command("run")
+def run_command(
+    study: Annotated[Path, typer.Argument(help="The study (TOML).", show_default=False)],
+    corpus: Annotated[
+        Path | None, typer.Option(help="Folder in a MuSe layout; default: the study's.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The study's folder.", show_default="studies/<name>")
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(help="A Ray cluster ('auto', 'host:6379'); default: this machine alone."),
+    ] = None,
+    tracking_uri: Annotated[
+        str | None,
+        typer.Option(help="MLflow server; default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a study that was stopped or killed.")
+    ] = False,
+    promote_first: Annotated[
+        bool,
+        typer.Option("--promote-first", help="Make the winner the champion where there is none."),
+    ] = False,
+    time_budget: Annotated[
+        str | None,
+        typer.Option(help="Such as 90m or 2h; the plan shrinks to fit.", show_default=False),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, max=1024, help="Fits at a time on this machine, one thread each."),
+    ] = None,
+    modalities: Annotated[
+        str | None, typer.Option(help="Feature sets, with commas; default: the study's.")
+    ] = None,
+    targets: Annotated[
+        str | None, typer.Option(help="Labels, with commas; default: the study's.")
+    ] = None,
+    store: Annotated[
+        str, typer.Option(help="Trained stages: a folder or an object-store URI.")
+    ] = ".affectune/store",
+    device: Annotated[
+        str, typer.Option(help="auto, cpu or cuda; trials have GPUs where the study gives them.")
+    ] = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Search, refit the finalists, write the winner's bundle and report, and register it.
+
+    Example: affectune study run tuning/studies/wide.toml --corpus data/c3_muse_stress --time-budget 8h
+    """
+    if address is None:
+        os.environ.setdefault(
+            CLUSTERS, "0"
+        )  # before Ray is imported: then it listens on loopback alone
+    given = read_study(study)
+    spec = override(given, modalities=_names(modalities), targets=_names(targets))
+    path = corpus or (Path(spec.corpus) if spec.corpus else None)
+    if path is None:
+        raise InputError(
+            f"The study '{study}' names no corpus. Add corpus = \"path\" to it, or pass --corpus."
+        )
+    read = read_corpus(path, modalities=spec.modalities, targets=spec.targets)
+    from tuning.study.run import Options, run  # Ray, MLflow and torch take seconds to import
+
+    options = Options(
+        folder=(out or Path("studies") / spec.name).absolute(),
+        store=store if "://" in store else str(Path(store).absolute()),
+        address=address,
+        workers=workers,
+        device=find_device(device),
+        trial_device="cpu" if device == "cpu" else "cuda",
+        budget_s=_seconds(time_budget),
+        tracking_uri=tracking_uri,
+        promote_first=promote_first,
+        resume=resume,
+    )
+    summary = run(
+        for_corpus(spec, read.modalities, read.targets), read, path, options, Console(stderr=True)
+    )
+    if as_json:
+        typer.echo(json.dumps(summary, indent=1))
+
+
+@study_app.command("status")
+def status_command(folder: StudyFolder, as_json: AsJson = False) -> None:
+    """Say how far a study is, also while it runs.
+
+    Example: affectune study status studies/wide
+    """
+    from tuning.journal.history import read_history
+    from tuning.monitoring.live_table import status_json, status_table
+
+    found = read_history(folder)
+    if as_json:
+        typer.echo(json.dumps(status_json(found), indent=1))
+    else:
+        Console().print(status_table(found))
+
+
+@study_app.command("report")
+def report_command(
+    folder: StudyFolder,
+    corpus: Annotated[
+        Path | None, typer.Option(help="For the traces; default: where the study read it.")
+    ] = None,
+) -> None:
+    """Write report.html anew, of a study in any state.
+
+    Example: affectune study report studies/wide
+    """
+    from tuning.journal.history import read_history
+    from tuning.study.run import report
+
+    path = report(folder, read_history(folder), corpus)
+    Console().print(f"Written: {path}", soft_wrap=True)
+
+
+@study_app.command("audit")
+def audit_command(
+    folder: StudyFolder,
+    sample: Annotated[int, typer.Option(min=1, help="Stopped trials to train to the end.")] = 20,
+    corpus: Annotated[
+        Path | None, typer.Option(help="The study's; default: where the study read it.")
+    ] = None,
+    store: Annotated[
+        str, typer.Option(help="The study's: a folder or an object-store URI.")
+    ] = ".affectune/store",
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=1024, help="Fits at a time, one thread each; default: one per core."
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Another one draws another sample.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Say what early stopping cost: train a random sample of the stopped trials to the end.
+
+    Example: affectune study audit studies/wide --sample 40
+    """
+    from tuning.audit.cli_output import audit_folder, print_audit
+
+    found = audit_folder(
+        folder,
+        corpus,
+        store,
+        sample=sample,
+        workers=workers,
+        seed=seed,
+        console=Console(stderr=True),
+    )
+    if as_json:
+        typer.echo(json.dumps(found.to_json(), indent=1))
+    else:
+        print_audit(found, Console())
+
+
+def _names(text: str | None) -> list[str] | None:
+    return None if text is None else [name.strip() for name in text.split(",")]
+
+
+def _seconds(text: str | None) -> float:
+    """A time budget in seconds; endless where none was given."""
+    if text is None:
+        return inf
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
+    if not found or not float(found[1]):
+        raise InputError(f"--time-budget is {text!r}; write a time such as 90m, 2h or 5400s.")
+    return float(found[1]) * UNITS_S[found[2]]

@@ -1,0 +1,1 @@
+"""What happened in a study: events, their file, their history."""

@@ -1,0 +1,1 @@
+"""A study's runs and models in MLflow."""

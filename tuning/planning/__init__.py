@@ -1,0 +1,1 @@
+"""What a study does next. Knows no Ray and no MLflow."""

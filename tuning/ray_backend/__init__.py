@@ -1,0 +1,1 @@
+"""A study's fits on Ray and Ray Tune."""

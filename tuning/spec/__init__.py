@@ -1,0 +1,1 @@
+"""What a study searches: its tasks, its spaces, its file."""
