@@ -2,12 +2,13 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 BENCH ?=
+EXAMPLES ?= 2000
 # One thread per process: two fits with two threads each on two cores are many times slower.
 export OMP_NUM_THREADS = 1
 export OPENBLAS_NUM_THREADS = 1
 export MLFLOW_DISABLE_TELEMETRY = true
 
-.PHONY: install demo test check style format bench clean
+.PHONY: install demo test test-fast fuzz check style format bench clean
 
 install: .venv/installed
 
@@ -33,6 +34,15 @@ demo: install
 
 test: install
 	$(BIN)/python -m pytest -n 2
+
+# A file's tests run in one process, so that no fixture is made twice.
+test-fast: install
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+
+# The property tests alone, with other inputs each time: make fuzz EXAMPLES=20000 tries that many of each.
+fuzz: export AFFECTUNE_FUZZ = $(EXAMPLES)
+fuzz: install
+	$(BIN)/python -m pytest -n 2 -m hypothesis --hypothesis-profile fuzz
 
 check: install
 	$(BIN)/ruff format --check .

@@ -1,59 +1,80 @@
-"""Affectune: the command line, and the public Python API. Mounts the packages; nothing else."""
+"""The command line, and the public Python API. Knows which packages have commands; nothing else."""
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
+    import typer
+
     from pipeline.model.fused_model import FusedModel
 
 __all__ = ["load", "main"]
 
 
 def load(folder: Path | str) -> FusedModel:
-    """Load a trained model from its bundle; every file's hash is checked.
+    """Load a trained model from its bundle, and check the hash of every file.
 
     Args:
-        folder: what `affectune train --out` wrote.
+        folder: the bundle, as `affectune train --out` wrote it.
+
+    Returns:
+        The model; its `predict` takes raw features.
 
     Raises:
-        pipeline.errors.InputError: not a bundle, or a file was changed.
+        pipeline.errors.InputError: the folder is no bundle, or a file was changed.
 
     Example:
-        >>> prediction = affectune.load("model").predict({"head": head, "gaze": gaze})  # doctest: +SKIP
+        >>> model = affectune.load("model")  # doctest: +SKIP
+        >>> prediction = model.predict({"head": head, "gaze": gaze})  # doctest: +SKIP
         >>> prediction.values["arousal"]  # doctest: +SKIP
     """
-    from pipeline.model.fused_model import FusedModel
+    from pipeline.model.bundle import load_model
 
-    return FusedModel.load(folder)
+    return load_model(folder)
 
 
 def main() -> None:
-    """The command `affectune`: exit status 0, 1 (it failed) or 2 (usage or bad input)."""
-    # Before numpy and torch are imported: two fits with two threads each on two cores are many times slower.
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ.setdefault(name, "1")
-    # Workers inherit it: else glibc gives their heap back after every training step, a quarter of the time.
-    for name in ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"):
-        os.environ.setdefault(name, "1000000000")
+    """Run the command `affectune`, and exit with status 0, 1 (it failed) or 2 (usage or input)."""
+    _set_environment()
+    from pipeline.errors import AffectuneError, InputError
+
+    run_command = _command_line()
+    signal.signal(signal.SIGTERM, _exit_on_signal)
+    try:
+        run_command(obj=_find_bundle)
+    except InputError as error:
+        _exit(error, status=2)
+    except (AffectuneError, OSError) as error:
+        _exit(error, status=1)
+
+
+def _set_environment() -> None:
+    """Set what numpy, torch and the workers read; it has no effect once numpy is imported."""
+    from pipeline.environment import set_allocator_defaults, set_thread_defaults
+
+    set_thread_defaults()
+    set_allocator_defaults()
+
+
+def _exit_on_signal(number: int, frame: FrameType | None) -> NoReturn:
+    """Exit as after SIGTERM, but unwind first, so that temporary files are removed."""
+    sys.exit(143)
+
+
+def _command_line() -> typer.Typer:
+    """Return the command line, with the commands of every package."""
     import typer
-    from rich.console import Console
-    from rich.markup import escape
 
     from pipeline.cli import add_commands
     from pipeline.data.cli import corpus_app
-    from pipeline.errors import AffectuneError, InputError
     from serving.cli import add_commands as add_serving_commands
     from tuning.cli.registry import registry_app
     from tuning.cli.study import study_app
-
-    signal.signal(
-        signal.SIGTERM, lambda *_: sys.exit(143)
-    )  # unwinds, so that temporary files are removed
 
     app = typer.Typer(
         help="Train, search and serve multimodal, time-continuous prediction.",
@@ -66,24 +87,24 @@ def main() -> None:
     app.add_typer(registry_app, name="registry")
     add_commands(app)
     add_serving_commands(app)
-    try:
-        app(obj=_find_bundle)
-    except AffectuneError as error:
-        Console(stderr=True).print(
-            f"[red]Error:[/] {escape(str(error))}", soft_wrap=True, highlight=False
-        )
-        sys.exit(2 if isinstance(error, InputError) else 1)
-    except OSError as error:
-        Console(stderr=True).print(
-            f"[red]Error:[/] {escape(str(error))}", soft_wrap=True, highlight=False
-        )
-        sys.exit(1)
+
+    return app
+
+
+def _exit(error: Exception, *, status: int) -> NoReturn:
+    from rich.console import Console
+    from rich.markup import escape
+
+    message = f"[red]Error:[/] {escape(str(error))}"
+    Console(stderr=True).print(message, soft_wrap=True, highlight=False)
+    sys.exit(status)
 
 
 def _find_bundle(model: str) -> Path:
-    """The folder of a model: its own, or, of one in the registry, a verified local copy."""
+    """Return the folder of a model: its own, or a verified local copy of one in the registry."""
     if not model.startswith("models:"):
         return Path(model)
+
     from serving.model_source import find_source
     from serving.settings import Settings
 

@@ -1,4 +1,4 @@
-"""The end of `make demo`: serve the champion beside MLflow, ask it for one prediction, say where to look.
+"""The end of `make demo`: serve the champion beside MLflow, predict once, print where to look.
 
 Usage: python infra/demo.py DATABASE [--keep]; with --keep both stay up until Ctrl-C.
 """
@@ -19,79 +19,71 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-STARTING_S = 180
-ENDING_S = 60
+STARTUP_TIMEOUT_S = 180
+SHUTDOWN_TIMEOUT_S = 60
 BIN = Path(sys.executable).parent
 
 
 def main() -> None:
-    """See the module."""
+    """Run both servers, predict the example session, and end them, or wait for Ctrl-C."""
     database, keep = Path(sys.argv[1]), "--keep" in sys.argv[2:]
-    uri, port, mlflow_port = f"sqlite:///{database}", _free_port(8000), _free_port(5000)
-    page, runs = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{mlflow_port}"
-    serve = [str(BIN / "affectune"), "serve", "--port", str(port), "--tracking-uri", uri]
-    browse = [
-        str(BIN / "mlflow"),
-        "server",
-        "--backend-store-uri",
-        uri,
-        "--port",
-        str(mlflow_port),
-        "--workers",
-        "1",
-    ]
+    port, mlflow_port = _free_port(8000), _free_port(5000)
+    endpoint, mlflow = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{mlflow_port}"
+    serve_command, mlflow_command = _commands(f"sqlite:///{database}", port, mlflow_port)
+
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends what was started
     with (
-        _running(serve, f"{page}/readyz", database.with_name("serve.log")),
-        _running(browse, f"{runs}/health", database.with_name("mlflow.log")),
+        _running(serve_command, f"{endpoint}/readyz", database.with_name("serve.log")),
+        _running(mlflow_command, f"{mlflow}/health", database.with_name("mlflow.log")),
     ):
-        said = _ask(page)
-        means = ", ".join(
-            f"{target} {fmean(values):+.2f}" for target, values in said["predictions"].items()
-        )
-        print(
-            f"Version {said['model']['version']} answered for {len(said['timestamps_ms'])} frames; on average: {means}"
-        )
-        for warning in said["warnings"]:
-            print("  warning:", warning["message"])
-        print(f"The page:           {page}/\nRuns and models:    {runs}/", flush=True)
+        _print_response(_predict_example(endpoint))
+        print(f"The page:           {endpoint}/\nRuns and models:    {mlflow}/", flush=True)
         if keep:
             print("Both stay up until Ctrl-C.", flush=True)
             with contextlib.suppress(KeyboardInterrupt):
                 signal.pause()
+
     if not keep:
         print("Both have ended again. To keep them up: make demo KEEP=1; or, with what is there,")
-        print(f"  {' '.join(serve)}\n  {' '.join(browse)}")
+        print(f"  {' '.join(serve_command)}\n  {' '.join(mlflow_command)}")
 
 
-def _free_port(wanted: int) -> int:
-    for port in (wanted, 0):
+def _commands(uri: str, port: int, mlflow_port: int) -> tuple[list[str], list[str]]:
+    """Return the commands of the endpoint and of MLflow's server."""
+    serve = [str(BIN / "affectune"), "serve", "--port", str(port), "--tracking-uri", uri]
+    mlflow = [str(BIN / "mlflow"), "server", "--backend-store-uri", uri]
+    mlflow += ["--port", str(mlflow_port), "--workers", "1"]
+    return serve, mlflow
+
+
+def _free_port(preferred: int) -> int:
+    for candidate in (preferred, 0):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(("127.0.0.1", port))
-            found: int = probe.getsockname()[1]
-            return found
+            probe.bind(("127.0.0.1", candidate))
+            port: int = probe.getsockname()[1]
+            return port
     sys.exit("No port is free on 127.0.0.1.")
 
 
 @contextlib.contextmanager
-def _running(command: list[str], ready: str, log: Path) -> Iterator[None]:
-    """A server, from when it answers; what it says goes to the log."""
-    with log.open(
-        "wb"
-    ) as said:  # a group of its own: Ctrl-C is for this process, which ends it politely
-        process = subprocess.Popen(command, stdout=said, stderr=said, start_new_session=True)
+def _running(command: list[str], ready_url: str, log: Path) -> Iterator[None]:
+    """Run a server, from when it answers; its output goes to the log."""
+    with log.open("wb") as output:
+        # A process group of its own: Ctrl-C is for this process, which ends the server politely.
+        process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
+
     try:
-        end = time.monotonic() + STARTING_S
-        while not _answers(ready):
-            if process.poll() is not None or time.monotonic() > end:
-                sys.exit(f"{' '.join(command)} does not answer at {ready}; see {log}.")
+        deadline = time.monotonic() + STARTUP_TIMEOUT_S
+        while not _answers(ready_url):
+            if process.poll() is not None or time.monotonic() > deadline:
+                sys.exit(f"{' '.join(command)} does not answer at {ready_url}; see {log}.")
             time.sleep(0.2)
         yield
     finally:
         process.terminate()
         try:
-            process.wait(ENDING_S)
+            process.wait(SHUTDOWN_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
 
@@ -102,16 +94,28 @@ def _answers(url: str) -> bool:
     return False
 
 
-def _ask(page: str) -> dict[str, Any]:
-    """What the champion says of the example session."""
-    with urllib.request.urlopen(f"{page}/v1/example", timeout=60) as response:
-        example = response.read()
+def _predict_example(endpoint: str) -> dict[str, Any]:
+    """Return what the champion predicts for the example session."""
+    with urllib.request.urlopen(f"{endpoint}/v1/example", timeout=60) as http_response:
+        example = http_response.read()
+
     request = urllib.request.Request(
-        f"{page}/v1/predictions", example, {"Content-Type": "application/json"}
+        f"{endpoint}/v1/predictions", example, {"Content-Type": "application/json"}
     )
-    with urllib.request.urlopen(request, timeout=60) as response:
-        said: dict[str, Any] = json.load(response)
-    return said
+    with urllib.request.urlopen(request, timeout=60) as http_response:
+        response: dict[str, Any] = json.load(http_response)
+    return response
+
+
+def _print_response(response: dict[str, Any]) -> None:
+    version, num_frames = response["model"]["version"], len(response["timestamps_ms"])
+    means = ", ".join(
+        f"{target} {fmean(values):+.2f}" for target, values in response["predictions"].items()
+    )
+    print(f"Version {version} answered for {num_frames} frames; on average: {means}")
+
+    for warning in response["warnings"]:
+        print("  warning:", warning["message"])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""The commands train, evaluate and predict: arguments in, tables and files out; no method of their own.
+"""The commands train, evaluate and predict: arguments in, tables and files out.
 
-What takes seconds to import (torch, matplotlib) is imported by the commands: `affectune --help` does not wait for it.
+What takes seconds to import (torch, matplotlib) is imported by the commands: `affectune --help`
+does not wait for it.
 """
 
 from __future__ import annotations
@@ -8,8 +9,10 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
@@ -18,15 +21,19 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.corpus import PARTITIONS, Corpus, Partition, Session
+from pipeline.data.cli import parse_names
 from pipeline.data.layout import find_layout
 from pipeline.data.muse import read_corpus
 from pipeline.errors import AffectuneError, InputError
-from pipeline.evaluation.corruption import FORMS, corruption
+from pipeline.evaluation.corruption import FORMS, parse_corruption
 from pipeline.spec import Spec, override, read_spec
+from pipeline.storage.atomic_file import write_atomically
 from pipeline.storage.atomic_folder import MANIFEST, MODEL, read_folder
 
 if TYPE_CHECKING:
-    from pipeline.evaluation.evaluate import Evaluation
+    from pipeline.evaluation.evaluate import Evaluation, TargetEvaluation
+    from pipeline.fitting.worker_pool import WorkerPool
+    from pipeline.model.fused_model import FusedModel, Prediction
 
 CorpusPath = Annotated[
     Path, typer.Option("--corpus", help="Folder in a MuSe layout.", show_default=False)
@@ -43,10 +50,14 @@ Model = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
+SUMMARY = "summary.json"
 
 
 def add_commands(app: typer.Typer) -> None:
-    """Mount the commands on the command line, whose context knows how to find a model's bundle: `obj(name) -> Path`."""
+    """Mount the commands on the command line.
+
+    Its context knows how to find a model's bundle: `obj(name) -> Path`.
+    """
     app.command("train")(train_command)
     app.command("evaluate")(evaluate_command)
     app.command("predict")(predict_command)
@@ -85,64 +96,61 @@ def train_command(
 
     Example: affectune train --corpus data/c3_muse_stress --out model --workers 4
     """
-    begin, cpu_begin = time.monotonic(), time.process_time()
+    clock = _Clock()
     from pipeline.evaluation.evaluate import evaluate
-    from pipeline.evaluation.model_card import lost_to_floors, model_card
+    from pipeline.evaluation.model_card import floor_warnings, model_card
     from pipeline.fitting.progress_bar import ProgressBar
     from pipeline.fitting.worker_pool import WorkerPool
+    from pipeline.model.bundle import save_model
+    from pipeline.stages.requirements import raise_if_untrainable
     from pipeline.storage.stage_store import StageStore
-    from pipeline.train import check_trainable, num_fits, train
+    from pipeline.train import num_fits, train
 
-    chosen = override(
+    settings = override(
         read_spec(spec) if spec else Spec(), protocol=protocol, folds=folds, seed=seed
     )
-    where = find_device(device)
+    torch_device = find_device(device)
     out = out.absolute()
-    _check_out(out, store)
-    read = read_corpus(
-        corpus, modalities=_names(modalities), targets=_names(targets), tolerance_ms=tolerance_ms
+    _raise_if_not_replaceable(out, store)
+
+    sessions = read_corpus(
+        corpus,
+        modalities=parse_names(modalities),
+        targets=parse_names(targets),
+        tolerance_ms=tolerance_ms,
     )
-    check_trainable(read, chosen)
+    raise_if_untrainable(sessions, settings)
     console = Console(stderr=True)
-    _say_warnings(read, console)
+    _print_corpus_warnings(sessions, console)
+
     with (
-        ProgressBar(num_fits(read, chosen), console) as progress,
+        ProgressBar(num_fits(sessions, settings), console) as progress,
         WorkerPool(
-            read, StageStore(store), workers=workers, device=where, on_progress=progress
+            sessions, StageStore(store), workers=workers, device=torch_device, on_progress=progress
         ) as pool,
     ):
         try:
-            model = train(read, chosen, pool)
+            model = train(sessions, settings, pool)
         except KeyboardInterrupt:
             raise AffectuneError(
                 "Interrupted. What is trained is in the store: run the same command to go on."
             ) from None
-    evaluation = evaluate(model, read, "devel", device=where)
-    warnings = lost_to_floors(evaluation)
-    summary = evaluation.to_json(str(out)) | {
-        "trials": len(pool.trained) + pool.hits,
-        "epochs_trained": sum(len(stage.history) for stage in pool.trained),
-        "wall_s": round(time.monotonic() - begin, 3),
-        "cpu_s": round(
-            time.process_time() - cpu_begin + sum(s.cpu_s for s in pool.trained if workers > 1), 3
-        ),
-        "store_hits": pool.hits,
-        "out_of_fold": model.out_of_fold,
-    }
+
+    evaluation = evaluate(model, sessions, "devel", device=torch_device)
+    warnings = floor_warnings(evaluation)
+    summary = evaluation.to_json(str(out)) | _training_summary(pool, model, clock)
     text = json.dumps(summary, indent=1)
-    model.save(
-        out, card=model_card(model, evaluation, warnings), others={"summary.json": text.encode()}
-    )
+    card = model_card(model, evaluation, warnings)
+    save_model(model, out, card=card, extra_files={SUMMARY: text.encode()})
+
     if as_json:
         typer.echo(text)
         return
     _print_evaluation(evaluation)
     for warning in warnings:
         console.print(f"[yellow]Note:[/] {warning}")
-    Console().print(
-        f"{summary['trials']} fits ({pool.hits} from the store), {summary['wall_s']:.0f} s. Written: {out}",
-        soft_wrap=True,
-    )
+    fits = f"{summary['trials']} fits ({pool.store_hits} from the store)"
+    Console().print(f"{fits}, {summary['wall_s']:.0f} s. Written: {out}", soft_wrap=True)
 
 
 def evaluate_command(
@@ -169,38 +177,32 @@ def evaluate_command(
     """
     from pipeline.evaluation.evaluate import evaluate
     from pipeline.evaluation.plots import write_plots
-    from pipeline.model.fused_model import FusedModel
+    from pipeline.model.bundle import load_model
 
-    where = find_device(device)
-    part = _partition(partition)
+    torch_device = find_device(device)
+    part = _parse_partition(partition)
     bundle: Path = context.obj(model)
-    loaded = FusedModel.load(bundle)
-    scales = {modality: loaded.auto_encoders[modality][0].scale for modality in loaded.modalities}
-    spoil = [corruption(text, scales) for text in corrupt or []]
-    read = read_corpus(
-        corpus, modalities=loaded.modalities, targets=loaded.targets, tolerance_ms=tolerance_ms
+    fused_model = load_model(bundle)
+    corrupt_session = _corruptions(fused_model, corrupt or [])
+
+    sessions = read_corpus(
+        corpus,
+        modalities=fused_model.modalities,
+        targets=fused_model.targets,
+        tolerance_ms=tolerance_ms,
     )
+    evaluation = evaluate(fused_model, sessions, part, corrupt=corrupt_session, device=torch_device)
+    written = write_plots(evaluation, plots or _plots_folder(bundle, part, corrupt or []))
 
-    def spoiled(session: Session) -> Session:
-        for apply in spoil:
-            session = apply(session)
-        return session
-
-    evaluation = evaluate(loaded, read, part, corrupt=spoiled, device=where)
-    suffix = "".join(f"-{text.replace('=', '-').replace(':', '-')}" for text in corrupt or [])
-    folder = plots or bundle.resolve().with_name(f"{bundle.resolve().name}-{part}{suffix}")
-    written = write_plots(evaluation, folder)
     if as_json:
-        typer.echo(
-            json.dumps(
-                evaluation.to_json(model) | ({"corrupt": corrupt} if corrupt else {}), indent=1
-            )
-        )
+        record = evaluation.to_json(model) | ({"corrupt": corrupt} if corrupt else {})
+        typer.echo(json.dumps(record, indent=1))
         return
     _print_evaluation(evaluation)
     if part == "train":
         Console(stderr=True).print(
-            "[yellow]Note:[/] the model learned from these sessions: the scores say nothing of new ones."
+            "[yellow]Note:[/] the model learned from these sessions: "
+            "the scores say nothing of new ones."
         )
     Console().print(f"Pictures: {', '.join(str(path) for path in written)}", soft_wrap=True)
 
@@ -218,43 +220,38 @@ def predict_command(
 
     Example: affectune predict model --corpus data/c3_muse_stress --partition test --out predictions
     """
-    from pipeline.evaluation.evaluate import check_fits
-    from pipeline.model.fused_model import FusedModel
+    from pipeline.evaluation.evaluate import raise_if_incompatible
+    from pipeline.model.bundle import load_model
 
-    where = find_device(device)
-    part = _partition(partition)
-    loaded = FusedModel.load(context.obj(model))
-    known = [
-        target
-        for target in loaded.targets
-        if target in find_layout(corpus, loaded.modalities, None).labels
-    ]
+    torch_device = find_device(device)
+    part = _parse_partition(partition)
+    fused_model = load_model(context.obj(model))
+
+    labelled = find_layout(corpus, fused_model.modalities, None).labels
     read = read_corpus(
-        corpus, modalities=loaded.modalities, targets=known, tolerance_ms=tolerance_ms
+        corpus,
+        modalities=fused_model.modalities,
+        targets=[target for target in fused_model.targets if target in labelled],
+        tolerance_ms=tolerance_ms,
     )
-    check_fits(loaded, read)
+    raise_if_incompatible(fused_model, read)
     sessions = read.partition(part)
     if not sessions:
         raise InputError(f"Corpus {read.name!r} has no {part} sessions.")
-    predictions = loaded.predict_sessions(sessions, device=where)
-    for target in loaded.targets:
+
+    predictions = fused_model.predict_sessions(sessions, device=torch_device)
+    for target in fused_model.targets:
         _make_folder(out / target)
         for session, prediction in zip(sessions, predictions, strict=True):
-            rows = zip(
-                session.timestamps_ms, prediction.values[target], session.segment_ids, strict=True
-            )
-            lines = [
-                "timestamp,value,segment_id",
-                *(f"{time_ms},{value:.6f},{segment}" for time_ms, value, segment in rows),
-            ]
-            _write(out / target / f"{session.session_id}.csv", "\n".join(lines) + "\n")
-    Console().print(
-        f"{len(sessions)} sessions of {part}, {len(loaded.targets)} targets: {out}", soft_wrap=True
-    )
+            path = out / target / f"{session.session_id}.csv"
+            write_atomically(path, _predictions_csv(session, prediction, target))
+
+    counts = f"{len(sessions)} sessions of {part}, {len(fused_model.targets)} targets"
+    Console().print(f"{counts}: {out}", soft_wrap=True)
 
 
 def find_device(name: str) -> str:
-    """The device to compute on.
+    """Return the device to compute on.
 
     Raises:
         InputError: an unknown name, or no CUDA device where one was asked for.
@@ -268,60 +265,108 @@ def find_device(name: str) -> str:
     return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
 
 
-def _partition(name: str) -> Partition:
+class _Clock:
+    """Seconds since it was made, on the wall and of this process."""
+
+    def __init__(self) -> None:
+        self._wall, self._cpu = time.monotonic(), time.process_time()
+
+    def wall_s(self) -> float:
+        return time.monotonic() - self._wall
+
+    def cpu_s(self) -> float:
+        return time.process_time() - self._cpu
+
+
+def _training_summary(pool: WorkerPool, model: FusedModel, clock: _Clock) -> dict[str, Any]:
+    """Say what the training took, for summary.json."""
+    # Fits in this process are in its own time already.
+    worker_cpu_s = sum(stage.cpu_s for stage in pool.trained) if pool.workers > 1 else 0.0
+    return {
+        "trials": len(pool.trained) + pool.store_hits,
+        "epochs_trained": sum(len(stage.history) for stage in pool.trained),
+        "wall_s": round(clock.wall_s(), 3),
+        "cpu_s": round(clock.cpu_s() + worker_cpu_s, 3),
+        "store_hits": pool.store_hits,
+        "out_of_fold": model.out_of_fold,
+    }
+
+
+def _corruptions(model: FusedModel, texts: Sequence[str]) -> Callable[[Session], Session]:
+    """Return what applies all corruptions to a session, one after the other."""
+    normalisations = {
+        modality: model.auto_encoders[modality][0].normalisation for modality in model.modalities
+    }
+    corruptions = [parse_corruption(text, normalisations) for text in texts]
+
+    def corrupt(session: Session) -> Session:
+        for apply in corruptions:
+            session = apply(session)
+        return session
+
+    return corrupt
+
+
+def _plots_folder(bundle: Path, partition: str, corruptions: Sequence[str]) -> Path:
+    suffix = "".join(f"-{text.replace('=', '-').replace(':', '-')}" for text in corruptions)
+    bundle = bundle.resolve()
+    return bundle.with_name(f"{bundle.name}-{partition}{suffix}")
+
+
+def _predictions_csv(session: Session, prediction: Prediction, target: str) -> str:
+    rows = zip(session.timestamps_ms, prediction.values[target], session.segment_ids, strict=True)
+    lines = [f"{timestamp},{value:.6f},{segment}" for timestamp, value, segment in rows]
+    return "\n".join(["timestamp,value,segment_id", *lines]) + "\n"
+
+
+def _parse_partition(name: str) -> Partition:
     for partition in PARTITIONS:
         if name == partition:
             return partition
     raise InputError(f"--partition is {name!r}; it must be one of {', '.join(PARTITIONS)}.")
 
 
-def _names(text: str | None) -> list[str] | None:
-    """A comma-separated option as names; None where it was not given."""
-    if text is None:
-        return None
-    names = [name.strip() for name in text.split(",")]
-    if not all(names) or len(set(names)) < len(names):
-        raise InputError(
-            f"Cannot read the list {text!r}: write different names, with commas between them."
-        )
-    return names
-
-
-def _check_out(out: Path, store: str) -> None:
-    """Refuse to replace what is not a bundle, or what could not be written, before anything is trained."""
+def _raise_if_not_replaceable(out: Path, store: str) -> None:
+    """Refuse to replace what is not a bundle, or cannot be written, before anything is trained."""
     if out.exists() and not out.is_dir():
         raise InputError(f"--out '{out}' is a file. Choose another folder.")
     if out.is_dir() and any(out.iterdir()):
-        try:
-            known = set(read_folder(out))
-        except InputError:
-            known = set()
-        foreign = sorted({path.name for path in out.iterdir()} - known - {MANIFEST})
-        if MODEL not in known or foreign:
-            what = f"it holds {foreign[0]!r}, too" if MODEL in known else "it is not a model bundle"
-            raise InputError(
-                f"--out '{out}' would be replaced, but {what}. Choose another folder, or remove it."
-            )
+        _raise_if_no_bundle(out)
+
     if "://" not in store and Path(store).absolute().is_relative_to(out):
         raise InputError(
             f"--store '{store}' lies in --out '{out}', which is replaced. Choose another --store."
         )
-    place = next(folder for folder in out.parents if folder.exists())
-    if not place.is_dir() or not os.access(place, os.W_OK):
+
+    parent = next(folder for folder in out.parents if folder.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
         raise InputError(
-            f"--out '{out}' cannot be written: '{place}' takes no folder. Choose another one."
+            f"--out '{out}' cannot be written: '{parent}' takes no folder. Choose another one."
         )
 
 
-def _say_warnings(corpus: Corpus, console: Console) -> None:
-    kinds: dict[str, int] = {}
-    for finding in corpus.findings:
-        if finding.level == "warning":
-            kinds[finding.kind] = kinds.get(finding.kind, 0) + 1
+def _raise_if_no_bundle(folder: Path) -> None:
+    """Refuse a folder that holds anything but a bundle."""
+    try:
+        bundle_files = set(read_folder(folder))
+    except InputError:
+        bundle_files = set()
+
+    is_bundle = MODEL in bundle_files
+    foreign = sorted({path.name for path in folder.iterdir()} - bundle_files - {MANIFEST})
+    if not is_bundle or foreign:
+        cause = f"it holds {foreign[0]!r}, too" if is_bundle else "it is not a model bundle"
+        raise InputError(
+            f"--out '{folder}' would be replaced, but {cause}. Choose another folder, or remove it."
+        )
+
+
+def _print_corpus_warnings(corpus: Corpus, console: Console) -> None:
+    kinds = Counter(finding.kind for finding in corpus.findings if finding.level == "warning")
     if kinds:
-        said = ", ".join(f"{kind} ({count})" for kind, count in kinds.items())
+        warnings = ", ".join(f"{kind} ({count})" for kind, count in kinds.items())
         console.print(
-            f"[yellow]Note:[/] the corpus has warnings: {said}. See `affectune corpus check`.",
+            f"[yellow]Note:[/] the corpus has warnings: {warnings}. See `affectune corpus check`.",
             soft_wrap=True,
         )
 
@@ -331,23 +376,29 @@ def _print_evaluation(evaluation: Evaluation) -> None:
 
     console = Console()
     for target, rows in score_table(evaluation).items():
-        found = evaluation.targets[target]
-        table = Table(
-            title=f"{target} on {evaluation.partition}: {found.frames} frames of {found.sessions} sessions, "
-            f"{found.subjects} subjects",
-            caption=f"Mean over sessions {found.session_mean_ccc:.3f}, undefined in {found.undefined_sessions}. "
-            "rho: rank correlation of difficulty with absolute error.",
-            title_justify="left",
-            caption_justify="left",
-            box=box.SIMPLE,
-            pad_edge=False,
-        )
-        for heading in ("prediction", "CCC [95% interval]", "fusion minus it", "rho"):
-            table.add_column(heading, no_wrap=True)
+        scores = evaluation.targets[target]
+        table = _evaluation_table(f"{target} on {evaluation.partition}", scores)
         for name, score, gap in rows:
-            rho = found.difficulty_spearman.get(name)
+            rho = scores.difficulty_spearman.get(name)
             table.add_row(name, score, gap, "" if rho is None or np.isnan(rho) else f"{rho:+.2f}")
         console.print(table)
+
+
+def _evaluation_table(title: str, scores: TargetEvaluation) -> Table:
+    counts = f"{scores.frames} frames of {scores.sessions} sessions, {scores.subjects} subjects"
+    table = Table(
+        title=f"{title}: {counts}",
+        caption=f"Mean over sessions {scores.session_mean_ccc:.3f}, "
+        f"undefined in {scores.undefined_sessions}. "
+        "rho: rank correlation of difficulty with absolute error.",
+        title_justify="left",
+        caption_justify="left",
+        box=box.SIMPLE,
+        pad_edge=False,
+    )
+    for heading in ("prediction", "CCC [95% interval]", "fusion minus it", "rho"):
+        table.add_column(heading, no_wrap=True)
+    return table
 
 
 def _make_folder(folder: Path) -> None:
@@ -357,12 +408,3 @@ def _make_folder(folder: Path) -> None:
         raise AffectuneError(
             f"Cannot make the folder '{folder}': {error.strerror}. Choose another --out."
         ) from error
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise AffectuneError(f"Cannot write '{path}': {error.strerror}.") from error

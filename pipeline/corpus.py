@@ -1,4 +1,4 @@
-"""Sessions with aligned feature sets and labels, their partitions and subjects. Knows no files."""
+"""A corpus in memory: sessions with aligned feature sets and labels. Knows no files."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ PARTITIONS: tuple[Partition, ...] = ("train", "devel", "test")
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing a reader dropped, imputed or noticed, for a person to act on.
+    """One thing that a reader dropped, imputed or noticed, for a person to act on.
 
     Attributes:
         level: "note" (normal), "warning" (look at it) or "error" (training is refused).
-        kind: a short stable name, such as "rows dropped" or "zero rows".
+        kind: a short stable name, such as "rows not used" or "zero rows".
         where: the feature set, target or file concerned.
-        session_id: the session concerned, or "" when it is about the whole corpus.
-        count: how many rows, cells or columns; 0 where counting makes no sense.
-        total: out of how many; 0 where there is no whole.
-        message: a sentence that says what it is and what to do.
+        session_id: the session concerned, or "" for a finding about the corpus.
+        count: the number of rows, cells, columns or sessions; 0 where there is nothing to count.
+        total: the number that `count` is a part of; 0 where there is nothing to count.
+        message: a sentence that explains the finding, and how to mend it where it can be mended.
     """
 
     level: Literal["note", "warning", "error"]
@@ -45,6 +45,9 @@ class Session:
     """One recording: frames in time order, every feature set and label on the same frames.
 
     Attributes:
+        session_id: unique in its corpus.
+        subject: the person recorded.
+        partition: the partition of all sessions of the subject.
         timestamps_ms: shape (frames,), strictly ascending.
         segment_ids: shape (frames,), as written in the second column of the label files.
         features: feature set -> shape (frames, columns), float32, finite; 0 where not present.
@@ -64,20 +67,21 @@ class Session:
 
     @property
     def num_frames(self) -> int:
+        """Return the number of frames."""
         return len(self.timestamps_ms)
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """A set of sessions over the same feature sets and targets.
+    """The sessions of one data set, over the same feature sets and targets.
 
     Attributes:
         name: the folder's name.
         columns: feature set -> names of its columns, in the order of `Session.features`.
-        targets: names of the labels, in the order asked for.
+        targets: names of the labels, in the order in which the reader was given them.
         sessions: sorted by `session_id`; no subject is in two partitions.
         frame_period_ms: median distance of two frames.
-        digest: sha256 over the content of every file read and the settings of reading.
+        digest: sha256 over the content of every file that was read and the settings of reading.
         findings: what reading dropped, imputed or noticed.
     """
 
@@ -91,56 +95,70 @@ class Corpus:
 
     @property
     def modalities(self) -> tuple[str, ...]:
+        """Return the names of the modalities, in the order of `columns`."""
         return tuple(self.columns)
 
     def partition(self, name: Partition) -> tuple[Session, ...]:
-        """The sessions of one partition, sorted by id."""
+        """Return the sessions of one partition, sorted by id."""
         return tuple(session for session in self.sessions if session.partition == name)
 
     def session(self, session_id: str) -> Session:
-        """The session with this id.
+        """Return the session with this id.
 
         Raises:
-            InputError: there is none.
+            InputError: the corpus has no such session.
         """
         try:
-            return self._by_id[session_id]
+            return self._sessions_by_id[session_id]
         except KeyError:
             raise InputError(f"Corpus {self.name!r} has no session {session_id!r}.") from None
 
+    def select(self, sessions: Sequence[Session]) -> Corpus:
+        """Return the same corpus with only these sessions."""
+        return replace(self, sessions=tuple(sessions))
+
     def digest_of(self, session_ids: Sequence[str], *, modality: str = "", target: str = "") -> str:
-        """sha256 over these sessions' subjects, one feature set and one target: what a task's result depends on."""
-        total = hashlib.sha256()
+        """Return the sha256 of the data that a task reads: its result depends on nothing else.
+
+        Args:
+            session_ids: the sessions, in the order that counts.
+            modality: the modality whose features are read; none if empty.
+            target: the target whose labels are read; none if empty.
+
+        Raises:
+            InputError: the corpus has no such session.
+        """
+        digest = hashlib.sha256()
         for session_id in session_ids:
             session = self.session(session_id)
-            total.update(f"{session_id}\0{session.subject}\0".encode())
-            if modality:
-                total.update(self._digest_of_array(session_id, "features", modality))
-                total.update(session.present[modality].tobytes())
-            if target:
-                total.update(self._digest_of_array(session_id, "labels", target))
-        return total.hexdigest()
+            digest.update(f"{session_id}\0{session.subject}\0".encode())
 
-    def _digest_of_array(
-        self, session_id: str, kind: Literal["features", "labels"], name: str
+            if modality:
+                digest.update(self._array_digest(session, "features", modality))
+                digest.update(session.present[modality].tobytes())
+            if target:
+                digest.update(self._array_digest(session, "labels", target))
+
+        return digest.hexdigest()
+
+    def _array_digest(
+        self, session: Session, kind: Literal["features", "labels"], name: str
     ) -> bytes:
-        """Hashed once per corpus: a wide set is read by many tasks."""
-        place = (session_id, kind, name)
-        if place not in self._digests:
-            array = np.ascontiguousarray(getattr(self.session(session_id), kind)[name])
-            self._digests[place] = hashlib.sha256(
-                f"{array.shape}".encode() + array.tobytes()
-            ).digest()
-        return self._digests[place]
+        """Hash the shape and content of an array, once per corpus: many tasks read a wide set."""
+        key = (session.session_id, kind, name)
+
+        if key not in self._array_digests:
+            arrays = session.features if kind == "features" else session.labels
+            array = np.ascontiguousarray(arrays[name])
+            content = f"{array.shape}".encode() + array.tobytes()
+            self._array_digests[key] = hashlib.sha256(content).digest()
+
+        return self._array_digests[key]
 
     @cached_property
-    def _by_id(self) -> dict[str, Session]:
+    def _sessions_by_id(self) -> dict[str, Session]:
         return {session.session_id: session for session in self.sessions}
 
     @cached_property
-    def _digests(self) -> dict[tuple[str, str, str], bytes]:
+    def _array_digests(self) -> dict[tuple[str, str, str], bytes]:
         return {}
-
-    def select(self, sessions: Sequence[Session]) -> Corpus:
-        """The same corpus with only these sessions."""
-        return replace(self, sessions=tuple(sessions))

@@ -1,9 +1,9 @@
-"""What can go wrong, in words for the person who can mend it."""
+"""The errors of the program. Their messages are written for the person who can mend the cause."""
 
 
 class AffectuneError(Exception):
-    """It failed: the command line prints the message and exits with status 1."""
+    """A failure. The command line prints the message and exits with status 1."""
 
 
 class InputError(AffectuneError):
-    """What was given does not fit: the command line prints the message and exits with status 2."""
+    """Unusable input. The command line prints the message and exits with status 2."""

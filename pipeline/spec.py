@@ -1,4 +1,8 @@
-"""What to train: frozen settings read from TOML. A default is the paper's value, or says why it is not."""
+"""What to train: frozen settings, read from TOML.
+
+A default is the value of the paper (Hamieh et al. 2021), or a comment says why it is another one.
+Knows no corpus and no network.
+"""
 
 from __future__ import annotations
 
@@ -14,20 +18,21 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 Size = Annotated[int, Field(ge=1, le=4096)]
 OptionalSize = Annotated[int, Field(ge=0, le=4096)]
+Cell = Literal["gru", "lstm"]
 Protocol = Literal["cross_fit", "in_sample"]
 Inference = Literal["refit", "fold_mean"]
 
 
 class Settings(BaseModel):
-    """Frozen, and an unknown key is an error."""
+    """Settings that cannot be changed, in which an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class NetworkSpec(Settings):
-    """One `SequenceRegressor` (Hamieh et al. 2021, section 4.3: four layers of 64, bidirectional GRU)."""
+    """The shape of one `SequenceRegressor` (section 4.3: bidirectional GRU, four layers of 64)."""
 
-    cell: Literal["gru", "lstm"] = "gru"
+    cell: Cell = "gru"
     num_layers: Annotated[int, Field(ge=1, le=16)] = 4
     hidden_size: Size = 64
     bidirectional: bool = True
@@ -36,11 +41,20 @@ class NetworkSpec(Settings):
     input_dropout: Share = 0.0
     """Share of feature columns hidden from a whole training sequence."""
     projection_size: OptionalSize = 0
-    """A linear layer before the recurrent ones, so that wide sets do not drown their difficulty; 0: none."""
+    """Units of a linear layer before the recurrent ones; 0 for no such layer.
+
+    It keeps a wide feature set from drowning its difficulty.
+    """
     skip: bool = False
-    """A linear path beside the recurrent layers, from the features (in fusion: the predictions) to the output."""
+    """Whether a linear path leads from the features past the recurrent layers to the output.
+
+    The features of a fusion are the unimodal predictions.
+    """
     bottleneck_size: OptionalSize = 0
-    """A linear layer before the output, so that an auto-encoder cannot become the identity; 0: none."""
+    """Units of a linear layer before the output; 0 for no such layer.
+
+    It keeps an auto-encoder from becoming the identity.
+    """
 
 
 class FitSpec(Settings):
@@ -48,16 +62,19 @@ class FitSpec(Settings):
 
     loss: Literal["ccc", "mse", "l1"] = "ccc"
     ccc_over: Literal["batch", "window"] = "batch"
-    """One CCC over all frames of a batch, or the mean of one per window."""
+    """Whether the loss takes one CCC over all frames of a batch, or the mean of one per window."""
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.001
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
     gradient_clip: Annotated[float, Field(gt=0)] = 1.0
     """Largest norm of the gradient; the CCC loss is steep where both series are nearly constant."""
     input_noise: Annotated[float, Field(ge=0, le=10)] = 0.0
-    """Standard deviation of noise added to z-scored training inputs (an auto-encoder then denoises)."""
+    """Standard deviation of noise on z-scored training inputs (an auto-encoder then denoises)."""
     batch_size: Count = 8
     window_frames: Count = 300
-    """Longer training sessions are cut into windows (the challenge's baseline: 300 frames every 50)."""
+    """Length of the windows that longer training sessions are cut into.
+
+    The baseline of the challenge cuts windows of 300 frames, one every 50.
+    """
     hop_frames: Count = 50
     max_epochs: Annotated[int, Field(ge=1, le=100_000)] = 100
     patience: Count = 15
@@ -67,19 +84,24 @@ class FitSpec(Settings):
     def _windows_leave_no_gap(self) -> Self:
         if self.hop_frames > self.window_frames:
             raise ValueError(
-                f"hop_frames is {self.hop_frames}; it must not exceed window_frames, {self.window_frames}"
+                f"hop_frames is {self.hop_frames}; "
+                f"it must not exceed window_frames, {self.window_frames}"
             )
+
         return self
 
 
 class AutoEncoderNetworkSpec(NetworkSpec):
-    """The same, with a bottleneck: without one (the paper's way, 0) it nears the identity, and its error is noise."""
+    """The shape of an auto-encoder, which has a bottleneck.
+
+    The paper has none (0). The network then nears the identity, and its error is noise.
+    """
 
     bottleneck_size: OptionalSize = 4
 
 
 class AutoEncoderFitSpec(FitSpec):
-    """The same, but an auto-encoder rebuilds features: its loss is a distance (equation 3: squared)."""
+    """How an auto-encoder is trained: its loss is a distance (equation 3: the squared one)."""
 
     loss: Literal["ccc", "mse", "l1"] = "mse"
 
@@ -87,78 +109,104 @@ class AutoEncoderFitSpec(FitSpec):
     def _loss_is_a_distance(self) -> Self:
         if self.loss == "ccc":
             raise ValueError("an auto-encoder rebuilds features: its loss is 'mse' or 'l1'")
+
         return self
 
 
 class AutoEncoderSpec(Settings):
-    """Stage 1: rebuilds a feature set; its squared error is the difficulty."""
+    """Stage 1: a network rebuilds a feature set; its squared error is the difficulty."""
 
     network: AutoEncoderNetworkSpec = AutoEncoderNetworkSpec()
     fit: AutoEncoderFitSpec = AutoEncoderFitSpec()
 
 
 class UnimodalSpec(Settings):
-    """Stage 2: features and their difficulty to a target."""
+    """Stage 2: a network predicts a target from one feature set and its difficulty."""
 
     network: NetworkSpec = NetworkSpec()
     fit: FitSpec = FitSpec()
     normalisation: Literal["train", "session", "both"] = "both"
-    """Z-score on train, within each session, or each column both ways."""
+    """What z-scores are taken over: the training frames, each session, or both (columns twice)."""
     difficulty: bool = True
-    """Read the reconstruction error beside the features."""
+    """Whether the network reads the difficulty beside the features."""
 
 
 class FusionNetworkSpec(NetworkSpec):
-    """The same, beside a linear path that begins as the mean of the predictions: fusion starts at its floor."""
+    """The shape of a fusion, which has a linear path.
+
+    The path begins as the mean of the unimodal predictions: a fusion starts at its floor.
+    """
 
     skip: bool = True
 
 
 class FusionFitSpec(FitSpec):
-    """The same, at the smallest of the paper's learning rates: little is left to learn beside the mean."""
+    """How a fusion is trained: at the smallest learning rate of the paper.
+
+    Little is left to learn beside the mean.
+    """
 
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.0005
 
 
 class FusionSpec(Settings):
-    """Stage 3: all unimodal predictions and difficulties to a target."""
+    """Stage 3: a network predicts a target from all unimodal predictions and difficulties."""
 
     network: FusionNetworkSpec = FusionNetworkSpec()
     fit: FusionFitSpec = FusionFitSpec()
     difficulty: bool = True
+    """Whether the network reads the difficulties beside the predictions."""
 
 
 class Spec(Settings):
-    """All three stages and the protocol that joins them."""
+    """All three stages, and the protocol that joins them."""
 
     auto_encoder: AutoEncoderSpec = AutoEncoderSpec()
     unimodal: UnimodalSpec = UnimodalSpec()
     fusion: FusionSpec = FusionSpec()
     difficulty_scale: Literal["log", "raw"] = "log"
-    """"log": log1p, z-score on training frames, clip; "raw": as it is."""
+    """How a reconstruction error becomes an input of later stages.
+
+    "log": its log1p, as a z-score over training frames, clipped. "raw": as it is.
+    """
     protocol: Protocol = "cross_fit"
-    """"in_sample" is the paper's: later stages are trained on what earlier ones say of their own training sessions."""
+    """What later stages are trained on.
+
+    "cross_fit": held-out predictions. "in_sample" (the paper's): what the stages before them
+    predict for the sessions that they were trained on themselves.
+    """
     folds: Annotated[int, Field(ge=2, le=100)] = 5
     inference: Inference = "fold_mean"
-    """Devel, test and served sessions: from a refit on all of train, or from the mean of the fold models."""
+    """Which models predict devel, test and new sessions.
+
+    "refit": one trained on all training sessions. "fold_mean": the mean of the folds' models.
+    """
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
 
 def read_spec(path: Path | str) -> Spec:
-    """Read a spec from a TOML file; what it leaves out has its default.
+    """Read a spec from a TOML file; a key that is not in it has its default.
+
+    Args:
+        path: the TOML file.
 
     Raises:
-        InputError: no such file, not TOML, an unknown key, a value out of range.
+        InputError: no such file, not TOML, an unknown key, or a value out of range.
     """
     table = read_toml(path, "spec")
+
     try:
         return Spec.model_validate(table)
     except ValidationError as error:
-        raise InputError(f"The spec '{path}' does not fit. {say(error)}") from error
+        raise InputError(f"The spec '{path}' does not fit. {validation_message(error)}") from error
 
 
-def read_toml(path: Path | str, what: str) -> dict[str, Any]:
-    """Read a TOML file; `what` it is, for the messages.
+def read_toml(path: Path | str, kind: str) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Args:
+        path: the file.
+        kind: what the file holds, such as "spec", for the messages.
 
     Raises:
         InputError: no such file, or not TOML.
@@ -166,32 +214,40 @@ def read_toml(path: Path | str, what: str) -> dict[str, Any]:
     try:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"Cannot read the {what} '{path}': {error.strerror}.") from error
+        raise InputError(f"Cannot read the {kind} '{path}': {error.strerror}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"The {what} '{path}' is not TOML: {error}.") from error
+        raise InputError(f"The {kind} '{path}' is not TOML: {error}.") from error
 
 
 def override(spec: Spec, **values: str | int | None) -> Spec:
-    """The spec with these top-level settings, where they are not None.
+    """Return the spec with other top-level settings.
+
+    Args:
+        spec: where all other settings come from.
+        values: settings by name; None leaves a setting as it is.
 
     Raises:
         InputError: a value out of range.
     """
-    given = {name: value for name, value in values.items() if value is not None}
+    changes = {name: value for name, value in values.items() if value is not None}
+
     try:
-        return Spec.model_validate(spec.model_dump() | given)
+        return Spec.model_validate(spec.model_dump() | changes)
     except ValidationError as error:
-        raise InputError(say(error)) from error
+        raise InputError(validation_message(error)) from error
 
 
-def say(error: ValidationError) -> str:
-    """What pydantic found, in sentences: the place, the mistake, the value."""
+def validation_message(error: ValidationError) -> str:
+    """Return pydantic's findings as sentences, each with the key, the mistake and the value."""
     sentences = []
     for detail in error.errors():
-        place = ".".join(str(part) for part in detail["loc"]) or "top level"
+        key = ".".join(str(part) for part in detail["loc"]) or "top level"
         if detail["type"] == "extra_forbidden":
-            sentences.append(f"Unknown key '{place}'.")
-        else:
-            value = "" if isinstance(detail["input"], dict) else f" (it is {detail['input']!r})"
-            sentences.append(f"'{place}': {detail['msg'].removeprefix('Value error, ')}{value}.")
+            sentences.append(f"Unknown key '{key}'.")
+            continue
+
+        mistake = detail["msg"].removeprefix("Value error, ")
+        value = "" if isinstance(detail["input"], dict) else f" (it is {detail['input']!r})"
+        sentences.append(f"'{key}': {mistake}{value}.")
+
     return " ".join(sentences)

@@ -1,9 +1,11 @@
 """Requests and responses as Arrow IPC streams: the compact form for long sessions.
 
-A request is one stream per feature set, one after the other: a schema whose metadata has `feature_set` (and, in any
-of them, `session_id`), float columns named as the model's, optionally a column `timestamp_ms`, one record batch. A
-response is one stream of one record batch: `timestamp_ms`, the targets, `<modality>.error`, `<modality>.percentile`;
-its schema's metadata `affectune` holds the rest as JSON.
+A request is one stream per feature set, one after the other. Each has a schema whose metadata has
+`feature_set` (and, in any of them, `session_id`), float columns named as the model's, optionally a
+column `timestamp_ms`, and one record batch.
+
+A response is one stream of one record batch: `timestamp_ms`, the targets, `<modality>.error` and
+`<modality>.percentile`. The metadata `affectune` of its schema holds the rest as JSON.
 """
 
 from __future__ import annotations
@@ -14,172 +16,225 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from serving.request_error import RequestError, unfit
+from serving.request_error import RequestError
 from serving.schema import (
     SESSION_ID,
-    Answer,
+    SESSION_ID_MESSAGE,
     FeatureSet,
     SessionFeatures,
-    check_size,
-    shown,
+    SessionResponse,
+    printable_name,
+    raise_if_too_large,
     to_json,
 )
 from serving.settings import Limits
 
 MEDIA_TYPE = "application/vnd.apache.arrow.stream"
 TIMESTAMP = "timestamp_ms"
-MAX_SETS = 64
+MAX_FEATURE_SETS = 64
+
+READ_ERRORS = (
+    pa.ArrowException,
+    struct.error,
+    IndexError,
+    OSError,
+    ValueError,
+    TypeError,
+    OverflowError,
+    MemoryError,
+)
+"""What Arrow and `struct` raise of bytes that are no stream."""
+
+# Arrow's encapsulated message format, and in its Message.fbs: members of the union of headers, and
+# the number of a field in the tables Message and RecordBatch.
 _CONTINUATION = b"\xff\xff\xff\xff"
-# Arrow's Message.fbs: members of the union of headers; RecordBatch's fourth field.
-_SCHEMA, _RECORD_BATCH, _COMPRESSION_FIELD = 1, 3, 3
+_SCHEMA, _RECORD_BATCH = 1, 3
+_HEADER_TYPE_FIELD, _HEADER_FIELD, _BODY_LENGTH_FIELD = 1, 2, 3
+_COMPRESSION_FIELD = 3
+
+Times = NDArray[np.float64]
 
 
 def read_arrow(body: bytes, limits: Limits) -> SessionFeatures:
     """Read feature sets, one stream each.
 
     Raises:
-        Refusal: 400 where it is not Arrow, 422 where it does not fit.
+        RequestError: 400 where it is not Arrow, 422 where it does not fit.
     """
     try:
-        _refuse_compression(body)
-        return _read(body, limits)
-    except (
-        pa.ArrowException,
-        struct.error,
-        IndexError,
-        OSError,
-        ValueError,
-        TypeError,
-        OverflowError,
-        MemoryError,
-    ):
-        raise RequestError(
-            400, "not_arrow", "The body is not a sequence of Arrow IPC streams."
-        ) from None
+        _raise_if_compressed(body)
+        return _read_streams(body, limits)
+    except READ_ERRORS:
+        message = "The body is not a sequence of Arrow IPC streams."
+        raise RequestError(400, "not_arrow", message) from None
 
 
-def write_arrow(answer: Answer) -> bytes:
-    """A response as one stream."""
-    columns = {
-        TIMESTAMP: pa.array(answer.timestamps_ms),
-        **{t: pa.array(s) for t, s in answer.predictions.items()},
+def write_arrow(response: SessionResponse) -> bytes:
+    """Write a response as one stream."""
+    columns = {TIMESTAMP: pa.array(response.timestamps_ms)}
+    for target, values in response.predictions.items():
+        columns[target] = pa.array(values)
+    for modality, series in response.difficulty.items():
+        columns |= {f"{modality}.{name}": pa.array(values) for name, values in series.items()}
+
+    metadata = {
+        "session_id": response.session_id,
+        "model": {"name": response.name, "version": response.version},
+        "warnings": [notice.model_dump() for notice in response.warnings],
     }
-    for modality, both in answer.difficulty.items():
-        columns |= {f"{modality}.{name}": pa.array(series) for name, series in both.items()}
-    rest = {
-        "session_id": answer.session_id,
-        "model": {"name": answer.name, "version": answer.version},
-        "warnings": [notice.model_dump() for notice in answer.warnings],
-    }
-    batch = pa.record_batch(columns).replace_schema_metadata({"affectune": to_json(rest)})
+    batch = pa.record_batch(columns).replace_schema_metadata({"affectune": to_json(metadata)})
+
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, batch.schema) as writer:
         writer.write_batch(batch)
-    written: bytes = sink.getvalue().to_pybytes()
-    return written
+    stream: bytes = sink.getvalue().to_pybytes()
+    return stream
 
 
-def _read(body: bytes, limits: Limits) -> SessionFeatures:
+def _read_streams(body: bytes, limits: Limits) -> SessionFeatures:
     source = pa.BufferReader(body)
-    sets: dict[str, FeatureSet] = {}
+    feature_sets: dict[str, FeatureSet] = {}
     session_id: str | None = None
-    timestamps: NDArray[np.float64] | None = None
+    timestamps_ms: Times | None = None
+
     while source.tell() < len(body):
-        if len(sets) == MAX_SETS:
-            raise unfit("too_many_sets", f"At most {MAX_SETS} feature sets are read.")
+        if len(feature_sets) == MAX_FEATURE_SETS:
+            message = f"At most {MAX_FEATURE_SETS} feature sets are read."
+            raise RequestError.unprocessable("too_many_sets", message)
+
         reader = pa.ipc.open_stream(source)
         metadata = reader.schema.metadata or {}
-        name = metadata.get(b"feature_set", b"").decode()
-        if not name or name in sets:
-            raise unfit(
-                "missing_field",
-                "Each stream's schema needs metadata 'feature_set', a name of its own.",
-                "features",
-            )
-        where = f"features.{shown(name)}"
-        check_size(0, len(reader.schema.names), where, limits)
-        batches = list(reader)
-        if len(batches) != 1:
-            raise unfit(
-                "one_batch", f"{len(batches)} record batches; write each feature set as one.", where
-            )
-        batches[0].validate(full=True)
-        check_size(batches[0].num_rows, batches[0].num_columns, where, limits)
-        sent_id = metadata.get(b"session_id")
-        session_id = sent_id.decode() if sent_id is not None else session_id
-        values, times = _columns(batches[0], where)
-        if times is not None and timestamps is not None and not np.array_equal(times, timestamps):
-            raise unfit("wrong_timestamps", f"{TIMESTAMP} differs between feature sets.", where)
-        sets[name], timestamps = values, timestamps if times is None else times
+        name = _feature_set_name(metadata, feature_sets)
+        where = f"features.{printable_name(name)}"
+
+        batch = _read_batch(reader, where, limits)
+        if b"session_id" in metadata:
+            session_id = metadata[b"session_id"].decode()
+        feature_sets[name], times_ms = _columns(batch, where)
+        timestamps_ms = _common_timestamps(timestamps_ms, times_ms, where)
+
     if session_id is not None and not SESSION_ID.fullmatch(session_id):
-        raise unfit(
-            "bad_session_id",
-            "1 to 200 letters, digits, spaces and any of _ . : @ + - are taken.",
-            "session_id",
-        )
-    return SessionFeatures(session_id, timestamps, sets)
+        raise RequestError.unprocessable("bad_session_id", SESSION_ID_MESSAGE, "session_id")
+    return SessionFeatures(session_id, timestamps_ms, feature_sets)
 
 
-def _columns(batch: pa.RecordBatch, where: str) -> tuple[FeatureSet, NDArray[np.float64] | None]:
-    names, series, times = [], [], None
+def _feature_set_name(metadata: dict[bytes, bytes], feature_sets: dict[str, FeatureSet]) -> str:
+    name = metadata.get(b"feature_set", b"").decode()
+    if not name or name in feature_sets:
+        message = "Each stream's schema needs metadata 'feature_set', a name of its own."
+        raise RequestError.unprocessable("missing_field", message, "features")
+    return name
+
+
+def _read_batch(reader: pa.RecordBatchStreamReader, where: str, limits: Limits) -> pa.RecordBatch:
+    """Read the one record batch of a stream to the stream's end."""
+    raise_if_too_large(0, len(reader.schema.names), where, limits)
+    batches = list(reader)
+    if len(batches) != 1:
+        message = f"{len(batches)} record batches; write each feature set as one."
+        raise RequestError.unprocessable("one_batch", message, where)
+
+    [batch] = batches
+    batch.validate(full=True)
+    raise_if_too_large(batch.num_rows, batch.num_columns, where, limits)
+    return batch
+
+
+def _columns(batch: pa.RecordBatch, where: str) -> tuple[FeatureSet, Times | None]:
+    """Return the columns of a record batch, and its timestamps where it has any."""
+    names, columns = [], []
+    timestamps_ms = None
+
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
-            raise unfit("wrong_type", "Every column must hold numbers.", f"{where}.{shown(name)}")
+            place = f"{where}.{printable_name(name)}"
+            raise RequestError.unprocessable("wrong_type", "Every column must hold numbers.", place)
+
         numbers = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
         if name == TIMESTAMP:
-            times = numbers
+            timestamps_ms = numbers
         else:
             names.append(name)
-            series.append(numbers)
-    if times is not None and not np.isfinite(times).all():
-        raise unfit("wrong_timestamps", "A timestamp is missing.", where)
-    values = np.stack(series, axis=1) if series else np.empty((batch.num_rows, 0))
-    return FeatureSet(tuple(names), values), times
+            columns.append(numbers)
+
+    if timestamps_ms is not None and not np.isfinite(timestamps_ms).all():
+        raise RequestError.unprocessable("wrong_timestamps", "A timestamp is missing.", where)
+
+    values = np.stack(columns, axis=1) if columns else np.empty((batch.num_rows, 0))
+    return FeatureSet(tuple(names), values), timestamps_ms
 
 
-def _refuse_compression(body: bytes) -> None:
-    """Refuse compressed buffers before Arrow reads them: a few bytes could say that they are gigabytes."""
-    at = 0
-    while at + 8 <= len(body):
-        if body[at : at + 4] != _CONTINUATION:
+def _common_timestamps(before: Times | None, here: Times | None, where: str) -> Times | None:
+    """Return the timestamps that all feature sets up to here share."""
+    if before is None or here is None:
+        return before if here is None else here
+
+    if not np.array_equal(here, before):
+        message = f"{TIMESTAMP} differs between feature sets."
+        raise RequestError.unprocessable("wrong_timestamps", message, where)
+    return here
+
+
+def _raise_if_compressed(body: bytes) -> None:
+    """Find compressed buffers before Arrow reads them: a few bytes could stand for gigabytes.
+
+    Raises:
+        RequestError: 422, a record batch is compressed.
+        ArrowInvalid: the body is not a sequence of messages.
+    """
+    offset = 0
+    while offset + 8 <= len(body):
+        if body[offset : offset + 4] != _CONTINUATION:
             raise pa.ArrowInvalid("no continuation marker: not written by a current Arrow")
-        size = struct.unpack_from("<i", body, at + 4)[0]
-        at += 8
+
+        size = struct.unpack_from("<i", body, offset + 4)[0]
+        offset += 8
         if size == 0:  # end of a stream: the next one may follow
             continue
-        message = body[at : at + size]
+
+        message = body[offset : offset + size]
         if size < 0 or len(message) < size:
             raise pa.ArrowInvalid("truncated")
-        body_size, compressed = _message(message)
-        if compressed:
-            raise unfit(
+
+        body_size, is_compressed = _parse_message(message)
+        if is_compressed:
+            raise RequestError.unprocessable(
                 "compressed",
                 "Compressed record batches are not read. Write the stream without compression.",
             )
         if body_size < 0:
             raise pa.ArrowInvalid("negative size")
-        at += size + body_size
+        offset += size + body_size
 
 
-def _message(flat: bytes) -> tuple[int, bool]:
-    """The body's size of one IPC message, and whether it is a record batch with a compression (flatbuffers)."""
-    table = struct.unpack_from("<I", flat, 0)[0]
-    kind = _field(flat, table, 1)
-    header = _field(flat, table, 2)
-    length = _field(flat, table, 3)
-    size = struct.unpack_from("<q", flat, length)[0] if length else 0
-    if not kind or not header or flat[kind] not in (_SCHEMA, _RECORD_BATCH):
+def _parse_message(message: bytes) -> tuple[int, bool]:
+    """Read the header of one IPC message, a flatbuffer.
+
+    Returns:
+        The size of its body in bytes, and whether it is a record batch with a compression.
+    """
+    table = struct.unpack_from("<I", message, 0)[0]
+    header_type = _field_offset(message, table, _HEADER_TYPE_FIELD)
+    header = _field_offset(message, table, _HEADER_FIELD)
+    body_length = _field_offset(message, table, _BODY_LENGTH_FIELD)
+
+    if not header_type or not header or message[header_type] not in (_SCHEMA, _RECORD_BATCH):
         raise pa.ArrowInvalid("neither a schema nor a record batch")
-    if flat[kind] == _SCHEMA:
-        return size, False
-    batch = header + struct.unpack_from("<I", flat, header)[0]
-    return size, _field(flat, batch, _COMPRESSION_FIELD) != 0
+
+    body_size = struct.unpack_from("<q", message, body_length)[0] if body_length else 0
+    if message[header_type] == _SCHEMA:
+        return body_size, False
+
+    batch = header + struct.unpack_from("<I", message, header)[0]
+    return body_size, _field_offset(message, batch, _COMPRESSION_FIELD) != 0
 
 
-def _field(flat: bytes, table: int, index: int) -> int:
-    """Where a table's field lies; 0 where it has none."""
-    layout = table - struct.unpack_from("<i", flat, table)[0]
-    if 4 + 2 * index + 2 > struct.unpack_from("<H", flat, layout)[0]:
+def _field_offset(flatbuffer: bytes, table: int, field: int) -> int:
+    """Return where a table's field lies; 0 where the table has none."""
+    vtable = table - struct.unpack_from("<i", flatbuffer, table)[0]
+    entry = 4 + 2 * field
+    if entry + 2 > struct.unpack_from("<H", flatbuffer, vtable)[0]:
         return 0
-    offset: int = struct.unpack_from("<H", flat, layout + 4 + 2 * index)[0]
+
+    offset: int = struct.unpack_from("<H", flatbuffer, vtable + entry)[0]
     return table + offset if offset else 0

@@ -1,4 +1,4 @@
-"""Long sessions: predicted in overlapping chunks of one length, which cross-fade linearly where they overlap."""
+"""Long sessions: predicted in overlapping chunks of one length, with linear cross-fades."""
 
 from __future__ import annotations
 
@@ -13,64 +13,107 @@ from pipeline.model.fused_model import Difficulty, Prediction
 Arrays = Mapping[str, NDArray[np.float32]]
 
 
-class Predicts(Protocol):
+class Model(Protocol):
     """What a fused model does with one session."""
 
-    def predict(self, features: Arrays, *, timestamps_ms: NDArray[np.int64]) -> Prediction: ...
+    def predict(self, features: Arrays, *, timestamps_ms: NDArray[np.int64]) -> Prediction:
+        """Predict one session; see `FusedModel.predict`."""
+        ...
 
 
-def chunk_starts(frames: int, chunk_frames: int, overlap_frames: int) -> list[int]:
-    """First frames of the chunks: evenly spread, all of one length, the last one ending with the session."""
-    count = 1 + max(0, -(-(frames - chunk_frames) // (chunk_frames - overlap_frames)))
-    return [round(start) for start in np.linspace(0, max(0, frames - chunk_frames), count)]
+def chunk_starts(num_frames: int, chunk_frames: int, overlap_frames: int) -> list[int]:
+    """Return the first frames of the chunks.
+
+    They are evenly spread, and the last chunk ends with the session.
+
+    Args:
+        num_frames: of the session; one that is not longer than a chunk has one chunk.
+        chunk_frames: of every chunk.
+        overlap_frames: that two neighbours share at least.
+    """
+    last_start = max(0, num_frames - chunk_frames)
+    steps = -(-last_start // (chunk_frames - overlap_frames))
+    return [round(start) for start in np.linspace(0, last_start, 1 + steps)]
 
 
-def predict_long(
-    model: Predicts,
+def predict_in_chunks(
+    model: Model,
     features: Arrays,
     timestamps_ms: NDArray[np.int64],
     chunk_frames: int,
     overlap_frames: int,
 ) -> Prediction:
-    """Predict one session: whole where it fits into a chunk, else chunk by chunk.
+    """Predict one session that is longer than a chunk.
+
+    Args:
+        model: predicts one chunk at a time.
+        features: modality -> shape (frames, columns).
+        timestamps_ms: shape (frames,).
+        chunk_frames: of every chunk.
+        overlap_frames: that two neighbours share at least.
 
     Returns:
         The fused predictions and the difficulties; nothing else.
     """
-    frames = len(timestamps_ms)
-    if frames <= chunk_frames:
-        return model.predict(features, timestamps_ms=timestamps_ms)
-    total = np.zeros(frames)
-    sums: dict[tuple[str, ...], NDArray[np.float64]] = {}
-    for start in chunk_starts(frames, chunk_frames, overlap_frames):
-        part = slice(start, start + chunk_frames)
-        said = model.predict(
-            {name: values[part] for name, values in features.items()},
-            timestamps_ms=timestamps_ms[part],
+    fade = _CrossFade(len(timestamps_ms), chunk_frames, overlap_frames)
+
+    for start in chunk_starts(len(timestamps_ms), chunk_frames, overlap_frames):
+        chunk = slice(start, start + chunk_frames)
+        fade.add(
+            model.predict(
+                {modality: values[chunk] for modality, values in features.items()},
+                timestamps_ms=timestamps_ms[chunk],
+            ),
+            chunk,
         )
-        ramp = np.arange(1, chunk_frames + 1)
-        weight = np.minimum(np.minimum(ramp, ramp[::-1]), overlap_frames).astype(np.float64)
-        total[part] += weight
-        for name, series in _series(said).items():
-            sums.setdefault(name, np.zeros(frames))[part] += weight * series
-    means = {name: values / total for name, values in sums.items()}
+
     return Prediction(
         timestamps_ms=timestamps_ms,
-        values={name[1]: values for name, values in means.items() if name[0] == "value"},
-        difficulty={
-            name[1]: Difficulty(values, means["percentile", name[1]])
-            for name, values in means.items()
-            if name[0] == "error"
-        },
+        values=fade.means("value"),
+        difficulty=fade.difficulty(),
         unimodal={},
         floors={},
         without_difficulty={},
     )
 
 
-def _series(said: Prediction) -> dict[tuple[str, ...], NDArray[np.float64]]:
-    return {
-        **{("value", target): series for target, series in said.values.items()},
-        **{("error", modality): hard.error for modality, hard in said.difficulty.items()},
-        **{("percentile", modality): hard.percentile for modality, hard in said.difficulty.items()},
-    }
+class _CrossFade:
+    """Weighted means of what chunks predict; a chunk's weight falls linearly to its ends."""
+
+    def __init__(self, num_frames: int, chunk_frames: int, overlap_frames: int) -> None:
+        ramp = np.arange(1, chunk_frames + 1)
+        to_nearer_end = np.minimum(ramp, ramp[::-1])
+        self._weight = np.minimum(to_nearer_end, overlap_frames).astype(np.float64)
+
+        self._total_weight = np.zeros(num_frames)
+        self._sums: dict[tuple[str, str], NDArray[np.float64]] = {}
+
+    def add(self, prediction: Prediction, chunk: slice) -> None:
+        """Add what one chunk predicts."""
+        self._total_weight[chunk] += self._weight
+
+        for target, values in prediction.values.items():
+            self._add(("value", target), values, chunk)
+        for modality, difficulty in prediction.difficulty.items():
+            self._add(("error", modality), difficulty.error, chunk)
+            self._add(("percentile", modality), difficulty.percentile, chunk)
+
+    def means(self, kind: str) -> dict[str, NDArray[np.float64]]:
+        """Return the means of one kind: "value" by target, "error" or "percentile" by modality."""
+        return {
+            name: total / self._total_weight
+            for (series_kind, name), total in self._sums.items()
+            if series_kind == kind
+        }
+
+    def difficulty(self) -> dict[str, Difficulty]:
+        """Return the mean difficulty of every modality."""
+        percentiles = self.means("percentile")
+        return {
+            modality: Difficulty(error, percentiles[modality])
+            for modality, error in self.means("error").items()
+        }
+
+    def _add(self, key: tuple[str, str], series: NDArray[np.float64], chunk: slice) -> None:
+        total = self._sums.setdefault(key, np.zeros(len(self._total_weight)))
+        total[chunk] += self._weight * series

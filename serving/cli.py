@@ -1,4 +1,4 @@
-"""The command serve: settings in, a running endpoint out; drains when it is told to end."""
+"""The command serve: settings in, a running endpoint out; it drains when it is told to end."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from pipeline.environment import keep_ray_on_loopback, set_ray_serve_defaults
 from pipeline.errors import AffectuneError, InputError
-from serving.model_source import FolderSource, RegistrySource, RegistryUnavailable, find_source
+from serving.model_registry import SQLITE, RegistryUnavailable, first_line, registry_uri
+from serving.model_source import FolderSource, ModelSource, find_source
 from serving.settings import Settings, read_settings
 
 
@@ -54,139 +56,174 @@ def serve_command(
 
     Example: affectune serve --model models:/affectune@champion --port 8000
     """
-    options = {
-        "model": model,
-        "port": port,
-        "host": host,
-        "replicas": replicas,
-        "tracking_uri": tracking_uri,
-        "token_file": None if token_file is None else str(token_file),
-    }
-    chosen = _absolute(read_settings(settings, os.environ, **options))
-    note = _check(chosen)
+    given = read_settings(
+        settings,
+        os.environ,
+        model=model,
+        port=port,
+        host=host,
+        replicas=replicas,
+        tracking_uri=tracking_uri,
+        token_file=None if token_file is None else str(token_file),
+    )
+    _serve(_with_absolute_paths(given))
+
+
+def _serve(settings: Settings) -> None:
+    """Check the settings, and serve with them until this process is told to end."""
     console = Console(stderr=True)
-    if note:
+    for note in _check(settings):
         console.print(f"[yellow]Note:[/] {note}", soft_wrap=True, highlight=False)
-    if chosen.secret() is None and not _is_loopback(chosen.host):
-        console.print(
-            "[yellow]Note:[/] no token is asked for: whoever reaches this machine may use the model."
-        )
-    with _running(chosen) as told:
-        shown = "localhost" if chosen.host in ("0.0.0.0", "::") else chosen.host
+
+    with _running(settings) as stop_requested:
+        host = "localhost" if settings.host in ("0.0.0.0", "::") else settings.host
         Console().print(
-            f"Serving {chosen.model} at http://{shown}:{chosen.port}/ (Ctrl-C ends it)",
+            f"Serving {settings.model} at http://{host}:{settings.port}/ (Ctrl-C ends it)",
             soft_wrap=True,
         )
-        told.wait()
+        stop_requested.wait()
         console.print("Ending: requests in flight are answered first.")
+
+
+def _check(settings: Settings) -> list[str]:
+    """Refuse what cannot work before anything starts; return what a person should know.
+
+    Raises:
+        InputError: no such model, an empty token, a port in use.
+    """
+    has_token = settings.secret() is not None
+    source = find_source(settings)
+    notes = []
+
+    if isinstance(source, FolderSource):
+        source.fetch(source.newest())
+    else:
+        notes += _check_registry(source)
+    _raise_if_in_use(settings.host, settings.port)
+
+    if not has_token and not _is_loopback(settings.host):
+        notes.append("no token is asked for: whoever reaches this machine may use the model.")
+    return notes
+
+
+def _check_registry(source: ModelSource) -> list[str]:
+    """Return a note where the registry does not answer now; the follower asks it later."""
+    try:
+        source.newest()
+    except RegistryUnavailable as error:
+        kept = source.last_verified()
+        follows = f"version {kept.version}, kept here, answers" if kept else "requests get 503"
+        return [f"{error} Until it does, {follows}."]
+    return []
+
+
+def _raise_if_in_use(host: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise InputError(
+                f"Cannot listen at {host}, port {port}: {error.strerror}. Choose another --port."
+            ) from error
+
+
+def _with_absolute_paths(settings: Settings) -> Settings:
+    """Return settings that mean the same in a replica's process, wherever that starts."""
+    changes: dict[str, object] = {}
+    if isinstance(find_source(settings), FolderSource):
+        changes["model"] = str(Path(settings.model).absolute())
+
+    uri = registry_uri(settings)
+    if uri.startswith(SQLITE) and not uri.startswith(f"{SQLITE}/"):
+        uri = f"{SQLITE}{Path(uri.removeprefix(SQLITE)).absolute()}"
+    changes["tracking_uri"] = uri
+
+    if settings.cache is not None:
+        changes["cache"] = settings.cache.absolute()
+    if settings.token_file is not None:
+        changes["token_file"] = settings.token_file.absolute()
+    return settings.model_copy(update=changes)
 
 
 @contextlib.contextmanager
 def _running(settings: Settings) -> Iterator[Event]:
-    """The endpoint, running; the event is set when this process is told to end."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault(
-        "RAY_worker_niceness", "0"
-    )  # by default Ray's workers give way to everything else
+    """Run the endpoint; the event is set when this process is told to end."""
     address = os.environ.get("RAY_ADDRESS")
-    if not address:  # before Ray is imported: then its own ports are on loopback, whatever the endpoint's host is
-        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    _prepare_ray_environment(is_local=not address)
+    import ray
+    from ray import serve
+
+    from serving.endpoint import NAME
+
+    try:
+        _start_ray(settings, address)
+        stop_requested = _stop_event()
+        _start_serve(settings)
+        yield stop_requested
+    finally:
+        if ray.is_initialized():
+            # What never started needs no end.
+            with contextlib.suppress(ray.exceptions.RayError, RuntimeError):
+                serve.delete(NAME)  # its replicas answer the requests that they have begun
+            if not address:
+                serve.shutdown()  # type: ignore[no-untyped-call]  # ray gives no hints here
+            ray.shutdown()
+
+
+def _prepare_ray_environment(*, is_local: bool) -> None:
+    """Set what Ray reads when it is imported."""
+    set_ray_serve_defaults()
+    if is_local:
+        # Ray's own ports are then on loopback, whatever the endpoint's host is.
+        keep_ray_on_loopback()
+
+
+def _start_ray(settings: Settings, address: str | None) -> None:
+    """Start Ray on this machine, or reach the cluster at an address."""
+    import ray
+
+    options: dict[str, Any] = {"address": address or "local"}
+    if not address:
+        num_cpus = max(settings.replicas, settings.max_replicas or 0, 1)
+        options |= {"num_cpus": num_cpus, "include_dashboard": False}
+
+    try:
+        ray.init(logging_level=logging.WARNING, **options)
+    except Exception as error:  # Ray raises whatever, a bare Exception among it
+        cause = first_line(error)
+        raise AffectuneError(f"Ray did not start: {cause} Its logs have more.") from error
+
+
+def _start_serve(settings: Settings) -> None:
+    """Start the proxy and the replicas."""
     import ray
     from ray import serve
     from ray.serve.config import HTTPOptions
 
     from serving.endpoint import NAME, application
 
-    told = Event()
-    alone: dict[str, Any] = (
-        {} if address else {"num_cpus": _cpus(settings), "include_dashboard": False}
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    proxy = HTTPOptions(
+        host=settings.host, port=settings.port, request_timeout_s=settings.request_timeout_s
     )
     try:
-        try:
-            ray.init(address=address or "local", logging_level=logging.WARNING, **alone)
-        except Exception as error:  # Ray raises whatever, a bare Exception among it
-            raise AffectuneError(
-                f"Ray did not start: {_first_line(error)} Its logs have more."
-            ) from error
-        logging.getLogger("ray.serve").setLevel(logging.WARNING)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: told.set())
-        try:
-            serve.start(
-                http_options=HTTPOptions(
-                    host=settings.host,
-                    port=settings.port,
-                    request_timeout_s=settings.request_timeout_s,
-                )
-            )
-            serve.run(application(settings), name=NAME, route_prefix="/")
-        except (ray.exceptions.RayError, RuntimeError, TimeoutError) as error:
-            raise AffectuneError(
-                f"The endpoint did not start: {_first_line(error)} Ray's logs have more."
-            ) from error
-        yield told
-    finally:
-        if ray.is_initialized():
-            with contextlib.suppress(
-                ray.exceptions.RayError, RuntimeError
-            ):  # what never started needs no end
-                serve.delete(NAME)  # its replicas answer what they have begun
-            if not address:
-                serve.shutdown()  # type: ignore[no-untyped-call]  # ray gives no hints here
-            ray.shutdown()
+        serve.start(http_options=proxy)
+        serve.run(application(settings), name=NAME, route_prefix="/")
+    except (ray.exceptions.RayError, RuntimeError, TimeoutError) as error:
+        cause = first_line(error)
+        raise AffectuneError(
+            f"The endpoint did not start: {cause} Ray's logs have more."
+        ) from error
 
 
-def _check(settings: Settings) -> str:
-    """Refuse what cannot work before anything starts; returns what a person should know, or "".
-
-    Raises:
-        InputError: no such model, an empty token, a port in use.
-    """
-    settings.secret()
-    source = find_source(settings)
-    note = ""
-    if isinstance(source, FolderSource):
-        source.fetch(source.newest())
-    else:
-        note = _check_registry(source)
-    with socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((settings.host, settings.port))
-        except OSError as error:
-            raise InputError(
-                f"Cannot listen at {settings.host}, port {settings.port}: {error.strerror}. Choose another --port."
-            ) from error
-    return note
-
-
-def _check_registry(source: RegistrySource) -> str:
-    try:
-        source.newest()
-    except RegistryUnavailable as error:
-        kept = source.last_verified()
-        follows = f"version {kept.version}, kept here, answers" if kept else "requests get 503"
-        return f"{error} Until it does, {follows}."
-    return ""
-
-
-def _absolute(settings: Settings) -> Settings:
-    """With paths that mean the same in a replica's process, wherever that starts."""
-    changes: dict[str, object] = {}
-    if isinstance(find_source(settings), FolderSource):
-        changes["model"] = str(Path(settings.model).absolute())
-    uri = settings.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
-    if uri.startswith("sqlite:///") and not uri.startswith("sqlite:////"):
-        uri = f"sqlite:///{Path(uri.removeprefix('sqlite:///')).absolute()}"
-    changes["tracking_uri"] = uri
-    for name in ("cache", "token_file"):
-        if (path := getattr(settings, name)) is not None:
-            changes[name] = path.absolute()
-    return settings.model_copy(update=changes)
-
-
-def _cpus(settings: Settings) -> int:
-    return max(settings.replicas, settings.max_replicas or 0, 1)
+def _stop_event() -> Event:
+    """Return an event that SIGTERM and SIGINT set."""
+    stop_requested = Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop_requested.set())
+    return stop_requested
 
 
 def _is_loopback(host: str) -> bool:
@@ -194,7 +231,3 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

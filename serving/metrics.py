@@ -1,12 +1,14 @@
 """What Prometheus reads: requests, latency, frames, difficulty, the model's version, the queue.
 
-Where `PROMETHEUS_MULTIPROC_DIR` names a folder, all replicas on a machine count into it, and any of them answers for
-all: a scrape that meets one replica after the other would else see counters jump.
+Where `PROMETHEUS_MULTIPROC_DIR` names a folder, all replicas on a machine count into it, and any of
+them returns the metrics of all: a scrape that meets one replica after the other would else see
+counters jump.
 """
 
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -19,80 +21,97 @@ FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 
 class Metrics:
-    """The endpoint's counters, in a registry of their own."""
+    """The endpoint's metrics, in a registry of their own.
+
+    Attributes:
+        requests: by route, method and status.
+        latency: in seconds, by route.
+        request_errors: by error code.
+        waiting: requests that wait or are predicted.
+        frames: of a predicted session.
+        difficulty: mean percentile of a session, by modality.
+        difficult, missing: sessions with such a modality, by modality.
+        model: replicas that serve a version, by the model's name and version.
+        follow_failures: refreshes of the model follower that failed.
+    """
 
     def __init__(self) -> None:
-        registry = self._registry = CollectorRegistry()
+        self._registry = CollectorRegistry()
         if os.environ.get(FOLDER):
             Path(os.environ[FOLDER]).mkdir(parents=True, exist_ok=True)
-        self.requests = Counter(
-            "affectune_requests",
-            "Requests answered.",
-            ["route", "method", "status"],
-            registry=registry,
+
+        self._add_request_metrics()
+        self._add_prediction_metrics()
+        self._add_replica_metrics()
+
+    def text(self) -> bytes:
+        """Return all metrics in Prometheus' text format."""
+        folder = os.environ.get(FOLDER)
+        if not folder:
+            return generate_latest(self._registry)
+
+        _remove_gauges_of_dead_processes(Path(folder))
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # it has no type hints
+        return generate_latest(registry)
+
+    def _add_request_metrics(self) -> None:
+        counter = partial(Counter, registry=self._registry)
+        self.requests = counter(
+            "affectune_requests", "Requests answered.", ["route", "method", "status"]
         )
         self.latency = Histogram(
             "affectune_request_seconds",
             "From the request's head to the response's end.",
             ["route"],
             buckets=LATENCY_BUCKETS_S,
-            registry=registry,
+            registry=self._registry,
         )
-        self.refusals = Counter(
-            "affectune_refusals", "Requests refused, by error code.", ["code"], registry=registry
+        self.request_errors = counter(
+            "affectune_refusals", "Requests refused, by error code.", ["code"]
         )
+
+    def _add_prediction_metrics(self) -> None:
+        counter = partial(Counter, registry=self._registry)
         self.frames = Histogram(
-            "affectune_frames", "Frames of a session.", buckets=FRAME_BUCKETS, registry=registry
+            "affectune_frames",
+            "Frames of a session.",
+            buckets=FRAME_BUCKETS,
+            registry=self._registry,
         )
         self.difficulty = Histogram(
             "affectune_difficulty_percentile",
             "Mean difficulty of a session's frames, against training.",
             ["modality"],
             buckets=PERCENTILE_BUCKETS,
-            registry=registry,
+            registry=self._registry,
         )
-        self.difficult = Counter(
+        self.difficult = counter(
             "affectune_difficult_sessions",
             "Sessions a modality of which stayed above the difficulty threshold.",
             ["modality"],
-            registry=registry,
         )
-        self.missing = Counter(
+        self.missing = counter(
             "affectune_missing_modalities",
             "Sessions in which a modality was missing, at least in part.",
             ["modality"],
-            registry=registry,
         )
-        self.waiting = Gauge(
-            "affectune_queue",
-            "Requests that wait or are predicted.",
-            registry=registry,
-            multiprocess_mode="livesum",
-        )
-        self.model = Gauge(
-            "affectune_model_replicas",
-            "Replicas that serve this version.",
-            ["name", "version"],
-            registry=registry,
-            multiprocess_mode="livesum",
+
+    def _add_replica_metrics(self) -> None:
+        gauge = partial(Gauge, registry=self._registry, multiprocess_mode="livesum")
+        self.waiting = gauge("affectune_queue", "Requests that wait or are predicted.")
+        self.model = gauge(
+            "affectune_model_replicas", "Replicas that serve this version.", ["name", "version"]
         )
         self.follow_failures = Counter(
-            "affectune_follow_failures", "Times the registry could not be asked or a version was refused.",
-            registry=registry,
-        )  # fmt: skip
-
-    def text(self) -> bytes:
-        """All of it, as Prometheus reads it."""
-        registry = self._registry
-        if os.environ.get(FOLDER):
-            _forget_dead(Path(os.environ[FOLDER]))
-            registry = CollectorRegistry()
-            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # the library gives no hints here
-        return generate_latest(registry)
+            "affectune_follow_failures",
+            "Times the registry could not be asked or a version was refused.",
+            registry=self._registry,
+        )
 
 
-def _forget_dead(folder: Path) -> None:
-    """A replica that is gone serves nothing and has no queue; what it counted stays."""
+def _remove_gauges_of_dead_processes(folder: Path) -> None:
+    """Forget what dead replicas serve and have in their queue; what they counted stays."""
     for file in folder.glob("gauge_livesum_*.db"):
         try:
             os.kill(int(file.stem.rsplit("_", 1)[1]), 0)

@@ -1,57 +1,91 @@
-"""A model's name to a verified local bundle: a folder, or a version in the registry, kept in a local cache.
+"""A model's name to a verified bundle on this machine: from a folder, or from the registry.
 
-The one module of serving that knows mlflow. Nothing that comes from the registry is executed: of a version's files only
-the bundle is read, its hashes verified, and a process of its own has to load it and predict before it counts.
+Nothing that comes from the registry is executed. Of a version's files only the bundle is read, its
+hashes are verified, and it has to pass a smoke test before it counts.
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
-import json
-import logging
-import os
 import re
-import shutil
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-from pipeline.errors import AffectuneError, InputError
-from pipeline.storage.atomic_folder import MANIFEST, MODEL, read_folder, write_folder
+from pipeline.errors import InputError
+from pipeline.storage.atomic_folder import MANIFEST, MODEL, read_folder
+from serving.bundle_cache import Bundle, BundleCache, cache_folder
+from serving.model_registry import ModelRegistry, registry_uri
 from serving.settings import Settings
-from serving.smoke_test import pass_trial
+from serving.smoke_test import run_smoke_test
 
-log = logging.getLogger(__name__)
-
-REGISTERED = re.compile(r"models:/(?P<name>[^/@]+)(@(?P<alias>[^/@]+)|/(?P<version>\d+))")
-KEPT_VERSIONS = 3
-DEFAULT_STORE = "sqlite:///mlflow.db"
+MODEL_URI = re.compile(r"models:/(?P<name>[^/@]+)(@(?P<alias>[^/@]+)|/(?P<version>\d+))")
 
 
-class RegistryUnavailable(AffectuneError):
-    """The registry does not answer, or has no such version: not the fault of a version."""
+class ModelSource(Protocol):
+    """Where a served model comes from."""
+
+    def newest(self) -> str:
+        """Return the version to serve.
+
+        Raises:
+            InputError: there is no model.
+            RegistryUnavailable: it cannot be known now.
+        """
+        ...
+
+    def fetch(self, version: str) -> Bundle:
+        """Return a version's bundle, verified.
+
+        Raises:
+            InputError: it is broken.
+            RegistryUnavailable: it cannot be fetched now.
+        """
+        ...
+
+    def last_verified(self) -> Bundle | None:
+        """Return what was fetched last, verified; None where nothing is kept."""
+        ...
 
 
 @dataclass(frozen=True)
-class Bundle:
-    """A verified bundle on this machine."""
+class RegisteredModel:
+    """A model in the registry: the version that an alias points to, or one fixed version.
 
-    folder: Path
+    Attributes:
+        name: of the registered model.
+        alias, version: one of them; the other is "".
+    """
+
     name: str
+    alias: str
     version: str
+
+    @classmethod
+    def parse(cls, uri: str) -> RegisteredModel:
+        """Read models:/<name>@<alias> or models:/<name>/<version>.
+
+        Raises:
+            InputError: it is neither.
+        """
+        match = MODEL_URI.fullmatch(uri)
+        if not match:
+            raise InputError(
+                f"'{uri}' is not a model. Write models:/<name>@<alias>, models:/<name>/<version> "
+                "or a folder."
+            )
+        return cls(match["name"], match["alias"] or "", match["version"] or "")
 
 
 class FolderSource:
-    """A bundle folder: there is one version, its hash."""
+    """A bundle folder. It has one version, its hash."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def newest(self) -> str:
-        """The version there is.
+        """Return the version there is.
 
         Raises:
             InputError: it is not a bundle.
@@ -60,205 +94,107 @@ class FolderSource:
             manifest = (self.folder / MANIFEST).read_bytes()
         except OSError as error:
             raise InputError(
-                f"'{self.folder}' is not a bundle: {MANIFEST}: {error.strerror}. Give the folder that `affectune train "
-                "--out` wrote, or models:/<name>@<alias>."
+                f"'{self.folder}' is not a bundle: {MANIFEST}: {error.strerror}. Give the folder "
+                "that `affectune train --out` wrote, or models:/<name>@<alias>."
             ) from None
         return hashlib.sha256(manifest).hexdigest()[:12]
 
     def fetch(self, version: str) -> Bundle:
-        """The folder itself, verified."""
+        """Return the folder itself, verified.
+
+        Raises:
+            InputError: a file is missing or was changed.
+        """
         read_folder(self.folder)
         return Bundle(self.folder, self.folder.resolve().name, version)
 
     def last_verified(self) -> Bundle | None:
-        """Nothing is kept: the folder is the only copy."""
+        """Return None: the folder is the only copy."""
         return None
 
 
 class RegistrySource:
-    """A version in the registry, by its number or by an alias that may move.
+    """A model in the registry; its verified versions are kept in a cache.
 
     Args:
-        name, alias, version: which; either an alias or a version.
-        settings: where the registry is, and the cache.
+        model: which one.
+        registry: where its versions come from.
+        cache: where they are kept.
+        smoke_test: raises InputError for a bundle that does not predict.
     """
 
     def __init__(
-        self, name: str, alias: str | None, version: str | None, settings: Settings
+        self,
+        model: RegisteredModel,
+        registry: ModelRegistry,
+        cache: BundleCache,
+        smoke_test: Callable[[Path], None],
     ) -> None:
-        self.name, self.alias, self.version = name, alias, version
-        self.tracking_uri = (
-            settings.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_STORE
-        )
-        self.trial_timeout_s = settings.trial_timeout_s
-        key = hashlib.sha256(
-            f"{self.tracking_uri}\0{name}\0{alias or version}".encode()
-        ).hexdigest()[:16]
-        self.cache = cache_folder(settings) / key
+        self._model = model
+        self._registry = registry
+        self._cache = cache
+        self._smoke_test = smoke_test
 
     def newest(self) -> str:
-        """The version the alias stands at.
+        """Return the version that the alias points to, or the fixed one.
 
         Raises:
-            Away: the registry does not answer, or has no such alias.
+            RegistryUnavailable: the registry does not answer, or has no such alias.
         """
-        if self.version is not None:
-            return self.version
-        try:
-            found: str = self._client().get_model_version_by_alias(self.name, self.alias).version
-        except RegistryUnavailable:
-            raise
-        except Exception as error:  # whatever the library or the network raises
-            raise RegistryUnavailable(
-                f"The registry '{self.tracking_uri}' gives no {self._shown()}: {_first_line(error)}"
-            ) from None
-        return str(found)
+        if self._model.version:
+            return self._model.version
+        return self._registry.version_of_alias(self._model.name, self._model.alias)
 
     def fetch(self, version: str) -> Bundle:
-        """A version's bundle: from the cache, else downloaded, verified and tried, and then kept.
+        """Return a version's bundle from the cache; else download, verify and test it first.
 
         Raises:
-            Away: it could not be downloaded.
+            RegistryUnavailable: it cannot be downloaded.
             InputError: it is broken.
         """
-        folder = (
-            self.cache / f"{version}-{self._made_at(version)}"
-        )  # a registry made anew counts from 1 again
-        with self._only_one():
-            if not _is_whole(folder):
-                shutil.rmtree(folder, ignore_errors=True)
-                with tempfile.TemporaryDirectory(dir=self.cache, prefix=".download-") as temporary:
-                    found = self._download(version, Path(temporary))
-                    files = read_folder(found)
-                    pass_trial(found, self.trial_timeout_s)
-                    files.pop(MANIFEST, None)
-                    write_folder(folder, files)
-            self._remember(version, folder)
-        return Bundle(folder, self.name, version)
+        created_ms = self._registry.created_ms(self._model.name, version)
+        return self._cache.get(version, created_ms, lambda folder: self._download(version, folder))
 
     def last_verified(self) -> Bundle | None:
-        """What was fetched last, by whatever process on this machine; None where there is nothing or it was changed."""
-        try:
-            current = json.loads((self.cache / "current.json").read_text(encoding="utf-8"))
-            version, folder = str(current["version"]), self.cache / str(current["folder"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-        return Bundle(folder, self.name, version) if _is_whole(folder) else None
-
-    def _shown(self) -> str:
-        return f"models:/{self.name}" + (f"@{self.alias}" if self.alias else f"/{self.version}")
-
-    def _client(self) -> MlflowClient:  # type: ignore[name-defined]  # noqa: F821 - imported below, when needed
-        store = self.tracking_uri.removeprefix("sqlite:///")
-        if store != self.tracking_uri and not Path(store).is_file():
-            raise RegistryUnavailable(
-                f"There is no registry '{self.tracking_uri}' yet. Set --tracking-uri or MLFLOW_TRACKING_URI."
-            )
-        # The library's defaults try for minutes; whoever follows asks again anyway.
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-        from mlflow.tracking import MlflowClient  # here, because importing it takes seconds
-
-        return MlflowClient(self.tracking_uri, self.tracking_uri)
+        """Return what any process on this machine fetched last; None where it was changed."""
+        return self._cache.last_verified()
 
     def _download(self, version: str, folder: Path) -> Path:
-        """All files of a version; returns the folder of the bundle among them."""
-        try:
-            uri = self._client().get_model_version_download_uri(self.name, version)
-            import mlflow.artifacts
+        """Return the folder of a version's bundle, verified and tested."""
+        self._registry.download(self._model.name, version, folder)
 
-            mlflow.artifacts.download_artifacts(
-                uri, dst_path=str(folder), tracking_uri=self.tracking_uri
-            )
-        except RegistryUnavailable:
-            raise
-        except Exception as error:  # whatever the library or the network raises
-            raise RegistryUnavailable(
-                f"Version {version} of {self.name!r} cannot be downloaded: {_first_line(error)}"
-            ) from None
-        found = sorted(
-            path.parent for path in folder.rglob(MANIFEST) if (path.parent / MODEL).is_file()
-        )
-        if not found:
-            raise InputError(f"Version {version} of {self.name!r} holds no bundle.")
-        return found[0]
+        manifests = sorted(folder.rglob(MANIFEST))
+        bundles = [path.parent for path in manifests if (path.parent / MODEL).is_file()]
+        if not bundles:
+            raise InputError(f"Version {version} of {self._model.name!r} holds no bundle.")
 
-    def _made_at(self, version: str) -> int:
-        """When a version was registered, in milliseconds since 1970."""
-        try:
-            return int(self._client().get_model_version(self.name, version).creation_timestamp)
-        except RegistryUnavailable:
-            raise
-        except Exception as error:  # whatever the library or the network raises
-            raise RegistryUnavailable(
-                f"The registry gives no version {version} of {self.name!r}: {_first_line(error)}"
-            ) from None
-
-    def _remember(self, version: str, folder: Path) -> None:
-        temporary = self.cache / f".current.{os.getpid()}.tmp"
-        temporary.write_text(
-            json.dumps({"version": version, "folder": folder.name}), encoding="utf-8"
-        )
-        os.replace(temporary, self.cache / "current.json")
-        kept = sorted(
-            (path for path in self.cache.iterdir() if path.name[0].isdigit() and path != folder),
-            key=lambda path: path.stat().st_mtime,
-        )
-        for old in kept[: -(KEPT_VERSIONS - 1)]:
-            shutil.rmtree(old, ignore_errors=True)
-
-    @contextlib.contextmanager
-    def _only_one(self) -> Iterator[None]:
-        """Replicas on one machine share the cache: one downloads and tries, the others then find it."""
-        try:
-            self.cache.mkdir(parents=True, exist_ok=True)
-            with open(self.cache / "lock", "w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
-                yield
-        except OSError as error:
-            raise AffectuneError(
-                f"The cache '{self.cache}' cannot be used: {error.strerror}. Set another."
-            ) from error
+        read_folder(bundles[0])
+        self._smoke_test(bundles[0])
+        return bundles[0]
 
 
-Source = FolderSource | RegistrySource
+def find_source(
+    settings: Settings, *, smoke_test: Callable[[Path, float], None] = run_smoke_test
+) -> ModelSource:
+    """Return the source that `settings.model` names.
 
-
-def find_source(settings: Settings) -> Source:
-    """What `settings.model` means.
+    Args:
+        settings: the model, where the registry is, the cache, and how long a smoke test may take.
+        smoke_test: takes a bundle's folder and a time-out in seconds.
 
     Raises:
-        InputError: it looks like the registry's, and is not.
+        InputError: it looks like a model in the registry, and is none.
     """
-    text = settings.model
-    if not text.startswith("models:"):
-        return FolderSource(Path(text))
-    found = REGISTERED.fullmatch(text)
-    if not found:
-        raise InputError(
-            f"'{text}' is not a model. Write models:/<name>@<alias>, models:/<name>/<version> or a folder."
-        )
-    return RegistrySource(found["name"], found["alias"], found["version"], settings)
+    if not settings.model.startswith("models:"):
+        return FolderSource(Path(settings.model))
 
-
-def cache_folder(settings: Settings) -> Path:
-    """Where verified bundles are kept."""
-    if settings.cache is not None:
-        return settings.cache
-    named = os.environ.get("AFFECTUNE_CACHE")
-    return (Path(named) if named else Path.home() / ".cache" / "affectune") / "served"
-
-
-def _is_whole(folder: Path) -> bool:
-    """Whether a bundle is there and no file of it was changed."""
-    try:
-        read_folder(folder)
-    except InputError:
-        return False
-    return True
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+    model = RegisteredModel.parse(settings.model)
+    uri = registry_uri(settings)
+    key = hashlib.sha256(f"{uri}\0{model.name}\0{model.alias or model.version}".encode())
+    cache = BundleCache(cache_folder(settings) / key.hexdigest()[:16], model.name)
+    return RegistrySource(
+        model,
+        ModelRegistry(uri),
+        cache,
+        lambda folder: smoke_test(folder, settings.trial_timeout_s),
+    )

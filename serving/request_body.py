@@ -1,4 +1,4 @@
-"""The bytes of a request: at most so many, within a time, of a kind that is read."""
+"""The bytes of a request: at most so many, within a time, of a media type that is read."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from fastapi import Request
 
 from serving.arrow import MEDIA_TYPE
 from serving.request_error import RequestError
+from serving.schema import JSON
 from serving.settings import Settings
 
-JSON = "application/json"
+MAX_LENGTH_DIGITS = 15
+"""A Content-Length with more digits is too large, whatever the limit; int() need not read it."""
 
 
 def media_type(request: Request) -> str:
-    """What the body is.
+    """Return the media type of a request's body.
 
     Raises:
-        Refusal: 415, a type or an encoding that is not read.
+        RequestError: 415, a media type or an encoding that is not read.
     """
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("", "identity"):
@@ -25,55 +27,67 @@ def media_type(request: Request) -> str:
         raise RequestError(
             415, "content_encoding", "Compressed bodies are not read. Send it plain, or as Arrow."
         )
-    found = request.headers.get("content-type", "").split(";")[0].strip().lower()
-    if found not in (JSON, MEDIA_TYPE):
+
+    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    if kind not in (JSON, MEDIA_TYPE):
         raise RequestError(415, "content_type", f"Send Content-Type: {JSON} or {MEDIA_TYPE}.")
-    return found
+    return kind
 
 
 class BodyReader:
-    """Reads bodies, and bounds the memory of those that are still coming: whoever is slow must not fill it."""
+    """Reads bodies, and bounds the memory of those that are still coming.
+
+    Many slow clients together must not fill the memory, so all bodies share one limit.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._held = 0
+        self._incoming_bytes = 0
 
     async def read(self, request: Request) -> bytes:
-        """The whole body.
+        """Read a body to its end.
 
         Raises:
-            Refusal: 413, it is too large; 408, it does not come; 503, too much is coming at once.
+            RequestError: 413, it is too large; 408, it does not come in time; 503, the bodies that
+                are coming are too large together.
         """
-        limit = self._settings.max_body_bytes
-        declared = request.headers.get("content-length", "")
-        if declared.isdecimal() and (len(declared) > 15 or int(declared) > limit):
-            raise _too_large(limit)
+        self._raise_if_declared_too_large(request)
         parts: list[bytes] = []
-        size = 0
+        size_bytes = 0
+
         try:
             async with asyncio.timeout(self._settings.body_timeout_s):
                 async for part in request.stream():
-                    size += len(part)
-                    self._held += len(part)
-                    if size > limit:
-                        raise _too_large(limit)
-                    if self._held > self._settings.max_incoming_bytes:
-                        raise RequestError(
-                            503,
-                            "busy",
-                            "Too much is being sent at once. Try again.",
-                            retry_after_s=1,
-                        )
+                    size_bytes += len(part)
+                    self._incoming_bytes += len(part)
+                    self._raise_if_too_large(size_bytes)
                     parts.append(part)
         except TimeoutError:
             message = f"The body did not come within {self._settings.body_timeout_s:g} s."
             raise RequestError(408, "body_timeout", message) from None
         finally:
-            self._held -= size
+            self._incoming_bytes -= size_bytes
+
         return b"".join(parts)
+
+    def _raise_if_declared_too_large(self, request: Request) -> None:
+        declared = request.headers.get("content-length", "")
+        if not declared.isdecimal():
+            return
+
+        limit = self._settings.max_body_bytes
+        if len(declared) > MAX_LENGTH_DIGITS or int(declared) > limit:
+            raise _too_large(limit)
+
+    def _raise_if_too_large(self, size_bytes: int) -> None:
+        if size_bytes > self._settings.max_body_bytes:
+            raise _too_large(self._settings.max_body_bytes)
+
+        if self._incoming_bytes > self._settings.max_incoming_bytes:
+            message = "Too much is being sent at once. Try again."
+            raise RequestError(503, "busy", message, retry_after_s=1)
 
 
 def _too_large(limit: int) -> RequestError:
-    return RequestError(
-        413, "too_large", f"The body is larger than {limit} bytes. Send Arrow, or cut the session."
-    )
+    message = f"The body is larger than {limit} bytes. Send Arrow, or cut the session."
+    return RequestError(413, "too_large", message)

@@ -1,4 +1,4 @@
-"""Requests and responses as JSON: shapes, units, limits. What does not fit is refused with its place."""
+"""Requests and responses: their shapes and units, and their form as JSON."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pydantic_core
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError
 
-from serving.request_error import RequestError, unfit
+from serving.request_error import RequestError
 from serving.settings import Limits
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -20,7 +20,10 @@ Row = Annotated[list[Finite | None], FailFast()]
 Series = Annotated[
     list[float | None], Field(description="One value per frame; null where there is none.")
 ]
+
+JSON = "application/json"
 SESSION_ID = re.compile(r"[\w .:@+-]{1,200}")
+SESSION_ID_MESSAGE = "1 to 200 letters, digits, spaces and any of _ . : @ + - are taken."
 
 
 class _Sent(BaseModel):
@@ -28,7 +31,10 @@ class _Sent(BaseModel):
 
 
 class FeatureSetSent(_Sent):
-    """One feature set: rows are frames. `null` is a missing value, a row of nulls or of zeros a missing frame."""
+    """One feature set: rows are frames.
+
+    `null` is a missing value, a row of nulls or of zeros a missing frame.
+    """
 
     columns: Annotated[list[str], FailFast()] = Field(description="Names, in any order.")
     data: Annotated[list[Row], FailFast()] = Field(
@@ -67,19 +73,21 @@ class Error(BaseModel):
 
 
 class ModelName(BaseModel):
+    """Which model predicted."""
+
     name: str
     version: str
 
 
 class ModalityDifficulty(BaseModel):
-    """How hard the frames of one feature set are; null where it is missing."""
+    """How difficult the frames of one feature set are; null where it is missing."""
 
     error: Series
     percentile: Series
 
 
 class PredictionResponse(BaseModel):
-    """What the model says of one session; predictions are in the label's unit."""
+    """The prediction of one session, in the label's unit."""
 
     session_id: str | None
     model: ModelName
@@ -104,7 +112,12 @@ class ModelResponse(BaseModel):
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """Columns by name, and values of shape (frames, columns), float64, NaN where missing."""
+    """One feature set of a request.
+
+    Attributes:
+        columns: names.
+        values: shape (frames, columns), NaN where missing.
+    """
 
     columns: tuple[str, ...]
     values: NDArray[np.float64]
@@ -112,16 +125,31 @@ class FeatureSet:
 
 @dataclass(frozen=True)
 class SessionFeatures:
-    """One session as it was sent, whatever the form: readable, not yet compared with a model."""
+    """One session as it was sent, as JSON or Arrow: readable, not yet compared with a model.
+
+    Attributes:
+        session_id: the client's name for it.
+        timestamps_ms: shape (frames,), or None where none were sent.
+        feature_sets: by name.
+    """
 
     session_id: str | None
     timestamps_ms: NDArray[np.float64] | None
-    sets: Mapping[str, FeatureSet]
+    feature_sets: Mapping[str, FeatureSet]
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What is said of one session; series have shape (frames,)."""
+class SessionResponse:
+    """What one session gets, as JSON or Arrow; every series has shape (frames,).
+
+    Attributes:
+        session_id: the client's name for it.
+        name, version: of the model.
+        timestamps_ms: the frames.
+        predictions: target -> series, in the label's unit.
+        difficulty: modality -> "error" and "percentile" -> series, NaN where missing.
+        warnings: what to know about the prediction.
+    """
 
     session_id: str | None
     name: str
@@ -132,18 +160,15 @@ class Answer:
     warnings: tuple[Notice, ...]
 
     def to_json(self) -> bytes:
-        """As `PredictionResponse`; NaN is null."""
+        """Return the bytes of a `PredictionResponse`; NaN is null."""
         return to_json(
             {
                 "session_id": self.session_id,
                 "model": {"name": self.name, "version": self.version},
                 "timestamps_ms": self.timestamps_ms.tolist(),
-                "predictions": {
-                    target: series.tolist() for target, series in self.predictions.items()
-                },
+                "predictions": _lists(self.predictions),
                 "difficulty": {
-                    modality: {name: series.tolist() for name, series in both.items()}
-                    for modality, both in self.difficulty.items()
+                    modality: _lists(series) for modality, series in self.difficulty.items()
                 },
                 "warnings": [notice.model_dump() for notice in self.warnings],
             }
@@ -151,7 +176,7 @@ class Answer:
 
 
 def to_json(value: Any) -> bytes:
-    """JSON bytes; a number that JSON cannot say is null."""
+    """Return JSON bytes; a number that JSON does not have is null."""
     return pydantic_core.to_json(value, inf_nan_mode="null")
 
 
@@ -159,84 +184,102 @@ def read_json(body: bytes, limits: Limits) -> SessionFeatures:
     """Read a `PredictionRequest`.
 
     Raises:
-        Refusal: 400 where it is not JSON, 422 where it does not fit.
+        RequestError: 400 where it is not JSON, 422 where it does not fit.
     """
-    # Every list costs a reader of JSON some hundred bytes, and "[]," is three: a small body must not fill the memory.
-    if body.count(b"[") + body.count(b"{") > 16 * limits.max_frames + 1000:
-        raise unfit(
-            "too_many_frames", f"More lists than {limits.max_frames} frames can need.", "features"
-        )
+    _raise_if_too_many_lists(body, limits)
+
     try:
-        sent = PredictionRequest.model_validate_json(body)
+        request = PredictionRequest.model_validate_json(body)
     except ValidationError as error:
-        raise _refusal(error) from None
+        raise _request_error(error) from None
     except RecursionError:
         raise RequestError(400, "not_json", "The body is nested too deeply.") from None
-    timestamps = (
-        None if sent.timestamps_ms is None else np.array(sent.timestamps_ms, dtype=np.float64)
-    )
-    sets = {
-        name: _feature_set(name, feature_set, limits) for name, feature_set in sent.features.items()
+
+    timestamps_ms = None
+    if request.timestamps_ms is not None:
+        timestamps_ms = np.array(request.timestamps_ms, dtype=np.float64)
+
+    feature_sets = {
+        name: _to_feature_set(name, sent, limits) for name, sent in request.features.items()
     }
-    return SessionFeatures(sent.session_id, timestamps, sets)
+    return SessionFeatures(request.session_id, timestamps_ms, feature_sets)
 
 
-def check_size(frames: int, columns: int, where: str, limits: Limits) -> None:
-    """Refuse a feature set that is too large.
-
-    Raises:
-        Refusal: 422.
-    """
-    if frames > limits.max_frames:
-        raise unfit(
-            "too_many_frames",
-            f"{frames} frames; at most {limits.max_frames} are answered. Cut the session.",
-            where,
-        )
-    if columns > limits.max_columns:
-        raise unfit(
-            "too_many_columns", f"{columns} columns; at most {limits.max_columns} are read.", where
-        )
-
-
-def _feature_set(name: str, sent: FeatureSetSent, limits: Limits) -> FeatureSet:
-    where = f"features.{shown(name)}"
-    check_size(len(sent.data), len(sent.columns), where, limits)
-    width = len(sent.columns)
-    for index, row in enumerate(sent.data):
-        if len(row) != width:
-            raise unfit(
-                "ragged_rows",
-                f"A row has {len(row)} numbers, but there are {width} columns.",
-                f"{where}.data[{index}]",
-            )
-    values = np.array(sent.data, dtype=np.float64).reshape(len(sent.data), width)
-    return FeatureSet(tuple(sent.columns), values)
-
-
-def shown(name: str) -> str:
-    """A name that came from outside, short and harmless enough for a message; else a place holder."""
+def printable_name(name: str) -> str:
+    """Return a name from a request if it is short and harmless enough for a message, else "?"."""
     return name if re.fullmatch(r"[\w.-]{1,64}", name, re.ASCII) else "?"
 
 
-def _refusal(error: ValidationError) -> RequestError:
-    """The first mistake, without the input that it is about."""
+def raise_if_too_large(num_frames: int, num_columns: int, where: str, limits: Limits) -> None:
+    """Compare the size of a feature set with the limits.
+
+    Raises:
+        RequestError: 422, it has too many frames or columns.
+    """
+    if num_frames > limits.max_frames:
+        message = f"{num_frames} frames; at most {limits.max_frames} are answered. Cut the session."
+        raise RequestError.unprocessable("too_many_frames", message, where)
+
+    if num_columns > limits.max_columns:
+        message = f"{num_columns} columns; at most {limits.max_columns} are read."
+        raise RequestError.unprocessable("too_many_columns", message, where)
+
+
+def _raise_if_too_many_lists(body: bytes, limits: Limits) -> None:
+    """Bound the memory of a parsed body before it is parsed.
+
+    A parser needs some hundred bytes for every list, and "[]," is three: a small body must not
+    fill the memory.
+    """
+    if body.count(b"[") + body.count(b"{") > 16 * limits.max_frames + 1000:
+        message = f"More lists than {limits.max_frames} frames can need."
+        raise RequestError.unprocessable("too_many_frames", message, "features")
+
+
+def _to_feature_set(name: str, sent: FeatureSetSent, limits: Limits) -> FeatureSet:
+    where = f"features.{printable_name(name)}"
+    num_frames, num_columns = len(sent.data), len(sent.columns)
+    raise_if_too_large(num_frames, num_columns, where, limits)
+
+    for index, row in enumerate(sent.data):
+        if len(row) != num_columns:
+            message = f"A row has {len(row)} numbers, but there are {num_columns} columns."
+            raise RequestError.unprocessable("ragged_rows", message, f"{where}.data[{index}]")
+
+    values = np.array(sent.data, dtype=np.float64).reshape(num_frames, num_columns)
+    return FeatureSet(tuple(sent.columns), values)
+
+
+def _request_error(error: ValidationError) -> RequestError:
+    """Return the first mistake, without the input that it is about."""
     first = error.errors(include_input=False, include_url=False, include_context=False)[0]
-    if first["type"] == "json_invalid":
-        message = first["msg"].removeprefix("Invalid JSON: ")
-        return RequestError(
-            400, "not_json", f"The body is not JSON: {message}. NaN and Infinity are not: use null."
-        )
-    where = "".join(
-        f"[{part}]" if isinstance(part, int) else f".{shown(part)}"
-        for part in first["loc"]
-        if part not in _UNIONS
-    ).lstrip(".")
-    code, message = _MISTAKES.get(first["type"], ("wrong_type", f"{first['msg']}."))
-    return unfit(code, message, where)
+    kind, cause = first["type"], first["msg"]
+
+    if kind == "json_invalid":
+        cause = cause.removeprefix("Invalid JSON: ")
+        message = f"The body is not JSON: {cause}. NaN and Infinity are not: use null."
+        return RequestError(400, "not_json", message)
+
+    code, message = _MISTAKES.get(kind, ("wrong_type", f"{cause}."))
+    return RequestError.unprocessable(code, message, _place(first["loc"]))
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    """Return pydantic's location as it is written in an error: features.face.data[7]."""
+    parts = [part for part in location if part not in _UNIONS]
+    written = [
+        f"[{part}]" if isinstance(part, int) else f".{printable_name(part)}" for part in parts
+    ]
+    return "".join(written).lstrip(".")
+
+
+def _lists(series: Mapping[str, NDArray[np.float64]]) -> dict[str, list[float]]:
+    return {name: values.tolist() for name, values in series.items()}
 
 
 _UNIONS = ("constrained-float", "float", "none", "nullable")
+"""What pydantic adds to a location: a branch of a union, not a place in the request."""
+
 _MISTAKES = {
     "extra_forbidden": ("unknown_field", "There is no such field. Remove it."),
     "missing": ("missing_field", "This field is needed."),
@@ -244,8 +287,6 @@ _MISTAKES = {
         "not_finite",
         "NaN and infinite numbers are not taken: use null for a missing value.",
     ),
-    "string_pattern_mismatch": (
-        "bad_session_id",
-        "1 to 200 letters, digits, spaces and any of _ . : @ + - are taken.",
-    ),
+    "string_pattern_mismatch": ("bad_session_id", SESSION_ID_MESSAGE),
 }
+"""Pydantic's type of a mistake -> our code and message."""

@@ -1,4 +1,8 @@
-"""How the endpoint runs: limits, replicas, timeouts; from defaults, a TOML file and the environment, in this order."""
+"""How the endpoint runs: limits, replicas, time-outs.
+
+Each setting has a default; a TOML file overrides it, the environment overrides the file, and the
+command line overrides the environment.
+"""
 
 from __future__ import annotations
 
@@ -28,12 +32,14 @@ class Limits(BaseModel):
     max_columns: Count = 8192
     """In one feature set, those the model does not read included."""
     whole_frames: Annotated[int, Field(ge=4)] = 7200
-    """Up to here a session is predicted whole; a longer one in overlapping chunks of this length."""
+    """Up to here a session is predicted in one piece; a longer one in overlapping chunks of this
+    length."""
     overlap_frames: Annotated[int, Field(ge=1)] = 600
-    """At least so many frames does a chunk share with the next one; there the two cross-fade linearly."""
+    """A chunk shares at least so many frames with the next one; there the two cross-fade."""
     difficult_percentile: Annotated[float, Field(ge=0, le=100)] = 95.0
     difficult_share: Annotated[float, Field(gt=0, le=1)] = 0.5
-    """A modality is called difficult when this share of its frames is harder than that percentile of training."""
+    """A modality is called difficult when this share of its frames is harder than that percentile
+    of training."""
 
     @model_validator(mode="after")
     def _chunks_move_on(self) -> Self:
@@ -43,7 +49,7 @@ class Limits(BaseModel):
 
 
 class Settings(Limits):
-    """The whole endpoint."""
+    """All settings of the endpoint."""
 
     model: str = "models:/affectune@champion"
     """A bundle folder, `models:/<name>@<alias>` or `models:/<name>/<version>`."""
@@ -57,7 +63,7 @@ class Settings(Limits):
     max_replicas: Count | None = None
     """Above `replicas`: as many as the load needs, up to this many."""
     max_waiting: Annotated[int, Field(ge=0)] = 11
-    """Requests that wait in a replica while it predicts; the next one is told to come again (503)."""
+    """Requests that wait in a replica while it predicts; the next one is refused for now (503)."""
     max_wait_s: Seconds = 0.5
     """Nor does a request join a queue that would take longer, by what predictions took lately."""
     max_connections: Count = 512
@@ -76,7 +82,8 @@ class Settings(Limits):
     cache: Path | None = None
     """Verified bundles; default: `served` in `$AFFECTUNE_CACHE`, else in ~/.cache/affectune."""
     token: SecretStr | None = None
-    """With it, requests need `Authorization: Bearer <token>`. Better in a file or the environment than here."""
+    """With it, requests need `Authorization: Bearer <token>`. Better in a file or the environment
+    than here."""
     token_file: Path | None = None
 
     @model_validator(mode="after")
@@ -88,49 +95,61 @@ class Settings(Limits):
         return self
 
     def secret(self) -> bytes | None:
-        """The bearer token, or None where none is asked for.
+        """Return the bearer token, or None where none is needed.
 
         Raises:
             InputError: the token is empty, or its file cannot be read.
         """
-        if self.token_file is not None:
-            try:
-                text = self.token_file.read_text(encoding="utf-8").strip()
-            except (OSError, UnicodeDecodeError) as error:
-                raise InputError(
-                    f"Cannot read the token file '{self.token_file}': {error}."
-                ) from None
-        elif self.token is not None:
-            text = self.token.get_secret_value().strip()
-        else:
+        text = self._token_text()
+        if text is None:
             return None
-        if not text:
+
+        if not text.strip():
             raise InputError(
                 "The bearer token is empty. Write one into the token file, or ask for none."
             )
-        return text.encode()
+        return text.strip().encode()
+
+    def _token_text(self) -> str | None:
+        if self.token_file is None:
+            return None if self.token is None else self.token.get_secret_value()
+
+        try:
+            return self.token_file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"Cannot read the token file '{self.token_file}': {error}.") from None
 
 
 def read_settings(
     path: Path | None, environment: Mapping[str, str], **options: str | int | None
 ) -> Settings:
-    """Settings from a TOML file, over it the environment (`AFFECTUNE_SERVE_<NAME>`), over it the command line.
+    """Read settings from a TOML file, the environment and the command line.
+
+    Args:
+        path: of the file, or None where there is none.
+        environment: its variables `AFFECTUNE_SERVE_<NAME>` override the file.
+        **options: of the command line, by name; those that are not None override the environment.
 
     Raises:
         InputError: no such file, not TOML, an unknown name, a value out of range.
     """
-    table: dict[str, Any] = read_toml(path, "settings") if path else {}
-    names = {
-        name: name.removeprefix(PREFIX).lower() for name in environment if name.startswith(PREFIX)
-    }
-    table |= {name: environment[variable] for variable, name in names.items()}
-    table |= {name: value for name, value in options.items() if value is not None}
+    values: dict[str, Any] = read_toml(path, "settings") if path else {}
+    for variable, value in environment.items():
+        if variable.startswith(PREFIX):
+            values[variable.removeprefix(PREFIX).lower()] = value
+    values |= {name: value for name, value in options.items() if value is not None}
+
     try:
-        return Settings.model_validate(table)
+        return Settings.model_validate(values)
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise InputError(
-            f"The settings do not fit. {where}{': ' if where else ''}{first['msg']}. "
-            f"They come from {'the file ' + repr(str(path)) + ', ' if path else ''}{PREFIX}* and the command line."
-        ) from None
+        raise InputError(_validation_message(error, path)) from None
+
+
+def _validation_message(error: ValidationError, path: Path | None) -> str:
+    first = error.errors(include_input=False, include_url=False)[0]
+    name = ".".join(map(str, first["loc"]))
+    mistake = f"{name}: {first['msg']}" if name else first["msg"]
+    file = f"the file {str(path)!r}, " if path else ""
+    return (
+        f"The settings do not fit. {mistake}. They come from {file}{PREFIX}* and the command line."
+    )

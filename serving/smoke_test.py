@@ -1,4 +1,7 @@
-"""Loads a bundle and predicts once: `python -m serving.smoke_test FOLDER`. In a process of its own, it may even crash."""
+"""Loads a bundle and predicts once: `python -m serving.smoke_test FOLDER`.
+
+It runs in a process of its own, so a model that crashes takes nothing else with it.
+"""
 
 from __future__ import annotations
 
@@ -15,62 +18,65 @@ from pipeline.errors import AffectuneError, InputError
 if TYPE_CHECKING:
     from pipeline.model.fused_model import FusedModel
 
-FRAMES_CHECKED = 20
+NUM_FRAMES = 20
 
 
-def pass_trial(folder: Path, timeout_s: float) -> None:
-    """Have another process load and ask a bundle.
+def run_smoke_test(folder: Path, timeout_s: float) -> None:
+    """Load a bundle in another process, and predict once there.
 
     Raises:
         InputError: it failed there, or took too long.
     """
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    search_path = os.pathsep.join(path for path in sys.path if path)
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-m", "serving.smoke_test", str(folder)],
             capture_output=True,
             text=True,
             timeout=timeout_s,
-            env=environment,
+            env=os.environ | {"PYTHONPATH": search_path},
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise InputError(f"The model did not answer within {timeout_s:g} s of its trial.") from None
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"])[-1]
-        raise InputError(f"The model failed its trial: {last}")
+        raise InputError(
+            f"The model did not predict within the {timeout_s:g} s of its smoke test."
+        ) from None
+
+    if process.returncode:
+        lines = process.stderr.strip().splitlines()
+        cause = lines[-1] if lines else f"it ended with status {process.returncode}"
+        raise InputError(f"The model failed its smoke test: {cause}")
 
 
-def answer_once(model: FusedModel) -> None:
-    """Predict; every prediction must be a number.
+def predict_once(model: FusedModel) -> None:
+    """Predict an invented session; every prediction must be a number.
 
     Raises:
         InputError: it predicts something else.
     """
-    from serving.example_session import example_session
+    from serving.example_session import example_features
 
-    sent = example_session(model)["features"]
     features = {
-        name: np.array(one["data"], dtype=np.float32)[:FRAMES_CHECKED] for name, one in sent.items()
+        modality: values[:NUM_FRAMES].astype(np.float32)
+        for modality, values in example_features(model).items()
     }
-    said = model.predict(features)
+    prediction = model.predict(features)
+
     for target in model.targets:
-        if (
-            said.values[target].shape != (FRAMES_CHECKED,)
-            or not np.isfinite(said.values[target]).all()
-        ):
+        values = prediction.values[target]
+        if values.shape != (NUM_FRAMES,) or not np.isfinite(values).all():
             raise InputError(f"It does not predict a number for every frame of {target!r}.")
 
 
 def main(arguments: list[str]) -> int:
-    """The exit status: 0 where it answered."""
+    """Return the exit status: 0 where the bundle in the first argument predicts."""
     import torch
 
-    from pipeline.model.fused_model import FusedModel
+    from pipeline.model.bundle import load_model
 
     torch.set_num_threads(1)
     try:
-        answer_once(FusedModel.load(Path(arguments[0])))
+        predict_once(load_model(Path(arguments[0])))
     except AffectuneError as error:
         print(error, file=sys.stderr)
         return 1

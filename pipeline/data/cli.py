@@ -1,9 +1,10 @@
-"""The commands `corpus check` and `corpus synthesize`: arguments in, tables or JSON out; no method of their own."""
+"""The commands `corpus check` and `corpus synthesize`: arguments in, tables or JSON out."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated
 
@@ -14,10 +15,14 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
-from pipeline.data.input_errors import listed
+from pipeline.data.input_errors import quoted_list
 from pipeline.data.muse import read_corpus
-from pipeline.data.summary import Group, SetSummary, Summary, TargetSummary, summarise
-from pipeline.data.synthetic import Preset, synthesize
+from pipeline.data.summary import FindingGroup, SetSummary, Summary, TargetSummary, summarise
+from pipeline.data.synthetic.corpus import synthesize
+from pipeline.data.synthetic.presets import Preset
+from pipeline.errors import InputError
+
+VERDICT_COLOURS = {"ready": "green", "look": "yellow", "cannot be learned": "red"}
 
 corpus_app = typer.Typer(help="Look at a corpus, or make a synthetic one.", no_args_is_help=True)
 
@@ -45,13 +50,17 @@ def check_command(
     """
     with Console(stderr=True).status(f"Reading {escape(str(path))}"):
         corpus = read_corpus(
-            path, modalities=_names(modalities), targets=_names(targets), tolerance_ms=tolerance_ms
+            path,
+            modalities=parse_names(modalities),
+            targets=parse_names(targets),
+            tolerance_ms=tolerance_ms,
         )
     summary = summarise(corpus)
+
     if as_json:
-        typer.echo(json.dumps(summary.document(), indent=1, allow_nan=False))
+        typer.echo(json.dumps(summary.to_document(), indent=1, allow_nan=False))
     else:
-        _show(summary, Console())
+        _print_summary(summary, Console())
 
 
 @corpus_app.command("synthesize")
@@ -73,95 +82,123 @@ def synthesize_command(
     console = Console(stderr=True)
     with console.status(f"Writing {escape(str(out))}"):
         synthesize(out, subjects=subjects, minutes=minutes, seed=seed, preset=preset)
+
     message = f"Wrote {out}. To see what it holds: affectune corpus check {out}"
     console.print(escape(message), soft_wrap=True, highlight=False)
 
 
-def _names(text: str | None) -> list[str] | None:
-    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+def parse_names(text: str | None) -> list[str] | None:
+    """Return the names in a comma-separated option, stripped; None where it was not given.
+
+    Raises:
+        InputError: a name is empty or there twice.
+    """
+    if text is None:
+        return None
+
+    names = [name.strip() for name in text.split(",")]
+    if "" in names or len(set(names)) < len(names):
+        raise InputError(
+            f"Cannot read the list {text!r}: write different names, with commas between them."
+        )
+    return names
 
 
-def _show(summary: Summary, console: Console) -> None:
-    about = f"a frame every {summary.frame_period_ms:g} ms, digest {summary.digest[:12]}"
-    console.print(f"[bold]{escape(summary.name)}[/], {about}", highlight=False)
-    console.print(
-        _table(
-            ("partition", "sessions", "subjects", "frames", "labelled frames"),
-            [
-                (one.name, one.sessions, one.subjects, one.frames, one.labelled_frames)
-                for one in summary.partitions
-            ],
-        )
-    )
-    console.print(
-        _table(
-            (
-                "set",
-                "columns",
-                "const.",
-                "present",
-                "zero rows",
-                "NaN rows",
-                "imputed",
-                "dropped",
-                "no file",
-            ),
-            [_set_cells(one) for one in summary.sets],
-        )
-    )
-    console.print(
-        _table(
-            ("target", "labels", "mean", "std", "range", "constant", "unlabelled"),
-            [_target_cells(one) for one in summary.targets],
-        )
-    )
-    for kind in dict.fromkeys((group.level, group.kind) for group in summary.findings):
-        _show_findings(
-            [group for group in summary.findings if (group.level, group.kind) == kind], console
-        )
-    colour = {"ready": "green", "look": "yellow"}.get(summary.verdict, "red")
+def _print_summary(summary: Summary, console: Console) -> None:
+    reading = f"a frame every {summary.frame_period_ms:g} ms, digest {summary.digest[:12]}"
+    console.print(f"[bold]{escape(summary.name)}[/], {reading}", highlight=False)
+
+    console.print(_partition_table(summary))
+    console.print(_set_table(summary.sets))
+    console.print(_target_table(summary.targets))
+
+    for _, groups in groupby(summary.findings, key=lambda group: (group.level, group.kind)):
+        _print_findings(list(groups), console)
+
+    colour = VERDICT_COLOURS[summary.verdict]
     console.print(f"\n[{colour}]{summary.verdict}[/]: {summary.reason}", highlight=False)
 
 
-def _set_cells(one: SetSummary) -> list[str | int]:
-    counts = [
-        one.zero_rows,
-        one.empty_rows,
-        one.imputed_cells,
-        one.dropped_rows,
-        one.sessions_without_file,
+def _partition_table(summary: Summary) -> Padding:
+    headings = ["partition", "sessions", "subjects", "frames", "labelled frames"]
+    rows: list[list[str | int]] = [
+        [
+            partition.name,
+            partition.sessions,
+            partition.subjects,
+            partition.frames,
+            partition.labelled_frames,
+        ]
+        for partition in summary.partitions
     ]
-    return [one.name, one.columns, one.constant_columns, f"{one.present_share:.1%}", *counts]
+    return _table(headings, rows)
 
 
-def _target_cells(one: TargetSummary) -> list[str | int]:
-    numbers = [f"{one.mean:.3f}", f"{one.std:.3f}", f"{one.low:.3g} .. {one.high:.3g}"]
-    return [one.name, one.labels, *numbers, one.constant_sessions, one.unlabelled_sessions]
+def _set_table(sets: Sequence[SetSummary]) -> Padding:
+    headings = ["set", "columns", "const.", "present", "zero rows", "NaN rows"]
+    headings += ["imputed", "dropped", "no file"]
+    rows: list[list[str | int]] = [
+        [
+            feature_set.name,
+            feature_set.columns,
+            feature_set.constant_columns,
+            f"{feature_set.present_share:.1%}",
+            feature_set.zero_rows,
+            feature_set.empty_rows,
+            feature_set.imputed_cells,
+            feature_set.dropped_rows,
+            feature_set.sessions_without_file,
+        ]
+        for feature_set in sets
+    ]
+    return _table(headings, rows)
 
 
-def _show_findings(groups: Sequence[Group], console: Console) -> None:
-    """One kind of finding: what it means, then a line for each place."""
-    colour = "yellow" if groups[0].level == "warning" else "cyan"
-    console.print(f"[{colour}]{groups[0].level}[/] [bold]{groups[0].kind}[/]", highlight=False)
-    for index, group in enumerate(groups):
-        if index == 0 or group.message != groups[index - 1].message:
-            console.print(f"  {escape(group.message)}", soft_wrap=True, highlight=False)
-        amount = f" {group.count:,} of {group.total:,}" if group.total else ""
-        sessions = (
-            f" in {len(group.sessions)} sessions: {listed(group.sessions)}"
-            if group.sessions
-            else ""
-        )
-        console.print(
-            f"    {escape(group.where)}:{amount}{escape(sessions)}", soft_wrap=True, highlight=False
-        )
+def _target_table(targets: Sequence[TargetSummary]) -> Padding:
+    headings = ["target", "labels", "mean", "std", "range", "constant", "unlabelled"]
+    rows: list[list[str | int]] = [
+        [
+            target.name,
+            target.labels,
+            f"{target.mean:.3f}",
+            f"{target.std:.3f}",
+            f"{target.low:.3g} .. {target.high:.3g}",
+            target.constant_sessions,
+            target.unlabelled_sessions,
+        ]
+        for target in targets
+    ]
+    return _table(headings, rows)
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str | int]]) -> Padding:
+    """Make a table whose first column names the row and whose others are numbers."""
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
-    for heading in headings:
-        first = heading == headings[0]
-        table.add_column(heading, justify="left" if first else "right", no_wrap=first)
+    for column, heading in enumerate(headings):
+        is_name = column == 0
+        table.add_column(heading, justify="left" if is_name else "right", no_wrap=is_name)
+
     for row in rows:
         table.add_row(*(escape(cell) if isinstance(cell, str) else f"{cell:,}" for cell in row))
+
     return Padding(table, (1, 0))
+
+
+def _print_findings(groups: Sequence[FindingGroup], console: Console) -> None:
+    """Print the findings of one kind: what they mean, then a line for each group."""
+    level, kind = groups[0].level, groups[0].kind
+    colour = "yellow" if level == "warning" else "cyan"
+    console.print(f"[{colour}]{level}[/] [bold]{kind}[/]", highlight=False)
+
+    printed_message = ""
+    for group in groups:
+        if group.message != printed_message:
+            console.print(f"  {escape(group.message)}", soft_wrap=True, highlight=False)
+            printed_message = group.message
+
+        line = f"{group.where}:"
+        if group.total:
+            line += f" {group.count:,} of {group.total:,}"
+        if group.sessions:
+            line += f" in {len(group.sessions)} sessions: {quoted_list(group.sessions)}"
+        console.print(f"    {escape(line)}", soft_wrap=True, highlight=False)

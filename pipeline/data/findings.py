@@ -1,177 +1,191 @@
-"""What a person should know about the data that was read: dropped, imputed, missing, odd. Changes nothing."""
+"""Findings about data that was read: what was dropped, imputed, missing or odd. Changes nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
 
 from pipeline.corpus import Finding, Session
-from pipeline.data.align import Joined
-from pipeline.data.input_errors import listed
+from pipeline.data.align import AlignedFeatures
+from pipeline.data.input_errors import quoted_list
 from pipeline.data.tables.parse import FeatureTable
 
-# Annotations are on scales like -1..1 or 1..9: beyond this it is more likely another unit or another column.
+Level = Literal["note", "warning"]
+
 PLAUSIBLE_LABEL = 10.0
-# Nobody annotates a hundred times a second: timestamps so close are more likely in seconds.
+"""Annotations are on scales like -1..1 or 1..9: beyond this, the unit or column is likely wrong."""
 PLAUSIBLE_PERIOD_MS = 10.0
-# Above this share of a session's frames, or of its cells, a note becomes a warning.
+"""Nobody annotates a hundred times a second. Timestamps so close are more likely in seconds."""
 WORRYING_SHARE = 0.5
+"""Above this share of a session's frames a note becomes a warning."""
 WORRYING_IMPUTED_SHARE = 0.05
+"""Above this share of a session's cells a note about imputed cells becomes a warning."""
+ANY_SHARE = 1.0
+"""Where it is normal however often it happens."""
 
 
-def about_features(
-    session: Session, name: str, table: FeatureTable | None, joined: Joined | None
+def feature_findings(
+    session: Session, feature_set: str, table: FeatureTable | None, aligned: AlignedFeatures
 ) -> list[Finding]:
-    """About one feature set of one session; `table` and `joined` are None where it has no file."""
+    """Return the findings about one feature set of a session.
+
+    Args:
+        session: the session.
+        feature_set: the feature set's name.
+        table: its rows; None where the session has no file.
+        aligned: the rows on the session's frames.
+    """
 
     def finding(
         kind: str, count: int, total: int, message: str, worrying_share: float = WORRYING_SHARE
     ) -> Finding:
-        level: Literal["note", "warning"] = "warning" if count > worrying_share * total else "note"
-        return Finding(level, kind, name, session.session_id, count, total, message)
+        level: Level = "warning" if count > worrying_share * total else "note"
+        return Finding(level, kind, feature_set, session.session_id, count, total, message)
 
-    if table is None or joined is None:
+    frames = session.num_frames
+    if table is None:
         message = "The session has no file in this set: it is missing in all its frames."
-        return [finding("no file", session.num_frames, session.num_frames, message)]
-    num_empty_rows = int((~table.present).sum()) - table.num_zero_rows
-    every = (
-        finding(
-            "zero rows",
-            table.num_zero_rows,
-            table.num_rows,
-            "Rows of zeros: the set counts as missing there.",
-        ),
-        finding(
-            "empty rows",
-            num_empty_rows,
-            table.num_rows,
-            "Rows without a number: the set counts as missing there.",
-        ),
-        finding(
-            "cells imputed",
-            table.num_imputed_cells,
-            table.num_present_cells,
-            "NaN or infinite: interpolated in time.",
-            WORRYING_IMPUTED_SHARE,
-        ),
-        finding(
-            "frames without a row",
-            joined.num_unmatched,
-            session.num_frames,
-            "No row within the tolerance: the set counts as missing there.",
-        ),
-        finding(
-            "rows not used",
-            joined.num_unused,
-            table.num_rows,
-            "No frame is nearest to these rows: they are dropped.",
-            1.0,
-        ),
-        finding(
-            "rows used again",
-            joined.num_reused,
-            session.num_frames,
-            "The set is slower than the frames: a row serves several.",
-            1.0,
-        ),
-    )
-    return [one for one in every if one.count]
+        return [finding("no file", frames, frames, message)]
+
+    rows, zero_rows, cells = table.num_rows, table.num_zero_rows, table.num_present_cells
+    empty_rows = int((~table.present).sum()) - zero_rows
+    unmatched, unused, reused = aligned.num_unmatched, aligned.num_unused, aligned.num_reused
+
+    zeros = "Rows of zeros: the set counts as missing there."
+    empty = "Rows without a number: the set counts as missing there."
+    imputed = "NaN or infinite: interpolated in time."
+    no_row = "No row within the tolerance: the set counts as missing there."
+    dropped = "No frame is nearest to these rows: they are dropped."
+    slower = "The set is slower than the frames: a row serves several."
+
+    candidates = [
+        finding("zero rows", zero_rows, rows, zeros),
+        finding("empty rows", empty_rows, rows, empty),
+        finding("cells imputed", table.num_imputed_cells, cells, imputed, WORRYING_IMPUTED_SHARE),
+        finding("frames without a row", unmatched, frames, no_row),
+        finding("rows not used", unused, rows, dropped, ANY_SHARE),
+        finding("rows used again", reused, frames, slower, ANY_SHARE),
+    ]
+    return [candidate for candidate in candidates if candidate.count]
 
 
-def about_labels(session: Session, target: str) -> list[Finding]:
-    """About one target of one session."""
+def label_findings(session: Session, target: str) -> list[Finding]:
+    """Return the findings about the labels of one target of a session."""
     labels = session.labels[target]
     known = labels[np.isfinite(labels)]
+    num_labels, num_known = len(labels), len(known)
 
-    def finding(level: Literal["note", "warning"], kind: str, count: int, message: str) -> Finding:
-        return Finding(level, kind, target, session.session_id, count, len(labels), message)
+    def finding(level: Level, kind: str, count: int, message: str) -> Finding:
+        return Finding(level, kind, target, session.session_id, count, num_labels, message)
 
-    if len(known) == 0 and session.partition == "test":
-        return [
-            finding(
-                "note", "labels withheld", len(labels), "No label is known, as is usual in test."
-            )
-        ]
-    if len(known) == 0:
-        return [
-            finding(
-                "warning",
-                "no labels",
-                len(labels),
-                "No label is known: the session teaches and judges nothing.",
-            )
-        ]
+    if num_known == 0 and session.partition == "test":
+        message = "No label is known, as is usual in test."
+        return [finding("note", "labels withheld", num_labels, message)]
+    if num_known == 0:
+        message = "No label is known: the session teaches and judges nothing."
+        return [finding("warning", "no labels", num_labels, message)]
+
     findings = []
-    if len(known) < len(labels):
+    if num_known < num_labels:
+        level: Level = "note" if num_known > WORRYING_SHARE * num_labels else "warning"
         message = "Frames without a label are left out of loss and CCC."
-        level: Literal["note", "warning"] = (
-            "note" if len(known) > WORRYING_SHARE * len(labels) else "warning"
+        findings.append(finding(level, "labels unknown", num_labels - num_known, message))
+
+    if num_known > 1 and np.ptp(known) == 0:
+        message = "CCC within this session is undefined."
+        findings.append(finding("warning", "constant labels", num_known, message))
+
+    implausible = known[np.abs(known) > PLAUSIBLE_LABEL]
+    if len(implausible):
+        message = (
+            f"Labels such as {implausible[0]:g} are beyond +-{PLAUSIBLE_LABEL:g}: "
+            "check the unit and the column."
         )
-        findings.append(finding(level, "labels unknown", len(labels) - len(known), message))
-    if len(known) > 1 and np.ptp(known) == 0:
-        findings.append(
-            finding(
-                "warning", "constant labels", len(known), "CCC within this session is undefined."
-            )
-        )
-    wild = known[np.abs(known) > PLAUSIBLE_LABEL]
-    if len(wild):
-        message = f"Labels such as {wild[0]:g} are beyond +-{PLAUSIBLE_LABEL:g}: check the unit and the column."
-        findings.append(finding("warning", "label scale", len(wild), message))
+        findings.append(finding("warning", "label scale", len(implausible), message))
+
     return findings
 
 
-def about_time(session: Session, period_ms: float) -> list[Finding]:
-    """About the distances of one session's frames."""
+def gap_findings(session: Session, period_ms: float) -> list[Finding]:
+    """Return the finding about gaps between a session's frames, if it has any."""
+    limit_ms = 1.5 * period_ms
     steps_ms = np.diff(session.timestamps_ms)
-    gaps = int((steps_ms > 1.5 * period_ms).sum())
-    message = f"Frames more than {1.5 * period_ms:g} ms apart: a network sees them as neighbours."
-    return (
-        [
-            Finding(
-                "note", "gaps in time", "frames", session.session_id, gaps, len(steps_ms), message
-            )
-        ]
-        if gaps
-        else []
-    )
+    num_gaps = int((steps_ms > limit_ms).sum())
+    if not num_gaps:
+        return []
+
+    message = f"Frames more than {limit_ms:g} ms apart: a network sees them as neighbours."
+    return [
+        Finding(
+            "note",
+            "gaps in time",
+            "frames",
+            session.session_id,
+            num_gaps,
+            len(steps_ms),
+            message,
+        )
+    ]
 
 
-def about_corpus(
+def corpus_findings(
     sessions: Sequence[Session], columns: Mapping[str, Sequence[str]], period_ms: float
 ) -> list[Finding]:
-    """About all sessions together."""
+    """Return the findings about all sessions together.
+
+    Args:
+        sessions: all sessions of the corpus.
+        columns: feature set -> names of its columns.
+        period_ms: median distance of two label rows.
+    """
     findings = []
-    for name, names in columns.items():
-        constant = [names[index] for index in _constant_columns(sessions, name)]
+    for feature_set, names in columns.items():
+        constant = [names[column] for column in _constant_columns(sessions, feature_set)]
         if constant:
-            message = f"They never change, so they teach nothing: {listed(constant)}."
+            message = f"They never change, so they teach nothing: {quoted_list(constant)}."
             findings.append(
-                Finding("note", "constant columns", name, "", len(constant), len(names), message)
+                corpus_finding(
+                    "note", "constant columns", feature_set, len(constant), len(names), message
+                )
             )
+
     if period_ms < PLAUSIBLE_PERIOD_MS:
         message = (
             f"Frames are {period_ms:g} ms apart: are the timestamps in seconds? They must be in ms."
         )
-        findings.append(Finding("warning", "frame period", "frames", "", 0, 0, message))
+        findings.append(corpus_finding("warning", "frame period", "frames", 0, 0, message))
+
     return findings
 
 
-def _constant_columns(sessions: Sequence[Session], name: str) -> list[int]:
-    """Columns with one value in all present frames.
+def corpus_finding(
+    level: Level, kind: str, where: str, count: int, total: int, message: str
+) -> Finding:
+    """Return a finding that is not about a single session."""
+    return Finding(level, kind, where, "", count, total, message)
 
-    Most columns fall out after two rows, so that the rest of a wide set is not even read from the disk.
+
+def _constant_columns(sessions: Iterable[Session], feature_set: str) -> list[int]:
+    """Return the positions of the columns that have one value in all present frames.
+
+    Most columns vary within two rows, so that most of a wide set is not even read from the disk.
     """
-    candidates, reference = np.arange(0), None
+    candidates = np.arange(0)
+    reference = None
+
     for session in sessions:
-        values, rows = session.features[name], np.flatnonzero(session.present[name])
-        if len(rows) and reference is None:
-            candidates, reference = np.arange(values.shape[1]), values[rows[0]]
-        for some in (rows[:2], rows):
-            if reference is not None:
-                candidates = candidates[
-                    (values[np.ix_(some, candidates)] == reference[candidates]).all(axis=0)
-                ]
-    return [int(index) for index in candidates]
+        values = session.features[feature_set]
+        rows = np.flatnonzero(session.present[feature_set])
+        if len(rows) == 0:
+            continue
+        if reference is None:
+            reference = values[rows[0]]
+            candidates = np.arange(values.shape[1])
+
+        for checked_rows in (rows[:2], rows):
+            is_equal = values[np.ix_(checked_rows, candidates)] == reference[candidates]
+            candidates = candidates[is_equal.all(axis=0)]
+
+    return candidates.tolist()

@@ -1,4 +1,4 @@
-"""Mistakes of one kind, told at once: a person wants the whole list, not one at a time."""
+"""One error for all mistakes of one kind, so that a person can mend them together."""
 
 from __future__ import annotations
 
@@ -6,32 +6,35 @@ from collections.abc import Sequence
 
 from pipeline.errors import InputError
 
-NUM_SHOWN = 4
+NUM_QUOTED = 4
+"""The number of mistakes, and of names in a list, that a message has in full."""
 
 
-def refuse(problems: Sequence[str], mend: str = "") -> None:
-    """Raises when there is a problem.
+def raise_if_any(mistakes: Sequence[str], advice: str = "") -> None:
+    """Raise an error that tells all mistakes.
 
     Args:
-        problems: what is wrong and where: clauses without a full stop, or sentences where `mend` is empty.
-        mend: a sentence that says what to do about all of them.
+        mistakes: what is wrong and where: clauses without a full stop, or sentences where `advice`
+            is empty.
+        advice: a sentence that tells how to mend all of them.
 
     Raises:
-        InputError: `problems` is not empty; the first few are told in full, the rest are counted.
+        InputError: there are mistakes. The first few are in the message, the others are counted.
     """
-    if not problems:
+    if not mistakes:
         return
-    hidden = len(problems) - NUM_SHOWN
-    if mend:
-        more = f"; and {hidden} more" if hidden > 0 else ""
-        raise InputError("; ".join(problems[:NUM_SHOWN]) + more + f". {mend}")
-    more = f" And {hidden} more like these." if hidden > 0 else ""
-    raise InputError(" ".join(problems[:NUM_SHOWN]) + more)
+
+    quoted, num_hidden = mistakes[:NUM_QUOTED], len(mistakes) - NUM_QUOTED
+    if advice:
+        more = f"; and {num_hidden} more" if num_hidden > 0 else ""
+        raise InputError(f"{'; '.join(quoted)}{more}. {advice}")
+
+    more = f" And {num_hidden} more like these." if num_hidden > 0 else ""
+    raise InputError(f"{' '.join(quoted)}{more}")
 
 
-def listed(names: Sequence[str], num_shown: int = NUM_SHOWN) -> str:
-    """`'a', 'b' and 3 more`."""
-    hidden = len(names) - num_shown
-    return ", ".join(repr(name) for name in names[:num_shown]) + (
-        f" and {hidden} more" if hidden > 0 else ""
-    )
+def quoted_list(names: Sequence[str]) -> str:
+    """Return `'a', 'b', 'c', 'd' and 3 more`."""
+    quoted = ", ".join(repr(name) for name in names[:NUM_QUOTED])
+    num_hidden = len(names) - NUM_QUOTED
+    return f"{quoted} and {num_hidden} more" if num_hidden > 0 else quoted

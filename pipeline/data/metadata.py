@@ -1,4 +1,7 @@
-"""Which session is whose, and train, devel or test: metadata/partition.csv and metadata/participants.csv."""
+"""Reads the subject and partition of every session from the metadata of a corpus.
+
+The files are metadata/partition.csv and, where the corpus has it, metadata/participants.csv.
+"""
 
 from __future__ import annotations
 
@@ -11,18 +14,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.corpus import PARTITIONS, Finding, Partition
-from pipeline.data.input_errors import listed, refuse
+from pipeline.data.findings import corpus_finding
+from pipeline.data.input_errors import quoted_list, raise_if_any
 from pipeline.data.tables.csv_columns import decode, read_content
 from pipeline.errors import InputError
 
-PARTITION_FILE, PARTICIPANTS_FILE = "metadata/partition.csv", "metadata/participants.csv"
-# MuSe 2023 cuts each test subject into parts, `<subject>_train` always among them, to adapt a model to that person.
+PARTITION_FILE = "metadata/partition.csv"
+PARTICIPANTS_FILE = "metadata/participants.csv"
+
+# MuSe 2023 cuts each test subject into parts, to adapt a model to that person. One of them is
+# always `<subject>_train`.
 PART = re.compile(r"(?P<subject>.+?)_(train|devel|test)(_.+)?")
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One line of the partition file."""
+class SessionEntry:
+    """What the metadata tells about one session."""
 
     session_id: str
     subject: str
@@ -35,103 +42,89 @@ class Metadata:
 
     Attributes:
         entries: sorted by session; no subject is in two partitions.
-        contents: file -> bytes, of what was read.
+        contents: file -> bytes, of the files that were read.
         findings: what is odd about them.
     """
 
-    entries: tuple[Entry, ...]
+    entries: tuple[SessionEntry, ...]
     contents: Mapping[str, bytes]
     findings: tuple[Finding, ...]
 
 
 def read_metadata(root: Path) -> Metadata:
-    """Reads the partition file, and the participants where they are listed; else each session is a subject of its own.
+    """Read the partition file, and the participants file where there is one.
 
-    The parts of a 2023 test subject (`16_train`, `16_devel`, `16_test`) are listed in three partitions. Here nobody is
-    both learned from and judged: all parts of such a subject go where its most held-out part is, to test, and keep
-    their labels.
+    A session without a participant counts as a subject of its own.
+
+    The parts of a 2023 test subject (`16_train`, `16_devel`, `16_test`) are listed in three
+    partitions. Here no subject is both trained on and evaluated: all parts of such a subject go to
+    the most held-out partition that one of them is in, which is test, and keep their labels.
 
     Raises:
         InputError: a file is missing or wrong, or a subject is in two partitions.
     """
+    contents = _read_contents(root)
+    listed = _parse_partitions(contents[PARTITION_FILE])
+    participants = {}
+    if PARTICIPANTS_FILE in contents:
+        participants = _parse_participants(contents[PARTICIPANTS_FILE])
+
+    subjects = {
+        session: participants.get(session) or _subject_of_part(session, listed) or session
+        for session in listed
+    }
+    partitions = _move_parts(listed, subjects)
+    _check_subjects(partitions, subjects)
+
+    return Metadata(
+        entries=tuple(
+            SessionEntry(session, subjects[session], partitions[session])
+            for session in sorted(listed)
+        ),
+        contents=contents,
+        findings=(
+            *_participant_findings(listed, participants),
+            *_moved_findings(listed, partitions),
+        ),
+    )
+
+
+def _read_contents(root: Path) -> dict[str, bytes]:
     if not (root / PARTITION_FILE).is_file():
         raise InputError(
-            f"{root} has no {PARTITION_FILE}. Write one: the header Id,Proposal, then one line per session with its id "
-            "and train, devel or test."
+            f"{root} has no {PARTITION_FILE}. Write one: the header Id,Proposal, then one line per "
+            "session with its id and train, devel or test."
         )
     contents = {PARTITION_FILE: read_content(root / PARTITION_FILE, PARTITION_FILE)}
+
     if (root / PARTICIPANTS_FILE).is_file():
         contents[PARTICIPANTS_FILE] = read_content(root / PARTICIPANTS_FILE, PARTICIPANTS_FILE)
-    partitions = _partitions(contents[PARTITION_FILE])
-    findings = []
-    participants = (
-        _participants(contents[PARTICIPANTS_FILE]) if PARTICIPANTS_FILE in contents else {}
-    )
-    strangers = sorted(set(partitions) - set(participants)) if participants else []
-    if strangers:
-        message = f"Not listed, so each counts as a subject of its own: {listed(strangers)}."
-        findings.append(
-            Finding(
-                "warning",
-                "unknown participant",
-                PARTICIPANTS_FILE,
-                "",
-                len(strangers),
-                len(partitions),
-                message,
-            )
-        )
-    subjects = {
-        session: participants.get(session) or _part_of(session, partitions) or session
-        for session in partitions
-    }
-    moved = _unite_parts(partitions, subjects)
-    leaking = sorted(session for session in partitions if moved[session] != partitions[session])
-    if leaking:
-        message = f"Parts of subjects who are also judged were moved, so that nobody is both: {listed(leaking)}."
-        findings.append(
-            Finding(
-                "warning",
-                "personalisation parts",
-                PARTITION_FILE,
-                "",
-                len(leaking),
-                len(partitions),
-                message,
-            )
-        )
-    _check_subjects(moved, subjects)
-    entries = tuple(
-        Entry(session, subjects[session], moved[session]) for session in sorted(partitions)
-    )
-    return Metadata(entries, contents, tuple(findings))
+    return contents
 
 
-def _rows(content: bytes, where: str) -> list[list[str]]:
-    """Rows with something in them, cells stripped."""
-    rows = csv.reader(io.StringIO(decode(content, where), newline=""))
-    return [cells for row in rows if any(cells := [cell.strip() for cell in row])]
-
-
-def _partitions(content: bytes) -> dict[str, Partition]:
-    """Session -> partition: the first and the last column, whatever the header, or none."""
-    names: dict[str, Partition] = {name: name for name in PARTITIONS}
-    rows = _rows(content, PARTITION_FILE)
-    body = rows if rows and rows[0][-1].lower() in names else rows[1:]
+def _parse_partitions(content: bytes) -> dict[str, Partition]:
+    """Return session -> partition: the first and the last column, whatever the header, or none."""
+    partitions: dict[str, Partition] = {name: name for name in PARTITIONS}
+    rows = _parse_rows(content, PARTITION_FILE)
+    has_header = not rows or rows[0][-1].lower() not in partitions
+    body = rows[1:] if has_header else rows
     if not body:
         raise InputError(
-            f"{PARTITION_FILE} lists no session. Write one line per session: its id, then its partition."
+            f"{PARTITION_FILE} lists no session. Write one line per session: its id, then its "
+            "partition."
         )
-    refuse(
+
+    raise_if_any(
         [
             f"{PARTITION_FILE} puts session {row[0]!r} into {row[-1]!r}"
             for row in body
-            if row[-1].lower() not in names
+            if row[-1].lower() not in partitions
         ],
         f"The partitions are {', '.join(PARTITIONS)}: correct the file.",
     )
+
     counts = Counter(row[0] for row in body)
-    refuse(
+    raise_if_any(
         [
             f"{PARTITION_FILE} lists session {session!r} {count} times"
             for session, count in counts.items()
@@ -139,56 +132,118 @@ def _partitions(content: bytes) -> dict[str, Partition]:
         ],
         "Keep one of the lines.",
     )
-    return {row[0]: names[row[-1].lower()] for row in body}
+    return {row[0]: partitions[row[-1].lower()] for row in body}
 
 
-def _participants(content: bytes) -> dict[str, str]:
-    """Session -> participant: by the names of the columns, else the first two."""
-    rows = _rows(content, PARTICIPANTS_FILE)
+def _parse_participants(content: bytes) -> dict[str, str]:
+    """Return session -> participant: by the names of the columns, else the first two columns."""
+    rows = _parse_rows(content, PARTICIPANTS_FILE)
     header = [cell.lower() for cell in rows[0]] if rows else []
-    named = "session" in header and "participant" in header
-    session, participant = (
-        (header.index("session"), header.index("participant")) if named else (0, 1)
-    )
-    subjects: dict[str, str] = {}
+    session_column, participant_column = 0, 1
+    if "session" in header and "participant" in header:
+        session_column, participant_column = header.index("session"), header.index("participant")
+
+    participants: dict[str, str] = {}
     for row in rows[1:]:
-        if len(row) <= max(session, participant) or not row[participant]:
+        if len(row) <= max(session_column, participant_column) or not row[participant_column]:
+            line = ",".join(row)
             raise InputError(
-                f"{PARTICIPANTS_FILE}: the line {','.join(row)!r} names no participant. Complete it."
+                f"{PARTICIPANTS_FILE}: the line {line!r} names no participant. Complete it."
             )
-        if subjects.setdefault(row[session], row[participant]) != row[participant]:
+
+        session, participant = row[session_column], row[participant_column]
+        if participants.setdefault(session, participant) != participant:
             raise InputError(
-                f"{PARTICIPANTS_FILE}: session {row[session]!r} has two participants. Keep one line."
+                f"{PARTICIPANTS_FILE}: session {session!r} has two participants. Keep one line."
             )
-    return subjects
+    return participants
 
 
-def _part_of(session: str, partitions: Mapping[str, Partition]) -> str | None:
-    """The subject that this session is a part of; None where it is a whole."""
-    part = PART.fullmatch(session)
-    return part["subject"] if part and f"{part['subject']}_train" in partitions else None
+def _parse_rows(content: bytes, where: str) -> list[list[str]]:
+    """Return the rows that are not empty, their cells stripped."""
+    rows = []
+    for cells in csv.reader(io.StringIO(decode(content, where), newline="")):
+        row = [cell.strip() for cell in cells]
+        if any(row):
+            rows.append(row)
+
+    return rows
 
 
-def _unite_parts(
+def _subject_of_part(session: str, partitions: Mapping[str, Partition]) -> str | None:
+    """Return the subject that this session is a part of; None where it is not a part."""
+    match = PART.fullmatch(session)
+    if match and f"{match['subject']}_train" in partitions:
+        return match["subject"]
+
+    return None
+
+
+def _move_parts(
     partitions: Mapping[str, Partition], subjects: Mapping[str, str]
 ) -> dict[str, Partition]:
-    parts = [session for session in partitions if _part_of(session, partitions)]
-    united = dict(partitions)
+    """Return the partitions with all parts of a subject in the most held-out one of them."""
+    parts = [session for session in partitions if _subject_of_part(session, partitions)]
+    most_held_out: dict[str, Partition] = {}
     for session in parts:
-        siblings = [partitions[other] for other in parts if subjects[other] == subjects[session]]
-        united[session] = max(siblings, key=PARTITIONS.index)
-    return united
+        subject, partition = subjects[session], partitions[session]
+        most_held_out[subject] = max(
+            most_held_out.get(subject, partition), partition, key=PARTITIONS.index
+        )
+
+    moved = {session: most_held_out[subjects[session]] for session in parts}
+    return {**partitions, **moved}
 
 
 def _check_subjects(partitions: Mapping[str, Partition], subjects: Mapping[str, str]) -> None:
-    homes: dict[str, set[Partition]] = {}
+    partitions_by_subject: dict[str, set[Partition]] = {}
     for session, subject in subjects.items():
-        homes.setdefault(subject, set()).add(partitions[session])
-    refuse(
+        partitions_by_subject.setdefault(subject, set()).add(partitions[session])
+
+    raise_if_any(
         [
-            f"subject {name!r} is in {' and '.join(sorted(home))}"
-            for name, home in sorted(homes.items())
-            if len(home) > 1
+            f"subject {subject!r} is in {' and '.join(sorted(names))}"
+            for subject, names in sorted(partitions_by_subject.items())
+            if len(names) > 1
         ],
-        f"Put all sessions of a subject into one partition ({PARTITION_FILE}, {PARTICIPANTS_FILE}).",
+        "Put all sessions of a subject into one partition "
+        f"({PARTITION_FILE}, {PARTICIPANTS_FILE}).",
     )
+
+
+def _participant_findings(
+    partitions: Mapping[str, Partition], participants: Mapping[str, str]
+) -> list[Finding]:
+    unlisted = sorted(set(partitions) - set(participants))
+    if not participants or not unlisted:
+        return []
+
+    message = f"Not listed, so each counts as a subject of its own: {quoted_list(unlisted)}."
+    return [
+        corpus_finding(
+            "warning",
+            "unknown participant",
+            PARTICIPANTS_FILE,
+            len(unlisted),
+            len(partitions),
+            message,
+        )
+    ]
+
+
+def _moved_findings(
+    listed: Mapping[str, Partition], partitions: Mapping[str, Partition]
+) -> list[Finding]:
+    moved = sorted(session for session in listed if partitions[session] != listed[session])
+    if not moved:
+        return []
+
+    message = (
+        "Parts of subjects who are also judged were moved, so that nobody is both: "
+        f"{quoted_list(moved)}."
+    )
+    return [
+        corpus_finding(
+            "warning", "personalisation parts", PARTITION_FILE, len(moved), len(listed), message
+        )
+    ]

@@ -1,4 +1,7 @@
-"""Reads a corpus in the layout of MuSe 2021, 2022 or 2023 (see `layout`) into arrays on common frames."""
+"""Reads a corpus in the layout of MuSe 2021, 2022 or 2023 into arrays on common frames.
+
+The module `layout` knows where the files are, `tables` what is in one of them.
+"""
 
 from __future__ import annotations
 
@@ -6,38 +9,42 @@ import hashlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from pipeline.corpus import Corpus, Finding
-from pipeline.data.build_session import Built, Timing, build_session
-from pipeline.data.findings import about_corpus
-from pipeline.data.input_errors import refuse
+from pipeline.corpus import Corpus, Finding, Session
+from pipeline.data.build_session import BuiltSession, Timing, build_session
+from pipeline.data.findings import corpus_finding, corpus_findings
+from pipeline.data.input_errors import raise_if_any
 from pipeline.data.layout import Layout, find_layout
 from pipeline.data.metadata import PARTITION_FILE
-from pipeline.data.tables.cache import Source, default_folder, read_features
+from pipeline.data.tables.cache import FeatureFile, default_folder, read_features
 from pipeline.data.tables.csv_columns import read_content
 from pipeline.data.tables.parse import LabelTable, parse_labels
 from pipeline.errors import InputError
 
-READING = 1  # Raised when the same files give another corpus: part of the digest.
+READING = 1
+"""Part of the digest: raised when the same files are read to another corpus."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class LabelSource:
-    """What a label file holds, and its content's sha256."""
+class LabelFile:
+    """The table in a label file, and the sha256 of the file's content."""
 
-    content: str
+    sha256: str
     table: LabelTable
 
 
-Features = Mapping[str, Mapping[str, Source]]  # set -> session -> file
-Labels = Mapping[str, Mapping[str, LabelSource]]  # target -> session -> file
+Features = Mapping[str, Mapping[str, FeatureFile]]
+"""Feature set -> session -> file."""
+Labels = Mapping[str, Mapping[str, LabelFile]]
+"""Target -> session -> file."""
 
 
 def read_corpus(
@@ -49,184 +56,203 @@ def read_corpus(
     max_imputed_share: float = 0.2,
     cache_folder: Path | None = None,
 ) -> Corpus:
-    """Reads a corpus: one frame per label row of any target, and for every frame the nearest row of each feature set.
+    """Read a corpus: one frame per label row of any target, with the nearest row of each set.
 
-    A session without labels has frames where its feature sets have rows, about one label period apart.
+    A session without labels has frames where its feature sets have rows, about one label period
+    apart.
 
     Args:
         path: the corpus, or a folder that holds exactly one.
         modalities: the feature sets to read, in this order; None for all, sorted.
-        targets: the targets to read, likewise; none at all is fine where nothing is learned.
-        tolerance_ms: the farthest that a feature row may be from its frame; None for half the median distance
-            of two label rows, so that neighbouring frames do not compete for a row.
-        max_imputed_share: the largest share of NaN or infinite cells in the present rows of a session's set,
-            0 to 1.
-        cache_folder: where parsed files are kept; None for `$AFFECTUNE_CACHE`, else `$XDG_CACHE_HOME/affectune`,
-            else `~/.cache/affectune`. Never in the corpus.
+        targets: the targets to read, likewise; an empty list where nothing is learned.
+        tolerance_ms: the farthest that a feature row may be from its frame; None for half the
+            median distance of two label rows, so that neighbouring frames do not compete for a row.
+        max_imputed_share: the largest share of NaN or infinite cells in the present rows of a
+            session's feature set, 0 to 1.
+        cache_folder: where parsed files are kept; None for `$AFFECTUNE_CACHE`, else
+            `$XDG_CACHE_HOME/affectune`, else `~/.cache/affectune`. Never in the corpus.
 
     Returns:
-        The corpus. Its arrays are read-only; `findings` says what was dropped, imputed or odd.
+        The corpus, with read-only arrays and the findings about what was dropped, imputed or odd.
 
     Raises:
-        InputError: the corpus cannot be used; says where, what, and how to mend it.
+        InputError: the corpus cannot be used. The message tells where, why, and how to mend it.
     """
     if tolerance_ms is not None and not 0 <= tolerance_ms < float("inf"):
         raise InputError(f"The tolerance is {tolerance_ms:g} ms. It must be 0 or more.")
+
     layout = find_layout(Path(path), modalities, targets)
-    folder = _outside(layout.root, cache_folder or default_folder())
-    features = {
-        name: read_features(
-            files, {session: layout.name(file) for session, file in files.items()}, folder
-        )
-        for name, files in layout.features.items()
-    }
+    features = _read_features(layout, cache_folder or default_folder())
     labels = _read_labels(layout)
-    _check_imputed(features, max_imputed_share)
+    _check_imputed_shares(features, max_imputed_share)
+
     period_ms = _period_ms(features, labels)
     timing = Timing(period_ms, period_ms / 2 if tolerance_ms is None else float(tolerance_ms))
-    columns, findings = _columns(features)
-    built = _build(layout, features, labels, columns, timing)
-    sessions = tuple(one.session for one in built)
-    findings = [*layout.findings, *findings, *about_corpus(sessions, columns, period_ms)]
+    columns, header_findings = _name_columns(features)
+    built = _build_sessions(layout, features, labels, columns, timing)
+    sessions = tuple(result.session for result in built)
+
+    findings = [*layout.findings, *header_findings]
+    findings += corpus_findings(sessions, columns, period_ms)
+    for result in built:
+        findings += result.findings
+
     return Corpus(
         name=layout.root.resolve().name,
         columns=columns,
         targets=tuple(layout.labels),
         sessions=sessions,
-        frame_period_ms=float(
-            np.median(np.concatenate([np.diff(session.timestamps_ms) for session in sessions]))
-        ),
+        frame_period_ms=_median_step_ms(session.timestamps_ms for session in sessions),
         digest=_digest(layout, features, labels, timing),
-        findings=(*findings, *(finding for one in built for finding in one.findings)),
+        findings=tuple(findings),
     )
 
 
-def _outside(root: Path, folder: Path) -> Path | None:
-    if folder.resolve().is_relative_to(root.resolve()):
+def _read_features(layout: Layout, cache_folder: Path) -> dict[str, dict[str, FeatureFile]]:
+    folder: Path | None = cache_folder
+    if cache_folder.resolve().is_relative_to(layout.root.resolve()):
         logger.warning(
-            "The cache folder %s is in the corpus, where nothing is written: reading without a cache.",
-            folder,
+            "The cache folder %s is in the corpus, where nothing is written: "
+            "reading without a cache.",
+            cache_folder,
         )
-        return None
-    return folder
+        folder = None
+
+    features = {}
+    for feature_set, files in layout.features.items():
+        names = {session: layout.name(file) for session, file in files.items()}
+        features[feature_set] = read_features(files, names, folder)
+    return features
 
 
-def _read_labels(layout: Layout) -> dict[str, dict[str, LabelSource]]:
-    labels: dict[str, dict[str, LabelSource]] = {target: {} for target in layout.labels}
-    problems = []
+def _read_labels(layout: Layout) -> dict[str, dict[str, LabelFile]]:
+    labels: dict[str, dict[str, LabelFile]] = {}
+    mistakes = []
+
     for target, files in layout.labels.items():
+        labels[target] = {}
         for session, file in files.items():
             try:
-                content = read_content(file, layout.name(file))
-                table = parse_labels(content, layout.name(file))
-                labels[target][session] = LabelSource(hashlib.sha256(content).hexdigest(), table)
+                labels[target][session] = _read_label_file(file, layout.name(file))
             except InputError as error:
-                problems.append(str(error))
-    refuse(problems)
+                mistakes.append(str(error))
+
+    raise_if_any(mistakes)
     return labels
 
 
-def _check_imputed(features: Features, limit: float) -> None:
-    shares = {
-        (session, name): source.table.num_imputed_cells / max(1, source.table.num_present_cells)
-        for name, sources in features.items()
-        for session, source in sources.items()
-    }
-    refuse(
-        [
-            f"session {session!r}: {share:.0%} of the cells of {name!r} are NaN or infinite, at most {limit:.0%} may be"
-            for (session, name), share in shares.items()
-            if share > limit
-        ],
-        "Extract these features again, or leave out the set or the session.",
-    )
+def _read_label_file(path: Path, where: str) -> LabelFile:
+    content = read_content(path, where)
+    return LabelFile(hashlib.sha256(content).hexdigest(), parse_labels(content, where))
+
+
+def _check_imputed_shares(features: Features, limit: float) -> None:
+    mistakes = []
+    for feature_set, files in features.items():
+        for session, file in files.items():
+            share = file.table.num_imputed_cells / max(1, file.table.num_present_cells)
+            if share > limit:
+                mistakes.append(
+                    f"session {session!r}: {share:.0%} of the cells of {feature_set!r} are NaN or "
+                    f"infinite, at most {limit:.0%} may be"
+                )
+
+    raise_if_any(mistakes, "Extract these features again, or leave out the set or the session.")
 
 
 def _period_ms(features: Features, labels: Labels) -> float:
-    """Median distance of two label rows; in a corpus without labels, of two rows of its slowest set."""
-    label_steps = [
-        np.diff(source.table.timestamps_ms)
-        for sources in labels.values()
-        for source in sources.values()
+    """Return the median distance of two label rows.
+
+    In a corpus without labels it is that of two rows of the slowest feature set.
+    """
+    label_timelines = [
+        file.table.timestamps_ms for files in labels.values() for file in files.values()
     ]
-    steps_by_set = [
-        np.concatenate([np.diff(source.table.timestamps_ms) for source in sources.values()])
-        for sources in features.values()
-    ]
-    if any(map(len, label_steps)):
-        steps_by_set = [np.concatenate(label_steps)]
-    return max((float(np.median(steps)) for steps in steps_by_set if len(steps)), default=1.0)
+    if any(len(timeline) > 1 for timeline in label_timelines):
+        return _median_step_ms(label_timelines)
+
+    periods_ms = []
+    for files in features.values():
+        timelines = [file.table.timestamps_ms for file in files.values()]
+        if any(len(timeline) > 1 for timeline in timelines):
+            periods_ms.append(_median_step_ms(timelines))
+    return max(periods_ms, default=1.0)
 
 
-def _columns(features: Features) -> tuple[dict[str, tuple[str, ...]], list[Finding]]:
-    """Names by the header that most files of a set have."""
+def _median_step_ms(timelines: Iterable[NDArray[np.int64]]) -> float:
+    return float(np.median(np.concatenate([np.diff(timeline) for timeline in timelines])))
+
+
+def _name_columns(features: Features) -> tuple[dict[str, tuple[str, ...]], list[Finding]]:
+    """Name the columns of each feature set by the header that most of its files have."""
     columns, findings = {}, []
-    for name, sources in features.items():
-        headers = Counter(source.table.columns for source in sources.values())
-        columns[name], num_usual = headers.most_common(1)[0]
-        if num_usual < len(sources):
+
+    for feature_set, files in features.items():
+        headers = Counter(file.table.columns for file in files.values())
+        columns[feature_set], num_usual = headers.most_common(1)[0]
+        num_other = len(files) - num_usual
+        if num_other:
             message = "Their header differs from most files': read by position."
             findings.append(
-                Finding(
-                    "note",
-                    "other headers",
-                    name,
-                    "",
-                    len(sources) - num_usual,
-                    len(sources),
-                    message,
-                )
+                corpus_finding("note", "other headers", feature_set, num_other, len(files), message)
             )
+
     return columns, findings
 
 
-def _build(
+def _build_sessions(
     layout: Layout,
     features: Features,
     labels: Labels,
     columns: Mapping[str, Sequence[str]],
     timing: Timing,
-) -> list[Built]:
+) -> list[BuiltSession]:
+    widths = {feature_set: len(names) for feature_set, names in columns.items()}
     built = []
     for entry in layout.metadata.entries:
-        rows = {name: sources.get(entry.session_id) for name, sources in features.items()}
-        truth = {target: sources.get(entry.session_id) for target, sources in labels.items()}
-        one = build_session(
-            entry,
-            {name: source.table if source else None for name, source in rows.items()},
-            {target: source.table if source else None for target, source in truth.items()},
-            {name: len(names) for name, names in columns.items()},
-            timing,
-        )
-        built.append(one)
-    refuse(
-        [stranger for one in built for stranger in one.strangers],
+        feature_tables = {
+            feature_set: files[entry.session_id].table if entry.session_id in files else None
+            for feature_set, files in features.items()
+        }
+        label_tables = {
+            target: files[entry.session_id].table if entry.session_id in files else None
+            for target, files in labels.items()
+        }
+        built.append(build_session(entry, feature_tables, label_tables, widths, timing))
+
+    raise_if_any(
+        [mistake for result in built for mistake in result.mistakes],
         "Write both in ms from the same start, or allow more with --tolerance-ms.",
     )
-    single = [one.session.session_id for one in built if one.session.num_frames < 2]
-    refuse(
-        [f"session {session!r} has a single frame" for session in single],
-        f"A sequence needs two or more: remove the session from {PARTITION_FILE}.",
-    )
+    _check_lengths([result.session for result in built])
     return built
 
 
+def _check_lengths(sessions: Sequence[Session]) -> None:
+    raise_if_any(
+        [
+            f"session {session.session_id!r} has a single frame"
+            for session in sessions
+            if session.num_frames < 2
+        ],
+        f"A sequence needs two or more: remove the session from {PARTITION_FILE}.",
+    )
+
+
 def _digest(layout: Layout, features: Features, labels: Labels, timing: Timing) -> str:
-    """Over contents and settings in the order asked for; over no path and no time."""
-    read = {
+    """Hash contents and settings in the order in which they were named, but no path and no time."""
+    document = {
         "reading": READING,
         "tolerance_ms": timing.tolerance_ms,
         "metadata": {
-            name: hashlib.sha256(data).hexdigest()
-            for name, data in sorted(layout.metadata.contents.items())
+            name: hashlib.sha256(content).hexdigest()
+            for name, content in sorted(layout.metadata.contents.items())
         },
-        "features": [
-            [name, sorted((s, one.content) for s, one in files.items())]
-            for name, files in features.items()
-        ],
-        "labels": [
-            [name, sorted((s, one.content) for s, one in files.items())]
-            for name, files in labels.items()
-        ],
+        "features": [[feature_set, _hashes(files)] for feature_set, files in features.items()],
+        "labels": [[target, _hashes(files)] for target, files in labels.items()],
     }
-    return hashlib.sha256(json.dumps(read).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(document).encode()).hexdigest()
+
+
+def _hashes(files: Mapping[str, FeatureFile] | Mapping[str, LabelFile]) -> list[tuple[str, str]]:
+    return sorted((session, file.sha256) for session, file in files.items())

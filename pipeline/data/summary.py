@@ -1,17 +1,19 @@
-"""A corpus and its findings -> what a person wants to see before training: counts, shares, ranges, a verdict."""
+"""Summarises a corpus and its findings before training: counts, shares, ranges and a verdict."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from pipeline.corpus import PARTITIONS, Corpus, Finding
+from pipeline.corpus import PARTITIONS, Corpus, Finding, Partition, Session
 
 
 @dataclass(frozen=True)
 class PartitionSummary:
-    """`labelled_frames` have a label of every target."""
+    """One partition; its `labelled_frames` have a label of every target."""
 
     name: str
     sessions: int
@@ -22,7 +24,10 @@ class PartitionSummary:
 
 @dataclass(frozen=True)
 class SetSummary:
-    """One feature set over all sessions; `present_share` is of the frames, the other counts add up the findings."""
+    """One feature set over all sessions.
+
+    The `present_share` is of the frames; the other counts add up the findings.
+    """
 
     name: str
     columns: int
@@ -38,7 +43,7 @@ class SetSummary:
 
 @dataclass(frozen=True)
 class TargetSummary:
-    """Known labels of one target over all sessions; NaN where there is none."""
+    """The known labels of one target over all sessions; numbers are NaN where there is none."""
 
     name: str
     labels: int
@@ -51,8 +56,8 @@ class TargetSummary:
 
 
 @dataclass(frozen=True)
-class Group:
-    """Findings of one kind about one place."""
+class FindingGroup:
+    """The findings of one kind about one feature set, target or file."""
 
     level: str
     kind: str
@@ -65,7 +70,10 @@ class Group:
 
 @dataclass(frozen=True)
 class Summary:
-    """What `affectune corpus check` shows. `verdict` is "ready", "look" (there are warnings) or "cannot be learned"."""
+    """What `affectune corpus check` shows.
+
+    The `verdict` is "ready", "look" (there are warnings) or "cannot be learned".
+    """
 
     name: str
     digest: str
@@ -73,82 +81,84 @@ class Summary:
     partitions: tuple[PartitionSummary, ...]
     sets: tuple[SetSummary, ...]
     targets: tuple[TargetSummary, ...]
-    findings: tuple[Group, ...]
+    findings: tuple[FindingGroup, ...]
     verdict: str
     reason: str
 
-    def document(self) -> dict[str, object]:
-        """As one JSON object; numbers that are unknown are null."""
+    def to_document(self) -> dict[str, object]:
+        """Return the summary as one JSON object, with null for numbers that are unknown."""
         document = asdict(self)
-        for target in document["targets"]:
-            target |= {
-                key: None
-                for key, value in target.items()
-                if isinstance(value, float) and not np.isfinite(value)
-            }
+        document["targets"] = [_without_nan(target) for target in document["targets"]]
         return document
 
 
 def summarise(corpus: Corpus) -> Summary:
-    """Adds up a corpus and its findings."""
+    """Summarise a corpus and its findings."""
     groups = _group(corpus.findings)
-    partitions = tuple(_partition(corpus, name) for name in PARTITIONS)
+    partitions = tuple(_summarise_partition(corpus, name) for name in PARTITIONS)
     verdict, reason = _verdict(partitions, groups)
+
     return Summary(
         name=corpus.name,
         digest=corpus.digest,
         frame_period_ms=corpus.frame_period_ms,
         partitions=partitions,
-        sets=tuple(_set(corpus, name, groups) for name in corpus.modalities),
-        targets=tuple(_target(corpus, name, groups) for name in corpus.targets),
+        sets=tuple(_summarise_set(corpus, name, groups) for name in corpus.modalities),
+        targets=tuple(_summarise_target(corpus, name, groups) for name in corpus.targets),
         findings=groups,
         verdict=verdict,
         reason=reason,
     )
 
 
-def _group(findings: tuple[Finding, ...]) -> tuple[Group, ...]:
-    """Warnings first; within a level by kind and place."""
-    buckets: dict[tuple[bool, str, str, str], list[Finding]] = {}
-    for one in findings:
-        buckets.setdefault((one.level == "note", one.level, one.kind, one.where), []).append(one)
-    return tuple(
-        Group(
-            level=level,
-            kind=kind,
-            where=where,
-            sessions=tuple(one.session_id for one in bucket if one.session_id),
-            count=sum(one.count for one in bucket),
-            total=sum(one.total for one in bucket),
-            message=bucket[0].message,
-        )
-        for (_, level, kind, where), bucket in sorted(buckets.items())
+def _group(findings: Sequence[Finding]) -> tuple[FindingGroup, ...]:
+    """Group findings: warnings first, within a level by kind and by what they are about."""
+    groups: dict[tuple[bool, str, str, str], list[Finding]] = {}
+    for finding in findings:
+        key = (finding.level == "note", finding.level, finding.kind, finding.where)
+        groups.setdefault(key, []).append(finding)
+
+    return tuple(_add_up(groups[key]) for key in sorted(groups))
+
+
+def _add_up(findings: Sequence[Finding]) -> FindingGroup:
+    first = findings[0]
+    return FindingGroup(
+        level=first.level,
+        kind=first.kind,
+        where=first.where,
+        sessions=tuple(finding.session_id for finding in findings if finding.session_id),
+        count=sum(finding.count for finding in findings),
+        total=sum(finding.total for finding in findings),
+        message=first.message,
     )
 
 
-def _partition(corpus: Corpus, name: str) -> PartitionSummary:
-    sessions = [session for session in corpus.sessions if session.partition == name]
-    labelled = [
-        np.all([np.isfinite(values) for values in one.labels.values()], axis=0).sum()
-        for one in sessions
-        if one.labels
-    ]
+def _summarise_partition(corpus: Corpus, name: Partition) -> PartitionSummary:
+    sessions = corpus.partition(name)
     return PartitionSummary(
         name=name,
         sessions=len(sessions),
         subjects=len({session.subject for session in sessions}),
         frames=sum(session.num_frames for session in sessions),
-        labelled_frames=int(sum(labelled)),
+        labelled_frames=sum(_num_labelled_frames(session) for session in sessions),
     )
 
 
-def _set(corpus: Corpus, name: str, groups: tuple[Group, ...]) -> SetSummary:
+def _num_labelled_frames(session: Session) -> int:
+    if not session.labels:
+        return 0
+
+    is_known = [np.isfinite(labels) for labels in session.labels.values()]
+    return int(np.all(is_known, axis=0).sum())
+
+
+def _summarise_set(corpus: Corpus, name: str, groups: Sequence[FindingGroup]) -> SetSummary:
+    present = np.concatenate([session.present[name] for session in corpus.sessions])
     return SetSummary(
         name=name,
         columns=len(corpus.columns[name]),
-        present_share=float(
-            np.concatenate([session.present[name] for session in corpus.sessions]).mean()
-        ),
+        present_share=float(present.mean()),
         zero_rows=_count(groups, name, "zero rows"),
         empty_rows=_count(groups, name, "empty rows"),
         imputed_cells=_count(groups, name, "cells imputed"),
@@ -159,42 +169,56 @@ def _set(corpus: Corpus, name: str, groups: tuple[Group, ...]) -> SetSummary:
     )
 
 
-def _target(corpus: Corpus, name: str, groups: tuple[Group, ...]) -> TargetSummary:
+def _summarise_target(corpus: Corpus, name: str, groups: Sequence[FindingGroup]) -> TargetSummary:
     labels = np.concatenate([session.labels[name] for session in corpus.sessions])
     known = labels[np.isfinite(labels)]
-    mean, std, low, high = (
-        (known.mean(), known.std(), known.min(), known.max()) if len(known) else (np.nan,) * 4
-    )
+    withheld = _num_sessions(groups, name, "labels withheld")
+
     return TargetSummary(
         name=name,
         labels=len(known),
-        mean=float(mean),
-        std=float(std),
-        low=float(low),
-        high=float(high),
+        mean=float(known.mean()) if len(known) else math.nan,
+        std=float(known.std()) if len(known) else math.nan,
+        low=float(known.min()) if len(known) else math.nan,
+        high=float(known.max()) if len(known) else math.nan,
         constant_sessions=_num_sessions(groups, name, "constant labels"),
-        unlabelled_sessions=_num_sessions(groups, name, "labels withheld")
-        + _num_sessions(groups, name, "no labels"),
+        unlabelled_sessions=withheld + _num_sessions(groups, name, "no labels"),
     )
 
 
-def _count(groups: tuple[Group, ...], where: str, kind: str) -> int:
-    return sum(group.count for group in groups if (group.where, group.kind) == (where, kind))
+def _count(groups: Sequence[FindingGroup], where: str, kind: str) -> int:
+    return sum(group.count for group in _select(groups, where, kind))
 
 
-def _num_sessions(groups: tuple[Group, ...], where: str, kind: str) -> int:
-    return sum(
-        len(group.sessions) for group in groups if (group.where, group.kind) == (where, kind)
-    )
+def _num_sessions(groups: Sequence[FindingGroup], where: str, kind: str) -> int:
+    return sum(len(group.sessions) for group in _select(groups, where, kind))
+
+
+def _select(groups: Sequence[FindingGroup], where: str, kind: str) -> list[FindingGroup]:
+    return [group for group in groups if (group.where, group.kind) == (where, kind)]
 
 
 def _verdict(
-    partitions: tuple[PartitionSummary, ...], groups: tuple[Group, ...]
+    partitions: Sequence[PartitionSummary], groups: Sequence[FindingGroup]
 ) -> tuple[str, str]:
-    bare = [one.name for one in partitions if one.name != "test" and not one.labelled_frames]
-    if bare:
-        return "cannot be learned", f"there are no labelled frames in {' and '.join(bare)}."
+    """Return the verdict and a sentence that gives its reason."""
+    unlabelled = [
+        partition.name
+        for partition in partitions
+        if partition.name != "test" and not partition.labelled_frames
+    ]
+    if unlabelled:
+        return "cannot be learned", f"there are no labelled frames in {' and '.join(unlabelled)}."
+
     num_warnings = sum(group.level == "warning" for group in groups)
     if num_warnings:
         return "look", f"training will run, but see the warnings ({num_warnings})."
+
     return "ready", "nothing to mend."
+
+
+def _without_nan(numbers: dict[str, object]) -> dict[str, object]:
+    return {
+        name: None if isinstance(number, float) and not math.isfinite(number) else number
+        for name, number in numbers.items()
+    }

@@ -1,4 +1,7 @@
-"""How good a model is on a partition: CCC with intervals from a bootstrap of subjects, beside its floors."""
+"""How good a model is on a partition: CCCs with intervals over subjects, beside its floors.
+
+Knows no files and no command line: what it returns is printed, drawn and written elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -15,22 +18,33 @@ from pipeline.metrics.bootstrap import Score, bootstrap, subject_moments
 from pipeline.metrics.ccc import ccc_from_moments
 from pipeline.model.fused_model import FusedModel, Prediction
 from pipeline.stages.difficulty import spearman
-from pipeline.stages.fusion import FLOORS, FUSION, WITHOUT
+from pipeline.stages.fusion import FLOORS, FUSION, WITHOUT_DIFFICULTY
+
+Series = Sequence[NDArray[np.float64]]
+"""One prediction of every session, each of shape (frames,)."""
+
+PERIOD_RATIOS = (0.9, 1.1)
+"""Between which ratios two frame periods count as the same."""
 
 
 @dataclass(frozen=True)
 class TargetEvaluation:
-    """What was found for one target.
+    """How good a model predicts one target on one partition.
 
     Attributes:
-        scores: "fusion", "without difficulty" (the fusion that reads none, where there is one), the floors and each
-            modality that the fusion reads -> its score.
-        differences: the same names -> fusion minus that one, as a paired bootstrap of the same subjects.
-        session_mean_ccc: mean of the sessions' own CCCs, where defined.
-        undefined_sessions: sessions whose own CCC is undefined (a constant label); they count in the pooled one.
-        difficulty_spearman: modality -> rank correlation of its `Prediction.difficulty` with its own prediction's
-            absolute error.
-        session_ccc: session id -> the fused prediction's CCC.
+        scores: prediction -> its score. Predictions are "fusion", "without difficulty" (the fusion
+            that reads none, where there is one), the floors, and each modality that the fusion
+            reads.
+        differences: every other prediction -> the fusion's CCC minus its, as a paired bootstrap.
+        session_mean_ccc: mean over the sessions whose CCC is defined.
+        undefined_sessions: sessions with a constant label, whose CCC is undefined. Their frames
+            count in the pooled one.
+        frames: labelled frames.
+        sessions: labelled sessions.
+        subjects: subjects of the labelled sessions.
+        difficulty_spearman: modality -> rank correlation of the reconstruction error at a frame
+            with the absolute error of the unimodal prediction there.
+        session_ccc: id of a labelled session -> the CCC of its fused prediction.
     """
 
     scores: Mapping[str, Score]
@@ -43,10 +57,37 @@ class TargetEvaluation:
     difficulty_spearman: Mapping[str, float]
     session_ccc: Mapping[str, float]
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the target's part of `Evaluation.to_json`."""
+        named = {FUSION, WITHOUT_DIFFICULTY, *FLOORS.values()}
+        modalities = [name for name in self.scores if name not in named]
+        without = self.scores.get(WITHOUT_DIFFICULTY)
+
+        return {
+            **self.scores[FUSION].to_json(),
+            "session_mean_ccc": _to_number(self.session_mean_ccc),
+            "undefined_sessions": self.undefined_sessions,
+            "frames": self.frames,
+            "sessions": self.sessions,
+            "subjects": self.subjects,
+            "floors": {key: _to_number(self.scores[name].ccc) for key, name in FLOORS.items()},
+            "unimodal": {
+                modality: _to_number(self.scores[modality].ccc) for modality in modalities
+            },
+            "without_difficulty": None if without is None else _to_number(without.ccc),
+        }
+
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All targets on one partition, and the predictions they were computed from."""
+    """All targets on one partition, and the predictions they were computed from.
+
+    Attributes:
+        partition: which one.
+        targets: target -> how good it is predicted.
+        sessions: those with a label of any target, corrupted if the evaluation was.
+        predictions: one per session.
+    """
 
     partition: Partition
     targets: Mapping[str, TargetEvaluation]
@@ -54,10 +95,14 @@ class Evaluation:
     predictions: tuple[Prediction, ...]
 
     def to_json(self, model: str) -> dict[str, Any]:
-        """The object that `affectune evaluate --json` prints; what does not exist is None."""
-        return {"model": model, "partition": self.partition} | {
-            "targets": {target: _target_json(found) for target, found in self.targets.items()}
-        }
+        """Return what `affectune evaluate --json` prints; what is undefined is None.
+
+        Args:
+            model: the model's name, as it was given.
+        """
+        targets = {target: scores.to_json() for target, scores in self.targets.items()}
+
+        return {"model": model, "partition": self.partition, "targets": targets}
 
 
 def evaluate(
@@ -68,26 +113,30 @@ def evaluate(
     corrupt: Callable[[Session], Session] | None = None,
     device: str = "cpu",
 ) -> Evaluation:
-    """Predict a partition's sessions and compare with their labels.
+    """Predict the sessions of a partition, and compare the predictions with the labels.
 
     Args:
-        model: reads the corpus's feature sets.
-        corpus: read with the model's feature sets and targets.
+        model: what is evaluated.
+        corpus: read with the model's modalities and targets.
+        partition: which sessions to predict; those without any label are left out.
         corrupt: applied to every session first.
+        device: "cpu" or "cuda".
 
     Raises:
-        InputError: the corpus does not fit the model, or the partition has no labels.
+        InputError: the corpus is not one that the model can read, or the partition has no labels.
     """
-    check_fits(model, corpus)
+    raise_if_incompatible(model, corpus)
     labelled = [
         session
         for session in corpus.partition(partition)
-        if any(np.isfinite(session.labels[target]).any() for target in model.targets)
+        if any(_is_labelled(session, target) for target in model.targets)
     ]
     if not labelled:
         raise InputError(
-            f"Corpus {corpus.name!r}: no {partition} session has labels to compare with. Use `predict` instead."
+            f"Corpus {corpus.name!r}: no {partition} session has labels to compare with. "
+            "Use `predict` instead."
         )
+
     sessions = tuple(corrupt(session) if corrupt else session for session in labelled)
     predictions = tuple(model.predict_sessions(sessions, device=device))
     targets = {
@@ -97,143 +146,166 @@ def evaluate(
 
 
 def score_table(evaluation: Evaluation) -> Mapping[str, list[tuple[str, str, str]]]:
-    """Target -> rows of (name, "CCC [low, high]", "fusion minus it [low, high]")."""
-    return {
-        target: [
-            (
-                name,
-                str(score),
-                ""
-                if name == FUSION
-                else f"{(gap := found.differences[name]).ccc:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]",
-            )
-            for name, score in found.scores.items()
-        ]
-        for target, found in evaluation.targets.items()
-    }
+    """Return the scores as text: target -> rows of prediction, CCC, and fusion minus it.
+
+    The last two have the form "CCC [low, high]"; the last one is empty for the fusion itself.
+    """
+    return {target: _score_rows(scores) for target, scores in evaluation.targets.items()}
 
 
-def check_fits(model: FusedModel, corpus: Corpus) -> None:
-    """Refuse a corpus whose columns are not those the model was trained on.
+def raise_if_incompatible(model: FusedModel, corpus: Corpus) -> None:
+    """Refuse a corpus that differs from what the model was trained on.
+
+    Numbered columns ("0", "1", ...) are compared by position: files of one feature set may count
+    from 0 or from 1.
+
+    Args:
+        model: what is to read the corpus.
+        corpus: its columns and frame period are compared with the model's.
 
     Raises:
-        InputError: another frame rate, a feature set missing, or other columns.
+        InputError: another frame rate, a modality is missing, or its columns are others.
     """
-    if not 0.9 < corpus.frame_period_ms / model.frame_period_ms < 1.1:
+    lowest, highest = PERIOD_RATIOS
+    if not lowest < corpus.frame_period_ms / model.frame_period_ms < highest:
         raise InputError(
-            f"Corpus {corpus.name!r} has a frame every {corpus.frame_period_ms:g} ms; the model learned from one every "
-            f"{model.frame_period_ms:g} ms."
+            f"Corpus {corpus.name!r} has a frame every {corpus.frame_period_ms:g} ms; "
+            f"the model learned from one every {model.frame_period_ms:g} ms."
         )
+
     for modality, columns in model.columns.items():
         if modality not in corpus.columns:
             raise InputError(
                 f"The model reads {modality!r}, which corpus {corpus.name!r} does not have."
             )
-        found = corpus.columns[modality]
-        if len(found) != len(columns):
-            raise InputError(
-                f"{modality!r} has {len(found)} columns in corpus {corpus.name!r}; the model reads {len(columns)}."
-            )
-        wrong = [
-            (ours, theirs) for ours, theirs in zip(columns, found, strict=True) if ours != theirs
-        ]
-        # Numbered columns are read by position: real files of one set start at 0 or at 1.
-        if wrong and not all(name.isdigit() for pair in wrong for name in pair):
-            raise InputError(
-                f"{modality!r}: column {wrong[0][1]!r} of corpus {corpus.name!r} stands where the model reads "
-                f"{wrong[0][0]!r}."
-            )
+        _raise_if_other_columns(modality, columns, corpus)
+
+
+def _raise_if_other_columns(modality: str, expected: Sequence[str], corpus: Corpus) -> None:
+    columns = corpus.columns[modality]
+    if len(columns) != len(expected):
+        raise InputError(
+            f"{modality!r} has {len(columns)} columns in corpus {corpus.name!r}; "
+            f"the model reads {len(expected)}."
+        )
+
+    differing = [pair for pair in zip(expected, columns, strict=True) if pair[0] != pair[1]]
+    is_numbered = all(name.isdigit() for pair in differing for name in pair)
+    if differing and not is_numbered:
+        wanted, column = differing[0]
+        raise InputError(
+            f"{modality!r}: column {column!r} of corpus {corpus.name!r} stands where the model "
+            f"reads {wanted!r}."
+        )
 
 
 def _evaluate_target(
     model: FusedModel, target: str, sessions: Sequence[Session], predictions: Sequence[Prediction]
 ) -> TargetEvaluation:
-    ways = {FUSION: [prediction.values[target] for prediction in predictions]}
-    if target in model.fusions_without_difficulty:
-        ways[WITHOUT] = [prediction.without_difficulty[target] for prediction in predictions]
-    for floor, name in FLOORS.items():
-        ways[name] = [prediction.floors[target][floor] for prediction in predictions]
-    for modality in model.fusion_modalities[target]:
-        ways[modality] = [prediction.unimodal[target][modality] for prediction in predictions]
-    sums = {name: subject_moments(sessions, target, series) for name, series in ways.items()}
-    by_session = {
-        session.session_id: _session_ccc(session, target, values)
-        for session, values in zip(sessions, ways[FUSION], strict=True)
-        if np.isfinite(session.labels[target]).any()
+    series = _predicted_series(model, target, predictions)
+    sums = {name: subject_moments(sessions, target, values) for name, values in series.items()}
+    differences = {
+        name: _difference(sessions, target, series[FUSION], values)
+        for name, values in series.items()
+        if name != FUSION
     }
-    defined = [value for value in by_session.values() if np.isfinite(value)]
+
+    session_ccc = {
+        session.session_id: _session_ccc(session, target, values)
+        for session, values in zip(sessions, series[FUSION], strict=True)
+        if _is_labelled(session, target)
+    }
+    defined = [coefficient for coefficient in session_ccc.values() if np.isfinite(coefficient)]
+    subjects = {session.subject for session in sessions if session.session_id in session_ccc}
+
     return TargetEvaluation(
-        scores={name: bootstrap(found) for name, found in sums.items()},
-        differences={
-            name: _difference(sessions, target, ways[FUSION], series)
-            for name, series in ways.items()
-            if name != FUSION
-        },
+        scores={name: bootstrap(subjects_sums) for name, subjects_sums in sums.items()},
+        differences=differences,
         session_mean_ccc=float(np.mean(defined)) if defined else float("nan"),
-        undefined_sessions=len(by_session) - len(defined),
+        undefined_sessions=len(session_ccc) - len(defined),
         frames=int(sums[FUSION][:, 0].sum()),
-        sessions=len(by_session),
-        subjects=len({session.subject for session in sessions if session.session_id in by_session}),
+        sessions=len(session_ccc),
+        subjects=len(subjects),
         difficulty_spearman={
-            modality: spearman(
-                [prediction.difficulty[modality].error for prediction in predictions],
-                [
-                    prediction.unimodal[target][modality] - session.labels[target]
-                    for session, prediction in zip(sessions, predictions, strict=True)
-                ],
-            )
+            modality: _difficulty_spearman(modality, target, sessions, predictions)
             for modality in model.fusion_modalities[target]
         },
-        session_ccc=by_session,
+        session_ccc=session_ccc,
     )
 
 
-def _difference(
-    sessions: Sequence[Session],
-    target: str,
-    one: Sequence[NDArray[np.float64]],
-    other: Sequence[NDArray[np.float64]],
-) -> Score:
-    """One prediction's CCC minus another's, on the frames that both have."""
-    common = [np.isfinite(a) & np.isfinite(b) for a, b in zip(one, other, strict=True)]
-    sums = [
-        subject_moments(
-            sessions,
-            target,
-            [np.where(use, a, np.nan) for use, a in zip(common, series, strict=True)],
-        )
-        for series in (one, other)
-    ]
-    return bootstrap(*sums)
+def _predicted_series(
+    model: FusedModel, target: str, predictions: Sequence[Prediction]
+) -> dict[str, Series]:
+    """Return every prediction of a target, by the name that scores have."""
+    series: dict[str, Series] = {FUSION: [each.values[target] for each in predictions]}
+    if target in model.fusions_without_difficulty:
+        series[WITHOUT_DIFFICULTY] = [each.without_difficulty[target] for each in predictions]
+
+    for floor, name in FLOORS.items():
+        series[name] = [each.floors[target][floor] for each in predictions]
+
+    for modality in model.fusion_modalities[target]:
+        series[modality] = [each.unimodal[target][modality] for each in predictions]
+
+    return series
 
 
-def _session_ccc(session: Session, target: str, values: NDArray[np.float64]) -> float:
-    """One session's CCC; NaN where its label is constant: a session without variation cannot be agreed with."""
-    known = session.labels[target][np.isfinite(session.labels[target])]
-    if np.ptp(known) == 0:
+def _difference(sessions: Sequence[Session], target: str, first: Series, second: Series) -> Score:
+    """Return the CCC of one prediction minus that of another, over the frames that both have."""
+    first_common, second_common = [], []
+    for one, other in zip(first, second, strict=True):
+        is_common = np.isfinite(one) & np.isfinite(other)
+        first_common.append(np.where(is_common, one, np.nan))
+        second_common.append(np.where(is_common, other, np.nan))
+
+    return bootstrap(
+        subject_moments(sessions, target, first_common),
+        subject_moments(sessions, target, second_common),
+    )
+
+
+def _session_ccc(session: Session, target: str, prediction: NDArray[np.float64]) -> float:
+    """Return the CCC of one session.
+
+    It is NaN where the label is constant: `ccc` would give 0 for any prediction, however good.
+    """
+    labels = session.labels[target]
+    if np.ptp(labels[np.isfinite(labels)]) == 0:
         return float("nan")
-    return float(ccc_from_moments(subject_moments([session], target, [values])[0]))
+
+    (sums,) = subject_moments([session], target, [prediction])
+    return float(ccc_from_moments(sums))
 
 
-def _target_json(found: TargetEvaluation) -> dict[str, Any]:
-    fusion = found.scores[FUSION]
-    named = [FUSION, WITHOUT, *FLOORS.values()]
-    return {
-        **fusion.to_json(),
-        "session_mean_ccc": _number(found.session_mean_ccc),
-        "undefined_sessions": found.undefined_sessions,
-        "frames": found.frames,
-        "sessions": found.sessions,
-        "subjects": found.subjects,
-        "floors": {floor: _number(found.scores[name].ccc) for floor, name in FLOORS.items()},
-        "unimodal": {
-            name: _number(score.ccc) for name, score in found.scores.items() if name not in named
-        },
-        "without_difficulty": _number(found.scores[WITHOUT].ccc)
-        if WITHOUT in found.scores
-        else None,
-    }
+def _difficulty_spearman(
+    modality: str, target: str, sessions: Sequence[Session], predictions: Sequence[Prediction]
+) -> float:
+    errors, residuals = [], []
+    for session, prediction in zip(sessions, predictions, strict=True):
+        errors.append(prediction.difficulty[modality].error)
+        residuals.append(prediction.unimodal[target][modality] - session.labels[target])
+
+    return spearman(errors, residuals)
 
 
-def _number(value: float) -> float | None:
+def _is_labelled(session: Session, target: str) -> bool:
+    return bool(np.isfinite(session.labels[target]).any())
+
+
+def _score_rows(evaluation: TargetEvaluation) -> list[tuple[str, str, str]]:
+    rows = []
+    for name, score in evaluation.scores.items():
+        gap = ""
+        if name != FUSION:
+            difference = evaluation.differences[name]
+            interval = f"[{difference.low:+.3f}, {difference.high:+.3f}]"
+            gap = f"{difference.ccc:+.3f} {interval}"
+        rows.append((name, str(score), gap))
+
+    return rows
+
+
+def _to_number(value: float) -> float | None:
+    """Return a number that JSON can hold; None where it is not finite."""
     return float(value) if np.isfinite(value) else None

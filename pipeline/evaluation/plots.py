@@ -1,225 +1,295 @@
-"""Evaluation as pictures: traces with difficulty, difficulty against error, CCC by modality."""
+"""An evaluation as plots: traces with difficulty, error by difficulty, CCC by prediction.
+
+Knows no model: an evaluation holds all that is drawn.
+"""
 
 from __future__ import annotations
 
 import io
-import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from numpy.typing import NDArray
 
+from pipeline.corpus import Session
 from pipeline.errors import AffectuneError
 from pipeline.evaluation.evaluate import Evaluation
-from pipeline.stages.fusion import FLOORS, FUSION, WITHOUT
+from pipeline.metrics.bootstrap import Score
+from pipeline.model.fused_model import Prediction
+from pipeline.stages.fusion import FLOORS, FUSION, WITHOUT_DIFFICULTY
+from pipeline.storage.atomic_file import write_atomically
 
-TRUTH_COLOUR, FUSED_COLOUR, MUTED = "#222222", "#c2410c", "#94a3b8"
-TRACED = 3  # sessions drawn
+PLOTS = ("traces", "difficulty", "ccc")
+"""The plots, in the order they are drawn; each is a file of this name."""
+
+TRUTH_COLOUR, FUSED_COLOUR, REFERENCE_COLOUR, MUTED = "#222222", "#c2410c", "#475569", "#94a3b8"
+MISSING_COLOUR = "#dbeafe"
+TRACED_SESSIONS = 3
+TRACES_HEIGHT, STRIP_HEIGHT = 3.0, 0.45
+"""How high the traces of a target and the difficulty of a modality are, relative to each other."""
+NUM_BINS = 10
+"""Into how many equal ranges difficulty's percentiles are divided."""
 
 
-def plots(evaluation: Evaluation) -> dict[str, bytes]:
-    """The three pictures as PNG files by name: traces.png, difficulty.png, ccc.png."""
+def draw_plots(evaluation: Evaluation) -> dict[str, bytes]:
+    """Draw an evaluation: file name -> PNG, for traces.png, difficulty.png and ccc.png."""
     figures = {
-        "traces": _traces(evaluation),
-        "difficulty": _difficulty(evaluation),
-        "ccc": _ccc(evaluation),
+        "traces": _draw_traces(evaluation),
+        "difficulty": _draw_error_by_difficulty(evaluation),
+        "ccc": _draw_ccc(evaluation),
     }
-    return {f"{name}.png": _png(figure) for name, figure in figures.items()}
+
+    return {f"{name}.png": _to_png(figures[name]) for name in PLOTS}
 
 
 def write_plots(evaluation: Evaluation, folder: Path) -> list[Path]:
-    """Write the pictures into a folder.
+    """Draw an evaluation into a folder, and return the files in the order of their names.
+
+    Args:
+        evaluation: what to draw.
+        folder: is made where it does not exist; files of the same name are replaced.
 
     Raises:
-        AffectuneError: it cannot be written.
+        AffectuneError: the folder cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, data in plots(evaluation).items():
-            (folder / f".{name}.tmp").write_bytes(data)
-            os.replace(folder / f".{name}.tmp", folder / name)
     except OSError as error:
         raise AffectuneError(
             f"Cannot write the plots to '{folder}': {error.strerror}. Choose another --plots."
         ) from error
-    return sorted(folder / name for name in ("traces.png", "difficulty.png", "ccc.png"))
+
+    for name, png in draw_plots(evaluation).items():
+        write_atomically(folder / name, png)
+
+    return sorted(folder / f"{name}.png" for name in PLOTS)
 
 
-def _traces(evaluation: Evaluation) -> Figure:
-    """The sessions with the best, the median and the worst CCC; each modality's difficulty under its traces."""
-    chosen = _chosen_sessions(evaluation)
+@dataclass(frozen=True)
+class _TracedSession:
+    """One session of the traces, and why it was chosen (such as "best"; "" for no reason)."""
+
+    session: Session
+    prediction: Prediction
+    reason: str
+
+    @property
+    def seconds(self) -> NDArray[np.float64]:
+        """Time since the first frame, shape (frames,)."""
+        timestamps_ms = self.session.timestamps_ms
+        seconds: NDArray[np.float64] = (timestamps_ms - timestamps_ms[0]) / 1000
+        return seconds
+
+    @property
+    def title(self) -> str:
+        return self.session.session_id + (f" ({self.reason})" if self.reason else "")
+
+
+def _draw_traces(evaluation: Evaluation) -> Figure:
+    """Draw a column for each traced session: traces by target, then difficulty by modality."""
+    traced = _traced_sessions(evaluation)
     targets = list(evaluation.targets)
     modalities = list(evaluation.predictions[0].difficulty)
-    heights = [*[3.0] * len(targets), *[0.45] * len(modalities)]
-    figure = Figure(
-        figsize=(4.6 * len(chosen) + 0.6, 0.62 * sum(heights) + 0.9), layout="constrained"
-    )
+
+    heights = [*[TRACES_HEIGHT] * len(targets), *[STRIP_HEIGHT] * len(modalities)]
+    size = (4.6 * len(traced) + 0.6, 0.62 * sum(heights) + 0.9)
+    figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(
-        len(heights), len(chosen), squeeze=False, sharex="col", height_ratios=heights
+        len(heights), len(traced), squeeze=False, sharex="col", height_ratios=heights
     )
+
     image = None
-    for column, (row, title) in enumerate(chosen):
-        session, prediction = evaluation.sessions[row], evaluation.predictions[row]
-        seconds = (session.timestamps_ms - session.timestamps_ms[0]) / 1000
-        for line, target in enumerate(targets):
-            axes = grid[line, column]
-            for series in prediction.unimodal[target].values():
-                axes.plot(seconds, series, color=MUTED, linewidth=0.8, alpha=0.7)
-            axes.plot(
-                seconds,
-                session.labels[target],
-                color=TRUTH_COLOUR,
-                linewidth=1.8,
-                label="annotated",
-            )
-            axes.plot(
-                seconds,
-                prediction.values[target],
-                color=FUSED_COLOUR,
-                linewidth=1.8,
-                label="predicted",
-            )
-            axes.set_ylabel(target if column == 0 else "")
-            found = evaluation.targets[target].session_ccc.get(session.session_id, np.nan)
-            name = f"{session.session_id}{title}\n" if line == 0 else ""
-            axes.set_title(
-                f"{name}CCC {'undefined' if np.isnan(found) else format(found, '.2f')}", fontsize=9
-            )
-            axes.grid(alpha=0.2)
-        for line, modality in enumerate(modalities, start=len(targets)):
-            axes = grid[line, column]
-            strip = prediction.difficulty[modality].percentile[None, :]
-            edge = seconds[-1] + (seconds[-1] - seconds[0]) / max(len(seconds) - 1, 1)
-            image = axes.imshow(
-                strip,
-                aspect="auto",
-                cmap="YlOrRd",
-                vmin=0,
-                vmax=100,
-                extent=(0, edge, 0, 1),
-                interpolation="nearest",
-            )
-            axes.set_facecolor("#dbeafe")  # a missing frame
-            axes.set_yticks([])
+    for column, one in enumerate(traced):
+        for row, target in enumerate(targets):
+            session_ccc = evaluation.targets[target].session_ccc
+            _draw_target(grid[row, column], one, target, session_ccc, is_first=row == 0)
+            grid[row, column].set_ylabel(target if column == 0 else "")
+
+        for row, modality in enumerate(modalities, start=len(targets)):
+            image = _draw_strip(grid[row, column], one, modality)
             if column == 0:
-                axes.set_ylabel(modality, rotation=0, ha="right", va="center", fontsize=8)
+                grid[row, column].set_ylabel(
+                    modality, rotation=0, ha="right", va="center", fontsize=8
+                )
         grid[-1, column].set_xlabel("seconds")
+
     grid[0, 0].plot([], [], color=MUTED, linewidth=0.8, label="one modality")
     grid[0, 0].legend(fontsize=7, loc="best", framealpha=0.7)
     if image is not None:
-        figure.colorbar(
-            image,
-            ax=grid[len(targets) :, :],
-            label="difficulty\npercentile\n(blue: missing)",
-            shrink=0.9,
-            aspect=8,
-        )
+        label = "difficulty\npercentile\n(blue: missing)"
+        figure.colorbar(image, ax=grid[len(targets) :, :], label=label, shrink=0.9, aspect=8)
     return figure
 
 
-def _chosen_sessions(evaluation: Evaluation) -> list[tuple[int, str]]:
-    """Rows of the sessions to draw, and why each was chosen: by the mean of their CCCs over targets."""
+def _traced_sessions(evaluation: Evaluation) -> list[_TracedSession]:
+    """Choose the sessions with the best, the median and the worst CCC, as a mean over targets.
+
+    The first sessions are chosen where too few have a defined CCC.
+    """
     means = []
     for row, session in enumerate(evaluation.sessions):
-        values = [
-            found.session_ccc.get(session.session_id, np.nan)
-            for found in evaluation.targets.values()
+        coefficients = [
+            evaluated.session_ccc.get(session.session_id, np.nan)
+            for evaluated in evaluation.targets.values()
         ]
-        if np.isfinite(values).any():
-            means.append((float(np.nanmean(values)), row))
-    if len(means) < TRACED:
-        return [(row, "") for row in range(min(TRACED, len(evaluation.sessions)))]
+        if np.isfinite(coefficients).any():
+            means.append((float(np.nanmean(coefficients)), row))
+
     ranked = [row for _, row in sorted(means, reverse=True)]
+    if len(ranked) < TRACED_SESSIONS:
+        chosen = [(row, "") for row in range(min(TRACED_SESSIONS, len(evaluation.sessions)))]
+    else:
+        median = ranked[len(ranked) // 2]
+        chosen = [(ranked[0], "best"), (median, "median"), (ranked[-1], "worst")]
+
     return [
-        (ranked[0], " (best)"),
-        (ranked[len(ranked) // 2], " (median)"),
-        (ranked[-1], " (worst)"),
+        _TracedSession(evaluation.sessions[row], evaluation.predictions[row], reason)
+        for row, reason in chosen
     ]
 
 
-def _difficulty(evaluation: Evaluation) -> Figure:
-    """Mean absolute error of each modality's own prediction by percentile of its difficulty."""
+def _draw_target(
+    axes: Axes,
+    traced: _TracedSession,
+    target: str,
+    session_ccc: Mapping[str, float],
+    *,
+    is_first: bool,
+) -> None:
+    """Draw the label, the fused and the unimodal predictions; the first row names the session."""
+    seconds, prediction = traced.seconds, traced.prediction
+    for unimodal in prediction.unimodal[target].values():
+        axes.plot(seconds, unimodal, color=MUTED, linewidth=0.8, alpha=0.7)
+    labels = traced.session.labels[target]
+    axes.plot(seconds, labels, color=TRUTH_COLOUR, linewidth=1.8, label="annotated")
+    fused = prediction.values[target]
+    axes.plot(seconds, fused, color=FUSED_COLOUR, linewidth=1.8, label="predicted")
+
+    coefficient = session_ccc.get(traced.session.session_id, np.nan)
+    name = f"{traced.title}\n" if is_first else ""
+    text = "undefined" if np.isnan(coefficient) else format(coefficient, ".2f")
+    axes.set_title(f"{name}CCC {text}", fontsize=9)
+    axes.grid(alpha=0.2)
+
+
+def _draw_strip(axes: Axes, traced: _TracedSession, modality: str) -> AxesImage:
+    """Draw the difficulty of one modality as a strip of colours over time."""
+    seconds = traced.seconds
+    mean_period_s = (seconds[-1] - seconds[0]) / max(len(seconds) - 1, 1)
+    image = axes.imshow(
+        traced.prediction.difficulty[modality].percentile[None, :],
+        aspect="auto",
+        cmap="YlOrRd",
+        vmin=0,
+        vmax=100,
+        extent=(0, seconds[-1] + mean_period_s, 0, 1),
+        interpolation="nearest",
+    )
+
+    axes.set_facecolor(MISSING_COLOUR)
+    axes.set_yticks([])
+    return image
+
+
+def _draw_error_by_difficulty(evaluation: Evaluation) -> Figure:
+    """Draw the mean absolute error of each unimodal prediction by percentile of difficulty."""
     targets = list(evaluation.targets)
     modalities = list(evaluation.predictions[0].difficulty)
     figure = Figure(figsize=(4.2 * len(targets) + 1.2, 3.4), layout="constrained")
-    for axes, target in zip(
-        figure.subplots(1, len(targets), squeeze=False)[0], targets, strict=True
-    ):
-        for number, modality in enumerate(modalities):  # one colour in every picture
+    row_of_axes = figure.subplots(1, len(targets), squeeze=False)[0]
+
+    for axes, target in zip(row_of_axes, targets, strict=True):
+        correlations = evaluation.targets[target].difficulty_spearman
+        for number, modality in enumerate(modalities):
             if modality not in evaluation.predictions[0].unimodal[target]:
                 continue
-            hard = np.concatenate(
-                [
-                    prediction.difficulty[modality].percentile
-                    for prediction in evaluation.predictions
-                ]
-            )
-            error = np.concatenate(
-                [
-                    np.abs(prediction.unimodal[target][modality] - session.labels[target])
-                    for session, prediction in zip(
-                        evaluation.sessions, evaluation.predictions, strict=True
-                    )
-                ]
-            )
-            use = np.isfinite(hard) & np.isfinite(error)
-            bins = np.minimum((hard[use] // 10).astype(int), 9)
-            means = [
-                error[use][bins == place].mean() if np.any(bins == place) else np.nan
-                for place in range(10)
-            ]
-            rho = evaluation.targets[target].difficulty_spearman[modality]
-            label = f"{modality} (rank corr. {rho:+.2f})"
             axes.plot(
                 np.arange(5, 100, 10),
-                means,
+                _mean_errors(evaluation, target, modality),
                 marker="o",
                 markersize=3,
-                color=f"C{number % 10}",
-                label=label,
+                color=f"C{number % 10}",  # a modality keeps its colour from target to target
+                label=f"{modality} (rank corr. {correlations[modality]:+.2f})",
             )
+
         axes.set_title(target, fontsize=10)
         axes.set_xlabel("difficulty of the frame (percentile of reconstruction error)")
         axes.set_ylabel("mean absolute error")
         axes.grid(alpha=0.2)
         axes.legend(fontsize=7)
+
     return figure
 
 
-def _ccc(evaluation: Evaluation) -> Figure:
-    """Fusion, floors and modalities with their intervals."""
+def _mean_errors(evaluation: Evaluation, target: str, modality: str) -> list[float]:
+    """Return the mean absolute error of a unimodal prediction in each bin of percentiles."""
+    percentiles, errors = [], []
+    for session, prediction in zip(evaluation.sessions, evaluation.predictions, strict=True):
+        percentiles.append(prediction.difficulty[modality].percentile)
+        errors.append(np.abs(prediction.unimodal[target][modality] - session.labels[target]))
+
+    percentile, error = np.concatenate(percentiles), np.concatenate(errors)
+    is_known = np.isfinite(percentile) & np.isfinite(error)
+    percentile, error = percentile[is_known], error[is_known]
+
+    bins = np.minimum((percentile // (100 // NUM_BINS)).astype(int), NUM_BINS - 1)
+    return [
+        float(error[bins == number].mean()) if np.any(bins == number) else np.nan
+        for number in range(NUM_BINS)
+    ]
+
+
+def _draw_ccc(evaluation: Evaluation) -> Figure:
+    """Draw the score of every prediction with its interval."""
     targets = list(evaluation.targets)
-    names = list(
-        dict.fromkeys(name for found in evaluation.targets.values() for name in found.scores)
-    )
-    figure = Figure(
-        figsize=(4.0 * len(targets) + 1.6, 0.34 * len(names) + 1.2), layout="constrained"
-    )
+    names = _score_names(evaluation)
+    size = (4.0 * len(targets) + 1.6, 0.34 * len(names) + 1.2)
+    figure = Figure(figsize=size, layout="constrained")
     row_of_axes = figure.subplots(1, len(targets), squeeze=False, sharey=True)[0]
+
     for axes, target in zip(row_of_axes, targets, strict=True):
-        scores = evaluation.targets[target].scores
-        for place, name in enumerate(reversed(names)):
-            if name not in scores:  # this target's fusion does not read it
-                continue
-            score = scores[name]
-            colour = (
-                FUSED_COLOUR
-                if name == FUSION
-                else "#475569"
-                if name in {WITHOUT, *FLOORS.values()}
-                else MUTED
-            )
-            axes.plot([score.low, score.high], [place, place], color=colour, linewidth=2)
-            axes.plot(score.ccc, place, "o", color=colour, markersize=5)
-        axes.axvline(0, color="#cccccc", linewidth=0.8, zorder=0)
-        axes.set_yticks(range(len(names)), list(reversed(names)), fontsize=8)
+        _draw_scores(axes, names, evaluation.targets[target].scores)
         axes.set_title(f"{target} ({evaluation.partition})", fontsize=10)
         axes.set_xlabel("CCC, 95% interval over subjects")
         axes.grid(alpha=0.2, axis="x")
+
     return figure
 
 
-def _png(figure: Figure) -> bytes:
+def _score_names(evaluation: Evaluation) -> list[str]:
+    """Return the predictions that any target has a score of, from bottom to top of a plot."""
+    names = dict.fromkeys(
+        name for evaluated in evaluation.targets.values() for name in evaluated.scores
+    )
+
+    return list(reversed(names))
+
+
+def _draw_scores(axes: Axes, names: Sequence[str], scores: Mapping[str, Score]) -> None:
+    """Draw a row for every name; it is empty where the target has no such prediction."""
+    for height, name in enumerate(names):
+        if name not in scores:
+            continue
+        score, colour = scores[name], _score_colour(name)
+        axes.plot([score.low, score.high], [height, height], color=colour, linewidth=2)
+        axes.plot(score.ccc, height, "o", color=colour, markersize=5)
+
+    axes.axvline(0, color="#cccccc", linewidth=0.8, zorder=0)
+    axes.set_yticks(range(len(names)), names, fontsize=8)
+
+
+def _score_colour(name: str) -> str:
+    if name == FUSION:
+        return FUSED_COLOUR
+    return REFERENCE_COLOUR if name in {WITHOUT_DIFFICULTY, *FLOORS.values()} else MUTED
+
+
+def _to_png(figure: Figure) -> bytes:
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=120, metadata={"Software": ""})
     return stream.getvalue()

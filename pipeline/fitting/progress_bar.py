@@ -1,7 +1,8 @@
-"""Fits as a live line in a terminal: done, running, epoch, best score, time left. Silent elsewhere."""
+"""Fits as a live line in a terminal: done, running, epoch, best score, time left."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from threading import Lock
 from types import TracebackType
 
@@ -16,15 +17,31 @@ from rich.progress import (
 )
 from rich.table import Column
 
-from pipeline.fitting.worker_pool import Progress as Report
+from pipeline.fitting.worker_pool import FitProgress
+
+MAX_SHOWN = 4
+"""Running fits that are named."""
+
+
+@dataclass
+class _RunningFit:
+    name: str
+    epoch: int = 0
+    best: float = float("-inf")
 
 
 class ProgressBar:
-    """Shows what a Crew reports; use it as a context manager and as the Crew's on_progress."""
+    """Shows the progress of a pool; use it as a context manager and as the pool's on_progress.
+
+    Args:
+        num_fits: how many there will be.
+        console: where.
+    """
 
     def __init__(self, num_fits: int, console: Console) -> None:
         self._lock = Lock()
-        self._running: dict[str, tuple[str, int, float]] = {}
+        self._running: dict[str, _RunningFit] = {}
+        running_column = Column(no_wrap=True, overflow="ellipsis", ratio=1)
         self._progress = Progress(
             TextColumn("fits"),
             BarColumn(bar_width=24),
@@ -32,10 +49,7 @@ class ProgressBar:
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(elapsed_when_finished=False),
-            TextColumn(
-                "{task.fields[running]}",
-                table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1),
-            ),
+            TextColumn("{task.fields[running]}", table_column=running_column),
             console=console,
             transient=True,
             expand=True,
@@ -55,24 +69,20 @@ class ProgressBar:
     ) -> None:
         self._progress.stop()
 
-    def __call__(self, report: Report) -> None:
-        with self._lock:  # a Crew reports epochs and solutions from different threads
-            self._show(report)
+    def __call__(self, progress: FitProgress) -> None:
+        """Take an epoch or a solution into account, from whatever thread."""
+        with self._lock:
+            self._update(progress)
 
-    def _show(self, report: Report) -> None:
-        key = report.task.key
-        if report.epoch:
-            _, _, best = self._running.get(key, ("", 0, float("-inf")))
-            self._running[key] = (
-                report.task.name,
-                report.epoch.epoch,
-                max(best, report.epoch.score),
-            )
-        elif report.stage:
-            self._running.pop(key, None)
+    def _update(self, progress: FitProgress) -> None:
+        problem, epoch = progress.problem, progress.epoch
+
+        if epoch is not None:
+            fit = self._running.setdefault(problem.key, _RunningFit(problem.name))
+            fit.epoch, fit.best = epoch.epoch, max(fit.best, epoch.score)
+        elif progress.stage is not None:
+            self._running.pop(problem.key, None)
             self._progress.advance(self._task)
-        running = [
-            f"{name}: epoch {epoch}, best {best:.3f}"
-            for name, epoch, best in self._running.values()
-        ]
-        self._progress.update(self._task, running=" | ".join(running[:4]))
+
+        lines = [f"{f.name}: epoch {f.epoch}, best {f.best:.3f}" for f in self._running.values()]
+        self._progress.update(self._task, running=" | ".join(lines[:MAX_SHOWN]))

@@ -1,4 +1,4 @@
-"""The one training loop, epoch by epoch. Knows no processes and no Ray: whoever drives it decides when to stop."""
+"""The one training loop, epoch by epoch. Knows no processes, no store and no Ray."""
 
 # B = batch, T = time (frames), F = input columns, O = outputs
 
@@ -8,38 +8,29 @@ import contextlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import astuple
 
 import numpy as np
 import safetensors.torch
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.corpus import Corpus
 from pipeline.errors import AffectuneError
+from pipeline.fitting.examples import Example, ExampleScaling, training_batches
 from pipeline.metrics.ccc import ccc, ccc_loss
 from pipeline.networks.sequence_regressor import SequenceRegressor
-from pipeline.preprocessing.normalisation import Normalisation
 from pipeline.spec import FitSpec
-from pipeline.stages.stage import Epoch, StageTask, TrainedStage, pad, predict
+from pipeline.stages.task import SupervisedProblem
+from pipeline.stages.trained_stage import Epoch, TrainedStage, pad, predict_sequences
 
-UNDEFINED_SCORE = (
-    -1.0
-)  # what a search sees of an undefined CCC: finite, and no better than the worst
-
-
-@dataclass(frozen=True)
-class Example:
-    """One session of a task: normalised inputs (frames, F), truth (frames, O), and which frames count (frames,)."""
-
-    inputs: NDArray[np.float32]
-    truth: NDArray[np.float32]
-    mask: NDArray[np.bool_]
+UNDEFINED_SCORE = -1.0
+"""What a search sees of an undefined CCC: finite, and no better than the worst."""
+CHECKPOINT_FILE, CHECKPOINT_ARRAYS = "checkpoint.json", "checkpoint.safetensors"
 
 
 def fit(
-    task: StageTask,
+    problem: SupervisedProblem,
     corpus: Corpus,
     *,
     device: str = "cpu",
@@ -47,116 +38,125 @@ def fit(
 ) -> TrainedStage:
     """Train until devel has not improved for `patience` epochs; keep the best epoch's weights.
 
-    The same task on the same corpus gives the same bytes on a CPU.
+    The same problem on the same corpus gives the same bytes on a CPU.
 
     Args:
-        task: what to learn.
-        corpus: holds the task's sessions.
+        problem: what to learn.
+        corpus: holds the problem's sessions.
         device: "cpu" or "cuda".
         on_epoch: called after every epoch.
 
     Raises:
         AffectuneError: the loss is not finite, or no training frame has a label.
     """
-    training = Trainer(task, corpus, device=device)
-    while not training.over:
-        epoch = training.step()
+    trainer = Trainer(problem, corpus, device=device)
+    while not trainer.is_done:
+        epoch = trainer.train_epoch()
         if on_epoch:
             on_epoch(epoch)
-    return training.solution()
+    return trainer.trained_stage()
 
 
 class Trainer:
-    """A fit that can stop after any epoch and go on in another process, to the same bytes (on a CPU).
+    """Trains a network on a problem; it can stop after any epoch and go on in another process.
 
-    A fusion that starts as the mean of the predictions may stay there: then its best epoch is 0.
+    On a CPU an interrupted fit ends with the same bytes. A fusion that starts as the mean of the
+    predictions may stay there: then its best epoch is 0.
 
     Args:
-        task: what to learn.
-        corpus: holds the task's sessions.
+        problem: what to learn.
+        corpus: holds the problem's sessions.
         device: "cpu" or "cuda".
+
+    Attributes:
+        history: every epoch so far.
+        best: the epoch with the highest score.
+        cpu_s: processor seconds spent.
 
     Raises:
         AffectuneError: no training frame has a label.
     """
 
-    def __init__(self, task: StageTask, corpus: Corpus, *, device: str = "cpu") -> None:
+    def __init__(self, problem: SupervisedProblem, corpus: Corpus, *, device: str = "cpu") -> None:
         begin = time.process_time()
-        self.task, self.device = task, device
-        self.scale, self.label_mean, self.label_std = _fit_scale(task, corpus)
-        own = self.scale, self.label_mean, self.label_std
-        self._train = [_example(task, corpus, name, *own) for name in task.train_ids]
-        self._devel = [_example(task, corpus, name, *own) for name in task.devel_ids]
+        self.problem, self.device = problem, device
+
+        self._scaling = scaling = ExampleScaling.fit(problem, corpus)
+        self._train = [scaling.example(problem, corpus.session(name)) for name in problem.train_ids]
+        self._devel = [scaling.example(problem, corpus.session(name)) for name in problem.devel_ids]
         if not any(example.mask.any() for example in self._train):
             raise AffectuneError(
-                f"{task.name}: no training frame has both a label and features. Check the corpus."
+                f"{problem.name}: no training frame has both a label and features. "
+                "Check the corpus."
             )
-        self.output_size = self._train[0].truth.shape[1]
-        with _random_numbers(device) as random:
-            torch.manual_seed(task.seed)
-            network = SequenceRegressor(
-                task.network, self.scale.input_size, self.output_size, self.scale.difficulty_size
-            )
-            self._random = random()
-        self._network = network.to(device)
+        self._output_size = self._train[0].truth.shape[1]
+
+        self._random_state: dict[str, Tensor] = {}
+        self._network = self._new_network().to(device)
         self._optimizer = torch.optim.Adam(
-            self._network.parameters(), task.fit.learning_rate, weight_decay=task.fit.weight_decay
+            self._network.parameters(),
+            problem.fit.learning_rate,
+            weight_decay=problem.fit.weight_decay,
         )
+
         self.history: list[Epoch] = []
-        self.best, self._best_weights = Epoch(0, 0.0, -np.inf), _weights(self._network)
-        if task.features is not None and network.skip is not None:
-            _start_from_mean(self._network, self.scale, self.label_mean, self.label_std)
-            score = _score(self._network, self._devel, True, device)
-            self.best, self._best_weights = Epoch(0, 0.0, score), _weights(self._network)
+        self.best = Epoch(0, 0.0, -np.inf)
+        if problem.upstream_outputs.predictions is not None and self._network.skip is not None:
+            _start_from_mean(self._network, scaling)
+            self.best = Epoch(0, 0.0, self._score())
+        self._best_weights = _copy_weights(self._network)
         self.cpu_s = time.process_time() - begin
 
     @property
     def epoch(self) -> int:
-        """Epochs passed."""
+        """Return how many epochs have passed."""
         return len(self.history)
 
     @property
-    def out_of_patience(self) -> bool:
-        """Devel has not improved for so many epochs that training ends."""
-        return self.epoch - self.best.epoch >= self.task.fit.patience
+    def is_out_of_patience(self) -> bool:
+        """Return whether devel has not improved for so many epochs that training ends."""
+        return self.epoch - self.best.epoch >= self.problem.fit.patience
 
     @property
-    def over(self) -> bool:
-        """There is nothing more to train."""
-        return self.out_of_patience or self.epoch >= self.task.fit.max_epochs
+    def is_done(self) -> bool:
+        """Return whether there is nothing more to train."""
+        return self.is_out_of_patience or self.epoch >= self.problem.fit.max_epochs
 
-    def step(self) -> Epoch:
-        """Train one epoch.
+    def train_epoch(self) -> Epoch:
+        """Train one epoch, and score it on devel.
 
         Raises:
             AffectuneError: the loss or its gradient is not finite.
         """
         begin = time.process_time()
-        with _random_numbers(self.device, self._random) as random:
-            loss = _train_epoch(
-                self._network, self._optimizer, self._train, self.task, self.epoch + 1, self.device
-            )
-            self._random = random()
-        score = _score(self._network, self._devel, bool(self.task.target), self.device)
-        self.history.append(Epoch(self.epoch + 1, loss, score))
-        if score > self.best.score:
-            self.best, self._best_weights = self.history[-1], _weights(self._network)
-        self.cpu_s += time.process_time() - begin
-        return self.history[-1]
+        number = self.epoch + 1
 
-    def solution(self) -> TrainedStage:
-        """What was learned so far: the best epoch's weights."""
+        with _random_numbers(self.device, self._random_state) as get_state:
+            loss = self._train_batches(number)
+            self._random_state = get_state()
+
+        epoch = Epoch(number, loss, self._score())
+        self.history.append(epoch)
+        if epoch.score > self.best.score:
+            self.best, self._best_weights = epoch, _copy_weights(self._network)
+
+        self.cpu_s += time.process_time() - begin
+        return epoch
+
+    def trained_stage(self) -> TrainedStage:
+        """Return what was learned so far: the best epoch's weights."""
+        problem = self.problem
         return TrainedStage(
-            stage=self.task.stage,
-            name=self.task.name,
-            key=self.task.key,
-            network=self.task.network,
-            fit=self.task.fit,
-            seed=self.task.seed,
-            scale=self.scale,
-            output_size=self.output_size,
-            label_mean=self.label_mean,
-            label_std=self.label_std,
+            stage=problem.task.stage,
+            name=problem.name,
+            key=problem.key,
+            network=problem.network,
+            fit=problem.fit,
+            seed=problem.seed,
+            normalisation=self._scaling.normalisation,
+            output_size=self._output_size,
+            label_mean=self._scaling.label_mean,
+            label_std=self._scaling.label_std,
             best_epoch=self.best.epoch,
             score=self.best.score,
             history=tuple(self.history),
@@ -165,208 +165,192 @@ class Trainer:
         )
 
     def checkpoint(self) -> dict[str, bytes]:
-        """All that `resume` needs, as files: JSON and safetensors, no pickle."""
-        optimizer = {
-            f"optimizer/{place}/{name}": tensor
-            for place, found in self._optimizer.state_dict()["state"].items()
-            for name, tensor in found.items()
-        }
-        weights = {f"network/{name}": tensor for name, tensor in _weights(self._network).items()}
-        best = {f"best/{name}": tensor for name, tensor in self._best_weights.items()}
-        arrays = {**self._random, **optimizer, **weights, **best}
-        passed = {
-            "key": self.task.key,
-            "history": [list(asdict(epoch).values()) for epoch in self.history],
-            "best": list(asdict(self.best).values()),
+        """Return all that `resume` needs, as files: JSON and safetensors, no pickle."""
+        arrays = dict(self._random_state)
+        for place, state in self._optimizer.state_dict()["state"].items():
+            arrays |= {f"optimizer/{place}/{name}": tensor for name, tensor in state.items()}
+        for name, tensor in self._network.state_dict().items():
+            arrays[f"network/{name}"] = tensor
+        for name, tensor in self._best_weights.items():
+            arrays[f"best/{name}"] = tensor
+
+        record = {
+            "key": self.problem.key,
+            "history": [astuple(epoch) for epoch in self.history],
+            "best": astuple(self.best),
             "cpu_s": self.cpu_s,
         }
+        plain = {name: tensor.detach().cpu().contiguous() for name, tensor in arrays.items()}
         return {
-            "training.json": json.dumps(passed).encode(),
-            "training.safetensors": safetensors.torch.save(
-                {name: tensor.detach().cpu().contiguous() for name, tensor in arrays.items()}
-            ),
+            CHECKPOINT_FILE: json.dumps(record).encode(),
+            CHECKPOINT_ARRAYS: safetensors.torch.save(plain),
         }
 
     def resume(self, files: Mapping[str, bytes]) -> None:
-        """Go on where a checkpoint of the same task ends.
+        """Go on where a checkpoint of the same problem ends.
 
         Raises:
-            ValueError, KeyError: it is of another task, or damaged.
+            ValueError, KeyError: it is of another problem, or damaged.
         """
-        passed = json.loads(files["training.json"])
-        if passed["key"] != self.task.key:
-            raise ValueError(f"a checkpoint of {passed['key']}, not of {self.task.key}")
-        arrays = safetensors.torch.load(files["training.safetensors"])
-        self._network.load_state_dict(_under("network/", arrays))
-        self._best_weights = _under("best/", arrays)
+        record = json.loads(files[CHECKPOINT_FILE])
+        if record["key"] != self.problem.key:
+            raise ValueError(f"a checkpoint of {record['key']}, not of {self.problem.key}")
+        arrays = safetensors.torch.load(files[CHECKPOINT_ARRAYS])
+
+        self._network.load_state_dict(_with_prefix("network/", arrays))
+        self._best_weights = _with_prefix("best/", arrays)
+        self._random_state = {name: t for name, t in arrays.items() if name.startswith("random/")}
+
         state: dict[int, dict[str, Tensor]] = {}
-        for path, tensor in _under("optimizer/", arrays).items():
+        for path, tensor in _with_prefix("optimizer/", arrays).items():
             place, name = path.split("/")
             state.setdefault(int(place), {})[name] = tensor
         groups = self._optimizer.state_dict()["param_groups"]
         self._optimizer.load_state_dict({"state": state, "param_groups": groups})
-        self._random = {
-            name: tensor for name, tensor in arrays.items() if name.startswith("random/")
-        }
-        self.history = [Epoch(*epoch) for epoch in passed["history"]]
-        self.best, self.cpu_s = Epoch(*passed["best"]), passed["cpu_s"]
+
+        self.history = [Epoch(*epoch) for epoch in record["history"]]
+        self.best = Epoch(*record["best"])
+        self.cpu_s = record["cpu_s"]
+
+    def _score(self) -> float:
+        has_target = bool(self.problem.task.target)
+        return devel_score(self._network, self._devel, has_target=has_target, device=self.device)
+
+    def _new_network(self) -> SequenceRegressor:
+        """Initialise the network from the problem's seed; keep the state of random numbers."""
+        normalisation = self._scaling.normalisation
+        with _random_numbers(self.device) as get_state:
+            torch.manual_seed(self.problem.seed)
+            network = SequenceRegressor(
+                self.problem.network,
+                normalisation.input_size,
+                self._output_size,
+                normalisation.difficulty_size,
+            )
+            self._random_state = get_state()
+        return network
+
+    def _train_batches(self, epoch: int) -> float:
+        """Train on every window once; return the mean loss of the batches."""
+        problem, network = self.problem, self._network
+        network.train()
+        losses = []
+
+        for batch in training_batches(self._train, problem.fit, problem.seed, epoch):
+            loss = _batch_loss(network, batch, problem.fit, self.device)
+            self._optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+
+            norm = torch.nn.utils.clip_grad_norm_(network.parameters(), problem.fit.gradient_clip)
+            if not torch.isfinite(loss + norm):
+                raise AffectuneError(
+                    f"{problem.name}: the loss or its gradient is not finite in epoch {epoch}. "
+                    "Lower learning_rate or gradient_clip."
+                )
+            self._optimizer.step()
+            losses.append(float(loss.detach()))
+
+        return float(np.mean(losses))
+
+
+def devel_score(
+    network: SequenceRegressor, examples: Sequence[Example], *, has_target: bool, device: str
+) -> float:
+    """Return the CCC over all devel frames, or minus the mean squared error; always finite.
+
+    Args:
+        network: what is scored.
+        examples: the devel sessions.
+        has_target: whether it predicts a target; an auto-encoder rebuilds its inputs.
+        device: "cpu" or "cuda".
+    """
+    network.eval()
+    inputs = [example.inputs for example in examples]
+    outputs = predict_sequences(network, inputs, device)
+
+    truth = np.concatenate([example.truth[example.mask] for example in examples])
+    masks = [example.mask for example in examples]
+    output = np.concatenate([y[mask] for y, mask in zip(outputs, masks, strict=True)])
+
+    if has_target:
+        score = ccc(truth[:, 0], output[:, 0])
+    elif truth.size:
+        score = -float(np.mean((output - truth) ** 2, dtype=np.float64))
+    else:
+        score = UNDEFINED_SCORE
+    return score if np.isfinite(score) else UNDEFINED_SCORE
+
+
+def masked_loss(truth_BTO: Tensor, y_BTO: Tensor, mask_BT: Tensor, spec: FitSpec) -> Tensor:
+    """Return the spec's loss over the unmasked frames, a scalar."""
+    if spec.loss == "ccc":
+        return ccc_loss(truth_BTO[..., 0], y_BTO[..., 0], mask_BT, over=spec.ccc_over)
+
+    mask_BT1 = mask_BT[..., None]
+    error_BTO = torch.where(mask_BT1, y_BTO - torch.where(mask_BT1, truth_BTO, 0.0), 0.0)
+    distance_BTO = error_BTO.square() if spec.loss == "mse" else error_BTO.abs()
+    return distance_BTO.sum() / (mask_BT.sum().clamp_min(1) * truth_BTO.shape[2])
+
+
+def _batch_loss(
+    network: SequenceRegressor, batch: Sequence[Example], spec: FitSpec, device: str
+) -> Tensor:
+    x_BTF, lengths_B = pad([example.inputs for example in batch])
+    truth_BTO, _ = pad([example.truth for example in batch])
+    mask_BT1, _ = pad([example.mask[:, None].astype(np.float32) for example in batch])
+
+    if spec.input_noise:
+        x_BTF = x_BTF + spec.input_noise * torch.randn_like(x_BTF)
+    y_BTO = network(x_BTF.to(device), lengths_B)
+    mask_BT = mask_BT1[..., 0].bool().to(device)
+    return masked_loss(truth_BTO.to(device), y_BTO, mask_BT, spec)
+
+
+def _start_from_mean(network: SequenceRegressor, scaling: ExampleScaling) -> None:
+    """Begin a fusion as the mean of the predictions: its inputs and its output are z-scores."""
+    normalisation = scaling.normalisation
+    predictions = slice(0, len(normalisation.mean) - normalisation.difficulty_size)
+    mean, std = normalisation.mean[predictions], normalisation.std[predictions]
+    std = np.where(np.isfinite(std), std, 0.0)
+
+    weight_F = torch.from_numpy(std / (scaling.label_std * len(std)))
+    bias = float(mean.mean() - scaling.label_mean) / scaling.label_std
+    network.start_from(weight_F, bias)
 
 
 @contextlib.contextmanager
 def _random_numbers(
     device: str, state: Mapping[str, Tensor] | None = None
 ) -> Iterator[Callable[[], dict[str, Tensor]]]:
-    """torch's random numbers, from a state on, apart from the caller's; gives a function that tells their state."""
+    """Give torch a state of random numbers, apart from the caller's.
+
+    Yields:
+        A function that returns the state as it is then.
+    """
     cuda = [torch.cuda.current_device()] if device == "cuda" else []
 
-    def tell() -> dict[str, Tensor]:
-        found = {"random/cpu": torch.get_rng_state()}
-        return found | ({"random/cuda": torch.cuda.get_rng_state()} if cuda else {})
+    def get_state() -> dict[str, Tensor]:
+        state = {"random/cpu": torch.get_rng_state()}
+        if cuda:
+            state["random/cuda"] = torch.cuda.get_rng_state()
+        return state
 
     with torch.random.fork_rng(devices=cuda):
         if state is not None:
             torch.set_rng_state(state["random/cpu"])
             if cuda:
                 torch.cuda.set_rng_state(state["random/cuda"])
-        yield tell
+        yield get_state
 
 
-def _under(prefix: str, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _with_prefix(prefix: str, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the arrays whose names begin so, without the prefix."""
     return {
-        name[len(prefix) :]: tensor for name, tensor in arrays.items() if name.startswith(prefix)
+        name.removeprefix(prefix): tensor
+        for name, tensor in arrays.items()
+        if name.startswith(prefix)
     }
 
 
-def windows(num_frames: int, window_frames: int, hop_frames: int) -> list[tuple[int, int]]:
-    """Cut a session into [start, stop) windows; the last one ends with the session."""
-    last = max(num_frames - window_frames, 0)
-    starts = [*range(0, last, hop_frames), last]
-    return [(start, min(start + window_frames, num_frames)) for start in starts]
-
-
-def _fit_scale(task: StageTask, corpus: Corpus) -> tuple[Normalisation, float, float]:
-    """Scales of inputs and label, from the task's own training sessions alone."""
-    sessions = [corpus.session(name) for name in task.train_ids]
-    scale = Normalisation.fit(
-        [task.values(session) for session in sessions],
-        difficulty_size=task.difficulty_size,
-        normalisation=task.normalisation,
-        difficulty_scale=task.difficulty_scale,
-    )
-    if not task.target:
-        return scale, 0.0, 1.0
-    labels = np.concatenate([session.labels[task.target] for session in sessions])
-    labels = labels[np.isfinite(labels)]
-    if not labels.size:
-        raise AffectuneError(f"{task.name}: no training session has a label for {task.target!r}.")
-    return scale, float(labels.mean()), float(labels.std()) if np.ptp(labels) > 0 else 1.0
-
-
-def _start_from_mean(
-    network: SequenceRegressor, scale: Normalisation, label_mean: float, label_std: float
-) -> None:
-    """Begin a fusion as the mean of the predictions: its inputs are their z-scores, its output the label's."""
-    predictions = slice(0, len(scale.mean) - scale.difficulty_size)
-    mean, std = scale.mean[predictions], scale.std[predictions]
-    std = np.where(np.isfinite(std), std, 0.0)
-    network.start_from(
-        torch.from_numpy(std / (label_std * len(std))), float(mean.mean() - label_mean) / label_std
-    )
-
-
-def _example(
-    task: StageTask,
-    corpus: Corpus,
-    session_id: str,
-    scale: Normalisation,
-    label_mean: float,
-    label_std: float,
-) -> Example:
-    session = corpus.session(session_id)
-    inputs = scale.apply(task.values(session))
-    if not task.target:
-        return Example(inputs, inputs, session.present[task.modality])
-    label = (session.labels[task.target] - label_mean) / label_std
-    # Without its feature set a session has no prediction to judge: it neither teaches nor stops.
-    known = np.isfinite(label) & (session.present[task.modality].any() if task.modality else True)
-    return Example(inputs, label[:, None].astype(np.float32), known)
-
-
-def _train_epoch(
-    network: SequenceRegressor,
-    optimizer: torch.optim.Optimizer,
-    examples: Sequence[Example],
-    task: StageTask,
-    epoch: int,
-    device: str,
-) -> float:
-    """One pass over the shuffled windows; the mean loss of its batches."""
-    network.train()
-    cut = [
-        (example, start, stop)
-        for example in examples
-        for start, stop in windows(len(example.inputs), task.fit.window_frames, task.fit.hop_frames)
-        if example.mask[start:stop].any()
-    ]
-    order = np.random.default_rng([task.seed, epoch]).permutation(len(cut))
-    losses = []
-    for first in range(0, len(order), task.fit.batch_size):
-        batch = [cut[index] for index in order[first : first + task.fit.batch_size]]
-        x_BTF, lengths_B = pad([example.inputs[start:stop] for example, start, stop in batch])
-        truth_BTO, _ = pad([example.truth[start:stop] for example, start, stop in batch])
-        mask_BT1, _ = pad(
-            [example.mask[start:stop, None].astype(np.float32) for example, start, stop in batch]
-        )
-        if task.fit.input_noise:
-            x_BTF = x_BTF + task.fit.input_noise * torch.randn_like(x_BTF)
-        y_BTO = network(x_BTF.to(device), lengths_B)
-        loss = masked_loss(
-            truth_BTO.to(device), y_BTO, mask_BT1[..., 0].bool().to(device), task.fit
-        )
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        norm = torch.nn.utils.clip_grad_norm_(network.parameters(), task.fit.gradient_clip)
-        if not torch.isfinite(loss + norm):
-            raise AffectuneError(
-                f"{task.name}: the loss or its gradient is not finite in epoch {epoch}. "
-                "Lower learning_rate or gradient_clip."
-            )
-        optimizer.step()
-        losses.append(float(loss.detach()))
-    return float(np.mean(losses))
-
-
-def masked_loss(truth_BTO: Tensor, y_BTO: Tensor, mask_BT: Tensor, spec: FitSpec) -> Tensor:
-    """The spec's loss over the unmasked frames; a scalar."""
-    if spec.loss == "ccc":
-        return ccc_loss(truth_BTO[..., 0], y_BTO[..., 0], mask_BT, over=spec.ccc_over)
-    error_BTO = torch.where(
-        mask_BT[..., None], y_BTO - torch.where(mask_BT[..., None], truth_BTO, 0.0), 0.0
-    )
-    error_BTO = error_BTO.square() if spec.loss == "mse" else error_BTO.abs()
-    return error_BTO.sum() / (mask_BT.sum().clamp_min(1) * truth_BTO.shape[2])
-
-
-def _score(
-    network: SequenceRegressor, examples: Sequence[Example], supervised: bool, device: str
-) -> float:
-    """Devel CCC over all frames, or minus the mean squared reconstruction error; always finite."""
-    network.eval()
-    outputs = predict(network, [example.inputs for example in examples], device)
-    truth = np.concatenate([example.truth[example.mask] for example in examples])
-    output = np.concatenate(
-        [output[example.mask] for output, example in zip(outputs, examples, strict=True)]
-    )
-    if not supervised:
-        score = (
-            -float(np.mean((output - truth) ** 2, dtype=np.float64))
-            if truth.size
-            else UNDEFINED_SCORE
-        )
-    else:
-        score = ccc(truth[:, 0], output[:, 0])
-    return score if np.isfinite(score) else UNDEFINED_SCORE
-
-
-def _weights(network: SequenceRegressor) -> dict[str, Tensor]:
+def _copy_weights(network: SequenceRegressor) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}

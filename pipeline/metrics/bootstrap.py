@@ -1,4 +1,11 @@
-"""How sure a pooled CCC is: a bootstrap of subjects, also of the difference of two predictions."""
+"""How sure a pooled CCC is: a bootstrap of subjects, also of the difference of two predictions.
+
+Knows no model: predictions come as one series per session.
+
+Efron, B. (1979): Bootstrap methods: another look at the jackknife. Annals of Statistics 7(1), 1-26.
+Field, C. A. and Welsh, A. H. (2007): Bootstrapping clustered data. Journal of the Royal Statistical
+Society B 69(3), 369-390.
+"""
 
 from __future__ import annotations
 
@@ -13,75 +20,116 @@ from pipeline.corpus import Session
 from pipeline.metrics.ccc import ccc_from_moments, moments
 
 BOOTSTRAPS = 2000
+"""How often the subjects are drawn."""
+INTERVAL_PERCENTILES = (2.5, 97.5)
+"""Between which percentiles of the drawn CCCs a 95% interval lies."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """A pooled CCC with its 95% interval; NaN where undefined (an interval needs two subjects)."""
+    """A pooled CCC, or a difference of two, with its 95% interval.
+
+    Attributes:
+        ccc: in [-1, 1], a difference in [-2, 2]; NaN where undefined.
+        low: lower end of the interval; NaN where undefined, as it is of fewer than two subjects.
+        high: upper end of the interval; likewise.
+    """
 
     ccc: float
     low: float
     high: float
 
     def __str__(self) -> str:
-        return (
-            f"{self.ccc:.3f} [{self.low:.3f}, {self.high:.3f}]"
-            if np.isfinite(self.ccc)
-            else "undefined"
-        )
+        """Return the score as tables show it, such as "0.512 [0.401, 0.623]"."""
+        if not np.isfinite(self.ccc):
+            return "undefined"
+        return f"{self.ccc:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
     def to_json(self) -> dict[str, float | None]:
-        """ "ccc", "ccc_low" and "ccc_high"; None where undefined."""
-        named = {"ccc": self.ccc, "ccc_low": self.low, "ccc_high": self.high}
-        return {name: float(value) if np.isfinite(value) else None for name, value in named.items()}
+        """Return "ccc", "ccc_low" and "ccc_high"; None where undefined."""
+        values = {"ccc": self.ccc, "ccc_low": self.low, "ccc_high": self.high}
+
+        return {
+            name: float(value) if np.isfinite(value) else None for name, value in values.items()
+        }
 
     @classmethod
     def from_json(cls, record: Mapping[str, float | None]) -> Score:
-        """The inverse of `to_json`."""
+        """Return the score that `to_json` wrote; None becomes NaN."""
         values = (record[name] for name in ("ccc", "ccc_low", "ccc_high"))
+
         return cls(*(np.nan if value is None else value for value in values))
 
 
 def subject_moments(
-    sessions: Sequence[Session], target: str, series: Sequence[NDArray[np.floating[Any]]]
+    sessions: Sequence[Session], target: str, predictions: Sequence[NDArray[np.floating[Any]]]
 ) -> NDArray[np.float64]:
-    """The sums of each subject's CCC, shape (subjects, 6), subjects in order of name: what a bootstrap resamples."""
-    known = np.concatenate([session.labels[target] for session in sessions])
-    centre = float(np.nanmean(known)) if np.isfinite(known).any() else 0.0
-    subjects: dict[str, NDArray[np.float64]] = {}
-    for session, values in zip(sessions, series, strict=True):
+    """Return the sums of each subject that a pooled CCC is made of: what a bootstrap draws from.
+
+    A frame counts where its label and its prediction are both finite. The sums of all subjects
+    share a centre, so `ccc_from_moments` of their total is the CCC pooled over all frames.
+
+    Args:
+        sessions: at least one; several may be of the same subject.
+        target: the label to compare with.
+        predictions: one per session, shape (frames,), in the label's unit; NaN where missing.
+
+    Returns:
+        Shape (subjects, 6), subjects in the order of their names; rows as `moments` returns them,
+        all 0 for a subject of whom no frame counts.
+    """
+    labels = np.concatenate([session.labels[target] for session in sessions])
+    centre = float(np.nanmean(labels)) if np.isfinite(labels).any() else 0.0
+
+    totals: dict[str, NDArray[np.float64]] = {}
+    for session, prediction in zip(sessions, predictions, strict=True):
         truth = session.labels[target]
-        use = np.isfinite(truth) & np.isfinite(values)
-        sums = moments(truth[use], values[use], centre)
-        subjects[session.subject] = subjects.get(session.subject, np.zeros(6)) + sums
-    return np.stack([subjects[name] for name in sorted(subjects)])
+        is_known = np.isfinite(truth) & np.isfinite(prediction)
+        sums = moments(truth[is_known], prediction[is_known], centre)
+        totals[session.subject] = totals.get(session.subject, np.zeros(6)) + sums
+
+    return np.stack([totals[subject] for subject in sorted(totals)])
 
 
 def bootstrap(
     subjects: NDArray[np.float64], other: NDArray[np.float64] | None = None, *, seed: int = 0
 ) -> Score:
-    """Pooled CCC and its 95% interval over resampled subjects.
+    """Return a pooled CCC and its 95% interval by the percentile bootstrap of subjects.
 
-    Frames of one subject depend on each other, so subjects are drawn, not frames.
+    Frames of one subject depend on each other, so subjects are drawn, not frames (a cluster
+    bootstrap, Field and Welsh 2007): each of `BOOTSTRAPS` draws takes as many subjects as there
+    are, with replacement, and pools the frames of those drawn. The interval lies between the
+    percentiles 2.5 and 97.5 of the draws' CCCs (Efron 1979).
 
     Args:
-        subjects: from `subject_moments`.
-        other: of a second prediction of the same subjects: then the score is the difference, paired.
+        subjects: sums from `subject_moments`, shape (subjects, 6).
+        other: those of a second prediction of the same frames. The score is then the difference of
+            the CCCs, the second subtracted from the first, and paired: both are taken of the same
+            draws.
+        seed: of the draws.
+
+    Returns:
+        The score. A subject of whom no frame counts is not drawn. The interval is NaN of fewer than
+        two subjects, the CCC too where it is undefined; draws with an undefined CCC are left out.
     """
-    seen = subjects[:, 0] > 0  # a subject without a labelled frame says nothing, and is not drawn
-    subjects, other = subjects[seen], None if other is None else other[seen]
+    has_frames = subjects[:, 0] > 0
+    subjects = subjects[has_frames]
+    other = None if other is None else other[has_frames]
     num_subjects = len(subjects)
-    if not len(subjects):
+    if not num_subjects:
         return Score(np.nan, np.nan, np.nan)
+
     draws = np.random.default_rng(seed).multinomial(
         num_subjects, np.full(num_subjects, 1 / num_subjects), size=BOOTSTRAPS
     )
-    value, drawn = float(ccc_from_moments(subjects.sum(axis=0))), ccc_from_moments(draws @ subjects)
+    value = float(ccc_from_moments(subjects.sum(axis=0)))
+    drawn = ccc_from_moments(draws @ subjects)
     if other is not None:
         value -= float(ccc_from_moments(other.sum(axis=0)))
         drawn = drawn - ccc_from_moments(draws @ other)
+
     drawn = drawn[np.isfinite(drawn)]
     if num_subjects < 2 or not drawn.size:
         return Score(value, np.nan, np.nan)
-    low, high = np.percentile(drawn, [2.5, 97.5])
+    low, high = np.percentile(drawn, INTERVAL_PERCENTILES)
     return Score(value, float(low), float(high))

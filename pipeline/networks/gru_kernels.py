@@ -1,13 +1,16 @@
-"""The GRU's walk through time, compiled for a CPU. Knows numpy only: frames in, states or gradients out.
+"""The GRU's walk through time, compiled for a CPU. Knows numpy only: no torch, no padding.
 
-torch has no fused GRU on a CPU: it launches some thirty small operations per frame. Here one compiled loop per layer
-and direction walks through time in chunks of steps, so that the products over all frames of a chunk (its input
-projected; on the way back, its share of the weights' gradients) find their operands in the cache.
+torch has no fused GRU on a CPU: it launches some thirty small operations per frame. Here one
+compiled loop per layer and direction walks through time in chunks of steps, so that the products
+over all frames of a chunk (its projected input; on the way back, its share of the gradients by the
+weights) find their operands in the cache.
 
-Frames are packed: sorted by time step, and within a step by descending length of their sequence. Step `t` owns the rows
-`starts[t]:starts[t + 1]`, row `i` of every step belongs to the same sequence, and no padding exists.
+Frames are packed: sorted by time step, and within a step by descending length of their sequence.
+Step `t` owns the rows `starts[t]:starts[t + 1]`, row `i` of every step belongs to the same
+sequence, and no padding exists.
 
-All in one file, because numba asks no other whether the machine code it has kept on disk is out of date.
+All is in one file, because numba looks at no other to see whether the machine code that it has kept
+on disk is out of date.
 """
 
 # mypy: allow-untyped-calls
@@ -30,7 +33,8 @@ from numba.np.arrayobj import make_array
 from numpy.typing import NDArray
 
 # N = frames of all sequences, F = features, D = directions, H = hidden units
-# G = 3H gates (reset, update, new: torch's order), Q = 4H values kept: the gates, and the recurrent part of the new one
+# G = 3H gates (reset, update, new: torch's order)
+# Q = 4H values kept: the gates, and the recurrent part of the new one
 # B = sequences, C = frames of a chunk, K = what a product sums over, M = its columns
 
 Floats = NDArray[np.float32]
@@ -43,9 +47,10 @@ _ZERO, _ONE, _TWO = np.float32(0), np.float32(1), np.float32(2)
 
 
 def _compiled(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
-    """Compiles at the first call; the machine code is kept on disk, or in memory where no folder can be written.
+    """Compile a function at its first call.
 
-    Of fast-math only the fused multiply-add is allowed: NaN must stay NaN, and reassociation would break `_exp`.
+    The machine code is kept on disk, or in memory where no folder can be written. Of fast-math only
+    the fused multiply-add is allowed: NaN must stay NaN, and reassociation would break `_exp`.
     """
     try:
         compiled = numba.njit(cache=True, nogil=True, fastmath={"contract"}, error_model="numpy")(
@@ -54,19 +59,22 @@ def _compiled(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _
     except RuntimeError:  # numba found no folder for its cache
         _warn_once()
         compiled = numba.njit(nogil=True, fastmath={"contract"}, error_model="numpy")(function)
+
     return cast(Callable[_Arguments, _Result], compiled)
 
 
 @functools.cache
 def _warn_once() -> None:
     logging.getLogger(__name__).warning(
-        "No folder for compiled code: every process compiles the GRU anew. Set NUMBA_CACHE_DIR to a writable folder."
+        "No folder for compiled code: every process compiles the GRU anew. "
+        "Set NUMBA_CACHE_DIR to a writable folder."
     )
 
 
 def _inlined(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
-    """Becomes part of its caller: a call per frame would cost as much as the frame."""
+    """Compile a function as part of its caller: a call per frame would cost as much again."""
     compiled = numba.njit(forceinline=True, fastmath={"contract"}, error_model="numpy")(function)
+
     return cast(Callable[_Arguments, _Result], compiled)
 
 
@@ -82,7 +90,10 @@ def forward(
     states_NDH: Floats,
     kept_NDQ: Floats,
 ) -> None:
-    """Computes the states of one direction of one layer, from a state of zero.
+    """Compute the states of one direction of one layer, from a state of zero.
+
+    With frame x, state before h, reset r, update z, new n, and torch's parameters W, b:
+    r, z = sigmoid(Wi x + bi + Wh h + bh); n = tanh(Wi x + bi + r (Wh h + bh)); state n + z (h - n).
 
     Args:
         starts: first row of each step, and N.
@@ -102,16 +113,19 @@ def forward(
     recurrent_BG = _empty(num_sequences, num_gates)
     previous_BH = _empty(num_sequences, num_hidden)
     previous_BH[:] = _ZERO
+
     for first in range(0, num_steps, steps_per_chunk):
         last = min(first + steps_per_chunk, num_steps)
         chunk_start, chunk_end = _chunk(starts, first, last, d == 1)
         _fill(projected_CG, chunk_end - chunk_start, input_bias_G)
         _add_product(projected_CG, x_NF[chunk_start:chunk_end], input_weight_FG)
+
         for step in range(first, last):
             t = num_steps - 1 - step if d else step
             num_active = starts[t + 1] - starts[t]
             _fill(recurrent_BG, num_active, bias_G)
             _add_product(recurrent_BG, previous_BH[:num_active], weight_HG)
+
             for i in range(num_active):
                 n = starts[t] + i
                 kept_1Q = kept_NDQ[n : n + 1, d]  # no rows if nothing is kept
@@ -140,7 +154,7 @@ def backward(
     input_bias_grad_G: Floats,
     bias_grad_G: Floats,
 ) -> None:
-    """Adds the loss's gradients by what `forward` was given, from the gradient by the states.
+    """Add the loss's gradients by what `forward` was given, from the gradient by the states.
 
     Args:
         starts: as for `forward`.
@@ -166,33 +180,33 @@ def backward(
     carried_BH = _empty(num_sequences, num_hidden)
     carried_BH[:] = _ZERO
     no_state_H = np.zeros(num_hidden, np.float32)
+
     for first in range(0, num_steps, steps_per_chunk):
         last = min(first + steps_per_chunk, num_steps)
         chunk_start, chunk_end = _chunk(starts, first, last, d == 0)
+
         for step in range(first, last):
             t = step if d else num_steps - 1 - step
             previous_start, num_previous = _previous(starts, t, d)
             num_active = starts[t + 1] - starts[t]
+
             for i in range(num_active):
                 n = starts[t] + i
                 c = n - chunk_start
                 before_H = states_NDH[previous_start + i, d] if i < num_previous else no_state_H
-                kept_Q, state_grad_H, carried_H = (
+                _retreat(
+                    before_H,
                     kept_NDQ[n, d],
                     states_grad_NDH[n, d],
                     carried_BH[i],
-                )
-                _retreat(
-                    before_H,
-                    kept_Q,
-                    state_grad_H,
-                    carried_H,
                     previous_CH[c],
                     gates_grad_CG[c],
                     recurrent_grad_CG[c],
                 )
+
             at = starts[t] - chunk_start
             _add_product(carried_BH, recurrent_grad_CG[at : at + num_active], weight_GH)
+
         num_frames = chunk_end - chunk_start
         if x_grad_NF.size:
             _add_product(
@@ -208,15 +222,19 @@ def backward(
 
 @_inlined
 def _empty(num_rows: int, num_columns: int) -> Floats:
-    """Floats from a multiple of 64 bytes on: a vector across two cache lines takes twice as long to load."""
+    """Return uninitialised floats whose first address is a multiple of 64.
+
+    A vector across two cache lines takes twice as long to load.
+    """
     buffer = np.empty(num_rows * num_columns + 16, np.float32)
     start = -(buffer.ctypes.data // 4) % 16
+
     return buffer[start : start + num_rows * num_columns].reshape(num_rows, num_columns)
 
 
 @_inlined
 def _fill(rows_CM: Floats, num_rows: int, row_M: Floats) -> None:
-    # numba's own assignment of a row to rows is so slow that a fifth of the walk would be spent in it.
+    # numba's assignment of a row to rows is so slow that it would take a fifth of the walk.
     for i in range(num_rows):
         for j in range(row_M.size):
             rows_CM[i, j] = row_M[j]
@@ -224,8 +242,9 @@ def _fill(rows_CM: Floats, num_rows: int, row_M: Floats) -> None:
 
 @_inlined
 def _chunk(starts: Starts, first: int, last: int, from_the_end: bool) -> tuple[int, int]:
-    """The frames of the steps [first, last) of a walk."""
+    """Return the first and the last row, exclusive, of the steps [first, last) of a walk."""
     num_steps = starts.size - 1
+
     return (
         (starts[num_steps - last], starts[num_steps - first])
         if from_the_end
@@ -235,9 +254,13 @@ def _chunk(starts: Starts, first: int, last: int, from_the_end: bool) -> tuple[i
 
 @_inlined
 def _previous(starts: Starts, t: int, d: int) -> tuple[int, int]:
-    """First frame of the step before `t` in direction `d`, and how many of the sequences of step `t` it has."""
+    """Return the first frame of the step before `t` in direction `d`, and its number of sequences.
+
+    Only those count that step `t` has, too.
+    """
     if d == 0:
         return (starts[t - 1], starts[t + 1] - starts[t]) if t > 0 else (0, 0)
+
     return (starts[t + 1], starts[t + 2] - starts[t + 1]) if t + 2 < starts.size else (0, 0)
 
 
@@ -245,8 +268,9 @@ def _previous(starts: Starts, t: int, d: int) -> tuple[int, int]:
 def _advance(
     projected_G: Floats, recurrent_G: Floats, state_H: Floats, new_state_H: Floats, kept_1Q: Floats
 ) -> None:
-    """The next state of one sequence, into `state_H` and `new_state_H`."""
+    """Write the next state of one sequence to `state_H` and `new_state_H`."""
     num_hidden = state_H.size
+
     for j in range(0, num_hidden, _LANES):
         update_at, new_at, lanes = j + num_hidden, j + 2 * num_hidden, num_hidden - j
         recurrent_new = _load(recurrent_G, new_at, lanes)
@@ -256,6 +280,7 @@ def _advance(
         )
         new = _tanh(_load(projected_G, new_at, lanes) + reset * recurrent_new)
         state = new + update * (_load(state_H, j, lanes) - new)
+
         _store(state_H, j, lanes, state)
         _store(new_state_H, j, lanes, state)
         for kept_Q in kept_1Q:
@@ -275,12 +300,14 @@ def _retreat(
     gates_grad_G: Floats,
     recurrent_grad_G: Floats,
 ) -> None:
-    """The gradients by both parts of one sequence's gates, and in `carried_H` what goes straight to the state before.
+    """Write the gradients by both parts of one sequence's gates.
 
-    Copies that state to `previous_H`.
+    What goes straight to the state before is written to `carried_H`, and that state itself to
+    `previous_H`.
     """
     num_hidden = previous_H.size
     one = _splat(_ONE)
+
     for j in range(0, num_hidden, _LANES):
         update_at, new_at, lanes = j + num_hidden, j + 2 * num_hidden, num_hidden - j
         reset, update, new = (
@@ -291,9 +318,11 @@ def _retreat(
         recurrent_new = _load(kept_Q, j + 3 * num_hidden, lanes)
         previous = _load(before_H, j, lanes)
         state_grad = _load(state_grad_H, j, lanes) + _load(carried_H, j, lanes)
+
         new_grad = state_grad * (one - update) * (one - new * new)
         update_grad = state_grad * (previous - new) * update * (one - update)
         reset_grad = new_grad * recurrent_new * reset * (one - reset)
+
         _store(gates_grad_G, j, lanes, reset_grad)
         _store(gates_grad_G, update_at, lanes, update_grad)
         _store(gates_grad_G, new_at, lanes, new_grad)
@@ -316,7 +345,7 @@ def _tanh(x: Any) -> Any:
 
 @_compiled
 def _add_sum(sum_M: Floats, rows_CM: Floats) -> None:
-    """sum += the sum of the rows."""
+    """Add the sum of the rows to `sum_M`."""
     for j in range(0, sum_M.size, _LANES):
         lanes = sum_M.size - j
         total = _load(sum_M, j, lanes)
@@ -327,10 +356,14 @@ def _add_sum(sum_M: Floats, rows_CM: Floats) -> None:
 
 @_compiled
 def _add_product(sum_BM: Floats, rows_BK: Floats, weight_KM: Floats) -> None:
-    """sum += rows @ weight, in tiles whose sums stay in registers. On matrices this small a BLAS mostly copies."""
+    """Add rows @ weight to `sum_BM`, in tiles whose sums stay in registers.
+
+    On matrices this small a BLAS mostly copies.
+    """
     num_rows, num_columns = len(rows_BK), weight_KM.shape[1]
     fours, pairs = num_rows - num_rows % 4, num_rows - num_rows % 2
     wide = num_columns - num_columns % (_TILE_VECTORS * _LANES)
+
     for j in range(0, wide, _TILE_VECTORS * _LANES):
         for i in range(0, fours, 4):
             _add_wide_tile_of_4(sum_BM, i, j, rows_BK, weight_KM)
@@ -338,6 +371,7 @@ def _add_product(sum_BM: Floats, rows_BK: Floats, weight_KM: Floats) -> None:
             _add_wide_tile_of_2(sum_BM, i, j, rows_BK, weight_KM)
         for i in range(pairs, num_rows):
             _add_wide_tile_of_1(sum_BM, i, j, rows_BK, weight_KM)
+
     for j in range(wide, num_columns, _LANES):
         for i in range(0, fours, 4):
             _add_tile_of_4(sum_BM, i, j, rows_BK, weight_KM)
@@ -347,13 +381,12 @@ def _add_product(sum_BM: Floats, rows_BK: Floats, weight_KM: Floats) -> None:
 
 # Vectors of floats, for the code above
 #
-# A compiler does not vectorise loops over this many arrays: for all it knows they overlap. So the loops compute with
-# vectors, a type that this section teaches numba. One fills a register of the CPU; in the last one of a row some lanes
-# may be unused.
+# A compiler does not vectorise loops over this many arrays: for all it knows they overlap. So the
+# loops compute with vectors, a type that this section teaches numba. One fills a register of the
+# CPU; in the last one of a row some lanes may be unused.
 
-_TARGET = (
-    cpu_target.target_context.codegen().magic_tuple()
-)  # for which CPU numba compiles: the key of its cache
+# For which CPU numba compiles: the key of its cache.
+_TARGET = cpu_target.target_context.codegen().magic_tuple()
 _HAS_AVX512 = any("+avx512f" in part for part in _TARGET)
 _LANES = 16 if _HAS_AVX512 else 8  # floats in a vector
 _TILE_VECTORS = 4 if _HAS_AVX512 else 2  # of 32 registers or 16, a tile of 4 rows takes half
@@ -368,11 +401,11 @@ _intrinsic = cast(Callable[[Callable[..., Any]], Any], intrinsic)
 
 
 class _Vector(types.Type):
-    """The type's name in compiled code."""
+    """The type of a vector in compiled code."""
 
 
 class _VectorModel(models.PrimitiveModel):
-    """The type's representation."""
+    """How compiled code holds a vector."""
 
     def __init__(self, manager: Any, numba_type: Any) -> None:
         super().__init__(manager, numba_type, _FLOATS)
@@ -383,12 +416,14 @@ register_model(_Vector)(_VectorModel)
 
 
 class _Arithmetic(ConcreteTemplate):
-    """vector + vector is a vector."""
+    """The type rule that vector + vector is a vector."""
 
     cases = [signature(_vector, _vector, _vector)]  # noqa: RUF012  # numba's interface
 
 
 def _teach(operation: Callable[[Any, Any], Any], instruction: str) -> None:
+    """Make numba compile an operation on vectors as an instruction of LLVM."""
+
     def emit(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         return getattr(builder, instruction)(*arguments)
 
@@ -404,7 +439,7 @@ _teach(operator.truediv, "fdiv")
 
 @_intrinsic
 def _splat(_typing: Any, scalar: Any) -> Any:
-    """A vector with the scalar in every lane."""
+    """Return a vector with the scalar in every lane."""
 
     def emit(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         return _emit_splat(builder, *arguments)
@@ -414,63 +449,78 @@ def _splat(_typing: Any, scalar: Any) -> Any:
 
 @_intrinsic
 def _load(_typing: Any, row: Any, index: Any, lanes: Any) -> Any:
-    """The vector at an index of a row; lanes from `lanes` on are zero, and not read."""
+    """Return the vector at an index of a row; lanes from `lanes` on are zero, and not read."""
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         row, index, lanes = arguments
-        return _emit_load(
-            builder, _emit_address(context, builder, signature.args[0], row, index), lanes
-        )
+        address = _emit_address(context, builder, signature.args[0], row, index)
+        return _emit_load(builder, address, lanes)
 
     return _vector(row, types.intp, types.intp), emit
 
 
 @_intrinsic
 def _store(_typing: Any, row: Any, index: Any, lanes: Any, vector: Any) -> Any:
-    """Writes a vector at an index of a row; lanes from `lanes` on are not written."""
+    """Write a vector at an index of a row; lanes from `lanes` on are not written."""
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         row, index, lanes, vector = arguments
-        _emit_store(
-            builder, vector, _emit_address(context, builder, signature.args[0], row, index), lanes
-        )
+        address = _emit_address(context, builder, signature.args[0], row, index)
+        _emit_store(builder, vector, address, lanes)
         return context.get_dummy_value()
 
     return types.void(row, types.intp, types.intp, _vector), emit
 
 
+# Of Cephes' expf: ln 2 in two parts, of which the product with the first is exact, and the
+# polynomial for e^rest, highest power first.
+_LN2_PARTS = (0.693359375, -2.12194440e-4)
+_EXP_COEFFICIENTS = (
+    1.9875691500e-4,
+    1.3981999507e-3,
+    8.3334519073e-3,
+    4.1665795894e-2,
+    1.6666665459e-1,
+    5.0000001201e-1,
+    1.0,
+    1.0,
+)
+_EXP_LIMITS = (
+    (">", 87.0),
+    ("<", -87.0),
+)  # e^87 and e^-87 are normal numbers; NaN is beyond neither
+
+
 @_intrinsic
 def _exp(_typing: Any, x: Any) -> Any:
-    """e^x to 1e-7 relative, after Cephes expf: 2^whole * e^rest, rest in [-ln 2 / 2, ln 2 / 2]. NaN stays NaN."""
+    """Return e^x to 1e-7 relative, after Cephes' expf; NaN stays NaN.
+
+    It is 2^whole * e^rest, with a rest in [-ln 2 / 2, ln 2 / 2].
+    """
 
     def emit(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         def constant(value: float) -> Any:
             return _emit_splat(builder, ir.Constant(_FLOAT, float(np.float32(value))))
 
         (x,) = arguments
-        for beyond, limit in (
-            (">", 87.0),
-            ("<", -87.0),
-        ):  # e^87 and e^-87 are normal numbers; NaN is beyond neither
-            x = builder.select(builder.fcmp_ordered(beyond, x, constant(limit)), constant(limit), x)
-        # Adding 1.5 * 2^23 rounds to a whole number and leaves it in the low bits; with 127 it is a float's exponent.
+        for beyond, limit in _EXP_LIMITS:
+            is_beyond = builder.fcmp_ordered(beyond, x, constant(limit))
+            x = builder.select(is_beyond, constant(limit), x)
+
+        # Adding 1.5 * 2^23 rounds to a whole number and leaves it in the low bits; with 127 it is a
+        # float's exponent.
         offset = constant(1.5 * 2**23 + 127)
         shifted = _emit_fused(builder, x, constant(1.44269504088896341), offset)
         whole = builder.fsub(shifted, offset)
-        # ln 2 in two parts: the product with the first is exact.
-        rest = _emit_fused(builder, whole, constant(-0.693359375), x)
-        rest = _emit_fused(builder, whole, constant(2.12194440e-4), rest)
-        result = constant(1.9875691500e-4)
-        for coefficient in (
-            1.3981999507e-3,
-            8.3334519073e-3,
-            4.1665795894e-2,
-            1.6666665459e-1,
-            5.0000001201e-1,
-            1,
-            1,
-        ):
+
+        rest = x
+        for part in _LN2_PARTS:
+            rest = _emit_fused(builder, whole, constant(-part), rest)
+
+        result = constant(_EXP_COEFFICIENTS[0])
+        for coefficient in _EXP_COEFFICIENTS[1:]:
             result = _emit_fused(builder, result, rest, constant(coefficient))
+
         power = builder.shl(builder.bitcast(shifted, _INTS), ir.Constant(_INTS, [23] * _LANES))
         return builder.fmul(result, builder.bitcast(power, _FLOATS))
 
@@ -478,58 +528,15 @@ def _exp(_typing: Any, x: Any) -> Any:
 
 
 def _add_tile(num_rows: int, num_vectors: int) -> Any:
-    """Code for sum += rows @ weight, in `num_rows` rows from i and `num_vectors` vectors of columns from j.
+    """Return code that adds rows @ weight to one tile of a sum.
 
-    Only a single vector may be cut short by the end of the columns.
+    The tile has `num_rows` rows from i, and `num_vectors` vectors of columns from j. Only a single
+    vector may be cut short by the end of the columns.
     """
 
     def add_tile(_typing: Any, sums: Any, i: Any, j: Any, rows: Any, weight: Any) -> Any:
         def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            sums, i, j, rows, weight = arguments
-            sums_type, _, _, rows_type, weight_type = signature.args
-
-            def add(index: Any, offset: int) -> Any:
-                return builder.add(index, context.get_constant(types.intp, offset))
-
-            row_at = [add(i, row) for row in range(num_rows)]
-            column_at = [add(j, vector * _LANES) for vector in range(num_vectors)]
-            shape = make_array(weight_type)(context, builder, weight).shape
-            num_factors, num_columns = cgutils.unpack_tuple(builder, shape)
-            lanes = builder.sub(num_columns, j) if num_vectors == 1 else None
-            tile = [(row, column) for row in range(num_rows) for column in range(num_vectors)]
-            places = [
-                _emit_address(context, builder, sums_type, sums, row_at[row], column_at[column])
-                for row, column in tile
-            ]
-            totals = [
-                cgutils.alloca_once_value(builder, _emit_load(builder, place, lanes))
-                for place in places
-            ]
-            with cgutils.for_range(builder, num_factors) as loop:
-                vectors = [
-                    _emit_load(
-                        builder,
-                        _emit_address(context, builder, weight_type, weight, loop.index, column),
-                        lanes,
-                    )
-                    for column in column_at
-                ]
-                factors = [
-                    builder.load(
-                        builder.bitcast(
-                            _emit_address(context, builder, rows_type, rows, row, loop.index),
-                            _FLOAT.as_pointer(),
-                        )
-                    )
-                    for row in row_at
-                ]
-                for (row, column), total in zip(tile, totals, strict=True):
-                    factor = _emit_splat(builder, factors[row])
-                    builder.store(
-                        _emit_fused(builder, factor, vectors[column], builder.load(total)), total
-                    )
-            for place, total in zip(places, totals, strict=True):
-                _emit_store(builder, builder.load(total), place, lanes)
+            _emit_tile(context, builder, signature, arguments, num_rows, num_vectors)
             return context.get_dummy_value()
 
         return types.void(sums, types.intp, types.intp, rows, weight), emit
@@ -541,6 +548,51 @@ _add_wide_tile_of_4, _add_wide_tile_of_2, _add_wide_tile_of_1 = (
     _add_tile(rows, _TILE_VECTORS) for rows in (4, 2, 1)
 )
 _add_tile_of_4, _add_tile_of_1 = _add_tile(4, 1), _add_tile(1, 1)
+
+
+def _emit_tile(
+    context: Any, builder: Any, signature: Any, arguments: Any, num_rows: int, num_vectors: int
+) -> None:
+    sums, i, j, rows, weight = arguments
+    sums_type, _, _, rows_type, weight_type = signature.args
+
+    def add(index: Any, offset: int) -> Any:
+        return builder.add(index, context.get_constant(types.intp, offset))
+
+    row_at = [add(i, row) for row in range(num_rows)]
+    column_at = [add(j, vector * _LANES) for vector in range(num_vectors)]
+    shape = make_array(weight_type)(context, builder, weight).shape
+    num_factors, num_columns = cgutils.unpack_tuple(builder, shape)
+    lanes = builder.sub(num_columns, j) if num_vectors == 1 else None
+
+    tile = [(row, column) for row in range(num_rows) for column in range(num_vectors)]
+    addresses = [
+        _emit_address(context, builder, sums_type, sums, row_at[row], column_at[column])
+        for row, column in tile
+    ]
+    totals = [
+        cgutils.alloca_once_value(builder, _emit_load(builder, address, lanes))
+        for address in addresses
+    ]
+
+    with cgutils.for_range(builder, num_factors) as loop:
+        vectors = []
+        for column in column_at:
+            address = _emit_address(context, builder, weight_type, weight, loop.index, column)
+            vectors.append(_emit_load(builder, address, lanes))
+
+        factors = []
+        for row in row_at:
+            address = _emit_address(context, builder, rows_type, rows, row, loop.index)
+            factors.append(builder.load(builder.bitcast(address, _FLOAT.as_pointer())))
+
+        for (row, column), total in zip(tile, totals, strict=True):
+            factor = _emit_splat(builder, factors[row])
+            updated = _emit_fused(builder, factor, vectors[column], builder.load(total))
+            builder.store(updated, total)
+
+    for address, total in zip(addresses, totals, strict=True):
+        _emit_store(builder, builder.load(total), address, lanes)
 
 
 def _emit_fused(builder: Any, factor: Any, other: Any, addend: Any) -> Any:
@@ -555,9 +607,12 @@ def _emit_splat(builder: Any, scalar: Any) -> Any:
 
 def _emit_address(context: Any, builder: Any, array_type: Any, array: Any, *indices: Any) -> Any:
     view = make_array(array_type)(context, builder, array)
+    strides = cgutils.unpack_tuple(builder, view.strides)
+
     address = builder.bitcast(view.data, _BYTES)
-    for index, stride in zip(indices, cgutils.unpack_tuple(builder, view.strides), strict=True):
+    for index, stride in zip(indices, strides, strict=True):
         address = builder.gep(address, [builder.mul(index, stride)])
+
     return address
 
 
@@ -565,11 +620,13 @@ def _emit_load(builder: Any, address: Any, lanes: Any) -> Any:
     pointer = builder.bitcast(address, _FLOATS.as_pointer())
     if lanes is None:
         return builder.load(pointer, align=4)
+
     kind = ir.FunctionType(_FLOATS, [pointer.type, _INT, _BOOLS, _FLOATS])
     function = cgutils.get_or_insert_function(
         builder.module, kind, f"llvm.masked.load.v{_LANES}f32.p0v{_LANES}f32"
     )
     alignment, zeros = ir.Constant(_INT, 4), ir.Constant(_FLOATS, None)
+
     return builder.call(function, [pointer, alignment, _emit_used(builder, lanes), zeros])
 
 
@@ -578,6 +635,7 @@ def _emit_store(builder: Any, vector: Any, address: Any, lanes: Any) -> None:
     if lanes is None:
         builder.store(vector, pointer, align=4)
         return
+
     kind = ir.FunctionType(ir.VoidType(), [_FLOATS, pointer.type, _INT, _BOOLS])
     function = cgutils.get_or_insert_function(
         builder.module, kind, f"llvm.masked.store.v{_LANES}f32.p0v{_LANES}f32"
@@ -586,9 +644,7 @@ def _emit_store(builder: Any, vector: Any, address: Any, lanes: Any) -> None:
 
 
 def _emit_used(builder: Any, lanes: Any) -> Any:
-    """Which lanes are used, if only the first `lanes` are."""
-    return builder.icmp_signed(
-        "<",
-        ir.Constant(_INTS, list(range(_LANES))),
-        _emit_splat(builder, builder.trunc(lanes, _INT)),
-    )
+    """Return which lanes are used, if only the first `lanes` are."""
+    numbers = ir.Constant(_INTS, list(range(_LANES)))
+
+    return builder.icmp_signed("<", numbers, _emit_splat(builder, builder.trunc(lanes, _INT)))

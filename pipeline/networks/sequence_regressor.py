@@ -1,4 +1,7 @@
-"""SequenceRegressor: the one network that all three stages train."""
+"""The one network that all three stages train.
+
+Knows no stage: what its columns and outputs mean is the business of who builds it.
+"""
 
 # B = batch, T = time (frames), F = input columns, H = hidden, O = outputs
 
@@ -14,12 +17,15 @@ from pipeline.spec import NetworkSpec
 class SequenceRegressor(nn.Module):
     """Recurrent layers, then a linear head, frame by frame.
 
+    Beside them a spec may ask for a projection of the features before the recurrent layers, for a
+    bottleneck after them, and for a linear path from the features to the outputs.
+
     Args:
-        spec: its shape.
-        input_size: number of input columns, F.
+        spec: the shape of the network.
+        input_size: number of input columns, F: features, then difficulties.
         output_size: number of outputs, O.
-        side_size: how many of the last input columns are difficulties: they pass by the projection and the input
-            dropout, so that a wide set cannot drown them.
+        difficulty_size: how many of the last input columns are difficulties. Neither the projection
+            nor the input dropout touches them, so that a wide feature set cannot drown them.
     """
 
     def __init__(
@@ -29,6 +35,9 @@ class SequenceRegressor(nn.Module):
         self.difficulty_size = difficulty_size
         self.input_dropout = spec.input_dropout
         feature_size = input_size - difficulty_size
+        states_size = spec.hidden_size * (2 if spec.bidirectional else 1)
+
+        # The order of these layers is that in which they draw their initial values.
         self.projection = (
             nn.Linear(feature_size, spec.projection_size) if spec.projection_size else None
         )
@@ -40,7 +49,6 @@ class SequenceRegressor(nn.Module):
             bidirectional=spec.bidirectional,
             dropout=spec.dropout,
         )
-        states_size = spec.hidden_size * (2 if spec.bidirectional else 1)
         self.bottleneck = (
             nn.Linear(states_size, spec.bottleneck_size) if spec.bottleneck_size else None
         )
@@ -48,9 +56,18 @@ class SequenceRegressor(nn.Module):
         self.skip = nn.Linear(feature_size, output_size) if spec.skip else None
 
     def start_from(self, weight_F: Tensor, bias: float) -> None:
-        """Begin as a weighted sum of the feature columns; the recurrent layers then learn what to add to it."""
+        """Begin as a weighted sum of the features; the recurrent layers learn what to add to it.
+
+        Args:
+            weight_F: weight of each feature column, difficulties left out.
+            bias: added to the sum.
+
+        Raises:
+            ValueError: the network has no path beside its recurrent layers.
+        """
         if self.skip is None:
             raise ValueError("This network has no path beside its recurrent layers.")
+
         with torch.no_grad():
             self.skip.weight.copy_(weight_F.expand_as(self.skip.weight))
             self.skip.bias.fill_(bias)
@@ -65,20 +82,22 @@ class SequenceRegressor(nn.Module):
             lengths_B: frames of each sequence, int64, on the CPU.
 
         Returns:
-            y_BTO; what stands in the padding has no meaning.
+            Outputs of shape (B, T, O); those of the padding have no meaning.
         """
-        features_BTF, side_BTF = (
-            x_BTF[..., : x_BTF.shape[2] - self.difficulty_size],
-            x_BTF[..., x_BTF.shape[2] - self.difficulty_size :],
-        )
+        feature_size = x_BTF.shape[2] - self.difficulty_size
+        features_BTF = x_BTF[..., :feature_size]
+        difficulty_BTF = x_BTF[..., feature_size:]
         skipped_BTO = self.skip(features_BTF) if self.skip is not None else 0.0
+
         if self.training and self.input_dropout:
-            keep_B1F = torch.rand_like(features_BTF[:, :1]) >= self.input_dropout
-            features_BTF = features_BTF * keep_B1F / (1 - self.input_dropout)
+            is_kept_B1F = torch.rand_like(features_BTF[:, :1]) >= self.input_dropout
+            features_BTF = features_BTF * is_kept_B1F / (1 - self.input_dropout)
         if self.projection is not None:
             features_BTF = self.projection(features_BTF)
-        states_BTH = self.recurrent(torch.cat([features_BTF, side_BTF], dim=2), lengths_B)
+
+        states_BTH = self.recurrent(torch.cat([features_BTF, difficulty_BTF], dim=2), lengths_B)
         if self.bottleneck is not None:
             states_BTH = self.bottleneck(states_BTH)
+
         y_BTO: Tensor = self.head(states_BTH) + skipped_BTO
         return y_BTO

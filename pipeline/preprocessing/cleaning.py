@@ -1,42 +1,60 @@
-"""Which rows of a feature set say something, and what stands in their gaps: the same when reading and when serving."""
+"""Missing rows and imputed cells of a feature set, the same for files and for requests."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 
-def clean(
-    timestamps_ms: NDArray[np.int64], values: NDArray[np.float32]
-) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.int32], int]:
-    """Finds missing rows and fills single gaps, in place.
+class CleanedRows(NamedTuple):
+    """The rows of a feature set after cleaning.
 
-    A row of zeros in a set of several columns is missing (no face, no speech), as is a row without any number. In
-    the others a NaN or infinite cell is interpolated in time between the present rows; at an edge it takes the
-    nearest, and a column without any number is 0.
+    Attributes:
+        values: shape (rows, columns), finite; 0 in rows that are not present.
+        present: shape (rows,); False in missing rows.
+        num_imputed: shape (rows,); the number of cells of each row that were imputed.
+        num_zero_rows: the number of rows that are missing because they are zero.
+    """
+
+    values: NDArray[np.float32]
+    present: NDArray[np.bool_]
+    num_imputed: NDArray[np.int32]
+    num_zero_rows: int
+
+
+def clean(timestamps_ms: NDArray[np.int64], values: NDArray[np.float32]) -> CleanedRows:
+    """Mark missing rows and impute single cells, in place.
+
+    A row of zeros in a set of several columns is missing: that is how extractors write "no face"
+    or "no speech". So is a row without any number. In a present row, a NaN or infinite cell is
+    interpolated in time between the nearest present rows that have the value. Before the first and
+    after the last of them it takes the nearest value; in a column without any number it is 0.
 
     Args:
-        timestamps_ms: shape (frames,), ascending.
-        values: shape (frames, columns).
-
-    Returns:
-        The values, 0 in missing rows; which rows are present, shape (frames,); how many cells of each row were
-        filled, shape (frames,); how many rows were missing because they were zero.
+        timestamps_ms: shape (rows,), ascending.
+        values: shape (rows, columns); changed in place.
     """
-    finite = np.isfinite(values)
-    has_number: NDArray[np.bool_] = np.any(finite, axis=1)
-    has_signal: NDArray[np.bool_] = (
-        np.any(finite & (values != 0), axis=1) if values.shape[1] > 1 else has_number
-    )
+    is_finite = np.isfinite(values)
+    has_number: NDArray[np.bool_] = np.any(is_finite, axis=1)
+    has_signal = has_number
+    if values.shape[1] > 1:
+        has_signal = np.any(is_finite & (values != 0), axis=1)
     present = has_number & has_signal
-    gaps = ~finite & present[:, None]
-    for column in np.flatnonzero(np.any(gaps, axis=0)):
-        here, known = gaps[:, column], finite[:, column] & present
+
+    is_gap = ~is_finite & present[:, None]
+    for column in np.flatnonzero(np.any(is_gap, axis=0)):
+        gaps = is_gap[:, column]
+        known = is_finite[:, column] & present
         if known.any():
-            values[here, column] = np.interp(
-                timestamps_ms[here], timestamps_ms[known], values[known, column]
+            values[gaps, column] = np.interp(
+                timestamps_ms[gaps], timestamps_ms[known], values[known, column]
             )
         else:
-            values[here, column] = 0
+            values[gaps, column] = 0
     values[~present] = 0
-    return values, present, gaps.sum(axis=1, dtype=np.int32), int((has_number & ~has_signal).sum())
+
+    num_imputed = is_gap.sum(axis=1, dtype=np.int32)
+    num_zero_rows = int((has_number & ~has_signal).sum())
+    return CleanedRows(values, present, num_imputed, num_zero_rows)

@@ -1,34 +1,39 @@
-"""Stage 1: the task of rebuilding a feature set."""
+"""Stage 1: rebuild a feature set. The reconstruction error says how difficult a frame is."""
 
 from __future__ import annotations
 
-from pipeline.corpus import Corpus
-from pipeline.spec import Spec
-from pipeline.stages.cross_fit import Fold
-from pipeline.stages.stage import StageTask, task_key
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.corpus import Session
+from pipeline.stages.difficulty import reconstruction_errors
+from pipeline.stages.task import StageName, Task, UpstreamOutputs
+from pipeline.stages.trained_stage import TrainedStage
 
 
-def auto_encoder_task(corpus: Corpus, spec: Spec, fold: Fold, modality: str) -> StageTask:
-    """Learn to rebuild a feature set from itself, on the fold's training sessions."""
-    devel_ids = tuple(session.session_id for session in corpus.partition("devel"))
-    key = task_key(
-        stage="auto_encoder",
-        spec=spec.auto_encoder.model_dump(),
-        seed=spec.seed,
-        train=corpus.digest_of(fold.train_ids, modality=modality),
-        devel=corpus.digest_of(devel_ids, modality=modality),
-    )
-    return StageTask(
-        stage="auto_encoder",
-        name=f"auto-encoder {modality}, {fold.name}",
-        modality=modality,
-        target="",
-        network=spec.auto_encoder.network,
-        fit=spec.auto_encoder.fit,
-        normalisation="train",
-        difficulty_scale=spec.difficulty_scale,
-        seed=spec.seed,
-        train_ids=fold.train_ids,
-        devel_ids=devel_ids,
-        key=key,
-    )
+class AutoEncoderTask(Task):
+    """Rebuild the feature set of a modality from itself."""
+
+    stage: ClassVar[StageName] = "auto_encoder"
+
+    @property
+    def title(self) -> str:
+        """Return such as "auto-encoder head"."""
+        return f"auto-encoder {self.modality}"
+
+    def upstream_tasks(self, modalities: Sequence[str]) -> tuple[Task, ...]:
+        """Return nothing: it reads features alone."""
+        return ()
+
+    def predict(
+        self,
+        models: Sequence[TrainedStage],
+        sessions: Sequence[Session],
+        upstream: UpstreamOutputs,
+        device: str = "cpu",
+    ) -> list[NDArray[np.float32]]:
+        """Return the reconstruction error of every frame: see `reconstruction_errors`."""
+        return reconstruction_errors(models, sessions, self.modality, device)

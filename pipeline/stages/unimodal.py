@@ -1,66 +1,42 @@
-"""Stage 2: features and their difficulty to a target, one regressor per feature set and target."""
+"""Stage 2: a target from the features and the difficulty of one modality."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.corpus import Corpus, Session
-from pipeline.spec import Spec
-from pipeline.stages.cross_fit import Fold
-from pipeline.stages.stage import (
-    Columns,
-    StageTask,
-    TrainedStage,
-    mean_prediction,
-    stage_values,
-    task_key,
-)
+from pipeline.corpus import Session
+from pipeline.stages.auto_encoder import AutoEncoderTask
+from pipeline.stages.task import StageName, Task, UpstreamOutputs, raw_inputs
+from pipeline.stages.trained_stage import Columns, TrainedStage, mean_prediction
 
 
-def unimodal_task(
-    corpus: Corpus,
-    spec: Spec,
-    fold: Fold,
-    modality: str,
-    target: str,
-    difficulty: Columns | None,
-    upstream: Sequence[str],
-) -> StageTask:
-    """Learn a target from one feature set on the fold's training sessions.
+class UnimodalTask(Task):
+    """Predict a target from one modality."""
 
-    Args:
-        difficulty: of this modality, from models that never saw the session's subject; None to do without.
-        upstream: keys of the auto-encoders it came from.
-    """
-    devel_ids = tuple(session.session_id for session in corpus.partition("devel"))
-    key = task_key(
-        stage="unimodal",
-        spec=spec.unimodal.model_dump(exclude={"difficulty"}),
-        seed=spec.seed,
-        train=corpus.digest_of(fold.train_ids, modality=modality, target=target),
-        devel=corpus.digest_of(devel_ids, modality=modality, target=target),
-        difficulty=[spec.difficulty_scale, spec.protocol, spec.inference, *upstream]
-        if difficulty is not None
-        else None,
-    )
-    return StageTask(
-        stage="unimodal",
-        name=f"{modality} to {target}, {fold.name}",
-        modality=modality,
-        target=target,
-        network=spec.unimodal.network,
-        fit=spec.unimodal.fit,
-        normalisation=spec.unimodal.normalisation,
-        difficulty_scale=spec.difficulty_scale,
-        seed=spec.seed,
-        train_ids=fold.train_ids,
-        devel_ids=devel_ids,
-        key=key,
-        difficulty=difficulty,
-    )
+    stage: ClassVar[StageName] = "unimodal"
+
+    @property
+    def title(self) -> str:
+        """Return such as "head to arousal"."""
+        return f"{self.modality} to {self.target}"
+
+    def upstream_tasks(self, modalities: Sequence[str]) -> tuple[Task, ...]:
+        """Return the auto-encoder of its modality."""
+        return (AutoEncoderTask(self.modality),)
+
+    def predict(
+        self,
+        models: Sequence[TrainedStage],
+        sessions: Sequence[Session],
+        upstream: UpstreamOutputs,
+        device: str = "cpu",
+    ) -> list[NDArray[np.float32]]:
+        """Return the mean prediction for every frame: see `unimodal_predictions`."""
+        return unimodal_predictions(models, sessions, self.modality, upstream.difficulty, device)
 
 
 def unimodal_predictions(
@@ -70,16 +46,24 @@ def unimodal_predictions(
     difficulty: Columns | None,
     device: str = "cpu",
 ) -> list[NDArray[np.float32]]:
-    """The mean of the models' predictions, in the label's unit.
+    """Return the mean of the models' predictions, in the label's unit.
+
+    Args:
+        models: of one modality and target.
+        sessions: to predict.
+        modality: whose features are read.
+        difficulty: of the modality; None where the models read none.
+        device: "cpu" or "cuda".
 
     Returns:
-        For each session shape (frames, 1); NaN throughout where the feature set is absent from the whole session:
-        a constant guess must not count as an opinion.
+        For each session shape (frames, 1); NaN throughout where the modality is missing from the
+        whole session, so that a constant guess does not count in the floors.
     """
-    values = [stage_values(session, modality, None, difficulty) for session in sessions]
+    upstream = UpstreamOutputs(difficulty=difficulty)
+    inputs = [raw_inputs(session, modality, upstream) for session in sessions]
+
+    predictions = mean_prediction(models, inputs, device)
     return [
-        predicted if session.present[modality].any() else np.full_like(predicted, np.nan)
-        for session, predicted in zip(
-            sessions, mean_prediction(models, values, device), strict=True
-        )
+        prediction if session.present[modality].any() else np.full_like(prediction, np.nan)
+        for session, prediction in zip(sessions, predictions, strict=True)
     ]

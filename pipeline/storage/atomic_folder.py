@@ -1,4 +1,4 @@
-"""A folder that is whole or not there: written atomically, its manifest of hashes last, and verified on reading."""
+"""A folder that is complete or not there: written atomically, and verified on reading."""
 
 from __future__ import annotations
 
@@ -43,14 +43,22 @@ def verify(where: str, files: Mapping[str, bytes], manifest: bytes) -> None:
             raise InputError(f"'{where}': {name} is missing. Write the folder anew.")
         if hashlib.sha256(files[name]).hexdigest() != expected[name]:
             raise InputError(
-                f"'{where}': {name} was changed after it was written (sha256 differs), and is refused."
+                f"'{where}': {name} was changed after it was written (sha256 differs), "
+                "and is refused."
             )
 
 
-def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
+def write_folder(folder: Path, files: Mapping[str, bytes], *, keeps_existing: bool = False) -> None:
     """Write a folder in one step; one that is there already is replaced whole.
 
-    Killed in the instant between the two renames of a replacement, it leaves the old folder as `.<name>.*.old`.
+    Killed in the instant between the two renames of a replacement, it leaves the old folder as
+    `.<name>.*.old`.
+
+    Args:
+        folder: to write.
+        files: name -> content.
+        keeps_existing: leave a folder that is there already as it is. Then no reader ever misses
+            it, as it might between the two renames.
 
     Raises:
         AffectuneError: it cannot be written; what was there is intact.
@@ -64,7 +72,10 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
                 file.flush()
                 os.fsync(file.fileno())
         _sync(temporary)
-        _replace(temporary, folder)
+        if keeps_existing:
+            _rename_unless_there(temporary, folder)
+        else:
+            _replace(temporary, folder)
     except OSError as error:
         raise AffectuneError(
             f"Cannot write '{folder}': {error.strerror}. What was there is as it was."
@@ -94,8 +105,18 @@ def read_folder(folder: Path) -> dict[str, bytes]:
     return files
 
 
+def _rename_unless_there(temporary: Path, folder: Path) -> None:
+    """Rename into place; the folder of another writer, who was faster, stays."""
+    try:
+        os.rename(temporary, folder)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+    _sync(folder.parent)
+
+
 def _replace(temporary: Path, folder: Path) -> None:
-    """Rename into place. Of several writers of one folder the last one stays, and nothing is torn."""
+    """Rename into place. Of several writers of one folder the last one stays."""
     retired = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.old")
     for attempt in range(REPLACE_ATTEMPTS):
         with contextlib.suppress(FileNotFoundError):
@@ -104,7 +125,7 @@ def _replace(temporary: Path, folder: Path) -> None:
             os.rename(temporary, folder)
             break
         except OSError as error:
-            # Another writer came between the two renames: what it wrote is retired in the next attempt.
+            # Another writer came between the two renames: the next attempt retires its folder.
             if (
                 error.errno not in (errno.ENOTEMPTY, errno.EEXIST)
                 or attempt + 1 == REPLACE_ATTEMPTS

@@ -1,47 +1,56 @@
-"""Trained stages by content hash, so that nothing is trained twice. A folder, or an object store's URI."""
+"""The store: trained stages by the hash of all that decides them."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import logging
-import os
+import re
 import shutil
-import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
+from filelock import FileLock, Timeout
 from pyarrow import fs
 from safetensors import SafetensorError
 
 from pipeline.errors import AffectuneError, InputError
-from pipeline.stages.stage import TrainedStage
+from pipeline.stages.trained_stage import TrainedStage
 from pipeline.storage.atomic_folder import MANIFEST, manifest_of, read_folder, verify, write_folder
 
 log = logging.getLogger(__name__)
 
+FORMAT = 2
+"""Of the entries; raise it when an entry is written otherwise."""
+FORMAT_ENTRY, FORMAT_FILE = "format", "format.json"
+KEY = re.compile(r"[0-9a-f]{64}")
 CLAIMS = ".claims"
-Kept = TypeVar("Kept")
+CLAIM_POLL_S = 0.2
+
+Content = TypeVar("Content")
 
 
 class StageStore:
-    """Holds each TrainedStage under its task's key, and further files by name. An entry is whole and verified, or it
-    is not there.
+    """Keeps each trained stage under its key, and further files by name.
+
+    An entry is complete and verified, or it is not there.
 
     Args:
-        uri: a folder ("runs/store"), or a URI that pyarrow knows ("s3://bucket/prefix", "gs://...", "file:///...").
+        uri: a folder ("runs/store"), or a URI that pyarrow knows ("s3://bucket/prefix",
+            "file:///...").
 
     Raises:
-        InputError: no such kind of URI, or the folder cannot be made.
+        InputError: no such kind of URI, the folder cannot be made, the store cannot be reached, or
+            another version wrote it.
     """
 
     def __init__(self, uri: str | Path) -> None:
         self.uri = str(uri)
         self._remote: fs.FileSystem | None = None
         self._root = self.uri
+
         try:
             if "://" in self.uri:
                 self._remote, self._root = fs.FileSystem.from_uri(self.uri)
@@ -54,8 +63,10 @@ class StageStore:
                 f"Cannot use the store '{self.uri}': {error}. Name a folder or an object-store URI."
             ) from error
 
+        self._has_format = self._find_format()
+
     def get(self, key: str) -> TrainedStage | None:
-        """The stage under this key; None where there is none, or a damaged one (the log says so)."""
+        """Return the stage under a key; None where there is none, or a damaged one (logged)."""
         return self.read(key, TrainedStage.from_files)
 
     def put(self, stage: TrainedStage) -> None:
@@ -66,46 +77,44 @@ class StageStore:
         """
         self.write(stage.key, stage.to_files())
 
-    def read(self, name: str, parse: Callable[[Mapping[str, bytes]], Kept]) -> Kept | None:
-        """What `parse` makes of the files under a name; None where there are none, or damaged ones (it logs that)."""
+    def read(self, name: str, parse: Callable[[Mapping[str, bytes]], Content]) -> Content | None:
+        """Return what `parse` makes of the files under a name.
+
+        Returns:
+            None where there are none, or damaged ones, which is logged.
+        """
         try:
-            if self._remote is None:
-                folder = Path(self._root) / name
-                return parse(read_folder(folder)) if folder.is_dir() else None
-            return self._read_remote(name, parse)
-        except (AffectuneError, ValueError, KeyError, TypeError, OSError, SafetensorError) as error:
+            files = self._read_files(name)
+            return None if files is None else parse(files)
+        except (
+            AffectuneError, ValueError, KeyError, TypeError, OSError, SafetensorError,
+        ) as error:  # fmt: skip
             log.warning(
                 "The store's entry %s is damaged and will be made anew: %s", name[:12], error
             )
             return None
 
     def write(self, name: str, files: Mapping[str, bytes]) -> None:
-        """Keep files under a name, whole or not at all; what was there is replaced.
+        """Keep files under a name, all or none of them; what was there is replaced.
 
         Raises:
-            AffectuneError: it cannot be written.
+            AffectuneError: they cannot be written.
         """
-        if self._remote is None:
-            write_folder(Path(self._root) / name, files)
-            return
-        try:
-            # One object at a time is atomic there; an entry exists once its manifest does.
-            self._remote.create_dir(f"{self._root}/{name}")
-            for file, data in [*files.items(), (MANIFEST, manifest_of(files))]:
-                with self._remote.open_output_stream(f"{self._root}/{name}/{file}") as stream:
-                    stream.write(data)
-        except OSError as error:
-            raise AffectuneError(f"Cannot write to the store '{self.uri}': {error}") from error
+        if not self._has_format:
+            format_files = {FORMAT_FILE: json.dumps(FORMAT).encode()}
+            self._write_files(FORMAT_ENTRY, format_files, keeps_existing=True)
+            self._has_format = True
+        self._write_files(name, files)
 
     def remove(self, name: str) -> None:
-        """Forget what is under a name, if there is anything."""
+        """Remove what is under a name, if there is anything."""
         if self._remote is None:
             shutil.rmtree(Path(self._root) / name, ignore_errors=True)
             return
         with contextlib.suppress(OSError):
             self._remote.delete_dir(f"{self._root}/{name}")
 
-    def check(self) -> None:
+    def raise_if_unusable(self) -> None:
         """Prove that it can be written and read.
 
         Raises:
@@ -118,7 +127,8 @@ class StageStore:
                 raise AffectuneError("what was written is not read back")
         except AffectuneError as error:
             raise InputError(
-                f"Cannot use the store '{self.uri}': {error} Name a folder or an object store that can be written."
+                f"Cannot use the store '{self.uri}': {error} "
+                "Name a folder or an object store that can be written."
             ) from error
         finally:
             self.remove(name)
@@ -127,50 +137,93 @@ class StageStore:
     def claim(self, key: str, *, timeout_s: float) -> Iterator[None]:
         """Be the only one who trains this key, among all processes that use the same folder.
 
-        Who had it lets go by ending, also by being killed. After `timeout_s` two may train the same, to the same bytes.
-        An object store has no such locks.
+        A process lets go by ending, also by being killed. After `timeout_s` two may train the same
+        key, to the same bytes. An object store has no such locks.
         """
         if self._remote is not None:
             yield
             return
+
         path = Path(self._root) / CLAIMS / key
         path.parent.mkdir(exist_ok=True)
-        end = time.monotonic() + timeout_s
-        while (claimed := _claimed(path)) is None and time.monotonic() < end:
-            time.sleep(0.2)
+        lock = FileLock(path)
+        with contextlib.suppress(Timeout):
+            lock.acquire(timeout=timeout_s, poll_interval=CLAIM_POLL_S)
+
         try:
             yield
         finally:
-            if claimed is not None:
-                path.unlink(
-                    missing_ok=True
-                )  # before the lock goes: who waits for it sees that the file is another
-                os.close(claimed)
+            if lock.is_locked:
+                # Before the lock goes: who waits for it sees that the file is another one.
+                path.unlink(missing_ok=True)
+                lock.release()
 
-    def _read_remote(self, name: str, parse: Callable[[Mapping[str, bytes]], Kept]) -> Kept | None:
+    def _write_files(
+        self, name: str, files: Mapping[str, bytes], *, keeps_existing: bool = False
+    ) -> None:
+        if self._remote is None:
+            write_folder(Path(self._root) / name, files, keeps_existing=keeps_existing)
+            return
+
         try:
-            manifest = self._read(f"{name}/{MANIFEST}")
+            # One object at a time is atomic there; an entry exists once its manifest does.
+            self._remote.create_dir(f"{self._root}/{name}")
+            for file, data in [*files.items(), (MANIFEST, manifest_of(files))]:
+                with self._remote.open_output_stream(f"{self._root}/{name}/{file}") as stream:
+                    stream.write(data)
+        except OSError as error:
+            raise AffectuneError(f"Cannot write to the store '{self.uri}': {error}") from error
+
+    def _find_format(self) -> bool:
+        """Return whether the store has a format already; refuse that of another version."""
+        try:
+            stored = self._read_format()
+            if stored is None and self._has_entries():
+                # A process writes the format before its first entry: perhaps it just did.
+                stored = self._read_format() or 1
+        except (AffectuneError, OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"Cannot read which format the store '{self.uri}' has: {error}. "
+                "Try again, or name another store."
+            ) from error
+
+        if stored in (None, FORMAT):
+            return stored is not None
+        version = "a later version" if stored > FORMAT else "an earlier version"
+        raise InputError(
+            f"The store '{self.uri}' was written by {version} of Affectune, and this one does not "
+            "read its entries. Name another store, or remove that one."
+        )
+
+    def _read_format(self) -> int | None:
+        files = self._read_files(FORMAT_ENTRY)
+        return None if files is None else int(json.loads(files[FORMAT_FILE]))
+
+    def _has_entries(self) -> bool:
+        """Return whether anything is named as an entry is, by a hash."""
+        if self._remote is None:
+            names = [path.name for path in Path(self._root).iterdir()]
+        else:
+            selector = fs.FileSelector(self._root, allow_not_found=True)
+            names = [file.base_name for file in self._remote.get_file_info(selector)]
+        return any(KEY.match(name) for name in names)
+
+    def _read_files(self, name: str) -> dict[str, bytes] | None:
+        """Return the verified files under a name; None where there are none."""
+        if self._remote is None:
+            folder = Path(self._root) / name
+            return read_folder(folder) if folder.is_dir() else None
+
+        try:
+            manifest = self._read_object(f"{name}/{MANIFEST}")
         except FileNotFoundError:
             return None
-        files = {file: self._read(f"{name}/{file}") for file in json.loads(manifest)}
+        files = {file: self._read_object(f"{name}/{file}") for file in json.loads(manifest)}
         verify(f"{self.uri}/{name}", files, manifest)
-        return parse(files)
+        return files
 
-    def _read(self, name: str) -> bytes:
+    def _read_object(self, name: str) -> bytes:
         assert self._remote is not None
         with self._remote.open_input_stream(f"{self._root}/{name}") as stream:
             data: bytes = stream.read()
         return data
-
-
-def _claimed(path: Path) -> int | None:
-    """The descriptor of a lock on this very file; None where another process has it."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if path.exists() and path.stat().st_ino == os.fstat(descriptor).st_ino:
-            return descriptor
-    except OSError:
-        log.debug("%s is being trained by another process.", path.name)
-    os.close(descriptor)
-    return None

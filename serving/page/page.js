@@ -1,46 +1,40 @@
-// The page: files in, a prediction drawn, errors as sentences. Everything it asks for comes from this endpoint.
+// The page: files in, a prediction drawn, errors as sentences.
 
+import { cardElements, tableRows } from "./card.js";
+import { drawChart } from "./chart.js";
+import { TokenNeeded, fetchJson, rememberToken } from "./endpoint.js";
 import { FileMistake, findSet, readTable, toRequest } from "./session.js";
 
-const at = (id) => document.getElementById(id);
-const state = { model: null, files: [], answer: null };
+/** What is shown: the model, the tables that were read, and the last response. */
+const state = { model: null, tables: [], response: null };
 
-// ---- the endpoint
-
-async function ask(path, options = {}) {
-  const token = sessionStorage.getItem("token");
-  const headers = { ...options.headers, ...(token ? { Authorization: `Bearer ${token}` } : {}) };
-  let response;
-  try {
-    response = await fetch(path, { ...options, headers });
-  } catch {
-    throw new Error("The endpoint does not answer. Is it running?");
-  }
-  if (response.ok) return response.json();
-  if (response.status === 401) at("access").hidden = false;
-  const said = await response.json().catch(() => null);
-  const where = said?.error?.where ? ` (at ${said.error.where})` : "";
-  throw new Error(said?.error ? `${said.error.message}${where}` : `The endpoint failed with status ${response.status}.`);
-}
+// ---- the model
 
 async function loadModel() {
   try {
-    state.model = await ask("v1/model");
+    state.model = await fetchJson("v1/model");
   } catch (error) {
-    at("model").textContent = "No model answers.";
-    fail(error);
+    element("model").textContent = "No model answers.";
+    showError(error);
     return;
   }
-  const { name, version, targets, features, ccc } = state.model;
-  const scores = targets.map((target) => (ccc[target] === null ? target : `${target} (CCC ${ccc[target].toFixed(2)})`));
-  at("model").textContent = `${name}, version ${version}: ${scores.join(", ")} from ${Object.keys(features).join(", ")}`;
-  drawCard(state.model.card);
-  fail(null);
+
+  element("model").textContent = describeModel(state.model);
+  element("card").replaceChildren(...cardElements(state.model.card));
+  clearError();
 }
 
-// ---- a session
+function describeModel({ name, version, targets, features, ccc }) {
+  const scores = targets.map((target) =>
+    ccc[target] === null ? target : `${target} (CCC ${ccc[target].toFixed(2)})`,
+  );
+  const modalities = Object.keys(features).join(", ");
+  return `${name}, version ${version}: ${scores.join(", ")} from ${modalities}`;
+}
 
-function sessionOf(path) {
+// ---- files
+
+function sessionId(path) {
   return path.split("/").pop().replace(/\.csv$/i, "");
 }
 
@@ -48,322 +42,278 @@ function isTable({ path }) {
   return /\.csv$/i.test(path) && !/(^|\/)metadata\//.test(path);
 }
 
-async function add(found) {
+/** Reads files, and predicts the session that they hold. */
+async function addFiles(files) {
   if (!state.model) await loadModel();
   if (!state.model) return;
+
+  const mistakes = await readTables(files.filter(isTable));
+  listSessions();
+  if (mistakes.length) {
+    showError(mistakes[0]);
+  } else if (!state.tables.length) {
+    showError(new Error("None of these files holds features that the model reads."));
+  } else {
+    await predictSession();
+  }
+}
+
+/** Adds tables to the state; returns the mistakes in others. */
+async function readTables(files) {
   const mistakes = [];
-  for (const { path, file } of found.filter(isTable)) {
+  for (const { path, file } of files) {
     try {
-      const table = readTable(await file.text(), `${sessionOf(path)}.csv`);
+      const table = readTable(await file.text(), `${sessionId(path)}.csv`);
       const set = findSet(path, table, state.model.features);
-      // In a folder, what fits no feature set is another one's, or a label.
-      if (set !== null || !(path.includes("/") || table.columns.join() === "value")) {
-        state.files.push({ path, table, set });
-      }
+      // In a folder, what fits no feature set belongs to another model, or is a label.
+      const isOther = path.includes("/") || table.columns.join() === "value";
+      if (set !== null || !isOther) state.tables.push({ path, table, set });
     } catch (error) {
       mistakes.push(error);
     }
   }
-  const ids = [...new Set(state.files.map(({ path }) => sessionOf(path)))].sort();
-  at("session").replaceChildren(...ids.map((id) => new Option(id, id)));
-  at("choice").hidden = ids.length < 2;
-  at("clear").hidden = state.files.length === 0;
-  if (mistakes.length) fail(mistakes[0]);
-  else if (!state.files.length) fail(new Error("None of these files holds features that the model reads."));
-  else await predictFiles();
+  return mistakes;
 }
 
-function chosen() {
-  const id = at("session").value;
-  return { id, files: state.files.filter(({ path }) => sessionOf(path) === id) };
+function listSessions() {
+  const ids = [...new Set(state.tables.map(({ path }) => sessionId(path)))].sort();
+  element("session").replaceChildren(...ids.map((id) => new Option(id, id)));
+  element("choice").hidden = ids.length < 2;
+  element("clear").hidden = state.tables.length === 0;
 }
 
-function listSets() {
-  const { files } = chosen();
+/** The session that is chosen, and its tables. */
+function chosenSession() {
+  const id = element("session").value;
+  return { id, tables: state.tables.filter(({ path }) => sessionId(path) === id) };
+}
+
+function listTables(tables) {
+  element("sets").replaceChildren(...tables.map(tableItem));
+}
+
+/** A table with a choice of the feature set that it is. */
+function tableItem(entry) {
+  const { name, columns, times } = entry.table;
+  const select = document.createElement("select");
   const names = Object.keys(state.model.features);
-  at("sets").replaceChildren(
-    ...files.map((entry) => {
-      const item = document.createElement("li");
-      const select = document.createElement("select");
-      select.append(new Option("not used", ""), ...names.map((name) => new Option(name, name)));
-      select.value = entry.set ?? "";
-      select.setAttribute("aria-label", `Feature set of ${entry.table.name}, ${entry.table.columns.length} columns`);
-      select.addEventListener("change", () => {
-        entry.set = select.value || null;
-        predictFiles();
-      });
-      item.append(select, ` ${entry.table.name}: ${entry.table.columns.length} columns, ${entry.table.times.length} rows`);
-      return item;
-    }),
-  );
-}
+  select.append(new Option("not used", ""), ...names.map((set) => new Option(set, set)));
+  select.value = entry.set ?? "";
+  select.setAttribute("aria-label", `Feature set of ${name}, ${columns.length} columns`);
+  select.addEventListener("change", () => {
+    entry.set = select.value || null;
+    predictSession();
+  });
 
-async function predictFiles() {
-  listSets();
-  const { id, files } = chosen();
-  try {
-    const tables = {};
-    for (const { set, table } of files.filter(({ set }) => set !== null)) {
-      if (set in tables) throw new FileMistake(`Two files are given for "${set}". Choose what one of them is.`);
-      tables[set] = table;
-    }
-    if (!Object.keys(tables).length) throw new FileMistake("Which feature set is this? Choose it above.");
-    await predict(toRequest(id, tables, state.model.features, 1000 / state.model.frame_rate_hz));
-  } catch (error) {
-    fail(error);
-  }
-}
-
-async function predict(request) {
-  fail(null);
-  at("status").textContent = "Predicting ...";
-  try {
-    state.answer = await ask("v1/predictions", {
-      method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify(request),
-    });
-    show();
-  } catch (error) {
-    fail(error);
-  } finally {
-    at("status").textContent = "";
-  }
-}
-
-/** Shows a mistake as a sentence; null takes it away. */
-function fail(error) {
-  at("error").hidden = error === null;
-  at("error").textContent = error?.message ?? "";
-  if (error) at("result").hidden = true;
+  const item = document.createElement("li");
+  item.append(select, ` ${name}: ${columns.length} columns, ${times.length} rows`);
+  return item;
 }
 
 // ---- a prediction
 
-function show() {
-  const { session_id: id, model, warnings } = state.answer;
-  at("result").hidden = false;
-  at("result-title").textContent = `Prediction${id ? ` for ${id}` : ""}, by ${model.name} version ${model.version}`;
-  at("warnings").replaceChildren(
-    ...warnings.map(({ where, message }) => {
-      const item = document.createElement("li");
-      const place = where.split(".").slice(1, 2)[0] || where;
-      item.textContent = place ? `${place}: ${message}` : message;
-      return item;
-    }),
+/** Predicts the session that is chosen. */
+async function predictSession() {
+  const { id, tables } = chosenSession();
+  listTables(tables);
+  try {
+    const periodMs = 1000 / state.model.frame_rate_hz;
+    await predict(toRequest(id, tablesBySet(tables), state.model.features, periodMs));
+  } catch (error) {
+    showError(error);
+  }
+}
+
+function tablesBySet(tables) {
+  const bySet = {};
+  for (const { set, table } of tables.filter(({ set }) => set !== null)) {
+    if (set in bySet) {
+      throw new FileMistake(`Two files are given for "${set}". Choose what one of them is.`);
+    }
+    bySet[set] = table;
+  }
+
+  if (!Object.keys(bySet).length) {
+    throw new FileMistake("Which feature set is this? Choose it above.");
+  }
+  return bySet;
+}
+
+async function predict(request) {
+  clearError();
+  element("status").textContent = "Predicting ...";
+  try {
+    state.response = await fetchJson("v1/predictions", {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify(request),
+    });
+    showResponse(state.response);
+  } catch (error) {
+    showError(error);
+  } finally {
+    element("status").textContent = "";
+  }
+}
+
+async function predictExample() {
+  clear();
+  try {
+    if (!state.model) await loadModel();
+    if (state.model) await predict(await fetchJson("v1/example"));
+  } catch (error) {
+    showError(error);
+  }
+}
+
+function showResponse(response) {
+  const { session_id: id, model, warnings } = response;
+  const session = id ? ` for ${id}` : "";
+  element("result").hidden = false;
+  element("result-title").textContent =
+    `Prediction${session}, by ${model.name} version ${model.version}`;
+  element("warnings").replaceChildren(...warnings.map(warningItem));
+  element("summary").replaceChildren(...tableRows(summaryRows(response)));
+  drawChart(element("chart"), response);
+}
+
+function warningItem({ where, message }) {
+  const item = document.createElement("li");
+  const place = where.split(".")[1] || where;
+  item.textContent = place ? `${place}: ${message}` : message;
+  return item;
+}
+
+function summaryRows({ predictions, difficulty }) {
+  const headings = ["", "mean", "lowest", "highest"];
+  const targets = Object.entries(predictions).map(([name, values]) => summaryRow(name, values, 3));
+  const modalities = Object.entries(difficulty).map(([name, { percentile }]) =>
+    summaryRow(`difficulty of ${name}`, percentile, 0),
   );
-  drawSummary();
-  drawChart();
+  return [headings, ...targets, ...modalities];
 }
 
-const shade = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-const LIGHT = ["#0b5cad", "#b3460f", "#1a7f5a", "#7a3fa0", "#8a6d00", "#b0215c"];
-const DARK = ["#7ab7ff", "#ffb07a", "#6fd6ae", "#cfa3f0", "#e6cf6b", "#ff9cc2"];
+function summaryRow(name, values, digits) {
+  const known = values.filter((value) => value !== null);
+  if (!known.length) return [name, "missing", "missing", "missing"];
 
-function drawChart() {
-  const { timestamps_ms: times, predictions, difficulty } = state.answer;
-  const dark = matchMedia("(prefers-color-scheme: dark)").matches;
-  const narrow = innerWidth < 640;
-  const colours = dark ? DARK : LIGHT;
-  const seconds = times.map((time) => time / 1000);
-  const targets = Object.keys(predictions);
-  const modalities = Object.keys(difficulty);
-  const panels = [...targets.map(() => 3), ...modalities.map(() => 1.4)];
-  const gap = 0.055;
-  const unit = (1 - gap * (panels.length - 1)) / panels.reduce((sum, share) => sum + share, 0);
-  const layout = {
-    height: (narrow ? 110 : 125) * targets.length + 72 * modalities.length + 110,
-    margin: { l: narrow ? 44 : 58, r: 12, t: 22, b: 44 },
-    paper_bgcolor: "rgba(0,0,0,0)",
-    plot_bgcolor: "rgba(0,0,0,0)",
-    font: { color: shade("--text"), family: "system-ui, sans-serif", size: narrow ? 11 : 12 },
-    hovermode: "x unified",
-    hoversubplots: "axis",
-    hoverlabel: { bgcolor: shade("--panel"), bordercolor: shade("--line"), font: { color: shade("--text") } },
-    showlegend: false,
-    annotations: [],
-  };
-  const traces = [];
-  let top = 1;
-  [...targets, ...modalities].forEach((name, place) => {
-    const isTarget = place < targets.length;
-    const axis = place ? `y${place + 1}` : "y";
-    const bottom = top - panels[place] * unit;
-    traces.push({
-      x: seconds,
-      y: isTarget ? predictions[name] : difficulty[name].percentile,
-      name: isTarget ? name : `${name}, difficulty`,
-      yaxis: axis,
-      mode: "lines",
-      line: { color: colours[place % colours.length], width: isTarget ? 2 : 1.4 },
-      fill: isTarget ? undefined : "tozeroy",
-      connectgaps: false,
-      hovertemplate: isTarget ? "%{y:.3f}" : "%{y:.0f} of 100",
-    });
-    layout[`yaxis${place ? place + 1 : ""}`] = {
-      domain: [Math.max(0, bottom), top],
-      gridcolor: shade("--line"),
-      zerolinecolor: shade("--line"),
-      automargin: false,
-      fixedrange: true,
-      ...(isTarget ? { nticks: 5 } : { range: [0, 100], tickvals: [0, 50, 100] }),
-    };
-    layout.annotations.push({
-      text: isTarget ? `<b>${plain(name)}</b>` : `difficulty of <b>${plain(name)}</b>`,
-      xref: "paper", yref: "paper", x: 0, y: top, xanchor: "left", yanchor: "bottom", showarrow: false,
-    });
-    top = bottom - gap;
-  });
-  const last = traces.length > 1 ? `y${traces.length}` : "y";
-  layout.xaxis = { title: { text: "seconds" }, unifiedhovertitle: { text: "%{x} s" }, anchor: last, gridcolor: shade("--line"), zeroline: false };
-  Plotly.react(at("chart"), traces, layout, { responsive: true, displayModeBar: false });
+  const mean = known.reduce((sum, value) => sum + value, 0) / known.length;
+  const figures = [mean, Math.min(...known), Math.max(...known)];
+  return [name, ...figures.map((value) => value.toFixed(digits))];
 }
 
-/** A name that cannot be taken for markup. */
-function plain(name) {
-  return name.replace(/[<>&]/g, "");
-}
-
-function drawSummary() {
-  const { predictions, difficulty } = state.answer;
-  const rows = [
-    ...Object.entries(predictions).map(([name, values]) => [name, values, 3]),
-    ...Object.entries(difficulty).map(([name, { percentile }]) => [`difficulty of ${name}`, percentile, 0]),
-  ].map(([name, values, digits]) => {
-    const known = values.filter((value) => value !== null);
-    const shown = (value) => (known.length ? value.toFixed(digits) : "missing");
-    const mean = known.reduce((sum, value) => sum + value, 0) / known.length;
-    return [name, shown(mean), shown(Math.min(...known)), shown(Math.max(...known))];
-  });
-  at("summary").replaceChildren(...table([["", "mean", "lowest", "highest"], ...rows]));
-}
-
+/** Saves the response as CSV, one row per frame. */
 function download() {
-  const { session_id: id, timestamps_ms: times, predictions, difficulty } = state.answer;
-  const columns = {
-    timestamp: times,
-    ...predictions,
-    ...Object.fromEntries(Object.entries(difficulty).map(([name, both]) => [`${name}.difficulty`, both.percentile])),
-  };
-  const rows = times.map((_, row) => Object.values(columns).map((series) => series[row] ?? "").join(","));
+  const { session_id: id, timestamps_ms: times, predictions, difficulty } = state.response;
+  const columns = { timestamp: times, ...predictions };
+  for (const [name, { percentile }] of Object.entries(difficulty)) {
+    columns[`${name}.difficulty`] = percentile;
+  }
+
+  const series = Object.values(columns);
+  const rows = times.map((_, frame) => series.map((values) => values[frame] ?? "").join(","));
   const text = [Object.keys(columns).join(","), ...rows].join("\n") + "\n";
+  saveFile(text, `${id ?? "session"}-predictions.csv`);
+}
+
+function saveFile(text, name) {
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob([text], { type: "text/csv" }));
-  link.download = `${id ?? "session"}-predictions.csv`;
+  link.download = name;
   link.click();
   URL.revokeObjectURL(link.href);
 }
 
-// ---- the card: the little Markdown that it is written in
+// ---- the page
 
-function table([head, ...rows]) {
-  const line = (cells, kind) => {
-    const row = document.createElement("tr");
-    row.append(...cells.map((cell) => inline(document.createElement(kind), cell)));
-    return row;
-  };
-  return [line(head, "th"), ...rows.map((cells) => line(cells, "td"))];
+function element(id) {
+  return document.getElementById(id);
 }
 
-function inline(element, text) {
-  for (const part of text.split(/(\*\*[^*]+\*\*|`[^`]+`)/)) {
-    const kind = part.startsWith("**") ? "strong" : part.startsWith("`") ? "code" : null;
-    if (kind) element.append(Object.assign(document.createElement(kind), { textContent: part.replace(/^\W+|\W+$/g, "") }));
-    else element.append(part);
-  }
-  return element;
+/** Shows a mistake as a sentence, in place of a prediction. */
+function showError(error) {
+  if (error instanceof TokenNeeded) element("access").hidden = false;
+  element("error").textContent = error.message;
+  element("error").hidden = false;
+  element("result").hidden = true;
 }
 
-function drawCard(text) {
-  const blocks = text.split("\n").reduce((found, line) => {
-    const kind = line.startsWith("|") ? "table" : line.startsWith("- ") ? "ul" : line.startsWith("#") ? "h" : "p";
-    const last = found[found.length - 1];
-    if (line.trim() === "") found.push({ kind: "none", lines: [] });
-    else if (last?.kind === kind && kind !== "h") last.lines.push(line);
-    else found.push({ kind, lines: [line] });
-    return found;
-  }, []);
-  at("card").replaceChildren(
-    ...blocks.filter(({ kind }) => kind !== "none").map(({ kind, lines }) => {
-      if (kind === "h") {
-        const level = lines[0].match(/^#+/)[0].length;
-        return inline(document.createElement(level > 2 ? "h4" : "h3"), lines[0].replace(/^#+\s*/, ""));
-      }
-      const element = document.createElement(kind);
-      if (kind === "p") return inline(element, lines.join(" "));
-      if (kind === "ul") {
-        element.append(...lines.map((line) => inline(document.createElement("li"), line.slice(2))));
-        return element;
-      }
-      const cells = lines.filter((line) => !/^\|[\s|:-]+$/.test(line));
-      element.append(...table(cells.map((line) => line.split("|").slice(1, -1).map((cell) => cell.trim()))));
-      return element;
-    }),
-  );
+function clearError() {
+  element("error").textContent = "";
+  element("error").hidden = true;
 }
 
-// ---- events
-
-async function walk(entry, path = "") {
-  const here = path ? `${path}/${entry.name}` : entry.name;
-  if (entry.isFile) return [{ path: here, file: await new Promise((done, failed) => entry.file(done, failed)) }];
-  const reader = entry.createReader();
-  const found = [];
-  for (;;) {
-    const some = await new Promise((done, failed) => reader.readEntries(done, failed));
-    if (!some.length) return found;
-    for (const inner of some) found.push(...(await walk(inner, here)));
-  }
-}
-
-async function dropped(event) {
-  event.preventDefault();
-  at("drop").classList.remove("over");
-  const items = [...event.dataTransfer.items].map((item) => ({ entry: item.webkitGetAsEntry?.(), file: item.getAsFile() }));
-  const found = [];
-  for (const { entry, file } of items) {
-    if (entry) found.push(...(await walk(entry)));
-    else if (file) found.push({ path: file.name, file });
-  }
-  await add(found);
-}
-
-at("drop").addEventListener("dragover", (event) => {
-  event.preventDefault();
-  at("drop").classList.add("over");
-});
-at("drop").addEventListener("dragleave", () => at("drop").classList.remove("over"));
-at("drop").addEventListener("drop", dropped);
-at("files").addEventListener("change", async (event) => {
-  await add([...event.target.files].map((file) => ({ path: file.webkitRelativePath || file.name, file })));
-  event.target.value = "";
-});
-at("session").addEventListener("change", predictFiles);
-at("example").addEventListener("click", async () => {
-  clear();
-  try {
-    if (!state.model) await loadModel();
-    if (state.model) await predict(await ask("v1/example"));
-  } catch (error) {
-    fail(error);
-  }
-});
-at("clear").addEventListener("click", clear);
-at("download").addEventListener("click", download);
-at("access").addEventListener("submit", (event) => {
-  event.preventDefault();
-  sessionStorage.setItem("token", at("token").value);
-  at("access").hidden = true;
-  loadModel();
-});
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => state.answer && drawChart());
-
+/** Forgets all files and the prediction. */
 function clear() {
-  state.files = [];
-  state.answer = null;
-  at("sets").replaceChildren();
-  at("choice").hidden = at("result").hidden = at("clear").hidden = true;
-  fail(null);
+  state.tables = [];
+  state.response = null;
+  element("sets").replaceChildren();
+  for (const id of ["choice", "result", "clear"]) element(id).hidden = true;
+  clearError();
 }
+
+/** All files under an entry that was dropped, with their paths. */
+async function walk(entry, parent = "") {
+  const path = parent ? `${parent}/${entry.name}` : entry.name;
+  if (entry.isFile) {
+    const file = await new Promise((resolve, reject) => entry.file(resolve, reject));
+    return [{ path, file }];
+  }
+
+  const reader = entry.createReader();
+  const files = [];
+  for (;;) {
+    const batch = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
+    if (!batch.length) return files;
+    for (const inner of batch) files.push(...(await walk(inner, path)));
+  }
+}
+
+async function addDropped(event) {
+  event.preventDefault();
+  element("drop").classList.remove("over");
+
+  // Read before anything is awaited: afterwards the event has no items any more.
+  const items = [...event.dataTransfer.items].map((item) => {
+    return { entry: item.webkitGetAsEntry?.(), file: item.getAsFile() };
+  });
+  const files = [];
+  for (const { entry, file } of items) {
+    if (entry) files.push(...(await walk(entry)));
+    else if (file) files.push({ path: file.name, file });
+  }
+  await addFiles(files);
+}
+
+async function addChosen(event) {
+  const files = [...event.target.files].map((file) => {
+    return { path: file.webkitRelativePath || file.name, file };
+  });
+  await addFiles(files);
+  event.target.value = "";
+}
+
+function useToken(event) {
+  event.preventDefault();
+  rememberToken(element("token").value);
+  element("access").hidden = true;
+  loadModel();
+}
+
+element("drop").addEventListener("dragover", (event) => {
+  event.preventDefault();
+  element("drop").classList.add("over");
+});
+element("drop").addEventListener("dragleave", () => element("drop").classList.remove("over"));
+element("drop").addEventListener("drop", addDropped);
+element("files").addEventListener("change", addChosen);
+element("session").addEventListener("change", predictSession);
+element("example").addEventListener("click", predictExample);
+element("clear").addEventListener("click", clear);
+element("download").addEventListener("click", download);
+element("access").addEventListener("submit", useToken);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+  if (state.response) drawChart(element("chart"), state.response);
+});
 
 loadModel();

@@ -1,29 +1,56 @@
-"""The web page's files, served from memory: everything it needs comes from here, nothing from another server."""
+"""The web page's files, served from memory. Everything that the page needs comes from here."""
 
 from __future__ import annotations
 
 import gzip
 import hashlib
+from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from pathlib import PurePosixPath
 
 from fastapi import FastAPI, Request, Response
 from plotly.offline import get_plotlyjs
 
 from serving.request_error import RequestError
 
-TYPES = {
-    "html": "text/html; charset=utf-8",
-    "js": "text/javascript; charset=utf-8",
-    "css": "text/css; charset=utf-8",
+MEDIA_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
 }
-FILES = ("index.html", "page.js", "session.js", "page.css")
-PLOTLY = "plotly.js"
-# Plotly writes styles of its own into the page; scripts come from here alone.
-POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+FILES = (
+    "index.html",
+    "page.css",
+    "page.js",
+    "card.js",
+    "chart.js",
+    "endpoint.js",
+    "session.js",
 )
+PLOTLY = "plotly.js"
+POLICY = (
+    # Plotly writes styles of its own into the page; scripts come from here alone.
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+@dataclass(frozen=True)
+class _PageFile:
+    """One file of the page.
+
+    Attributes:
+        plain, zipped: its bytes, and the same compressed with gzip.
+        tag: its ETag.
+        media_type: with its charset.
+    """
+
+    plain: bytes
+    zipped: bytes
+    tag: str
+    media_type: str
 
 
 def add_page(app: FastAPI) -> None:
@@ -31,40 +58,40 @@ def add_page(app: FastAPI) -> None:
 
     @app.get("/", include_in_schema=False)
     async def index(request: Request) -> Response:
-        return _file(request, "index.html")
+        return _response(request, "index.html")
 
     @app.get("/page/{name}", include_in_schema=False)
     async def part(request: Request, name: str) -> Response:
-        return _file(request, name)
+        return _response(request, name)
 
 
-def _file(request: Request, name: str) -> Response:
+def _response(request: Request, name: str) -> Response:
     if name not in (*FILES, PLOTLY):
         raise RequestError(404, "not_found", "There is no such file.")
-    plain, zipped, tag = _contents(name)
+
+    file = _read_file(name)
     headers = {
-        "ETag": tag,
+        "ETag": file.tag,
         "Cache-Control": "no-cache",
         "Content-Security-Policy": POLICY,
         "Vary": "Accept-Encoding",
     }
-    if request.headers.get("if-none-match") == tag:
+
+    if request.headers.get("if-none-match") == file.tag:
         return Response(status_code=304, headers=headers)
     if "gzip" in request.headers.get("accept-encoding", ""):
-        return Response(
-            zipped,
-            headers={**headers, "Content-Encoding": "gzip"},
-            media_type=TYPES[name.split(".")[-1]],
-        )
-    return Response(plain, headers=headers, media_type=TYPES[name.split(".")[-1]])
+        headers["Content-Encoding"] = "gzip"
+        return Response(file.zipped, headers=headers, media_type=file.media_type)
+    return Response(file.plain, headers=headers, media_type=file.media_type)
 
 
 @cache
-def _contents(name: str) -> tuple[bytes, bytes, str]:
-    """A file, the same compressed, and its ETag."""
+def _read_file(name: str) -> _PageFile:
     if name == PLOTLY:
         text: str = get_plotlyjs()
     else:
-        text = (resources.files(__name__) / name).read_text(encoding="utf-8")
+        text = (resources.files(__package__) / name).read_text(encoding="utf-8")
+
     plain = text.encode()
-    return plain, gzip.compress(plain, 6), f'"{hashlib.sha256(plain).hexdigest()[:16]}"'
+    tag = f'"{hashlib.sha256(plain).hexdigest()[:16]}"'
+    return _PageFile(plain, gzip.compress(plain, 6), tag, MEDIA_TYPES[PurePosixPath(name).suffix])

@@ -1,89 +1,142 @@
-// The CSV files of a session to a request: which file is which feature set, and one timeline for all of them.
+// The CSV files of a session to a request: which file is which feature set, and one timeline.
 
-const LEFT_OUT = new Set(["timestamp", "segment_id", "subject_id"]);
+const NOT_FEATURES = new Set(["timestamp", "segment_id", "subject_id"]);
 const MISSING = new Set(["", "nan", "null", "na", "n/a", "none", "<na>"]);
+const SESSION_ID = /^[\w .:@+-]{1,200}$/;
 
 /** A mistake in a file, as a sentence for a person. */
 export class FileMistake extends Error {}
 
-/** Reads `timestamp,segment_id,<features...>`. */
+/**
+ * Reads `timestamp,segment_id,<features...>`.
+ *
+ * Returns the names of the feature columns, the timestamps and one row of features per line.
+ */
 export function readTable(text, name) {
-  const lines = text.replace(/^\ufeff/, "").split(/\r\n|\n|\r/).filter((line) => line.trim() !== "");
+  const lines = splitLines(text);
   if (lines.length < 2) throw new FileMistake(`${name} has no rows.`);
+
   const header = lines[0].split(",").map((cell) => cell.trim().replace(/^"(.*)"$/, "$1"));
-  const time = header.indexOf("timestamp");
-  if (time < 0) throw new FileMistake(`${name} has no column "timestamp".`);
-  const places = header.map((_, place) => place).filter((place) => !LEFT_OUT.has(header[place]));
-  const rows = lines.slice(1).map((line, index) => {
-    const cells = line.split(",");
-    if (cells.length !== header.length) {
-      throw new FileMistake(`${name}, line ${index + 2}: ${cells.length} cells, but the header has ${header.length}.`);
-    }
-    return cells;
-  });
-  const number = (cell, line, column) => {
-    const trimmed = cell.trim();
-    if (MISSING.has(trimmed.toLowerCase())) return null;
-    const value = Number(trimmed);
-    if (!Number.isFinite(value)) throw new FileMistake(`${name}, line ${line}, column "${column}" is no number.`);
-    return value;
-  };
+  const timeIndex = header.indexOf("timestamp");
+  if (timeIndex < 0) throw new FileMistake(`${name} has no column "timestamp".`);
+  const featureIndices = header
+    .map((_, index) => index)
+    .filter((index) => !NOT_FEATURES.has(header[index]));
+
+  const rows = lines.slice(1).map((line, index) => splitCells(line, header, name, index + 2));
+  const numberAt = (cells, column, index) =>
+    parseNumber(cells[column], `${name}, line ${index + 2}, column "${header[column]}"`);
   return {
     name,
-    columns: places.map((place) => header[place]),
-    times: rows.map((cells, index) => number(cells[time], index + 2, "timestamp") ?? NaN),
-    data: rows.map((cells, index) => places.map((place) => number(cells[place], index + 2, header[place]))),
+    columns: featureIndices.map((column) => header[column]),
+    times: rows.map((cells, index) => numberAt(cells, timeIndex, index) ?? NaN),
+    data: rows.map((cells, index) =>
+      featureIndices.map((column) => numberAt(cells, column, index)),
+    ),
   };
 }
 
-/** Which of the model's feature sets a table is: by its folder, else by its columns, else by their number; or null. */
+/**
+ * Returns which of the model's feature sets a table is, or null.
+ *
+ * It goes by the table's folder, else by its columns, else by their number.
+ */
 export function findSet(path, table, features) {
   const folder = path.split("/").slice(-2, -1)[0];
   if (folder in features) return folder;
-  const here = new Set(table.columns);
+
   const names = Object.keys(features);
-  const named = names.filter((name) => features[name].every((column) => here.has(column)));
-  if (named.length === 1) return named[0];
-  const counted = names.filter((name) => features[name].length === table.columns.length);
-  return named.length === 0 && counted.length === 1 ? counted[0] : null;
+  const columns = new Set(table.columns);
+  const withColumns = names.filter((name) => features[name].every((column) => columns.has(column)));
+  if (withColumns.length === 1) return withColumns[0];
+
+  const withCount = names.filter((name) => features[name].length === table.columns.length);
+  return withColumns.length === 0 && withCount.length === 1 ? withCount[0] : null;
 }
 
-/** Tables by feature set to a request: every frame takes a set's nearest row, half a frame away at most. */
+/**
+ * Turns tables by feature set into a request.
+ *
+ * Every frame takes the nearest row of a feature set, half a frame away at most.
+ */
 export function toRequest(sessionId, tables, features, periodMs) {
-  const all = Object.values(tables);
-  for (const table of all) {
-    for (let row = 0; row < table.times.length; row++) {
-      if (!(table.times[row] > (row ? table.times[row - 1] : -Infinity))) {
-        throw new FileMistake(`${table.name}, line ${row + 2}: timestamps must ascend.`);
-      }
-    }
-  }
-  const frames = timeline(all.map((table) => table.times), periodMs);
+  Object.values(tables).forEach(checkTimes);
+  const frames = timeline(
+    Object.values(tables).map((table) => table.times),
+    periodMs,
+  );
+
   const sets = {};
   for (const [name, table] of Object.entries(tables)) {
-    const byName = features[name].every((column) => table.columns.includes(column));
-    // Numbered columns are read by position: real files of one set start at 0 or at 1.
-    const columns = byName || table.columns.length !== features[name].length ? table.columns : features[name];
-    const nothing = columns.map(() => null);
-    const rows = nearest(frames, table.times, periodMs / 2);
-    sets[name] = { columns, data: rows.map((row) => (row < 0 ? nothing : table.data[row])) };
+    const columns = columnNames(table, features[name]);
+    const missingRow = columns.map(() => null);
+    const rows = nearestRows(frames, table.times, periodMs / 2);
+    sets[name] = { columns, data: rows.map((row) => (row < 0 ? missingRow : table.data[row])) };
   }
+
   const request = { timestamps_ms: frames, features: sets };
-  return /^[\w .:@+-]{1,200}$/.test(sessionId) ? { session_id: sessionId, ...request } : request;
+  return SESSION_ID.test(sessionId) ? { session_id: sessionId, ...request } : request;
 }
 
+function splitLines(text) {
+  const withoutMark = text.replace(/^\ufeff/, "");
+  return withoutMark.split(/\r\n|\n|\r/).filter((line) => line.trim() !== "");
+}
+
+function splitCells(line, header, name, number) {
+  const cells = line.split(",");
+  if (cells.length !== header.length) {
+    const counts = `${cells.length} cells, but the header has ${header.length}`;
+    throw new FileMistake(`${name}, line ${number}: ${counts}.`);
+  }
+  return cells;
+}
+
+/** A cell's number, or null where it is missing. */
+function parseNumber(cell, where) {
+  const trimmed = cell.trim();
+  if (MISSING.has(trimmed.toLowerCase())) return null;
+
+  const value = Number(trimmed);
+  if (!Number.isFinite(value)) throw new FileMistake(`${where} is no number.`);
+  return value;
+}
+
+function checkTimes({ name, times }) {
+  times.forEach((time, row) => {
+    const before = row ? times[row - 1] : -Infinity;
+    // A missing time is NaN, for which this is false, too.
+    if (time > before) return;
+    throw new FileMistake(`${name}, line ${row + 2}: timestamps must ascend.`);
+  });
+}
+
+/** Numbered columns are read by position: real files of one set start at 0 or at 1. */
+function columnNames(table, modelColumns) {
+  const hasNames = modelColumns.every((column) => table.columns.includes(column));
+  const hasCount = table.columns.length === modelColumns.length;
+  return !hasNames && hasCount ? modelColumns : table.columns;
+}
+
+/** The times of the tables where they are all the same, else frames over all of them. */
 function timeline(series, periodMs) {
   const [first] = series;
-  if (series.every((times) => times.length === first.length && times.every((time, at) => time === first[at]))) return first;
-  const from = Math.min(...series.map((times) => times[0]));
-  const to = Math.max(...series.map((times) => times[times.length - 1]));
-  return Array.from({ length: Math.round((to - from) / periodMs) + 1 }, (_, at) => Math.round(from + at * periodMs));
+  const isSame = (times) =>
+    times.length === first.length && times.every((time, index) => time === first[index]);
+  if (series.every(isSame)) return first;
+
+  const start = Math.min(...series.map((times) => times[0]));
+  const end = Math.max(...series.map((times) => times[times.length - 1]));
+  const count = Math.round((end - start) / periodMs) + 1;
+  return Array.from({ length: count }, (_, frame) => Math.round(start + frame * periodMs));
 }
 
-function nearest(frames, times, toleranceMs) {
+/** For every frame the index of the nearest time, or -1 where it is too far away. */
+function nearestRows(frames, times, toleranceMs) {
   let row = 0;
+  const distance = (index, frame) => Math.abs(times[index] - frame);
   return frames.map((frame) => {
-    while (row + 1 < times.length && Math.abs(times[row + 1] - frame) < Math.abs(times[row] - frame)) row++;
-    return Math.abs(times[row] - frame) <= toleranceMs ? row : -1;
+    while (row + 1 < times.length && distance(row + 1, frame) < distance(row, frame)) row++;
+    return distance(row, frame) <= toleranceMs ? row : -1;
   });
 }

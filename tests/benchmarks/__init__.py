@@ -1,5 +1,5 @@
-"""Measurements, each in one run with what it is compared to: `python -m tests.benchmarks [NAME ...]`.
+"""Measurements, each in one run with what it is compared to.
 
-A benchmark is a function that returns rows. A row has the shape of those in `bench.json`: its name, our figure, the
-other's, their unit, and a ratio above 1 where ours is better.
+`python -m tests.benchmarks [NAME ...]` runs them. A benchmark is a function that returns rows, see
+`rows`. A ratio above 1 means that ours is better.
 """

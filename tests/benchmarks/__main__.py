@@ -1,7 +1,6 @@
-"""Runs the benchmarks that are named, or all: prints a table and writes bench.json in the current folder."""
+"""Runs the benchmarks that are named, or all: prints tables and writes bench.json."""
 
 import json
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,13 +8,15 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.storage.atomic_file import write_atomically
 from tests.benchmarks.corpus import corpus_rows
 from tests.benchmarks.endpoint import endpoint_rows
 from tests.benchmarks.gru import gru_rows
 from tests.benchmarks.overhead import overhead_rows
+from tests.benchmarks.rows import Row
 from tests.benchmarks.study import study_rows
 
-BENCHMARKS: dict[str, Callable[[], list[dict[str, str | float]]]] = {
+BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "gru": gru_rows,
     "corpus": corpus_rows,
     "study": study_rows,
@@ -29,39 +30,40 @@ def main(names: list[str]) -> None:
     unknown = sorted(set(names) - set(BENCHMARKS))
     if unknown:
         sys.exit(f"There is no benchmark {', '.join(unknown)}; there are: {', '.join(BENCHMARKS)}.")
+
     for name in names or BENCHMARKS:
         rows = BENCHMARKS[name]()
         Console().print(_table(name, rows))
         _merge(rows, Path("bench.json"))
 
 
-def _table(name: str, rows: list[dict[str, str | float]]) -> Table:
+def _table(title: str, rows: list[Row]) -> Table:
     table = Table(
-        title=name,
+        title=title,
         caption="ratio > 1: ours is better",
         title_justify="left",
         caption_justify="left",
     )
     for column in ("name", "ours", "other", "unit", "ratio"):
         table.add_column(column, justify="left" if column in ("name", "unit") else "right")
+
     for row in rows:
-        table.add_row(
-            *(value if isinstance(value, str) else f"{value:,.4g}" for value in row.values())
-        )
+        ours, other, ratio = (f"{figure:,.4g}" for figure in (row.ours, row.other, row.ratio))
+        table.add_row(row.name, ours, other, row.unit, ratio)
     return table
 
 
-def _merge(rows: list[dict[str, str | float]], path: Path) -> None:
-    """Rows of earlier runs stay, unless one of the same name is among the new ones."""
+def _merge(rows: list[Row], path: Path) -> None:
+    """Write rows to a file; rows of earlier runs stay there unless they have a new row's name."""
+    names = {row.name for row in rows}
     try:
         earlier = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-        replaced = {row["name"] for row in rows}
-        merged = [row for row in earlier if row["name"] not in replaced] + rows
+        kept = [row for row in earlier if row["name"] not in names]
     except (ValueError, KeyError, TypeError):
         sys.exit(f"{path} is not a list of rows with names. Delete it and run again.")
-    temporary = path.with_suffix(".json.tmp")
-    temporary.write_text(json.dumps(merged, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+
+    merged = kept + [row.to_json() for row in rows]
+    write_atomically(path, json.dumps(merged, indent=2) + "\n")
 
 
 if __name__ == "__main__":

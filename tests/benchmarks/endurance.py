@@ -1,164 +1,183 @@
-"""What the endpoint endures: `python -m tests.benchmarks.endurance half_open|overload|promotion|killed|memory ...`.
+"""What the endpoint endures: half-open connections, overload, promotions, a killed replica.
 
-Each prints one line of what was found. They take minutes, so that no test runs them.
+`python -m tests.benchmarks.endurance half_open|overload|promotion|killed|memory ...`: each
+measurement prints one line. They take minutes, so that no test runs them.
 """
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
+import shutil
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from threading import Thread
 
 import affectune
-from tests.benchmarks.served import Load, endpoint, free_port, paper_bundle, request_body
+from tests.benchmarks.paper_model import request_body, write_paper_bundle
+from tests.serving_tests.endpoint_process import Load, free_port, replicas, running_endpoint
+from tests.serving_tests.registry import ALIAS, NAME, Registry
 
 SHORT_FRAMES, LONG_FRAMES = 30, 600
+NUM_HALF_OPEN = 200
+HALF_A_REQUEST = (
+    b"POST /v1/predictions HTTP/1.1\r\nHost: x\r\n"
+    b"Content-Type: application/json\r\nContent-Length: 100000\r\n"
+)
+HALF_A_BODY = b'\r\n{"features":'
 
 
 def half_open(bundle: Path, folder: Path) -> str:
-    """200 connections that send half a request and no more, for 30 s; one client beside them."""
+    """Hold 200 connections that send half a request for 30 s, while one client sends whole ones."""
     port = free_port()
-    with endpoint(str(bundle), port, folder / "log"):
-        load = Load(port, request_body(affectune.load(bundle), LONG_FRAMES))
-        load.closed(2, 5)
-        load.seen.clear()
-        head = b"POST /v1/predictions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n"
-        held = []
-        for number in range(200):
+    body = request_body(affectune.load(bundle), LONG_FRAMES)
+
+    with running_endpoint(str(bundle), port, folder / "log"):
+        Load(port, body).closed(2, 5)
+
+        connections = []
+        for number in range(NUM_HALF_OPEN):
             connection = socket.create_connection(("127.0.0.1", port))
-            connection.sendall(head if number % 2 else head + b'\r\n{"features":')
-            held.append(connection)
-        load.closed(1, 30)
-        for connection in held:
+            connection.sendall(HALF_A_REQUEST + (b"" if number % 2 else HALF_A_BODY))
+            connections.append(connection)
+
+        beside = Load(port, body)
+        beside.closed(1, 30)
+        for connection in connections:
             connection.close()
-        calm = Load(port, load.body)
-        calm.closed(1, 5)
-    return f"half_open: {load.counts()}, p99 {load.percentile_ms(99):.0f} ms, afterwards {calm.counts()}"
+
+        afterwards = Load(port, body)
+        afterwards.closed(1, 5)
+
+    return (
+        f"half_open: {beside.counts()}, p99 {beside.percentile_ms(99):.0f} ms, "
+        f"afterwards {afterwards.counts()}"
+    )
 
 
 def overload(bundle: Path, folder: Path) -> str:
-    """Twice the capacity for two minutes, after half of it for one."""
+    """Send half of what the endpoint can answer for a minute, then twice as much for two."""
     port = free_port()
-    with endpoint(str(bundle), port, folder / "log"):
-        body = request_body(affectune.load(bundle), LONG_FRAMES)
+    body = request_body(affectune.load(bundle), LONG_FRAMES)
+
+    with running_endpoint(str(bundle), port, folder / "log"):
         capacity = Load(port, body).closed(4, 20)
         half, double = Load(port, body), Load(port, body)
         half.open(capacity / 2, 60)
         double.open(capacity * 2, 120)
+
+    slowdown = double.percentile_ms(99) / half.percentile_ms(99)
     return (
-        f"overload: capacity {capacity:.1f}/s; half {half.counts()}, p50 {half.percentile_ms(50):.0f}, "
-        f"p99 {half.percentile_ms(99):.0f} ms; double {double.counts()}, p50 {double.percentile_ms(50):.0f}, "
-        f"p99 {double.percentile_ms(99):.0f} ms, {double.percentile_ms(99) / half.percentile_ms(99):.2f} times"
+        f"overload: capacity {capacity:.1f}/s; half {_summary(half)}; double {_summary(double)}, "
+        f"{slowdown:.2f} times"
     )
 
 
-def promotion(bundle: Path, folder: Path) -> str:
-    """Under ten clients: a promotion, a rollback, a promotion of a version that is broken."""
-    from tests.serving_tests.registry import ALIAS, NAME, Registry
+def _summary(load: Load) -> str:
+    p50_ms, p99_ms = load.percentile_ms(50), load.percentile_ms(99)
+    return f"{load.counts()}, p50 {p50_ms:.0f}, p99 {p99_ms:.0f} ms"
 
-    registry = Registry(folder)
-    for _ in range(2):
-        registry.register(bundle)
-    broken = folder / "broken"
-    broken.mkdir()
-    for path in bundle.iterdir():
-        (broken / path.name).write_bytes(path.read_bytes())
-    (broken / "weights.safetensors").write_bytes(b"broken")
-    registry.register(broken)
-    registry.promote("1")
+
+def promotion(bundle: Path, folder: Path) -> str:
+    """Promote, roll back and promote a broken version while ten clients send requests."""
+    registry = _registry_with_a_broken_third_version(bundle, folder)
     port = free_port()
-    model = f"models:/{NAME}@{ALIAS}"
+    load = Load(port, request_body(affectune.load(bundle), SHORT_FRAMES))
     settings = {"tracking_uri": registry.uri, "cache": folder / "cache", "follow_period_s": 1}
-    with endpoint(model, port, folder / "log", **settings):
-        load = Load(port, request_body(affectune.load(bundle), SHORT_FRAMES))
+
+    with running_endpoint(f"models:/{NAME}@{ALIAS}", port, folder / "log", **settings):
         clients = Thread(target=load.closed, args=(10, 80))
         clients.start()
         for version in ("2", "1", "3"):
             time.sleep(20)
             registry.promote(version)
         clients.join()
-    order = [version for _, _, version in load.seen]
-    changes = [new for old, new in zip(["", *order], order, strict=False) if old != new]
+
+    versions = [outcome.version for outcome in load.outcomes]
+    num_changes = sum(old != new for old, new in zip(["", *versions], versions, strict=False))
     return (
-        f"promotion: {load.counts()}, p99 {load.percentile_ms(99):.0f} ms, slowest {load.percentile_ms(100):.0f} ms, "
-        f"versions {sorted(set(order))}, last {order[-1]}, {len(changes)} changes as seen by ten clients"
+        f"promotion: {load.counts()}, p99 {load.percentile_ms(99):.0f} ms, "
+        f"slowest {load.percentile_ms(100):.0f} ms, versions {sorted(set(versions))}, "
+        f"last {versions[-1]}, {num_changes} changes as seen by ten clients"
     )
+
+
+def _registry_with_a_broken_third_version(bundle: Path, folder: Path) -> Registry:
+    broken = shutil.copytree(bundle, folder / "broken")
+    (broken / "weights.safetensors").write_bytes(b"broken")
+
+    registry = Registry(folder)
+    for version in (bundle, bundle, broken):
+        registry.register(version)
+    registry.promote("1")
+    return registry
 
 
 def killed(bundle: Path, folder: Path) -> str:
-    """SIGKILL of a replica under ten clients that ask again once."""
+    """Kill a replica while ten clients send requests that they repeat once."""
     port = free_port()
-    with endpoint(str(bundle), port, folder / "log") as parent:
-        load = Load(port, request_body(affectune.load(bundle), SHORT_FRAMES), retries=1)
+    load = Load(port, request_body(affectune.load(bundle), SHORT_FRAMES), retries=1)
+
+    with running_endpoint(str(bundle), port, folder / "log") as process_id:
         clients = Thread(target=load.closed, args=(10, 40))
         clients.start()
         time.sleep(8)
-        before = replicas(parent)
+
+        before = replicas(process_id)
         os.kill(before[0], signal.SIGKILL)
         begin = time.monotonic()
-        while len(set(replicas(parent)) - {before[0]}) < len(before) or not _both_serve(port):
+        while (
+            len(set(replicas(process_id)) - {before[0]}) < len(before)
+            or _num_serving_replicas(port) < 2
+        ):
             time.sleep(0.1)
-        back_s = time.monotonic() - begin
+        recovery_s = time.monotonic() - begin
         clients.join()
+
     return (
-        f"killed: {load.counts()} with one retry, {len(before)} replicas again after {back_s:.1f} s"
+        f"killed: {load.counts()} with one retry, "
+        f"{len(before)} replicas again after {recovery_s:.1f} s"
     )
 
 
-def memory(bundle: Path, folder: Path) -> str:
-    """Resident memory of the replicas after 2,000 and after 20,000 requests."""
-    port = free_port()
-    with endpoint(str(bundle), port, folder / "log") as parent:
-        load = Load(port, request_body(affectune.load(bundle), SHORT_FRAMES))
-        found = []
-        for requests in (2_000, 18_000):
-            load.closed(4, 0, requests // 4)
-            found.append({pid: resident_mb(pid) for pid in replicas(parent)})
-    grown = [f"{found[0][pid]:.0f} -> {found[1][pid]:.0f} MB" for pid in found[1]]
-    return f"memory: {load.counts()}, {', '.join(grown)}"
-
-
-def replicas(parent: int) -> list[int]:
-    """Process ids of the replicas below a process."""
-    listed = subprocess.run(
-        ["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True
-    ).stdout
-    rows = [
-        (int(row[0]), int(row[1]), row[2])
-        for line in listed.splitlines()[1:]
-        if (row := line.split(None, 2))
-    ]
-    mine = {parent}
-    for _ in range(5):
-        mine |= {pid for pid, above, _ in rows if above in mine}
-    return sorted(pid for pid, _, args in rows if pid in mine and "ServeReplica:affectune" in args)
-
-
-def resident_mb(pid: int) -> float:
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
-
-
-def _both_serve(port: int) -> bool:
-    """Whether two replicas say that they serve a model."""
-    import http.client
-
+def _num_serving_replicas(port: int) -> float:
+    """Return how many replicas have a model, as the endpoint's metrics count them."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     connection.request("GET", "/metrics")
     lines = connection.getresponse().read().decode().splitlines()
-    return any(
-        line.startswith("affectune_model_replicas{") and line.endswith(" 2.0") for line in lines
-    )
+    counts = [line for line in lines if line.startswith("affectune_model_replicas{")]
+    return max((float(line.split()[-1]) for line in counts), default=0)
 
 
-MEASUREMENTS = {
+def memory(bundle: Path, folder: Path) -> str:
+    """Compare the replicas' memory after 2,000 requests to that after 20,000."""
+    port = free_port()
+    load = Load(port, request_body(affectune.load(bundle), SHORT_FRAMES))
+
+    with running_endpoint(str(bundle), port, folder / "log") as process_id:
+        load.closed(4, 0, 2_000 // 4)
+        earlier_mb = {replica: memory_mb(replica) for replica in replicas(process_id)}
+        load.closed(4, 0, 18_000 // 4)
+        later_mb = {replica: memory_mb(replica) for replica in replicas(process_id)}
+
+    growth = [f"{earlier_mb[replica]:.0f} -> {mb:.0f} MB" for replica, mb in later_mb.items()]
+    return f"memory: {load.counts()}, {', '.join(growth)}"
+
+
+def memory_mb(process_id: int) -> float:
+    """Return a process's memory; what it shares with others counts by its share of it."""
+    lines = Path(f"/proc/{process_id}/smaps_rollup").read_text().splitlines()
+    [kilobytes] = [int(line.split()[1]) for line in lines if line.startswith("Pss:")]
+    return kilobytes / 1024
+
+
+MEASUREMENTS: dict[str, Callable[[Path, Path], str]] = {
     "half_open": half_open,
     "overload": overload,
     "promotion": promotion,
@@ -168,11 +187,13 @@ MEASUREMENTS = {
 
 
 def main(names: list[str]) -> None:
+    """Run the named measurements, or all; where one fails, print the end of the endpoint's log."""
     unknown = sorted(set(names) - set(MEASUREMENTS))
     if unknown:
         sys.exit(f"There is no {', '.join(unknown)}; there are: {', '.join(MEASUREMENTS)}.")
+
     with tempfile.TemporaryDirectory() as temporary:
-        bundle = paper_bundle(Path(temporary))
+        bundle = write_paper_bundle(Path(temporary))
         for name in names or MEASUREMENTS:
             folder = Path(temporary) / name
             folder.mkdir()
@@ -180,10 +201,8 @@ def main(names: list[str]) -> None:
                 print(MEASUREMENTS[name](bundle, folder), flush=True)
             except Exception:
                 log = folder / "log"
-                print(
-                    json.dumps(log.read_text()[-3000:]) if log.exists() else "no log",
-                    file=sys.stderr,
-                )
+                ending = json.dumps(log.read_text()[-3000:]) if log.exists() else "no log"
+                print(ending, file=sys.stderr)
                 raise
 
 

@@ -1,25 +1,25 @@
-"""What a study endures: `python -m tests.benchmarks.kills driver|workers`, ten SIGKILLs at random times each.
+"""What a study endures: ten SIGKILLs at random times of its driver, or of its workers.
 
-Each prints what was killed when, and ends with an error where the study is not as it would have been. They take
-minutes; the tests kill less often.
+`python -m tests.benchmarks.kills driver|workers`: each prints what was killed when, and fails where
+the study is not as it would have been. They take minutes; the tests kill less often.
 """
 
 from __future__ import annotations
 
-import random
-import subprocess
+import signal
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
-from pipeline.data.synthetic import synthesize
-from tests.tuning_tests.command import Command, training
-from tests.tuning_tests.studies import told
+from pipeline.data.synthetic.corpus import synthesize
+from tests.tuning_tests.command import Command, fitting_workers
+from tests.tuning_tests.studies import events_by_task
 from tuning.journal.history import read_history
 
-KILLS = 10
+NUM_KILLS = 10
 STUDY = """
 name = "killed"
 folds = 2
@@ -59,57 +59,72 @@ seeds = 2
 """
 
 
-def driver(folder: Path, seed: int) -> None:
-    """Kill the driver, resume, and compare every trial, rung and choice with those of an undisturbed study.
+def kill_driver(folder: Path, seed: int) -> None:
+    """Kill the driver ten times, and compare all trials and choices with an undisturbed study's.
 
     With one worker, so that what happens within a task does not depend on who was quicker.
     """
-    whole, broken = _command(folder / "whole", workers=1), _command(folder / "broken", workers=1)
+    undisturbed = _command(folder / "undisturbed", workers=1)
+    disturbed = _command(folder / "disturbed", workers=1)
+
     begin = time.monotonic()
-    _check(*whole.run())
-    print(f"undisturbed: {time.monotonic() - begin:.0f} s, {whole.ended()} fits", flush=True)
-    times = random.Random(seed)
-    for number in range(KILLS):
-        process = broken.start("--resume")
-        while not training(process.pid) and process.poll() is None:
-            time.sleep(0.05)
-        wait_s = times.uniform(0, 6)
-        time.sleep(wait_s)
-        process.kill()
-        said, _ = process.communicate()
-        if process.returncode != -9:
-            raise RuntimeError(f"It ended by itself with status {process.returncode}: {said}")
+    _raise_if_failed(*undisturbed.run())
+    duration_s = time.monotonic() - begin
+    print(f"undisturbed: {duration_s:.0f} s, {undisturbed.num_ended()} fits", flush=True)
+
+    random = Random(seed)
+    for number in range(1, NUM_KILLS + 1):
+        wait_s = random.uniform(0, 6)
+        _resume_and_kill(disturbed, wait_s)
         print(
-            f"kill {number + 1} {wait_s:.1f} s after training went on: {broken.ended()} fits ended",
+            f"kill {number} {wait_s:.1f} s after training went on: "
+            f"{disturbed.num_ended()} fits ended",
             flush=True,
         )
-    _check(*broken.run("--resume"))
-    same = told(broken.folder / "out") == told(whole.folder / "out")
-    print(f"driver: {KILLS} kills; trials, epochs, rungs and choices as undisturbed: {same}")
-    if not same:
+    _raise_if_failed(*disturbed.run("--resume"))
+
+    is_same = events_by_task(disturbed.folder / "out") == events_by_task(undisturbed.folder / "out")
+    print(f"driver: {NUM_KILLS} kills; trials, epochs, rungs and choices as undisturbed: {is_same}")
+    if not is_same:
         sys.exit(1)
 
 
-def workers(folder: Path, seed: int) -> None:
-    """Kill workers in the middle of trials; the study completes, and no trial fails."""
-    command = _command(folder, workers=2)
-    process = command.start()
-    times, killed = random.Random(seed), 0
-    end = 0.0
-    while process.poll() is None:
-        found = training(process.pid)
-        if killed < KILLS and found and time.monotonic() > end:
-            times.choice(found).kill()
-            killed += 1
-            print(f"kill {killed}: {command.ended()} fits ended", flush=True)
-            end = time.monotonic() + times.uniform(2, 7)
+def _resume_and_kill(command: Command, wait_s: float) -> None:
+    """Resume a study, and kill its driver some time after training goes on."""
+    process = command.start("--resume")
+    while not fitting_workers(process.pid) and process.poll() is None:
         time.sleep(0.05)
-    said, _ = process.communicate()
-    _check(process.returncode, said)
+
+    time.sleep(wait_s)
+    process.kill()
+    output, _ = process.communicate()
+    if process.returncode != -signal.SIGKILL:
+        raise RuntimeError(f"It ended by itself with status {process.returncode}: {output}")
+
+
+def kill_workers(folder: Path, seed: int) -> None:
+    """Kill ten workers in the middle of trials; the study completes, and no trial fails."""
+    command = _command(folder, workers=2)
+    random = Random(seed)
+    num_kills, next_kill = 0, 0.0
+
+    process = command.start()
+    while process.poll() is None:
+        busy = fitting_workers(process.pid)
+        if num_kills < NUM_KILLS and busy and time.monotonic() > next_kill:
+            random.choice(busy).kill()
+            num_kills += 1
+            print(f"kill {num_kills}: {command.num_ended()} fits ended", flush=True)
+            next_kill = time.monotonic() + random.uniform(2, 7)
+        time.sleep(0.05)
+
+    output, _ = process.communicate()
+    _raise_if_failed(process.returncode, output)
+
     trials = read_history(command.folder / "out").trials.values()
-    failed = sum(trial.ended is None or trial.ended.reason == "error" for trial in trials)
-    print(f"workers: {killed} kills, {len(trials)} trials, {failed} failed")
-    if failed or killed < KILLS:
+    num_failed = sum(trial.ended is None or trial.ended.reason == "error" for trial in trials)
+    print(f"workers: {num_kills} kills, {len(trials)} trials, {num_failed} failed")
+    if num_failed or num_kills < NUM_KILLS:
         sys.exit(1)
 
 
@@ -120,15 +135,24 @@ def _command(folder: Path, workers: int) -> Command:
     return Command(folder, folder / "study.toml", folder / "corpus", workers)
 
 
-def _check(status: int, said: str) -> None:
+def _raise_if_failed(status: int, output: str) -> None:
     if status:
-        raise subprocess.CalledProcessError(status, "affectune study run", said)
+        raise RuntimeError(f"affectune study run ended with status {status}: {output}")
 
 
-KINDS: dict[str, Callable[[Path, int], None]] = {"driver": driver, "workers": workers}
+KINDS: dict[str, Callable[[Path, int], None]] = {"driver": kill_driver, "workers": kill_workers}
+
+
+def main(names: list[str]) -> None:
+    """Run the named kinds, or both, each in a folder of its own and at other times."""
+    unknown = sorted(set(names) - set(KINDS))
+    if unknown:
+        sys.exit(f"There is no {', '.join(unknown)}; there are: {', '.join(KINDS)}.")
+
+    for name in names or KINDS:
+        with tempfile.TemporaryDirectory() as temporary:
+            KINDS[name](Path(temporary), time.time_ns() % 1000)
 
 
 if __name__ == "__main__":
-    for name in sys.argv[1:] or KINDS:
-        with tempfile.TemporaryDirectory() as temporary:
-            KINDS[name](Path(temporary), time.time_ns() % 1000)
+    main(sys.argv[1:])

@@ -1,4 +1,8 @@
-"""What a study spends outside its fits: 300 short trials recorded in MLflow, and tasks of which some cost much more."""
+"""What a study spends outside its fits.
+
+One study has 300 short trials that are recorded in MLflow, the other has tasks of which some cost
+much more than others.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +14,14 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.corpus import Corpus, Session
+from pipeline.corpus import Corpus
 from pipeline.fitting.trainer import Trainer
 from pipeline.stages.cross_fit import CrossFitPlan
-from pipeline.stages.unimodal import unimodal_task
+from pipeline.stages.unimodal import UnimodalTask
+from tests.benchmarks.rows import Row, less_is_better, more_is_better
 from tests.benchmarks.timed_study import (
     TimedStudy,
-    get_ready,
+    prepare_process,
     started_ray,
     study_of,
     synthetic_corpus,
@@ -26,10 +31,9 @@ from tuning.spec.study_spec import StudySpec
 
 OVERHEAD_BAR, BUSY_BAR, SPREAD_BAR = 0.15, 0.85, 5.0
 TRIAL_S = 3.0
-"""A trial of the short ones, in the mean; ASHA stops most of them early."""
-WHOLE_S = 1.6 * TRIAL_S
-"""A fit that is not stopped: the mean of 300 is then about TRIAL_S."""
-Row = dict[str, str | float]
+"""Mean length of a short trial; early stopping ends most of them before their last epoch."""
+COMPLETE_TRIAL_S = 1.6 * TRIAL_S
+"""Length of a trial that is not stopped: the mean of 300 is then about TRIAL_S."""
 
 SHORT = """
 name = "short trials"
@@ -54,8 +58,12 @@ seeds = 4
 "fit.learning_rate" = {{ loguniform = [0.0003, 0.01] }}
 "fit.weight_decay" = {{ loguniform = [1e-6, 1e-2] }}
 """
-REFITS = 3 * 4 * 2 - 3 + 2 + 4
-"""Finalists on folds and seeds, but for what the search has trained; one auto-encoder, one fusion with and without."""
+NUM_REFITS = 3 * 4 * 2 - 3 + 2 + 4
+"""Fits of SHORT beside the trials of its search.
+
+Three finalists with four seeds on two folds, without the three that the search has trained; an
+auto-encoder on two folds; a fusion with and without difficulty on two folds.
+"""
 
 UNEVEN = """
 name = "uneven tasks"
@@ -99,94 +107,93 @@ seeds = 2
 
 
 def overhead_rows(num_trials: int = 300, uneven_trials: int = 9) -> list[Row]:
-    """Overhead with short trials, busy share with uneven tasks; ratio above 1 is within the bar.
+    """Return the overhead of short trials and the busy share of uneven tasks, beside their bars.
 
     Args:
-        num_trials: short ones, refits included; about so many; more than 40.
+        num_trials: fits of the first study, refits included; about so many; more than 40.
         uneven_trials: per task of the second study, refits not included.
     """
-    get_ready()
-    with tempfile.TemporaryDirectory() as folder:
-        short = _short(Path(folder) / "short", num_trials)
-        uneven = _uneven(Path(folder) / "uneven", uneven_trials)
-    overhead, busy = 1 - short.busy_share, uneven.busy_share
-    costs = uneven.mean_cost_s().values()
-    spread = max(costs) / min(costs)
+    prepare_process()
+    with tempfile.TemporaryDirectory() as temporary:
+        short = _run_short_trials(Path(temporary) / "short", num_trials)
+        uneven = _run_uneven_tasks(Path(temporary) / "uneven", uneven_trials)
+
+    costs_s = uneven.mean_cost_s().values()
+    spread = max(costs_s) / min(costs_s)
     return [
-        _row("trial_overhead", overhead, OVERHEAD_BAR, "share", OVERHEAD_BAR / overhead),
-        _row("busy_share_uneven", busy, BUSY_BAR, "share", busy / BUSY_BAR),
-        _row("uneven_cost_spread", spread, SPREAD_BAR, "max/min", spread / SPREAD_BAR),
+        less_is_better("trial_overhead", 1 - short.busy_share, OVERHEAD_BAR, "share"),
+        more_is_better("busy_share_uneven", uneven.busy_share, BUSY_BAR, "share"),
+        more_is_better("uneven_cost_spread", spread, SPREAD_BAR, "max/min"),
     ]
 
 
-def _row(name: str, found: float, bar: float, unit: str, ratio: float) -> Row:
-    return {
-        "name": name,
-        "ours": round(found, 4),
-        "other": bar,
-        "unit": unit,
-        "ratio": round(ratio, 2),
-    }
-
-
-def _short(folder: Path, num_trials: int) -> TimedStudy:
-    """One modality, and a search of many trials of about TRIAL_S; every one is recorded in sqlite."""
+def _run_short_trials(folder: Path, num_trials: int) -> TimedStudy:
+    """Run a study of one modality, and a search of many trials of about TRIAL_S."""
     corpus = synthetic_corpus(folder / "corpus", subjects=10, minutes=5, modalities=("voice",))
-    sizes = {"trials": num_trials - REFITS}
-    draft = study_of(SHORT.format(epochs=4, grace=1, **sizes), corpus)
-    epochs = max(4, round(WHOLE_S / _epoch_s(draft, corpus)))
-    study = study_of(SHORT.format(epochs=epochs, grace=max(1, epochs // 3), **sizes), corpus)
-    return _timed("short trials", study, corpus, folder, f"sqlite:///{folder / 'mlflow.db'}")
+    num_searched = num_trials - NUM_REFITS
+
+    draft = study_of(SHORT.format(epochs=4, grace=1, trials=num_searched), corpus)
+    epochs = max(4, round(COMPLETE_TRIAL_S / _epoch_s(draft, corpus)))
+    grace = max(1, epochs // 3)
+    study = study_of(SHORT.format(epochs=epochs, grace=grace, trials=num_searched), corpus)
+
+    return _run_recorded("short trials", study, corpus, folder)
 
 
-def _uneven(folder: Path, trials: int) -> TimedStudy:
-    """Three modalities, of which one has many columns; regressors wait for auto-encoders, and fusion for regressors."""
+def _run_uneven_tasks(folder: Path, trials: int) -> TimedStudy:
+    """Run a study of three modalities, of which one has many columns."""
     corpus = synthetic_corpus(
         folder / "corpus", subjects=10, minutes=5, modalities=("face", "physio", "voice")
     )
     corpus = _widened(corpus, "voice", 1200)
     study = study_of(UNEVEN.format(epochs=16, grace=4, trials=trials), corpus)
-    return _timed("uneven tasks", study, corpus, folder, f"sqlite:///{folder / 'mlflow.db'}")
+    return _run_recorded("uneven tasks", study, corpus, folder)
 
 
-def _timed(name: str, study: StudySpec, corpus: Corpus, folder: Path, uri: str) -> TimedStudy:
+def _run_recorded(title: str, study: StudySpec, corpus: Corpus, folder: Path) -> TimedStudy:
+    """Run a study that is recorded in MLflow, in a database file; print where its time went."""
+    uri = f"sqlite:///{folder / 'mlflow.db'}"
     with started_ray() as start_s:
-        found = timed_study(study, corpus, folder, tracking_uri=uri)
-    seconds = sum(ended.wall_s for ended in found.ended)
+        timed = timed_study(study, corpus, folder, tracking_uri=uri)
+
+    num_fits = len(timed.ended)
+    mean_s = sum(ended.wall_s for ended in timed.ended) / num_fits
     print(
-        f"{name}: {len(found.ended)} fits of {seconds / len(found.ended):.2f} s in {found.span_s:.1f} s, "
-        f"{found.busy_share:.1%} of the workers' time within fits ({found.trained_share:.1%} of it training, by the "
-        f"processor's clock); Ray started in {start_s:.1f} s, MLflow knew all {found.late_s:.1f} s after the end",
+        f"{title}: {num_fits} fits of {mean_s:.2f} s in {timed.span_s:.1f} s, "
+        f"{timed.busy_share:.1%} of the workers' time within fits "
+        f"({timed.training_share:.1%} of it training, by the processor's clock); "
+        f"Ray started in {start_s:.1f} s, "
+        f"MLflow had all events {timed.tracking_delay_s:.1f} s after the end",
         file=sys.stderr,
     )
-    for task, cost_s in found.mean_cost_s().items():
+    for task, cost_s in timed.mean_cost_s().items():
         print(f"  {task}: {cost_s:.2f} s a fit to the end", file=sys.stderr)
-    return found
+
+    return timed
 
 
 def _epoch_s(study: StudySpec, corpus: Corpus) -> float:
-    """Seconds of an epoch of the regressor on this machine, alone."""
-    fold = CrossFitPlan.of(corpus, study.base).folds[0]
-    task = unimodal_task(
-        corpus, study.base, fold, corpus.modalities[0], corpus.targets[0], None, ()
-    )
-    training = Trainer(task, corpus)
-    training.step()
+    """Measure an epoch of the regressor on this machine, alone."""
+    fold = CrossFitPlan.from_spec(corpus, study.base).folds[0]
+    task = UnimodalTask(corpus.modalities[0], corpus.targets[0])
+    problem = task.problem(corpus, study.base, fold, key="")
+    trainer = Trainer(problem, corpus)
+
+    trainer.train_epoch()  # the first epoch compiles and reserves memory
     begin = time.perf_counter()
     for _ in range(3):
-        training.step()
+        trainer.train_epoch()
     return (time.perf_counter() - begin) / 3
 
 
 def _widened(corpus: Corpus, modality: str, num_columns: int) -> Corpus:
-    """The same corpus, with the columns of one modality repeated."""
-    places = np.arange(num_columns) % len(corpus.columns[modality])
-
-    def widened(session: Session) -> Session:
-        features = {**session.features, modality: session.features[modality][:, places]}
-        return dataclasses.replace(session, features=features)
-
+    """Return the same corpus with the columns of one modality repeated."""
+    indices = np.arange(num_columns) % len(corpus.columns[modality])
     columns = {**corpus.columns, modality: tuple(map(str, range(num_columns)))}
-    return dataclasses.replace(
-        corpus, columns=columns, sessions=tuple(map(widened, corpus.sessions))
-    )
+
+    sessions = []
+    for session in corpus.sessions:
+        features = {**session.features, modality: session.features[modality][:, indices]}
+        sessions.append(dataclasses.replace(session, features=features))
+
+    return dataclasses.replace(corpus, columns=columns, sessions=tuple(sessions))

@@ -1,4 +1,7 @@
-"""A study against a plain Ray Tune script: the same configurations, epochs and winner rule, two workers each."""
+"""A study against a plain Ray Tune script.
+
+Both have the same configurations, epochs and rule for the winner, and two workers.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +10,17 @@ import tempfile
 import time
 from pathlib import Path
 
+from pipeline.stages.fusion import FusionTask
 from tests.benchmarks.plain_tune import plain_search
+from tests.benchmarks.rows import Row, less_is_better, more_is_better
 from tests.benchmarks.timed_study import (
-    get_ready,
+    prepare_process,
     started_ray,
     study_of,
     synthetic_corpus,
     timed_study,
 )
 from tuning.journal.events import Finalist
-from tuning.spec.tasks import Task
-
-Row = dict[str, str | float]
 
 STUDY = """
 name = "against plain Tune"
@@ -66,57 +68,53 @@ seeds = 1
 
 
 def study_rows(*, epochs: int = 30, trials: int = 8, layers: int = 4) -> list[Row]:
-    """Wall time of both, Ray running already, and the winner's CCC.
+    """Return the wall time of both, with Ray running already, and the winners' CCC.
 
-    Both have the same patience; only ours compares trials on the way. Ours also trains the winner without difficulty,
-    puts the model together, evaluates and writes it, and its wall time holds all of that; the plain one ends with the
-    finalists of fusion. Neither is recorded in MLflow, and neither has Tune's own loggers.
+    Both have the same patience; only ours compares trials on the way. Ours also trains the winner
+    without difficulty, assembles, evaluates and writes the model, and its wall time includes that;
+    the plain script ends with the finalists of fusion. Neither is recorded in MLflow, and neither
+    has Tune's own loggers.
 
     Args:
         epochs: at most, of every fit.
         trials: configurations per task.
         layers: of 64 units in both directions.
     """
-    get_ready()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    prepare_process()
+    sizes = {"epochs": epochs, "grace": max(1, epochs // 6), "trials": trials, "layers": layers}
+
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         corpus = synthetic_corpus(
             folder / "corpus", subjects=10, minutes=5, modalities=("face", "voice")
         )
-        sizes = {"epochs": epochs, "grace": max(1, epochs // 6), "trials": trials, "layers": layers}
         study = study_of(STUDY.format(**sizes), corpus)
+
         with started_ray() as start_s:
             ours = timed_study(study, corpus, folder / "ours")
-            print(
-                f"ours: {len(ours.ended)} fits, {ours.wall_s:.1f} s; Ray started in {start_s:.1f} s",
-                file=sys.stderr,
-            )
+        _log(f"ours: {len(ours.ended)} fits, {ours.wall_s:.1f} s", start_s)
+
         with started_ray() as start_s:
             begin = time.perf_counter()
-            settled = plain_search(study, corpus, folder / "plain")
+            plain_finalists = plain_search(study, corpus, folder / "plain")
             plain_s = time.perf_counter() - begin
-            print(f"plain: {plain_s:.1f} s; Ray started in {start_s:.1f} s", file=sys.stderr)
-    winner = Task("fusion", "", "arousal")
+        _log(f"plain: {plain_s:.1f} s", start_s)
+
+    fusion = FusionTask(target="arousal")
+    our_winner, plain_winner = ours.history.completed[fusion][0], plain_finalists[fusion][0]
     return [
-        _row("study_wall", ours.wall_s, plain_s, "s", plain_s / ours.wall_s),
-        *_ccc_rows(ours.history.settled[winner][0], settled[winner][0]),
+        less_is_better("study_wall", ours.wall_s, plain_s, "s"),
+        *_ccc_rows(our_winner, plain_winner),
     ]
 
 
+def _log(message: str, start_s: float) -> None:
+    print(f"{message}; Ray started in {start_s:.1f} s", file=sys.stderr)
+
+
 def _ccc_rows(ours: Finalist, plain: Finalist) -> list[Row]:
-    """The winners' CCC: the one that decided (training subjects out of fold, and devel), and devel's alone."""
-    found = {
-        "study_winner_ccc": (ours.score, plain.score),
-        "study_winner_devel_ccc": (ours.devel[0], plain.devel[0]),
-    }
-    return [_row(name, own, other, "CCC", own / other) for name, (own, other) in found.items()]
-
-
-def _row(name: str, ours: float, other: float, unit: str, ratio: float) -> Row:
-    return {
-        "name": name,
-        "ours": round(ours, 4),
-        "other": round(other, 4),
-        "unit": unit,
-        "ratio": round(ratio, 3),
-    }
+    """Compare the winners' deciding CCC, and their CCC on devel alone."""
+    return [
+        more_is_better("study_winner_ccc", ours.mean_deciding, plain.mean_deciding, "CCC"),
+        more_is_better("study_winner_devel_ccc", ours.devel[0], plain.devel[0], "CCC"),
+    ]

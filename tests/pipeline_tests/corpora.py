@@ -19,15 +19,17 @@ def tiny_session(
     seed: int = 0,
     labelled: bool = True,
 ) -> Session:
-    """A session whose two feature sets are noisy views of its two labels."""
+    """Return a session whose two feature sets are noisy mixtures of its two labels."""
     random = np.random.default_rng(seed)
     arousal = np.sin(np.linspace(0, 6, frames) + random.uniform(0, 6))
     valence = np.cos(np.linspace(0, 4, frames) + random.uniform(0, 6))
+
     features = {}
     for modality, columns in COLUMNS.items():
-        mixing = np.random.default_rng(len(modality)).normal(size=(2, columns))
-        clean = np.stack([arousal, valence], axis=1) @ mixing
+        mixture = np.random.default_rng(len(modality)).normal(size=(2, columns))
+        clean = np.stack([arousal, valence], axis=1) @ mixture
         features[modality] = (clean + 0.3 * random.normal(size=clean.shape)).astype(np.float32)
+
     unknown = np.full(frames, np.nan)
     return Session(
         session_id=name,
@@ -45,12 +47,10 @@ def tiny_session(
 
 
 def corpus_of(sessions: list[Session]) -> Corpus:
+    """Return a corpus of tiny sessions."""
     return Corpus(
         name="tiny",
-        columns={
-            modality: tuple(f"{modality}_{i}" for i in range(columns))
-            for modality, columns in COLUMNS.items()
-        },
+        columns={modality: _column_names(modality) for modality in COLUMNS},
         targets=("arousal", "valence"),
         sessions=tuple(sorted(sessions, key=lambda session: session.session_id)),
         frame_period_ms=500.0,
@@ -59,41 +59,48 @@ def corpus_of(sessions: list[Session]) -> Corpus:
 
 
 def tiny_corpus(*, train_subjects: int = 6) -> Corpus:
-    """Two sessions of different length per training subject, three devel and two unlabelled test subjects."""
-    sessions = [
-        tiny_session(
-            f"t{subject}_{part}",
-            f"t{subject}",
-            "train",
-            frames=24 + 4 * part + subject,
-            seed=10 * subject + part,
-        )
-        for subject in range(train_subjects)
-        for part in range(2)
-    ]
-    sessions += [
-        tiny_session(f"d{subject}", f"d{subject}", "devel", seed=100 + subject)
-        for subject in range(3)
-    ]
-    sessions += [
-        tiny_session(f"x{subject}", f"x{subject}", "test", seed=200 + subject, labelled=False)
-        for subject in range(2)
-    ]
+    """Return a corpus of subjects of all partitions.
+
+    Each training subject has two sessions of different length, each of the three devel and two
+    test subjects one. Those of test are not labelled.
+    """
+    sessions = []
+    for subject in range(train_subjects):
+        for part in range(2):
+            sessions.append(
+                tiny_session(
+                    f"t{subject}_{part}",
+                    f"t{subject}",
+                    "train",
+                    frames=24 + 4 * part + subject,
+                    seed=10 * subject + part,
+                )
+            )
+
+    for subject in range(3):
+        name = f"d{subject}"
+        sessions.append(tiny_session(name, name, "devel", seed=100 + subject))
+
+    for subject in range(2):
+        name = f"x{subject}"
+        sessions.append(tiny_session(name, name, "test", seed=200 + subject, labelled=False))
+
     return corpus_of(sessions)
 
 
 def tiny_spec(**values: object) -> Spec:
-    """Networks that train in a moment."""
+    """Return settings of networks that train in a moment.
+
+    Args:
+        values: settings that replace those of this function.
+    """
     stage = {
         "network": {"num_layers": 1, "hidden_size": 8, "dropout": 0.0},
         "fit": {"max_epochs": 3, "batch_size": 4},
     }
-    return Spec.model_validate(
-        {
-            "auto_encoder": stage,
-            "unimodal": stage,
-            "fusion": stage,
-            "folds": 3,
-            **values,
-        }
-    )
+    tiny = {"auto_encoder": stage, "unimodal": stage, "fusion": stage, "folds": 3}
+    return Spec.model_validate(tiny | values)
+
+
+def _column_names(modality: str) -> tuple[str, ...]:
+    return tuple(f"{modality}_{index}" for index in range(COLUMNS[modality]))

@@ -1,4 +1,4 @@
-"""The command line as a person or a program meets it: status, files, messages."""
+"""The command line as a person or a program meets it: exit status, files, messages."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ import pytest
 
 import affectune
 from pipeline.data.muse import read_corpus
-from pipeline.data.synthetic import synthesize
+from pipeline.data.synthetic.corpus import synthesize
 
 SPEC = """
 folds = 3
@@ -40,8 +41,22 @@ max_epochs = 3
 """
 
 
+TRAIN = ("train", "--corpus", "CORPUS")
+KEY_LENGTH = 64
+MISTAKEN_SPECS = {
+    "unknown.toml": "[unimodal.fit]\nlr = 1",
+    "range.toml": "[fusion.network]\ndropout = 1.5",
+    "loss.toml": '[auto_encoder.fit]\nloss = "ccc"',
+    "torn.toml": "[unimodal",
+}
+
+
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    """Call the command line in this process; its status, standard output and standard error."""
+    """Call the command line in this process.
+
+    Returns:
+        Exit status, standard output and standard error.
+    """
     before, sys.argv = sys.argv, ["affectune", *map(str, arguments)]
     try:
         affectune.main()
@@ -53,13 +68,39 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, st
     return status, *capsys.readouterr()
 
 
+def train_command(corpus: Path, spec: Path, *options: str) -> list[str]:
+    """Return the command that trains a model of two modalities in the current folder."""
+    command = [sys.executable, "-m", "affectune", "train"]
+    command += ["--corpus", str(corpus), "--spec", str(spec), "--modalities", "voice,face"]
+    return [*command, "--out", "model", "--store", "store", "--json", *options]
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file."""
+    content: dict[str, Any] = json.loads(path.read_text())
+    return content
+
+
+def names_in(folder: Path) -> set[str]:
+    """Return the names of all entries of a folder."""
+    return {path.name for path in folder.iterdir()}
+
+
 @pytest.fixture(scope="module")
 def corpus_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the path of a small corpus."""
     return synthesize(tmp_path_factory.mktemp("corpus") / "small", subjects=9, minutes=0.3)
+
+
+@pytest.fixture
+def corpus_copy(corpus_path: Path, tmp_path: Path) -> Path:
+    """Return the path of a copy of the corpus, to change."""
+    return Path(shutil.copytree(corpus_path, tmp_path / "corpus"))
 
 
 @pytest.fixture(scope="module")
 def spec_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the path of settings that train in a moment."""
     path = tmp_path_factory.mktemp("spec") / "spec.toml"
     path.write_text(SPEC)
     return path
@@ -67,51 +108,40 @@ def spec_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(corpus_path: Path, spec_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train a model in a process of its own, and return its bundle; the store lies beside it."""
     folder = tmp_path_factory.mktemp("trained")
-    command = [
-        sys.executable,
-        "-m",
-        "affectune",
-        "train",
-        "--corpus",
-        corpus_path,
-        "--spec",
-        spec_path,
-    ]
-    done = subprocess.run(
-        [
-            *map(str, command),
-            "--out",
-            "model",
-            "--store",
-            "store",
-            "--json",
-            "--modalities",
-            "voice,face",
-        ],
+    ended = subprocess.run(
+        train_command(corpus_path, spec_path),
         cwd=folder,
         capture_output=True,
         text=True,
         check=True,
     )
-    assert done.stderr == ""  # no progress where there is no terminal
-    assert json.loads(done.stdout) == json.loads((folder / "model" / "summary.json").read_text())
+    assert ended.stderr == ""  # no progress where there is no terminal
+    assert json.loads(ended.stdout) == read_json(folder / "model" / "summary.json")
     return folder / "model"
 
 
+@pytest.fixture
+def trained_copy(trained: Path, tmp_path: Path) -> Path:
+    """Return a copy of the bundle, to change."""
+    return Path(shutil.copytree(trained, tmp_path / "model"))
+
+
 def test_train_leaves_a_bundle_with_a_summary(trained: Path) -> None:
-    names = {path.name for path in trained.iterdir()}
-    assert names == {
+    assert names_in(trained) == {
         "model.json",
         "weights.safetensors",
         "README.md",
         "summary.json",
         "manifest.json",
     }
-    summary = json.loads((trained / "summary.json").read_text())
+    summary = read_json(trained / "summary.json")
     assert {"trials", "epochs_trained", "wall_s", "cpu_s", "store_hits"} <= set(summary)
     assert summary["partition"] == "devel"
-    # In each of 3 folds: 2 sets with an auto-encoder and 2 targets each, and 2 fusions for each of 2 targets.
+
+    # In each of 3 folds: 2 modalities with an auto-encoder and 2 targets each, and 2 variants of
+    # the fusion of each target.
     assert (summary["trials"], summary["store_hits"]) == (30, 0)
     assert 0 < summary["epochs_trained"] <= 30 * 3
     assert set(affectune.load(trained).columns) == {"voice", "face"}
@@ -124,75 +154,61 @@ def test_a_repeated_train_trains_nothing_and_gives_the_same_bytes(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    status, out, _ = run(
+    status, output, _ = run(
         capsys,
         *("train", "--corpus", corpus_path, "--spec", spec_path, "--modalities", "voice,face"),
-        *("--out", tmp_path / "again", "--store", trained.parent / "store", "--json"),
+        *("--out", tmp_path / "model", "--store", trained.parent / "store", "--json"),
     )
     assert status == 0
-    summary = json.loads(out)
+    summary = json.loads(output)
     assert (summary["trials"], summary["store_hits"], summary["epochs_trained"]) == (30, 30, 0)
     for name in ("model.json", "weights.safetensors", "README.md"):
-        assert (tmp_path / "again" / name).read_bytes() == (trained / name).read_bytes()
+        assert (tmp_path / "model" / name).read_bytes() == (trained / name).read_bytes()
 
 
 def test_evaluate_prints_json_and_draws(
     trained: Path, corpus_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ("evaluate", trained, "--corpus", corpus_path, "--plots", tmp_path / "plots")
-    status, out, _ = run(capsys, *arguments, "--json")
+    status, output, _ = run(capsys, *arguments, "--json")
     assert status == 0
-    found = json.loads(out)
-    assert found["targets"] == json.loads((trained / "summary.json").read_text())["targets"]
-    assert {path.name for path in (tmp_path / "plots").iterdir()} == {
-        "traces.png",
-        "difficulty.png",
-        "ccc.png",
-    }
-    status, out, _ = run(
-        capsys, *arguments, "--corrupt", "voice=noise:2", "--corrupt", "face=drop", "--json"
-    )
+    assert json.loads(output)["targets"] == read_json(trained / "summary.json")["targets"]
+    assert names_in(tmp_path / "plots") == {"traces.png", "difficulty.png", "ccc.png"}
+
+    corrupt = ("--corrupt", "voice=noise:2", "--corrupt", "face=drop")
+    status, output, _ = run(capsys, *arguments, *corrupt, "--json")
     assert status == 0
-    assert json.loads(out)["corrupt"] == ["voice=noise:2", "face=drop"]
-    assert json.loads(out)["targets"]["arousal"]["unimodal"]["face"] is None
-    status, out, _ = run(capsys, *arguments)
-    assert "95% interval" in out
+    assert json.loads(output)["corrupt"] == ["voice=noise:2", "face=drop"]
+    assert json.loads(output)["targets"]["arousal"]["unimodal"]["face"] is None
+
+    status, output, _ = run(capsys, *arguments)
+    assert status == 0
+    assert "95% interval" in output
 
 
-def test_predict_writes_the_challenges_format(
+def test_predict_writes_the_format_of_the_challenge(
     trained: Path, corpus_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    status, _, _ = run(
-        capsys,
-        "predict",
-        trained,
-        "--corpus",
-        corpus_path,
-        "--partition",
-        "test",
-        "--out",
-        tmp_path / "p",
-    )
+    arguments = ("predict", trained, "--corpus", corpus_path, "--partition", "test")
+    status, _, _ = run(capsys, *arguments, "--out", tmp_path / "p")
     assert status == 0
-    corpus = read_corpus(corpus_path, modalities=["voice", "face"])
-    sessions = corpus.partition("test")
+
+    sessions = read_corpus(corpus_path, modalities=["voice", "face"]).partition("test")
     predictions = affectune.load(trained).predict_sessions(sessions)
     for target in ("arousal", "valence"):
-        assert {path.stem for path in (tmp_path / "p" / target).iterdir()} == {
-            s.session_id for s in sessions
-        }
+        folder = tmp_path / "p" / target
+        assert names_in(folder) == {f"{session.session_id}.csv" for session in sessions}
         for session, prediction in zip(sessions, predictions, strict=True):
-            with open(tmp_path / "p" / target / f"{session.session_id}.csv", newline="") as file:
+            with open(folder / f"{session.session_id}.csv", newline="") as file:
                 header, *rows = list(csv.reader(file))
             assert header == ["timestamp", "value", "segment_id"]
             assert [int(row[0]) for row in rows] == session.timestamps_ms.tolist()
-            np.testing.assert_allclose(
-                [float(row[1]) for row in rows], prediction.values[target], atol=1e-6
-            )
+            values = [float(row[1]) for row in rows]
+            np.testing.assert_allclose(values, prediction.values[target], atol=1e-6)
 
 
-def _group_lives(group: int) -> bool:
-    """Whether a process of the group runs; one that ended but was not waited for does not."""
+def _is_group_running(group: int) -> bool:
+    """Return whether a process of the group runs; one that was not waited for does not count."""
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
             state, _, process_group = path.read_text().rsplit(")", 1)[1].split()[:3]
@@ -201,32 +217,15 @@ def _group_lives(group: int) -> bool:
     return False
 
 
+def _num_stored(store: Path) -> int:
+    """Return how many trained stages a store has."""
+    return len(list(store.glob("?" * KEY_LENGTH + "/manifest.json")))
+
+
 def test_a_killed_train_goes_on_from_the_store(
     corpus_path: Path, spec_path: Path, trained: Path, tmp_path: Path
 ) -> None:
-    command = [
-        *(
-            sys.executable,
-            "-m",
-            "affectune",
-            "train",
-            "--corpus",
-            str(corpus_path),
-            "--spec",
-            str(spec_path),
-        ),
-        *(
-            "--modalities",
-            "voice,face",
-            "--out",
-            "model",
-            "--store",
-            "store",
-            "--workers",
-            "2",
-            "--json",
-        ),
-    ]
+    command = train_command(corpus_path, spec_path, "--workers", "2")
     process = subprocess.Popen(
         command,
         cwd=tmp_path,
@@ -234,21 +233,26 @@ def test_a_killed_train_goes_on_from_the_store(
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    done: list[Path] = []
+
     deadline = time.monotonic() + 120
-    while len(done) < 5 and process.poll() is None and time.monotonic() < deadline:
-        done = list((tmp_path / "store").glob("*/manifest.json"))
+    while (
+        _num_stored(tmp_path / "store") < 5
+        and process.poll() is None
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert len(done) >= 5
+    assert _num_stored(tmp_path / "store") >= 5
     assert not (tmp_path / "model").exists()
+
     # The workers notice that their parent is gone, and end.
-    while _group_lives(process.pid) and time.monotonic() < deadline:
+    while _is_group_running(process.pid) and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert not _group_lives(process.pid)
-    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    summary = json.loads(again.stdout)
+    assert not _is_group_running(process.pid)
+
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    summary = json.loads(ended.stdout)
     assert summary["trials"] == 30
     assert summary["store_hits"] >= 5
     for name in ("weights.safetensors", "model.json"):
@@ -259,45 +263,45 @@ def test_a_killed_train_goes_on_from_the_store(
     ("arguments", "message"),
     [
         (["train", "--corpus", "nowhere", "--out", "m"], "nowhere"),
-        (["train", "--corpus", "CORPUS", "--out", "m", "--modalities", "smell"], "smell"),
+        ([*TRAIN, "--out", "m", "--modalities", "smell"], "smell"),
         (
-            ["train", "--corpus", "CORPUS", "--out", "m", "--modalities", "voice,voice"],
+            [*TRAIN, "--out", "m", "--modalities", "voice,voice"],
             "different names",
         ),
-        (["train", "--corpus", "CORPUS", "--out", "m", "--targets", "joy"], "joy"),
-        (["train", "--corpus", "CORPUS", "--out", "m", "--folds", "1"], "folds"),
+        ([*TRAIN, "--out", "m", "--targets", "joy"], "joy"),
+        ([*TRAIN, "--out", "m", "--folds", "1"], "folds"),
         (
-            ["train", "--corpus", "CORPUS", "--out", "m", "--folds", "50"],
+            [*TRAIN, "--out", "m", "--folds", "50"],
             "at least 50 training subjects",
         ),
-        (["train", "--corpus", "CORPUS", "--out", "m", "--protocol", "best"], "protocol"),
-        (["train", "--corpus", "CORPUS", "--out", "m", "--seed", "-1"], "seed"),
-        (["train", "--corpus", "CORPUS", "--out", "m", "--spec", "missing.toml"], "missing.toml"),
+        ([*TRAIN, "--out", "m", "--protocol", "best"], "protocol"),
+        ([*TRAIN, "--out", "m", "--seed", "-1"], "seed"),
+        ([*TRAIN, "--out", "m", "--spec", "missing.toml"], "missing.toml"),
         (
-            ["train", "--corpus", "CORPUS", "--out", "m", "--spec", "unknown.toml"],
+            [*TRAIN, "--out", "m", "--spec", "unknown.toml"],
             "Unknown key 'unimodal.fit.lr'",
         ),
         (
-            ["train", "--corpus", "CORPUS", "--out", "m", "--spec", "range.toml"],
+            [*TRAIN, "--out", "m", "--spec", "range.toml"],
             "'fusion.network.dropout'",
         ),
         (
-            ["train", "--corpus", "CORPUS", "--out", "m", "--spec", "loss.toml"],
+            [*TRAIN, "--out", "m", "--spec", "loss.toml"],
             "auto-encoder rebuilds",
         ),
-        (["train", "--corpus", "CORPUS", "--out", "m", "--spec", "torn.toml"], "is not TOML"),
-        (["train", "--corpus", "CORPUS", "--out", "unknown.toml"], "is a file"),
-        (["train", "--corpus", "CORPUS", "--out", "unknown.toml/m"], "cannot be written"),
-        (["train", "--corpus", "CORPUS", "--out", "."], "it is not a model bundle"),
-        (["train", "--corpus", "CORPUS", "--out", "web"], "it is not a model bundle"),
-        (["train", "--corpus", "CORPUS", "--out", "m", "--store", "m/store"], "lies in --out"),
-        (["train", "--corpus", "CORPUS", "--out", "m", "--device", "gpu"], "auto, cpu or cuda"),
-        (["train", "--corpus", "CORPUS", "--out", "m", "--workers", "0"], "workers"),
+        ([*TRAIN, "--out", "m", "--spec", "torn.toml"], "is not TOML"),
+        ([*TRAIN, "--out", "unknown.toml"], "is a file"),
+        ([*TRAIN, "--out", "unknown.toml/m"], "cannot be written"),
+        ([*TRAIN, "--out", "."], "it is not a model bundle"),
+        ([*TRAIN, "--out", "web"], "it is not a model bundle"),
+        ([*TRAIN, "--out", "m", "--store", "m/store"], "lies in --out"),
+        ([*TRAIN, "--out", "m", "--device", "gpu"], "auto, cpu or cuda"),
+        ([*TRAIN, "--out", "m", "--workers", "0"], "workers"),
         (
-            ["train", "--corpus", "CORPUS", "--out", "m", "--store", "unknown.toml/store"],
+            [*TRAIN, "--out", "m", "--store", "unknown.toml/store"],
             "Cannot use the store",
         ),
-        (["train", "--corpus", "CORPUS"], "--out"),
+        ([*TRAIN], "--out"),
         (["evaluate", "nothing", "--corpus", "CORPUS"], "not a complete bundle"),
         (["evaluate", "MODEL", "--corpus", "CORPUS", "--partition", "dev"], "train, devel, test"),
         (
@@ -310,7 +314,7 @@ def test_a_killed_train_goes_on_from_the_store(
         (["fly"], "fly"),
     ],
 )
-def test_a_mistake_ends_with_status_2_says_what_and_writes_nothing(
+def test_a_mistake_ends_with_status_2_and_a_message_and_writes_nothing(
     arguments: list[str],
     message: str,
     corpus_path: Path,
@@ -321,118 +325,105 @@ def test_a_mistake_ends_with_status_2_says_what_and_writes_nothing(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
-    for name, text in {
-        "unknown.toml": "[unimodal.fit]\nlr = 1",
-        "range.toml": "[fusion.network]\ndropout = 1.5",
-        "loss.toml": '[auto_encoder.fit]\nloss = "ccc"',
-        "torn.toml": "[unimodal",
-    }.items():
+    for name, text in MISTAKEN_SPECS.items():
         Path(name).write_text(text)
     Path("web").mkdir()
     Path("web/manifest.json").write_text('{"name": "app"}')
     before = sorted(path.name for path in tmp_path.rglob("*"))
-    places = {"CORPUS": str(corpus_path), "MODEL": str(trained)}
-    status, out, error = run(capsys, *[places.get(argument, argument) for argument in arguments])
+
+    paths = {"CORPUS": str(corpus_path), "MODEL": str(trained)}
+    arguments = [paths.get(argument, argument) for argument in arguments]
+    status, output, error = run(capsys, *arguments)
     assert status == 2
     assert message in error
     assert "Traceback" not in error
-    assert out == ""
+    assert output == ""
     assert sorted(path.name for path in tmp_path.rglob("*")) == before
 
 
 def test_a_changed_bundle_is_refused(
-    trained: Path, corpus_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    trained_copy: Path, corpus_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shutil.copytree(trained, tmp_path / "m")
-    with open(tmp_path / "m" / "model.json", "a") as file:
+    with open(trained_copy / "model.json", "a") as file:
         file.write(" ")
-    status, _, error = run(
-        capsys, "predict", tmp_path / "m", "--corpus", corpus_path, "--out", tmp_path / "p"
-    )
+
+    arguments = ("predict", trained_copy, "--corpus", corpus_path, "--out", tmp_path / "p")
+    status, _, error = run(capsys, *arguments)
     assert status == 2
     assert "model.json was changed" in error
     assert not (tmp_path / "p").exists()
 
 
-def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:
-    for command in (
-        ["train"],
-        ["evaluate"],
-        ["predict"],
-        ["corpus", "check"],
-        ["corpus", "synthesize"],
-    ):
-        status, out, _ = run(capsys, *command, "--help")
-        assert status == 0
-        assert "Example" in out
+@pytest.mark.parametrize(
+    "command", ["train", "evaluate", "predict", "corpus check", "corpus synthesize"]
+)
+def test_every_command_has_help_with_an_example(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, output, _ = run(capsys, *command.split(), "--help")
+    assert status == 0
+    assert "Example" in output
 
 
 def _set_labels(path: Path, value: str) -> None:
-    """Every label in a label file becomes this one."""
+    """Replace every label in a file by one value."""
     header, *rows = path.read_text().splitlines()
-    place = header.split(",").index("value")
-    changed = [
-        ",".join(value if i == place else cell for i, cell in enumerate(row.split(",")))
-        for row in rows
-    ]
-    path.write_text("\n".join([header, *changed]) + "\n")
+    column = header.split(",").index("value")
+    lines = [header]
+    for row in rows:
+        cells = row.split(",")
+        cells[column] = value
+        lines.append(",".join(cells))
+    path.write_text("\n".join(lines) + "\n")
 
 
 def test_labels_that_never_change_are_refused_before_training(
-    corpus_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    corpus_copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shutil.copytree(corpus_path, tmp_path / "c")
-    for path in (tmp_path / "c" / "label_segments" / "arousal").iterdir():
+    for path in (corpus_copy / "label_segments" / "arousal").iterdir():
         _set_labels(path, "0.5")
-    status, _, error = run(
-        capsys,
-        "train",
-        "--corpus",
-        tmp_path / "c",
-        "--out",
-        tmp_path / "m",
-        "--store",
-        tmp_path / "s",
-    )
+
+    paths = ("--out", tmp_path / "m", "--store", tmp_path / "s")
+    status, _, error = run(capsys, "train", "--corpus", corpus_copy, *paths)
     assert status == 2
     assert "'arousal' is 0.5 in every train frame" in error
     assert not (tmp_path / "m").exists()
     assert not (tmp_path / "s").exists()
 
 
-def test_a_bundle_with_other_files_in_it_is_not_replaced(
-    trained: Path, corpus_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    shutil.copytree(trained, tmp_path / "m")
-    (tmp_path / "m" / "predictions").mkdir()
-    status, _, error = run(
-        capsys, "train", "--corpus", corpus_path, "--out", tmp_path / "m", "--store", tmp_path / "s"
-    )
-    assert status == 2
-    assert "it holds 'predictions', too" in error
-    assert (tmp_path / "m" / "predictions").is_dir()
-
-
 def test_a_label_that_a_fold_lacks_is_refused_before_training(
-    corpus_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    corpus_copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shutil.copytree(corpus_path, tmp_path / "c")
-    train = [session.session_id for session in read_corpus(corpus_path).partition("train")]
-    for name in train[1:]:
-        _set_labels(tmp_path / "c" / "label_segments" / "valence" / f"{name}.csv", "nan")
-    status, _, error = run(
-        capsys,
-        "train",
-        "--corpus",
-        tmp_path / "c",
-        "--out",
-        tmp_path / "m",
-        "--store",
-        tmp_path / "s",
-    )
+    for session in read_corpus(corpus_copy).partition("train")[1:]:
+        path = corpus_copy / "label_segments" / "valence" / f"{session.session_id}.csv"
+        _set_labels(path, "nan")
+
+    paths = ("--out", tmp_path / "m", "--store", tmp_path / "s")
+    status, _, error = run(capsys, "train", "--corpus", corpus_copy, *paths)
     assert status == 2
     assert "'valence' has no label in every training frame of fold" in error
     assert not (tmp_path / "s").exists()
+
+
+def test_a_bundle_with_other_files_in_it_is_not_replaced(
+    trained_copy: Path, corpus_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (trained_copy / "predictions").mkdir()
+
+    paths = ("--out", trained_copy, "--store", tmp_path / "s")
+    status, _, error = run(capsys, "train", "--corpus", corpus_path, *paths)
+    assert status == 2
+    assert "it holds 'predictions', too" in error
+    assert (trained_copy / "predictions").is_dir()
+
+
+def _nearest_rows(path: Path, timestamps_ms: np.ndarray) -> np.ndarray:
+    """Return the features of a raw file that are nearest to each frame, NaN where none is near."""
+    table = pd.read_csv(path)
+    distances_ms = np.abs(table["timestamp"].to_numpy()[None] - timestamps_ms[:, None])
+    values = table.iloc[:, 2:].to_numpy(dtype=np.float32)[distances_ms.argmin(axis=1)]
+    is_near = (distances_ms.min(axis=1) <= 250)[:, None]
+    return np.where(is_near, values, np.nan)
 
 
 def test_predictions_from_raw_files_and_from_raw_arrays_agree(
@@ -440,25 +431,24 @@ def test_predictions_from_raw_files_and_from_raw_arrays_agree(
 ) -> None:
     model = affectune.load(trained)
     corpus = read_corpus(corpus_path, modalities=["voice", "face"])
-    zero_rows = 0
+    num_zero_rows = 0
+
     for session in (*corpus.partition("devel"), *corpus.partition("train")[:4]):
         raw = {}
         for modality in model.modalities:
-            table = pd.read_csv(
-                corpus_path / "feature_segments" / modality / f"{session.session_id}.csv"
+            folder = corpus_path / "feature_segments" / modality
+            raw[modality] = _nearest_rows(
+                folder / f"{session.session_id}.csv", session.timestamps_ms
             )
-            near = np.abs(table["timestamp"].to_numpy()[None] - session.timestamps_ms[:, None])
-            values = table.iloc[:, 2:].to_numpy(dtype=np.float32)[near.argmin(axis=1)]
-            raw[modality] = np.where((near.min(axis=1) <= 250)[:, None], values, np.nan)
-            zero_rows += int((values == 0).all(axis=1).sum())
-        alone, read = (
-            model.predict(raw, timestamps_ms=session.timestamps_ms),
-            model.predict_sessions([session])[0],
-        )
+            num_zero_rows += int((raw[modality] == 0).all(axis=1).sum())
+
+        from_arrays = model.predict(raw, timestamps_ms=session.timestamps_ms)
+        from_files = model.predict_sessions([session])[0]
         for modality in model.modalities:
-            np.testing.assert_array_equal(
-                np.isnan(alone.difficulty[modality].error),
-                np.isnan(read.difficulty[modality].error),
-            )
-        np.testing.assert_allclose(alone.values["arousal"], read.values["arousal"], atol=1e-5)
-    assert zero_rows  # frames without a face or speech were among them
+            one, other = (p.difficulty[modality].error for p in (from_arrays, from_files))
+            np.testing.assert_array_equal(np.isnan(one), np.isnan(other))
+        np.testing.assert_allclose(
+            from_arrays.values["arousal"], from_files.values["arousal"], atol=1e-5
+        )
+
+    assert num_zero_rows  # frames without a face or speech were among them

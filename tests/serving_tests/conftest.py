@@ -1,4 +1,4 @@
-"""What tests of the endpoint share: one small bundle, and a client of the application without a server."""
+"""What tests of the endpoint share: one small bundle, and a client that needs no server."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from pipeline.corpus import Corpus
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.evaluation.model_card import model_card
 from pipeline.fitting.worker_pool import WorkerPool
+from pipeline.model.bundle import save_model
 from pipeline.storage.stage_store import StageStore
 from pipeline.train import train
 from serving.app import build_app
@@ -26,35 +27,39 @@ from tests.pipeline_tests.corpora import tiny_corpus, tiny_spec
 
 @dataclass(frozen=True)
 class Client:
-    """Speaks to the ASGI application directly: what comes back is what a server would send."""
+    """Speaks to the ASGI application directly: it gets what a server would send."""
 
     app: Any
 
     def get(self, path: str, **headers: str) -> httpx.Response:
+        """Send a GET request."""
         return self.send("GET", path, headers=headers)
 
     def post(
         self, body: bytes | dict[str, Any], *, kind: str = "application/json", **headers: str
     ) -> httpx.Response:
+        """Send a session to predict; `kind` is the media type of the body."""
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         return self.send(
             "POST", "/v1/predictions", content=content, headers={"content-type": kind, **headers}
         )
 
     def send(self, method: str, path: str, **arguments: Any) -> httpx.Response:
-        async def once() -> httpx.Response:
-            transport = httpx.ASGITransport(self.app)
-            arguments["headers"] = {
-                k: v.encode("latin-1") for k, v in arguments.get("headers", {}).items()
-            }
-            async with httpx.AsyncClient(transport=transport, base_url="http://endpoint") as client:
-                return await client.request(method, path, **arguments)
+        """Send any request; `arguments` are those of httpx."""
+        headers = arguments.pop("headers", {})
+        encoded = {name: value.encode("latin-1") for name, value in headers.items()}
 
-        return asyncio.run(once())
+        async def send_once() -> httpx.Response:
+            transport = httpx.ASGITransport(self.app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://endpoint") as client:
+                return await client.request(method, path, headers=encoded, **arguments)
+
+        return asyncio.run(send_once())
 
 
 @pytest.fixture(scope="session")
 def corpus() -> Corpus:
+    """A corpus of tiny sessions."""
     return tiny_corpus()
 
 
@@ -64,29 +69,34 @@ def bundle(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("served") / "model"
     with WorkerPool(corpus, StageStore(tmp_path_factory.mktemp("served-store"))) as pool:
         model = train(corpus, tiny_spec(), pool)
+
     evaluation = evaluate(model, corpus, "devel")
     summary = json.dumps(evaluation.to_json("model")).encode()
-    model.save(folder, card=model_card(model, evaluation, []), others={"summary.json": summary})
+    save_model(
+        model, folder, card=model_card(model, evaluation, []), extra_files={"summary.json": summary}
+    )
     return folder
 
 
 @pytest.fixture
 def predictor(bundle: Path) -> Predictor:
+    """The bundle, loaded with the default limits."""
     return Predictor.load(bundle, "affectune", "3", Settings())
 
 
 @pytest.fixture
 def client_of(bundle: Path) -> Callable[..., Client]:
-    """A client of an application with these settings."""
+    """Make a client of an application with these settings."""
 
-    def make(**settings: Any) -> Client:
-        chosen = Settings.model_validate(settings)
-        loaded = Predictor.load(bundle, "affectune", "3", chosen)
-        return Client(build_app(lambda: loaded, chosen))
+    def make(**values: Any) -> Client:
+        settings = Settings.model_validate(values)
+        predictor = Predictor.load(bundle, "affectune", "3", settings)
+        return Client(build_app(lambda: predictor, settings))
 
     return make
 
 
 @pytest.fixture
 def client(client_of: Callable[..., Client]) -> Client:
+    """A client of an application with the default settings."""
     return client_of()

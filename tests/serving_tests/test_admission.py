@@ -1,4 +1,4 @@
-"""Who waits and who is told to come again."""
+"""Which requests wait, and which are refused for now."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from serving.admission import Admission
 from serving.request_error import RequestError
 
 
-def test_whoever_finds_the_queue_full_is_told_to_come_again_and_room_is_made() -> None:
+def test_a_full_queue_refuses_a_request_and_has_room_again_when_it_is_worked_off() -> None:
     async def scenario() -> None:
         admission, gate = Admission(1, 60.0), Event()
         waiting = [
@@ -19,9 +19,11 @@ def test_whoever_finds_the_queue_full_is_told_to_come_again_and_room_is_made() -
             for _ in range(2)
         ]
         await asyncio.sleep(0)
-        with pytest.raises(RequestError) as refused:
+
+        with pytest.raises(RequestError) as busy:
             await admission.run(lambda: 1, lambda one: one)
-        assert (refused.value.status, refused.value.retry_after_s) == (503, 1)
+        assert (busy.value.status, busy.value.retry_after_s) == (503, 1)
+
         gate.set()
         assert await asyncio.gather(*waiting) == [1, 1]
         assert await admission.run(lambda: 2, lambda two: two) == 2
@@ -34,13 +36,14 @@ def test_a_bad_request_is_refused_while_a_prediction_runs() -> None:
         admission, gate = Admission(5, 60.0), Event()
         running = asyncio.create_task(admission.run(lambda: 1, lambda one: gate.wait() and one))
 
-        def bad() -> int:
+        def read_badly() -> int:
             raise RequestError(422, "bad", "No.")
 
-        with pytest.raises(RequestError) as refused:
-            await asyncio.wait_for(admission.run(bad, lambda one: one), 30)
-        assert refused.value.status == 422
+        with pytest.raises(RequestError) as bad:
+            await asyncio.wait_for(admission.run(read_badly, lambda one: one), 30)
+        assert bad.value.status == 422
         assert not running.done()
+
         gate.set()
         await running
 
@@ -49,8 +52,8 @@ def test_a_bad_request_is_refused_while_a_prediction_runs() -> None:
 
 def test_a_client_that_left_makes_room_only_when_its_prediction_ends() -> None:
     async def scenario() -> None:
-        seen: list[int] = []
-        admission, gate, started = Admission(0, 60.0, seen.append), Event(), Event()
+        counts: list[int] = []
+        admission, gate, started = Admission(0, 60.0, counts.append), Event(), Event()
 
         def predict(one: int) -> int:
             started.set()
@@ -63,20 +66,21 @@ def test_a_client_that_left_makes_room_only_when_its_prediction_ends() -> None:
         await asyncio.gather(leaving, return_exceptions=True)
         with pytest.raises(RequestError):
             await admission.run(lambda: 1, lambda one: one)
+
         gate.set()
-        while seen[-1]:
+        while counts[-1]:
             await asyncio.sleep(0)
         assert await admission.run(lambda: 2, lambda two: two) == 2
 
     asyncio.run(scenario())
 
 
-def test_nobody_joins_a_queue_that_takes_too_long() -> None:
+def test_no_request_joins_a_queue_that_takes_too_long() -> None:
     async def scenario() -> None:
         admission, gate = Admission(50, 1e-9), Event()
-        await admission.run(
-            lambda: 1, lambda one: gate.wait(0.01) or one
-        )  # now it is known how long they take
+        # After the first one it is known how long a prediction takes.
+        await admission.run(lambda: 1, lambda one: gate.wait(0.01) or one)
+
         waiting = [
             asyncio.create_task(admission.run(lambda: 1, lambda one: gate.wait() and one))
             for _ in range(2)
@@ -84,6 +88,7 @@ def test_nobody_joins_a_queue_that_takes_too_long() -> None:
         await asyncio.sleep(0)
         with pytest.raises(RequestError):
             await admission.run(lambda: 1, lambda one: one)
+
         gate.set()
         assert await asyncio.gather(*waiting) == [1, 1]
 

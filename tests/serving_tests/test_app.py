@@ -1,22 +1,26 @@
-"""The HTTP interface, without a server: answers, and what is refused, with which status, code and place."""
+"""The HTTP interface without a server: responses, and errors with status, code and place."""
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import gzip
 import json
 import math
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import httpx
 import numpy as np
 import pyarrow as pa
 import pytest
+from numpy.typing import NDArray
 
 from pipeline.corpus import Corpus
 from serving.app import build_app
 from serving.arrow import MEDIA_TYPE
 from serving.predictor import Predictor
+from serving.schema import PredictionResponse
 from serving.settings import Settings
 from tests.serving_tests.conftest import Client
 from tests.serving_tests.sessions import Request, as_arrow, as_json, columns_of
@@ -24,18 +28,20 @@ from tests.serving_tests.sessions import Request, as_arrow, as_json, columns_of
 
 @pytest.fixture
 def request_(corpus: Corpus) -> Request:
+    """A request that fits, of a devel session."""
     session = corpus.partition("devel")[0]
     return as_json(session, columns_of(session))
 
 
-def _error(response: Any) -> tuple[int, str, str]:
-    found = response.json()["error"]
-    assert set(found) == {"code", "message", "where"}
-    assert found["message"]
-    return response.status_code, found["code"], found["where"]
+def _error(response: httpx.Response) -> tuple[int, str, str]:
+    """Return the status, the code and the place of an error."""
+    error = response.json()["error"]
+    assert set(error) == {"code", "message", "where"}
+    assert error["message"]
+    return response.status_code, error["code"], error["where"]
 
 
-def _codes(response: Any) -> list[str]:
+def _warning_codes(response: httpx.Response) -> list[str]:
     assert response.status_code == 200, response.text
     return [warning["code"] for warning in response.json()["warnings"]]
 
@@ -44,58 +50,66 @@ def test_served_predictions_are_those_of_the_model(
     client: Client, corpus: Corpus, predictor: Predictor
 ) -> None:
     for session in corpus.sessions:
+        request = as_json(session, columns_of(session))
+        as_text = client.post(request).json()
+        as_table = client.post(as_arrow(request), kind=MEDIA_TYPE, accept=MEDIA_TYPE)
+        table = pa.ipc.open_stream(as_table.content).read_all()
+
+        times = session.timestamps_ms.tolist()
+        assert as_text["timestamps_ms"] == times == table["timestamp_ms"].to_pylist()
+
         offline = predictor.model.predict_sessions([session])[0]
-        sent = as_json(session, columns_of(session))
-        as_text = client.post(sent).json()
-        table = pa.ipc.open_stream(
-            client.post(as_arrow(sent), kind=MEDIA_TYPE, accept=MEDIA_TYPE).content
-        ).read_all()
-        assert (
-            as_text["timestamps_ms"]
-            == session.timestamps_ms.tolist()
-            == table["timestamp_ms"].to_pylist()
-        )
         for target, expected in offline.values.items():
-            np.testing.assert_allclose(as_text["predictions"][target], expected, rtol=0, atol=1e-6)
-            np.testing.assert_allclose(table[target].to_numpy(), expected, rtol=0, atol=1e-6)
-        for modality, hard in offline.difficulty.items():
+            _assert_close(as_text["predictions"][target], expected)
+            _assert_close(table[target].to_numpy(), expected)
+        for modality, difficulty in offline.difficulty.items():
             for name in ("error", "percentile"):
-                expected = getattr(hard, name)
-                np.testing.assert_allclose(
-                    as_text["difficulty"][modality][name], expected, rtol=0, atol=1e-6
-                )
-                np.testing.assert_allclose(
-                    table[f"{modality}.{name}"].to_numpy(), expected, rtol=0, atol=1e-6
-                )
+                expected = getattr(difficulty, name)
+                _assert_close(as_text["difficulty"][modality][name], expected)
+                _assert_close(table[f"{modality}.{name}"].to_numpy(), expected)
+
+
+def _assert_close(actual: Any, expected: NDArray[np.float64]) -> None:
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-6)
 
 
 def test_a_response_names_its_session_and_its_model(client: Client, request_: Request) -> None:
-    found = client.post(request_).json()
-    assert found["session_id"] == request_["session_id"]
-    assert found["model"] == {"name": "affectune", "version": "3"}
-    assert found["warnings"] == []
+    response = client.post(request_).json()
+    assert response["session_id"] == request_["session_id"]
+    assert response["model"] == {"name": "affectune", "version": "3"}
+    assert response["warnings"] == []
+
+
+def test_a_response_has_what_its_openapi_schema_declares_and_nothing_else(
+    client: Client, request_: Request
+) -> None:
+    request_["features"]["face"]["data"][3] = [None, None, None]
+    body = client.post(request_).content
+    assert PredictionResponse.model_validate_json(body).model_dump() == json.loads(body)
 
 
 def test_columns_may_come_in_any_order_and_time_may_be_left_out(
     client: Client, request_: Request
 ) -> None:
-    turned = copy.deepcopy(request_)
-    del turned["timestamps_ms"], turned["session_id"]
-    turned["features"]["voice"]["columns"].reverse()
-    for row in turned["features"]["voice"]["data"]:
+    reversed_ = copy.deepcopy(request_)
+    del reversed_["timestamps_ms"], reversed_["session_id"]
+    reversed_["features"]["voice"]["columns"].reverse()
+    for row in reversed_["features"]["voice"]["data"]:
         row.reverse()
-    found = client.post(turned).json()
-    assert found["predictions"] == client.post(request_).json()["predictions"]
-    assert found["session_id"] is None
+
+    response = client.post(reversed_).json()
+    assert response["predictions"] == client.post(request_).json()["predictions"]
+    assert response["session_id"] is None
 
 
-def test_what_is_missing_is_null_in_the_response_and_said(
+def test_missing_frames_are_null_in_the_response_with_a_warning(
     client: Client, request_: Request
 ) -> None:
     request_["features"]["face"]["data"][3] = [None, None, None]
     request_["features"]["voice"]["data"][5][1] = None
+
     response = client.post(request_)
-    assert _codes(response) == ["imputed_values", "missing_modality"]
+    assert _warning_codes(response) == ["imputed_values", "missing_modality"]
     assert response.json()["difficulty"]["face"]["error"][3] is None
     assert all(value is not None for value in response.json()["predictions"]["arousal"])
 
@@ -105,13 +119,12 @@ def test_a_modality_that_is_left_out_is_imputed_with_a_warning(
 ) -> None:
     voice = corpus.partition("devel")[0].features["voice"]
     del request_["features"]["face"]
+
     response = client.post(request_)
-    assert _codes(response) == ["missing_modality"]
+    assert _warning_codes(response) == ["missing_modality"]
     assert "imputed" in predictor.card
     expected = predictor.model.predict({"voice": voice}).values["valence"]
-    np.testing.assert_allclose(
-        response.json()["predictions"]["valence"], expected, rtol=0, atol=1e-6
-    )
+    _assert_close(response.json()["predictions"]["valence"], expected)
 
 
 def test_further_columns_are_ignored_with_a_warning(client: Client, request_: Request) -> None:
@@ -119,8 +132,9 @@ def test_further_columns_are_ignored_with_a_warning(client: Client, request_: Re
     request_["features"]["face"]["columns"].append("further")
     for row in request_["features"]["face"]["data"]:
         row.append(1.5)
+
     response = client.post(request_)
-    assert _codes(response) == ["extra_columns"]
+    assert _warning_codes(response) == ["extra_columns"]
     assert response.json()["predictions"] == before["predictions"]
 
 
@@ -128,26 +142,26 @@ def test_values_that_training_never_saw_are_warned_of_and_counted_as_difficult(
     client: Client, request_: Request
 ) -> None:
     request_["features"]["face"]["data"] = [[1e6, -1e6, 1e6 + i] for i in range(30)]
-    codes = _codes(client.post(request_))
-    assert codes == ["outside_training_range", "difficult"]
+    assert _warning_codes(client.post(request_)) == ["outside_training_range", "difficult"]
+
     text = client.get("/metrics").text
     assert 'affectune_difficult_sessions_total{modality="face"} 1.0' in text
 
 
 def test_gaps_in_time_are_warned_of(client: Client, request_: Request) -> None:
     request_["timestamps_ms"][-1] += 5000
-    assert _codes(client.post(request_)) == ["gaps"]
+    assert _warning_codes(client.post(request_)) == ["gaps"]
 
 
-def _at(path: str, value: Any) -> Callable[[Request], None]:
-    """Puts a value at a place such as features.face.columns."""
+def _put(path: str, value: Any) -> Callable[[Request], None]:
+    """Return a function that puts a value at a place such as features.face.columns."""
 
     def change(request: Request) -> None:
         *parents, last = path.split(".")
-        place: Any = request
+        container: Any = request
         for name in parents:
-            place = place[int(name) if isinstance(place, list) else name]
-        place[int(last) if isinstance(place, list) else last] = value
+            container = container[int(name) if isinstance(container, list) else name]
+        container[int(last) if isinstance(container, list) else last] = value
 
     return change
 
@@ -155,55 +169,55 @@ def _at(path: str, value: Any) -> Callable[[Request], None]:
 @pytest.mark.parametrize(
     ("change", "code", "where"),
     [
-        (_at("unknown", 1), "unknown_field", "unknown"),
-        (_at("features.face.unknown", 1), "unknown_field", "features.face.unknown"),
+        (_put("unknown", 1), "unknown_field", "unknown"),
+        (_put("features.face.unknown", 1), "unknown_field", "features.face.unknown"),
         (
-            _at("features.haed", {"columns": ["a"], "data": [[1]]}),
+            _put("features.haed", {"columns": ["a"], "data": [[1]]}),
             "unknown_feature_set",
             "features.haed",
         ),
         (
-            _at("features.face.columns", ["face_0", "face_1", "other"]),
+            _put("features.face.columns", ["face_0", "face_1", "other"]),
             "missing_columns",
             "features.face.columns",
         ),
         (
-            _at("features.face.columns", ["face_0", "face_1", "face_1"]),
+            _put("features.face.columns", ["face_0", "face_1", "face_1"]),
             "repeated_columns",
             "features.face.columns",
         ),
-        (_at("features.face.data.7", [1.0, 2.0]), "ragged_rows", "features.face.data[7]"),
-        (_at("features.face.data.7.1", "1.5"), "wrong_type", "features.face.data[7][1]"),
-        (_at("features.face.data.7.1", True), "wrong_type", "features.face.data[7][1]"),
-        (_at("features.face.data.7.1", 1e39), "not_finite", "features.face"),
-        (_at("features.face.data", [[1, 2, 3]]), "unequal_frames", "features.face"),
-        (_at("features.face.data", "text"), "wrong_type", "features.face.data"),
-        (_at("features.face", {"columns": []}), "missing_field", "features.face.data"),
-        (_at("features", {}), "no_features", "features"),
-        (_at("features", []), "wrong_type", "features"),
+        (_put("features.face.data.7", [1.0, 2.0]), "ragged_rows", "features.face.data[7]"),
+        (_put("features.face.data.7.1", "1.5"), "wrong_type", "features.face.data[7][1]"),
+        (_put("features.face.data.7.1", True), "wrong_type", "features.face.data[7][1]"),
+        (_put("features.face.data.7.1", 1e39), "not_finite", "features.face"),
+        (_put("features.face.data", [[1, 2, 3]]), "unequal_frames", "features.face"),
+        (_put("features.face.data", "text"), "wrong_type", "features.face.data"),
+        (_put("features.face", {"columns": []}), "missing_field", "features.face.data"),
+        (_put("features", {}), "no_features", "features"),
+        (_put("features", []), "wrong_type", "features"),
         (
-            _at("features", {"face": {"columns": ["face_0", "face_1", "face_2"], "data": []}}),
+            _put("features", {"face": {"columns": ["face_0", "face_1", "face_2"], "data": []}}),
             "too_few_frames",
             None,
         ),
         (
-            _at(
+            _put(
                 "features",
                 {"face": {"columns": ["face_0", "face_1", "face_2"], "data": [[1, 2, 3]]}},
             ),
             "too_few_frames",
             "features",
         ),
-        (_at("timestamps_ms", [0, 500]), "wrong_timestamps", "timestamps_ms"),
-        (_at("timestamps_ms.5", 0), "timestamps_descend", "timestamps_ms[5]"),
-        (_at("timestamps_ms", [i * 40 for i in range(30)]), "wrong_rate", "timestamps_ms"),
-        (_at("timestamps_ms.29", 1e300), "wrong_timestamps", "timestamps_ms"),
-        (_at("session_id", "a\u0007"), "bad_session_id", "session_id"),
-        (_at("session_id", "x" * 201), "bad_session_id", "session_id"),
-        (_at("session_id", 7), "wrong_type", "session_id"),
+        (_put("timestamps_ms", [0, 500]), "wrong_timestamps", "timestamps_ms"),
+        (_put("timestamps_ms.5", 0), "timestamps_descend", "timestamps_ms[5]"),
+        (_put("timestamps_ms", [i * 40 for i in range(30)]), "wrong_rate", "timestamps_ms"),
+        (_put("timestamps_ms.29", 1e300), "wrong_timestamps", "timestamps_ms"),
+        (_put("session_id", "a\u0007"), "bad_session_id", "session_id"),
+        (_put("session_id", "x" * 201), "bad_session_id", "session_id"),
+        (_put("session_id", 7), "wrong_type", "session_id"),
     ],
 )
-def test_what_does_not_fit_is_refused_with_its_place(
+def test_a_request_that_does_not_fit_is_refused_with_the_place_of_its_mistake(
     client: Client,
     request_: Request,
     change: Callable[[Request], None],
@@ -214,6 +228,7 @@ def test_what_does_not_fit_is_refused_with_its_place(
     if where is None:
         del request_["timestamps_ms"]
         where = "features"
+
     assert _error(client.post(request_)) == (422, code, where)
 
 
@@ -236,44 +251,39 @@ def test_nothing_but_nulls_is_refused(client: Client, request_: Request) -> None
         ("", 400),
     ],
 )
-def test_what_json_does_not_know_is_refused(
+def test_values_that_json_does_not_have_are_refused(
     client: Client, request_: Request, cell: str, status: int
 ) -> None:
-    body = json.dumps(_with_mark(request_)).replace('"MARK"', cell)
+    _put("features.face.data.2.1", "MARK")(request_)
+    body = json.dumps(request_).replace('"MARK"', cell)
+
     response = client.post(body.encode())
     assert response.status_code == status
     assert _error(response)[1] in ("not_finite", "not_json", "too_many_frames")
 
 
-def _with_mark(request: Request) -> Request:
-    _at("features.face.data.2.1", "MARK")(request)
-    return request
-
-
 @pytest.mark.parametrize(
     "body", [b"", b"{", b"\xff\xfe", b"null", b"[]", b"7", b'{"features": {}} x', b"\x00" * 64]
 )
-def test_what_is_no_request_is_refused(client: Client, body: bytes) -> None:
+def test_a_body_that_is_no_request_is_refused(client: Client, body: bytes) -> None:
     assert client.post(body).status_code in (400, 422)
 
 
 def test_no_response_repeats_what_was_sent(client: Client, request_: Request) -> None:
     secret = "Ada-Lovelace-7"
-    for path in (
-        "session_id",
-        "features.face.data.0.0",
-        "timestamps_ms.3",
-        "features.face.columns",
-    ):
+    paths = ("session_id", "features.face.data.0.0", "timestamps_ms.3", "features.face.columns")
+
+    for path in paths:
         changed = copy.deepcopy(request_)
-        _at(path, {"secret": secret})(changed)
+        _put(path, {"secret": secret})(changed)
         response = client.post(changed)
         assert response.status_code == 422
         assert secret not in response.text
+
     assert secret not in client.post(f'{{"{secret}": '.encode()).text
 
 
-def test_a_name_that_came_from_outside_is_repeated_only_where_it_is_harmless(
+def test_a_sent_name_is_repeated_only_where_it_is_harmless(
     client: Client, request_: Request
 ) -> None:
     request_["features"]["<script>alert(1)</script>"] = {"columns": [], "data": []}
@@ -298,7 +308,7 @@ def test_lists_without_end_are_refused_before_they_are_read(client: Client) -> N
     assert _error(client.post(body)) == (422, "too_many_frames", "features")
 
 
-def test_a_body_that_says_it_is_too_large_is_not_read(client: Client) -> None:
+def test_a_body_that_is_declared_too_large_is_not_read(client: Client) -> None:
     response = client.send(
         "POST",
         "/v1/predictions",
@@ -309,7 +319,7 @@ def test_a_body_that_says_it_is_too_large_is_not_read(client: Client) -> None:
 
 
 def test_a_body_that_grows_too_large_is_given_up(client_of: Callable[..., Client]) -> None:
-    async def endless() -> Any:
+    async def endless() -> AsyncIterator[bytes]:
         while True:
             yield b" " * 4096
 
@@ -320,9 +330,7 @@ def test_a_body_that_grows_too_large_is_given_up(client_of: Callable[..., Client
 
 
 def test_a_body_that_does_not_come_is_given_up(client_of: Callable[..., Client]) -> None:
-    import asyncio
-
-    async def stalled() -> Any:
+    async def stalled() -> AsyncIterator[bytes]:
         yield b"{"
         await asyncio.Event().wait()
 
@@ -359,9 +367,11 @@ def test_requests_need_the_token_where_one_is_set(
     client_of: Callable[..., Client], request_: Request
 ) -> None:
     guarded = client_of(token="correct horse")
-    for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": "correct horse"},
-                    {"authorization": "Basic correct horse"}, {"authorization": "Bearer \u00e9"}):  # fmt: skip
-        response = guarded.post(request_, **headers)
+    wrong = ("Bearer wrong", "correct horse", "Basic correct horse", "Bearer \u00e9")
+    without_token = [guarded.post(request_)]
+    without_token += [guarded.post(request_, authorization=value) for value in wrong]
+
+    for response in without_token:
         assert _error(response)[:2] == (401, "unauthorized")
         assert response.headers["www-authenticate"] == "Bearer"
     assert guarded.post(request_, authorization="Bearer correct horse").status_code == 200
@@ -371,43 +381,48 @@ def test_requests_need_the_token_where_one_is_set(
 
 def test_without_a_model_it_lives_but_is_not_ready(request_: Request) -> None:
     client = Client(build_app(lambda: None, Settings()))
+
     assert client.get("/healthz").status_code == 200
     for response in (client.get("/readyz"), client.get("/v1/model"), client.post(request_)):
         assert _error(response)[:2] == (503, "no_model")
         assert response.headers["retry-after"] == "5"
 
 
-def test_the_model_says_what_it_reads(client: Client, predictor: Predictor) -> None:
-    found = client.get("/v1/model").json()
-    assert found["targets"] == ["arousal", "valence"]
-    assert found["features"]["face"] == list(predictor.model.columns["face"])
-    assert found["frame_rate_hz"] == 2.0
-    assert -1 <= found["ccc"]["arousal"] <= 1
-    assert "# Affectune model" in found["card"]
+def test_the_model_is_described_with_its_features_scores_and_card(
+    client: Client, predictor: Predictor
+) -> None:
+    model = client.get("/v1/model").json()
+    assert model["targets"] == ["arousal", "valence"]
+    assert model["features"]["face"] == list(predictor.model.columns["face"])
+    assert model["frame_rate_hz"] == 2.0
+    assert -1 <= model["ccc"]["arousal"] <= 1
+    assert "# Affectune model" in model["card"]
     assert client.get("/readyz").json()["version"] == "3"
 
 
-def test_the_example_is_answered(client: Client) -> None:
+def test_the_example_is_predicted(client: Client) -> None:
     example = client.get("/v1/example").json()
+
     response = client.post(example)
     assert response.status_code == 200
     assert len(response.json()["timestamps_ms"]) > 100
 
 
-def test_what_is_not_there_is_an_error_like_any_other(client: Client) -> None:
+def test_an_unknown_path_or_method_is_an_error_like_any_other(client: Client) -> None:
     assert _error(client.get("/nothing"))[:2] == (404, "not_found")
     assert _error(client.get("/v1/predictions"))[:2] == (405, "method")
     assert client.get("/docs").status_code == 404
 
 
-def test_a_failure_of_ours_is_500_without_a_traceback(bundle: Any, request_: Request) -> None:
+def test_a_failure_of_ours_is_500_without_a_traceback(request_: Request) -> None:
     class Broken:
         version = name = "x"
 
-        def answer(self, sent: object) -> None:
+        def predict(self, session: object) -> None:
             raise ZeroDivisionError("the secret cause")
 
-    response = Client(build_app(lambda: Broken(), Settings())).post(request_)  # type: ignore[arg-type,return-value]
+    app = build_app(lambda: Broken(), Settings())  # type: ignore[arg-type,return-value]
+    response = Client(app).post(request_)
     assert _error(response) == (500, "internal", "")
     assert "secret" not in response.text
     assert "Traceback" not in response.text
@@ -417,22 +432,20 @@ def test_a_failure_of_ours_is_500_without_a_traceback(bundle: Any, request_: Req
 def test_every_response_has_a_request_id_and_takes_a_good_one(
     client: Client, request_: Request
 ) -> None:
-    assert client.get("/healthz", **{"x-request-id": "abc-1"}).headers["x-request-id"] == "abc-1"
-    assert (
-        len(client.get("/healthz", **{"x-request-id": "a\tb" * 40}).headers["x-request-id"]) == 32
-    )
+    good = client.get("/healthz", **{"x-request-id": "abc-1"})
+    bad = client.get("/healthz", **{"x-request-id": "a\tb" * 40})
+    assert good.headers["x-request-id"] == "abc-1"
+    assert len(bad.headers["x-request-id"]) == 32
 
 
-def test_metrics_count_what_was_answered(client: Client, request_: Request) -> None:
+def test_metrics_count_requests_errors_and_frames(client: Client, request_: Request) -> None:
     client.post(request_)
     client.post(b"{")
+
     text = client.get("/metrics").text
-    assert (
-        'affectune_requests_total{method="POST",route="/v1/predictions",status="200"} 1.0' in text
-    )
-    assert (
-        'affectune_requests_total{method="POST",route="/v1/predictions",status="400"} 1.0' in text
-    )
+    for status in (200, 400):
+        labels = f'method="POST",route="/v1/predictions",status="{status}"'
+        assert f"affectune_requests_total{{{labels}}} 1.0" in text
     assert 'affectune_refusals_total{code="not_json"} 1.0' in text
     assert "affectune_frames_sum 30.0" in text
     assert "affectune_queue 0.0" in text
@@ -440,17 +453,18 @@ def test_metrics_count_what_was_answered(client: Client, request_: Request) -> N
 
 def test_openapi_describes_the_requests(client: Client) -> None:
     document = client.get("/openapi.json").json()
-    body = document["paths"]["/v1/predictions"]["post"]["requestBody"]["content"]
-    assert set(body) == {"application/json", MEDIA_TYPE}
-    assert "503" in document["paths"]["/v1/predictions"]["post"]["responses"]
+    operation = document["paths"]["/v1/predictions"]["post"]
+    assert set(operation["requestBody"]["content"]) == {"application/json", MEDIA_TYPE}
+    assert "503" in operation["responses"]
 
 
-def test_long_sessions_are_predicted_in_chunks_that_say_so(
+def test_long_sessions_are_predicted_in_chunks_with_a_warning(
     client_of: Callable[..., Client], request_: Request
 ) -> None:
     chunked = client_of(whole_frames=20, overlap_frames=5).post(request_)
-    assert _codes(chunked) == ["chunked"]
-    whole = client_of().post(request_).json()["predictions"]["arousal"]
+    assert _warning_codes(chunked) == ["chunked"]
+
+    in_one_piece = client_of().post(request_).json()["predictions"]["arousal"]
     values = chunked.json()["predictions"]["arousal"]
-    assert len(values) == len(whole)
+    assert len(values) == len(in_one_piece)
     assert all(math.isfinite(value) for value in values)

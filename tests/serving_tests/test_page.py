@@ -1,4 +1,4 @@
-"""The page in a real Chromium: files in, traces out, the same numbers as the API's, errors as sentences."""
+"""The page in a real Chromium: files in, traces out, the API's numbers, errors as sentences."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import threading
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ from serving.settings import Settings
 from tests.serving_tests.sessions import as_json, columns_of
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, ConsoleMessage, Page, Request
 
 playwright = pytest.importorskip(
     "playwright.sync_api", reason="NOT TESTED in a browser: playwright is not installed"
@@ -46,6 +46,7 @@ FLAGS = [
     "--disable-sync",
 ]
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(
         CHROMIUM is None, reason="NOT TESTED in a browser: no chromium; set AFFECTUNE_CHROMIUM"
     ),
@@ -58,10 +59,8 @@ def address(bundle: Path) -> Iterator[str]:
     """The application behind a plain server."""
     settings = Settings()
     predictor = Predictor.load(bundle, "affectune", "3", settings)
-    config = uvicorn.Config(
-        build_app(lambda: predictor, settings), port=0, log_config=None, lifespan="off"
-    )
-    server = uvicorn.Server(config)
+    app = build_app(lambda: predictor, settings)
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="off"))
     ready = threading.Event()
     original = server.startup
 
@@ -73,13 +72,16 @@ def address(bundle: Path) -> Iterator[str]:
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     assert ready.wait(30)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+
+    port = server.servers[0].sockets[0].getsockname()[1]
+    yield f"http://127.0.0.1:{port}"
     server.should_exit = True
     thread.join(10)
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[object]:
+    """A Chromium for all tests of this file."""
     with playwright.sync_playwright() as started:
         chromium = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield chromium
@@ -88,16 +90,23 @@ def browser() -> Iterator[object]:
 
 @pytest.fixture
 def page(browser: Browser, address: str) -> Iterator[Page]:
-    """The page, open; whatever it complains of in the console fails the test."""
+    """The page, open; an error in its console, or a request to elsewhere, fails the test."""
     context = browser.new_context(accept_downloads=True)
     context.set_default_timeout(PATIENCE_MS)
     opened = context.new_page()
     complaints: list[str] = []
+
+    def check_console(message: ConsoleMessage) -> None:
+        if message.type == "error":
+            complaints.append(message.text)
+
+    def check_request(request: Request) -> None:
+        if not request.url.startswith((address, "data:", "blob:")):
+            complaints.append(request.url)
+
     opened.on("pageerror", lambda error: complaints.append(str(error)))
-    opened.on(
-        "console", lambda said: complaints.append(said.text) if said.type == "error" else None
-    )
-    opened.on("request", lambda request: None if request.url.startswith((address, "data:", "blob:")) else complaints.append(request.url))  # fmt: skip
+    opened.on("console", check_console)
+    opened.on("request", check_request)
     opened.goto(address)
     playwright.expect(opened.locator("#model")).to_contain_text("version 3")
     yield opened
@@ -106,7 +115,7 @@ def page(browser: Browser, address: str) -> Iterator[Page]:
 
 
 def _write(session: Session, folder: Path) -> list[str]:
-    """A session's files in the MuSe layout."""
+    """Write a session's files in the MuSe layout; return their paths."""
     paths = []
     for name, values in session.features.items():
         path = folder / "feature_segments" / name / f"{session.session_id}.csv"
@@ -126,9 +135,13 @@ def _drop(page: Page, paths: list[str]) -> None:
     """Drop files, as if from a file manager."""
     files = [{"name": Path(path).name, "text": Path(path).read_text()} for path in paths]
     transfer = page.evaluate_handle(
-        """(files) => { const held = new DataTransfer();
-        for (const { name, text } of files) held.items.add(new File([text], name, { type: "text/csv" }));
-        return held; }""",
+        """(files) => {
+          const transfer = new DataTransfer();
+          for (const { name, text } of files) {
+            transfer.items.add(new File([text], name, { type: "text/csv" }));
+          }
+          return transfer;
+        }""",
         files,
     )
     page.dispatch_event("#drop", "drop", {"dataTransfer": transfer})
@@ -143,39 +156,50 @@ def test_dropped_files_become_traces_with_the_numbers_of_the_api(
         f"Prediction for {session.session_id}"
     )
     playwright.expect(page.locator("#chart .scatterlayer .trace")).to_have_count(4)
-    asked = urllib.request.Request(
+
+    expected = _predict(address, session)
+    _assert_hover_has_one_of(page, expected["predictions"]["arousal"])
+    _assert_download_has(page, session.session_id, expected)
+
+
+def _predict(address: str, session: Session) -> dict[str, Any]:
+    """Return the response of the API."""
+    request = urllib.request.Request(
         f"{address}/v1/predictions",
         json.dumps(as_json(session, columns_of(session))).encode(),
         {"Content-Type": "application/json"},
     )
-    with urllib.request.urlopen(asked) as response:
-        expected = json.load(response)
+    with urllib.request.urlopen(request) as http_response:
+        response: dict[str, Any] = json.load(http_response)
+    return response
 
+
+def _assert_hover_has_one_of(page: Page, values: list[float]) -> None:
     plot = page.locator("#chart .nsewdrag").first.bounding_box()
     assert plot is not None
     page.mouse.move(plot["x"] + plot["width"] / 2, plot["y"] + plot["height"] / 2)
     hover = page.locator("#chart .hoverlayer .legendtext, #chart .hoverlayer .hovertext").first
     playwright.expect(hover).to_be_visible()
-    shown = page.locator("#chart .hoverlayer").text_content() or ""
-    assert any(
-        f"{value:.3f}".replace("-", "\u2212") in shown
-        for value in expected["predictions"]["arousal"]
-    )
 
+    text = page.locator("#chart .hoverlayer").text_content() or ""
+    assert any(f"{value:.3f}".replace("-", "\u2212") in text for value in values)
+
+
+def _assert_download_has(page: Page, session_id: str, expected: dict[str, Any]) -> None:
     with page.expect_download() as download:
         page.get_by_role("button", name="Download as CSV").click()
-    assert download.value.suggested_filename == f"{session.session_id}-predictions.csv"
+    assert download.value.suggested_filename == f"{session_id}-predictions.csv"
+
     rows = list(csv.DictReader(Path(download.value.path()).read_text().splitlines()))
     assert [int(row["timestamp"]) for row in rows] == expected["timestamps_ms"]
     for target, values in expected["predictions"].items():
         np.testing.assert_allclose([float(row[target]) for row in rows], values, rtol=0, atol=1e-12)
-    for modality, hard in expected["difficulty"].items():
-        np.testing.assert_allclose(
-            [float(row[f"{modality}.difficulty"]) for row in rows], hard["percentile"]
-        )
+    for modality, difficulty in expected["difficulty"].items():
+        percentiles = [float(row[f"{modality}.difficulty"]) for row in rows]
+        np.testing.assert_allclose(percentiles, difficulty["percentile"])
 
 
-def test_a_missing_modality_is_said_in_words(page: Page, corpus: Corpus, tmp_path: Path) -> None:
+def test_a_missing_modality_is_a_warning(page: Page, corpus: Corpus, tmp_path: Path) -> None:
     _drop(page, _write(corpus.partition("devel")[0], tmp_path)[:1])
     playwright.expect(page.locator("#warnings")).to_contain_text("face: The feature set is missing")
 
@@ -183,11 +207,13 @@ def test_a_missing_modality_is_said_in_words(page: Page, corpus: Corpus, tmp_pat
 def test_mistakes_are_sentences(page: Page, corpus: Corpus, tmp_path: Path) -> None:
     [path, _] = _write(corpus.partition("devel")[0], tmp_path)
     text = Path(path).read_text()
+
     Path(path).write_text(text.replace("\n500,1,", "\n500,1,x", 1))
     _drop(page, [path])
     playwright.expect(page.get_by_role("alert")).to_contain_text(
         'line 3, column "voice_0" is no number'
     )
+
     Path(path).write_text("\n".join(text.splitlines()[:2]))
     page.get_by_role("button", name="Start over").or_(page.locator("#example")).first.is_visible()
     _drop(page, [path])

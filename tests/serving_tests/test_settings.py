@@ -1,4 +1,4 @@
-"""Settings: where they come from, which wins, and what is refused."""
+"""Settings: where they come from, which source wins, and what is refused."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from serving.settings import read_settings
 def test_the_command_line_wins_over_the_environment_and_that_over_the_file(tmp_path: Path) -> None:
     path = tmp_path / "serve.toml"
     path.write_text('port = 1\nreplicas = 3\nhost = "::1"\n')
-    found = read_settings(
-        path, {"AFFECTUNE_SERVE_PORT": "2", "AFFECTUNE_SERVE_REPLICAS": "4", "PORT": "9"}, port=5
-    )
-    assert (found.port, found.replicas, found.host) == (5, 4, "::1")
+    environment = {"AFFECTUNE_SERVE_PORT": "2", "AFFECTUNE_SERVE_REPLICAS": "4", "PORT": "9"}
+
+    settings = read_settings(path, environment, port=5)
+    assert (settings.port, settings.replicas, settings.host) == (5, 4, "::1")
 
 
 def test_by_default_only_this_machine_may_connect() -> None:
@@ -34,18 +34,21 @@ def test_by_default_only_this_machine_may_connect() -> None:
         {"AFFECTUNE_SERVE_REPLICAS": "3", "AFFECTUNE_SERVE_MAX_REPLICAS": "2"},
     ],
 )
-def test_what_does_not_fit_is_refused(environment: dict[str, str]) -> None:
+def test_settings_that_do_not_fit_are_refused(environment: dict[str, str]) -> None:
     with pytest.raises(InputError, match="settings do not fit"):
         read_settings(None, environment)
 
 
-def test_the_token_comes_from_a_file_or_the_environment_and_is_never_shown(tmp_path: Path) -> None:
+def test_the_token_comes_from_a_file_or_the_environment_and_is_never_printed(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "token"
     path.write_text("from a file\n")
     assert read_settings(None, {}, token_file=str(path)).secret() == b"from a file"
-    found = read_settings(None, {"AFFECTUNE_SERVE_TOKEN": "from here"})
-    assert found.secret() == b"from here"
-    assert "from here" not in repr(found)
+
+    settings = read_settings(None, {"AFFECTUNE_SERVE_TOKEN": "from here"})
+    assert settings.secret() == b"from here"
+    assert "from here" not in repr(settings)
     assert read_settings(None, {}).secret() is None
 
 

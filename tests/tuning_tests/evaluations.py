@@ -1,4 +1,4 @@
-"""What an evaluation of a winner would say, without a winner: sessions and predictions from a seed."""
+"""Fabricates the evaluation of a winner: sessions and predictions from a seed, without a model."""
 
 from __future__ import annotations
 
@@ -6,58 +6,69 @@ from types import SimpleNamespace
 from typing import cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.corpus import Session
 from pipeline.evaluation.evaluate import Evaluation, TargetEvaluation
 from pipeline.metrics.bootstrap import Score, bootstrap, subject_moments
 from pipeline.model.fused_model import Difficulty, FusedModel, Prediction
-from pipeline.stages.fusion import FUSION, WITHOUT
-
-NAMES = (FUSION, WITHOUT, "mean", "weighted mean")
+from pipeline.stages.fusion import FUSION, WITHOUT_DIFFICULTY
 
 
-def evaluation(
+def fabricate_evaluation(
     modalities: tuple[str, ...] = ("pupil", "gaze", "head"),
     targets: tuple[str, ...] = ("arousal", "valence"),
     *,
-    sessions: int = 12,
-    frames: int = 120,
+    num_sessions: int = 12,
+    num_frames: int = 120,
     prefix: str = "P",
 ) -> Evaluation:
-    """Six devel subjects; the first session of the last target has a constant label, and a modality is missing once."""
+    """Return an evaluation of six devel subjects.
+
+    The first session of the last target has a constant label, and the first modality is missing
+    in the first frames of every session.
+
+    Args:
+        modalities: that the fusion reads.
+        targets: that it predicts.
+        num_sessions: of all subjects together.
+        num_frames: of each session.
+        prefix: of the names of sessions.
+    """
     random = np.random.default_rng(0)
-    made = [
-        _session(f"{prefix}{n:02d}", f"S{n % 6}", targets, frames, random) for n in range(sessions)
+    sessions = [
+        _session(f"{prefix}{number:02d}", f"S{number % 6}", targets, num_frames, random)
+        for number in range(num_sessions)
     ]
-    predictions = [_prediction(session, modalities, targets, random) for session in made]
-    found = {target: _target(target, made, predictions) for target in targets}
-    return Evaluation("devel", found, tuple(made), tuple(predictions))
+    predictions = [_prediction(session, modalities, targets, random) for session in sessions]
+    results = {target: _evaluate_target(target, sessions, predictions) for target in targets}
+    return Evaluation("devel", results, tuple(sessions), tuple(predictions))
 
 
-def model_of(found: Evaluation) -> FusedModel:
-    """Only what a report reads of a model."""
-    out_of_fold = {
-        target: {
-            name: Score(score.ccc - 0.1, score.low - 0.1, score.high - 0.1).to_json()
-            for name, score in e.scores.items()
-        }
-        for target, e in found.targets.items()
-    }
+def fabricate_model(evaluation: Evaluation) -> FusedModel:
+    """Return what a report reads of a model: out-of-fold scores, each 0.1 below that of devel."""
+    out_of_fold: dict[str, dict[str, dict[str, float | None]]] = {}
+    for target, result in evaluation.targets.items():
+        out_of_fold[target] = {}
+        for name, score in result.scores.items():
+            lower = Score(score.ccc - 0.1, score.low - 0.1, score.high - 0.1)
+            out_of_fold[target][name] = lower.to_json()
     return cast(FusedModel, SimpleNamespace(out_of_fold=out_of_fold))
 
 
 def _session(
-    name: str, subject: str, targets: tuple[str, ...], frames: int, random: np.random.Generator
+    name: str, subject: str, targets: tuple[str, ...], num_frames: int, random: np.random.Generator
 ) -> Session:
-    labels = {target: np.cumsum(random.normal(size=frames)) / 6 for target in targets}
+    labels = {target: np.cumsum(random.normal(size=num_frames)) / 6 for target in targets}
     if name.endswith("00"):
-        labels[targets[-1]] = np.zeros(frames)
+        labels[targets[-1]] = np.zeros(num_frames)
+
     return Session(
         session_id=name,
         subject=subject,
         partition="devel",
-        timestamps_ms=np.arange(frames, dtype=np.int64) * 500,
-        segment_ids=np.full(frames, "1"),
+        timestamps_ms=np.arange(num_frames, dtype=np.int64) * 500,
+        segment_ids=np.full(num_frames, "1"),
         features={},
         present={},
         labels=labels,
@@ -70,59 +81,71 @@ def _prediction(
     targets: tuple[str, ...],
     random: np.random.Generator,
 ) -> Prediction:
-    frames = len(session.timestamps_ms)
+    num_frames = len(session.timestamps_ms)
 
-    def near(target: str, noise: float) -> np.ndarray:
-        return 0.6 * session.labels[target] + noise * np.convolve(
-            random.normal(size=frames), np.ones(9) / 9, "same"
-        )
+    def noisy_label(target: str, noise: float) -> NDArray[np.float64]:
+        smooth = np.convolve(random.normal(size=num_frames), np.ones(9) / 9, "same")
+        return 0.6 * session.labels[target] + noise * smooth
 
-    percentile = {
-        modality: np.clip(50 + 30 * random.normal(size=frames), 0, 100) for modality in modalities
-    }
-    percentile[modalities[0]][:20] = np.nan
+    difficulty = {}
+    for modality in modalities:
+        percentile = np.clip(50 + 30 * random.normal(size=num_frames), 0, 100)
+        if modality == modalities[0]:
+            percentile[:20] = np.nan
+        difficulty[modality] = Difficulty(percentile / 100, percentile)
+
+    values = {target: noisy_label(target, 0.8) for target in targets}
+    unimodal: dict[str, dict[str, NDArray[np.float64]]] = {}
+    floors = {}
+    for target in targets:
+        unimodal[target] = {modality: noisy_label(target, 1.6) for modality in modalities}
+    for target in targets:
+        floors[target] = {floor: noisy_label(target, 0.9) for floor in ("mean", "weighted_mean")}
+
     return Prediction(
         timestamps_ms=session.timestamps_ms,
-        values={target: near(target, 0.8) for target in targets},
-        difficulty={
-            modality: Difficulty(percentile[modality] / 100, percentile[modality])
-            for modality in modalities
-        },
-        unimodal={
-            target: {modality: near(target, 1.6) for modality in modalities} for target in targets
-        },
-        floors={
-            target: {"mean": near(target, 0.9), "weighted_mean": near(target, 0.9)}
-            for target in targets
-        },
-        without_difficulty={target: near(target, 0.8) for target in targets},
+        values=values,
+        difficulty=difficulty,
+        unimodal=unimodal,
+        floors=floors,
+        without_difficulty={target: noisy_label(target, 0.8) for target in targets},
     )
 
 
-def _target(
+def _evaluate_target(
     target: str, sessions: list[Session], predictions: list[Prediction]
 ) -> TargetEvaluation:
-    ways = {
-        FUSION: [p.values[target] for p in predictions],
-        WITHOUT: [p.without_difficulty[target] for p in predictions],
-        "mean": [p.floors[target]["mean"] for p in predictions],
-        "weighted mean": [p.floors[target]["weighted_mean"] for p in predictions],
+    series = {
+        FUSION: [prediction.values[target] for prediction in predictions],
+        WITHOUT_DIFFICULTY: [prediction.without_difficulty[target] for prediction in predictions],
+        "mean": [prediction.floors[target]["mean"] for prediction in predictions],
+        "weighted mean": [prediction.floors[target]["weighted_mean"] for prediction in predictions],
     }
     for modality in predictions[0].unimodal[target]:
-        ways[modality] = [p.unimodal[target][modality] for p in predictions]
-    sums = {name: subject_moments(sessions, target, series) for name, series in ways.items()}
-    own = {s.session_id: float(np.corrcoef(s.labels[target], p)[0, 1]) if np.ptp(s.labels[target]) else float("nan")
-           for s, p in zip(sessions, ways[FUSION], strict=True)}  # fmt: skip
+        series[modality] = [prediction.unimodal[target][modality] for prediction in predictions]
+
+    moments = {name: subject_moments(sessions, target, values) for name, values in series.items()}
+    differences = {}
+    for name in series:
+        if name != FUSION:
+            differences[name] = bootstrap(moments[FUSION], moments[name])
+
+    session_ccc = {}
+    for session, prediction in zip(sessions, series[FUSION], strict=True):
+        label = session.labels[target]
+        # A correlation stands in for the CCC: a report only prints it.
+        is_constant = np.ptp(label) == 0
+        ccc = float("nan") if is_constant else float(np.corrcoef(label, prediction)[0, 1])
+        session_ccc[session.session_id] = ccc
+
     return TargetEvaluation(
-        scores={name: bootstrap(found) for name, found in sums.items()},
-        differences={
-            name: bootstrap(sums[FUSION], found) for name, found in sums.items() if name != FUSION
-        },
+        scores={name: bootstrap(sums) for name, sums in moments.items()},
+        differences=differences,
         session_mean_ccc=0.5,
-        undefined_sessions=sum(np.isnan(value) for value in own.values()),
-        frames=sum(len(s.timestamps_ms) for s in sessions),
+        undefined_sessions=sum(np.isnan(ccc) for ccc in session_ccc.values()),
+        frames=sum(len(session.timestamps_ms) for session in sessions),
         sessions=len(sessions),
-        subjects=len({s.subject for s in sessions}),
+        subjects=len({session.subject for session in sessions}),
         difficulty_spearman=dict.fromkeys(predictions[0].difficulty, 0.1),
-        session_ccc=own,
+        session_ccc=session_ccc,
     )

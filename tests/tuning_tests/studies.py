@@ -1,4 +1,4 @@
-"""Small studies, and a worker without Ray, for tests of what a study decides."""
+"""Small studies, and a worker without Ray, for tests of what a planner decides."""
 
 from __future__ import annotations
 
@@ -8,102 +8,112 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.corpus import Corpus
-from pipeline.stages.cross_fit import CrossFitPlan
 from pipeline.storage.stage_store import StageStore
 from tests.pipeline_tests.corpora import tiny_corpus
 from tuning.fitting.job import Job
-from tuning.fitting.upstream_predictions import UpstreamPredictions
+from tuning.fitting.trial_fit import REPORT_S, FitContext, FitReport, TrialFit
 from tuning.journal.events import StudyOpened
 from tuning.journal.file import JOURNAL, Journal
-from tuning.journal.history import history, read_history
+from tuning.journal.history import Trial, history_of, read_history
 from tuning.planning.planner import StudyPlanner
-from tuning.ray_backend.trainable import ResumableFit
 from tuning.spec.study_spec import StudySpec, for_corpus
 
 NETWORK = {"num_layers": 1, "hidden_size": 4, "dropout": 0.0}
 FIT = {"max_epochs": 4, "patience": 4, "batch_size": 4}
+EARLY_STOPPING = {"grace_epochs": 1, "reduction_factor": 2}
+LEARNING_RATES = {"loguniform": [0.001, 0.1]}
+SEARCH: dict[str, dict[str, Any]] = {
+    "auto_encoder": {
+        "sampler": "grid",
+        "finalists": 2,
+        "seeds": 1,
+        **EARLY_STOPPING,
+        "space": {"network.bottleneck_size": {"choice": [1, 2]}},
+    },
+    "unimodal": {
+        "sampler": "tpe",
+        "trials": 4,
+        "finalists": 2,
+        "seeds": 2,
+        **EARLY_STOPPING,
+        "space": {
+            "fit.learning_rate": LEARNING_RATES,
+            "difficulty": {"choice": [True, False]},
+            "auto_encoder": {"top": 2},
+        },
+    },
+    "fusion": {
+        "sampler": "random",
+        "trials": 4,
+        "finalists": 2,
+        "seeds": 1,
+        **EARLY_STOPPING,
+        "space": {
+            "modalities": {"subsets": 1},
+            "fit.learning_rate": LEARNING_RATES,
+            "difficulty": {"choice": [True, False]},
+            "unimodal": {"top": 2},
+        },
+    },
+}
 
 
 class Killed(Exception):
-    """The process ends here, without a word."""
+    """The process ends, and can write nothing any more."""
 
 
 class Lost(Exception):
-    """The worker ends here, and the driver learns of it."""
+    """The worker ends, and the driver notices it."""
 
 
 def tiny_study(**tables: Any) -> StudySpec:
-    """Two modalities, two targets, all three stages searched; a second or two of training in all."""
-    stage = {"network": NETWORK, "fit": FIT}
-    early = {"grace_epochs": 1, "reduction_factor": 2}
-    rates = {"loguniform": [0.001, 0.1]}
-    search = {
-        "auto_encoder": {
-            "sampler": "grid",
-            "finalists": 2,
-            "seeds": 1,
-            **early,
-            "space": {"network.bottleneck_size": {"choice": [1, 2]}},
-        },
-        "unimodal": {
-            "sampler": "tpe",
-            "trials": 4,
-            "finalists": 2,
-            "seeds": 2,
-            **early,
-            "space": {
-                "fit.learning_rate": rates,
-                "difficulty": {"choice": [True, False]},
-                "auto_encoder": {"top": 2},
-            },
-        },
-        "fusion": {
-            "sampler": "random",
-            "trials": 4,
-            "finalists": 2,
-            "seeds": 1,
-            **early,
-            "space": {
-                "modalities": {"subsets": 1},
-                "fit.learning_rate": rates,
-                "difficulty": {"choice": [True, False]},
-                "unimodal": {"top": 2},
-            },
-        },
-    }
-    for name, table in tables.items():
-        search[name] = {**search[name], **table}
-    spec = StudySpec.model_validate(
-        {
-            "name": "tiny",
-            "folds": 3,
-            "auto_encoder": stage,
-            "unimodal": stage,
-            "fusion": stage,
-            "search": search,
-        }
-    )
+    """Return a study of two modalities and two targets that searches all three stages.
+
+    It takes a second or two.
+
+    Args:
+        tables: stage -> settings of its search that replace those of this function.
+    """
+    search = {stage: {**table, **tables.get(stage, {})} for stage, table in SEARCH.items()}
+    settings = {"network": NETWORK, "fit": FIT}
+    stages = dict.fromkeys(SEARCH, settings)
+
+    spec = StudySpec.model_validate({"name": "tiny", "folds": 3, **stages, "search": search})
     return for_corpus(spec, ("voice", "face"), ("arousal", "valence"))
 
 
 def opened(study: StudySpec) -> StudyOpened:
-    """The first line of its journal."""
+    """Return the first event of a study."""
     return StudyOpened(
         at=time.time(),
         study=study.model_dump(mode="json"),
         digest="d",
         corpus={"digest": "0"},
-        folds=("fold 1",),
+        folds=tuple(f"fold {number}" for number in range(1, study.folds + 1)),
         versions={},
         git_commit=None,
     )
+
+
+def _unchanged(job: Job, report: FitReport) -> FitReport:
+    return report
 
 
 class Worker:
     """Runs a study's fits one after the other in this process.
 
     Args:
-        before_report: called with every report before the agenda hears it; raises `Killed` or `Lost` to end there.
+        folder: holds the journal; it is made if it is not there.
+        study: what is run.
+        corpus: a tiny one by default.
+        store: a folder below `folder` by default.
+        before_report: called with every report before the planner gets it; returns what the
+            planner is to get, or raises `Killed` or `Lost`.
+        budget_s: seconds that the study may take.
+        report_s: seconds after which a fit reports.
+
+    Attributes:
+        jobs: those that it got, in order.
     """
 
     def __init__(
@@ -113,69 +123,74 @@ class Worker:
         *,
         corpus: Corpus | None = None,
         store: str | None = None,
-        before_report: Callable[[Job, dict[str, Any]], None] = lambda job, report: None,
+        before_report: Callable[[Job, FitReport], FitReport] = _unchanged,
         budget_s: float = float("inf"),
+        report_s: float = REPORT_S,
     ) -> None:
         self.folder, self.study = folder, study
         self.corpus = corpus or tiny_corpus()
         self.store = StageStore(store or folder / "store")
-        self.plan = CrossFitPlan.of(self.corpus, study.base)
-        self.before_report, self.budget_s = before_report, budget_s
+        self.before_report, self.budget_s, self.report_s = before_report, budget_s, report_s
         self.jobs: list[Job] = []
         folder.mkdir(parents=True, exist_ok=True)
 
     def run(self) -> StudyPlanner:
-        """Until the study is over, or failed, or the process is killed."""
+        """Run until the study is done, or cannot go on, or the process is killed."""
         with Journal(self.folder / JOURNAL) as journal:
-            found = history(journal.events)
-            if found.opened is None:
-                journal.append(first := opened(self.study))
-                found.apply(first)
+            history = history_of(journal.events)
+            if history.opened is None:
+                event = opened(self.study)
+                journal.append(event)
+                history.apply(event)
+
             planner = StudyPlanner(
-                self.study, self.corpus, self.store, journal, found, budget_s=self.budget_s
+                self.study, self.corpus, self.store, journal, history, budget_s=self.budget_s
             )
-            upstream = UpstreamPredictions(self.store, self.corpus, self.plan, self.study.base)
-            while job := planner.next():
+            context = FitContext.create(self.corpus, self.study.base, self.store)
+
+            while job := planner.next_job():
                 self.jobs.append(job)
-                fit = ResumableFit(
-                    Job.from_config(job.to_config()), self.corpus, self.plan, self.store, upstream
-                )
+                same_job = Job.from_config(job.to_config())
+                fit = TrialFit(same_job, context, report_s=self.report_s)
                 try:
                     self._train(job, fit, planner)
                 except Lost:
-                    planner.lost(job.trial, "killed")
+                    planner.worker_lost(job.trial, "killed")
             return planner
 
-    def _train(self, job: Job, fit: ResumableFit, planner: StudyPlanner) -> None:
-        goes_on = True
-        while goes_on:
-            report = fit.advance()
-            self.before_report(job, report)
-            goes_on = planner.heard(job.trial, report)
+    def _train(self, job: Job, fit: TrialFit, planner: StudyPlanner) -> None:
+        continues = True
+        while continues:
+            report = FitReport.from_result(fit.advance().to_result())
+            continues = planner.receive(job.trial, self.before_report(job, report))
 
 
-def told(folder: Path) -> dict[str, list[object]]:
-    """What happened in each task, in order, without times and without the names of trials.
+def events_by_task(folder: Path) -> dict[str, list[object]]:
+    """Return what happened in each task, in order, without times and without the names of trials.
 
     Which task comes first depends on what fits cost; what happens within a task does not.
     """
-    found = read_history(folder)
-    story: dict[str, list[object]] = {}
-    for trial in found.trials.values():
-        ended = trial.ended
-        assert ended is not None
-        story.setdefault(trial.proposed.task, []).append(
-            (
-                trial.proposed.model_dump(exclude={"at", "trial"}),
-                [(epoch.epoch, epoch.loss, epoch.score) for epoch in trial.epochs],
-                [judged.model_dump(exclude={"at", "trial"}) for judged in trial.judged],
-                # A fit whose last report was lost is found in the store.
-                ended.model_dump(include={"score", "best_epoch", "epochs", "held_out", "error"}),
-                "complete" if trial.complete else ended.reason,
-            )
-        )
-    for task, chosen in found.chosen.items():
-        story[str(task)].append(chosen.model_dump(exclude={"at"}))
-    for task, settled in found.settled.items():
-        story[str(task)].append([finalist.model_dump() for finalist in settled])
-    return story
+    history = read_history(folder)
+    events: dict[str, list[object]] = {}
+
+    for trial in history.trials.values():
+        events.setdefault(trial.proposed.task, []).append(_events_of(trial))
+    for task, chosen in history.chosen.items():
+        events[str(task)].append(chosen.model_dump(exclude={"at"}))
+    for task, finalists in history.completed.items():
+        events[str(task)].append([finalist.model_dump() for finalist in finalists])
+    return events
+
+
+def _events_of(trial: Trial) -> tuple[object, ...]:
+    """Return what happened to a trial that has ended."""
+    ended = trial.ended
+    assert ended is not None
+    return (
+        trial.proposed.model_dump(exclude={"at", "trial"}),
+        [(epoch.epoch, epoch.loss, epoch.score) for epoch in trial.epochs],
+        [decision.model_dump(exclude={"at", "trial"}) for decision in trial.rung_decisions],
+        ended.model_dump(include={"devel", "best_epoch", "epochs", "held_out", "error"}),
+        # A fit whose last report was lost has the reason "store".
+        "complete" if trial.is_complete else ended.reason,
+    )

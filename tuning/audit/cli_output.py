@@ -1,4 +1,4 @@
-"""An audit as a person runs it: its progress, audit.json, and a table."""
+"""An audit as the command line shows it: its progress, audit.json, and a table."""
 
 from __future__ import annotations
 
@@ -12,19 +12,33 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
+from pipeline.corpus import Corpus
 from pipeline.data.muse import read_corpus
 from pipeline.errors import AffectuneError, InputError
+from pipeline.storage.atomic_file import write_atomically
 from pipeline.storage.stage_store import StageStore
 from tuning.audit.audit import Audit, audit
-from tuning.audit.estimates import Estimate, Findings
-from tuning.journal.history import read_history
+from tuning.audit.estimates import Estimate
+from tuning.audit.stopping_cost import StoppingCost
+from tuning.journal.history import History, read_history
 
 AUDIT = "audit.json"
+
+UNKNOWN = "-"
+"""Stands for an estimate that too few trials allow."""
+HEADINGS = ("task", "to the\nend", "rank\ncorrelation", "best\nstopped", "regret", "saved")
+CAPTION = (
+    "To the end: of the stopped trials those that were trained to the end. "
+    "Rank correlation: of scores at a rung with final scores. "
+    "Best stopped: chance that the best trial is among the stopped. "
+    "Regret: best final score of all trials minus that of the kept ones. "
+    "Saved: epochs. In brackets: 95% intervals. -: too few trials to tell."
+)
 
 
 def audit_folder(
     folder: Path,
-    corpus: Path | None,
+    corpus_folder: Path | None,
     store: str,
     *,
     sample: int,
@@ -36,57 +50,50 @@ def audit_folder(
 
     Args:
         folder: of the study, in any state.
-        corpus: its corpus; None: where the study read it.
-        store: its store.
-        sample, seed: see `audit`.
+        corpus_folder: of the study's corpus; None: where the study read it.
+        store: folder or URI of the study's store.
+        sample: see `audit`.
         workers: fits at a time; None: one per core.
-        console: for progress.
+        seed: see `audit`.
+        console: where progress is shown.
 
     Raises:
-        InputError: something is not there, or not that of the study.
-        AffectuneError: it was interrupted, or failed.
+        InputError: the folder, corpus or store is missing, not the study's, or cannot be written.
+        AffectuneError: the audit was interrupted, or failed.
     """
-    found = read_history(folder)
-    assert found.opened is not None
+    history = read_history(folder)
     if not os.access(folder, os.W_OK):
         raise InputError(
             f"'{folder}' cannot be written, and {AUDIT} belongs there. Audit a copy of it."
         )
-    where = corpus or Path(found.opened.corpus["path"])
-    if not where.is_dir():
-        raise InputError(f"The study's corpus is not at '{where}'. Pass its folder as --corpus.")
-    read = read_corpus(where, modalities=found.study.modalities, targets=found.study.targets)
-    workers = workers or os.cpu_count() or 1
+    corpus = _read_study_corpus(history, corpus_folder)
+
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        bar = progress.add_task("trained again", total=None)
-
-        def show(done: int, wanted: int) -> None:
-            progress.update(bar, completed=done, total=wanted)
-
+        bar = progress.add_task("trained to the end", total=None)
         try:
             result = audit(
-                found,
-                read,
+                history,
+                corpus,
                 StageStore(store),
                 sample=sample,
-                workers=workers,
+                workers=workers or os.cpu_count() or 1,
                 seed=seed,
-                on_trained=show,
+                on_trained=lambda done, total: progress.update(bar, completed=done, total=total),
             )
         except KeyboardInterrupt:
             raise AffectuneError(
                 "Interrupted. What was trained is kept: the same command goes on."
             ) from None
-    _write(folder / AUDIT, json.dumps(result.to_json(), indent=1, allow_nan=False))
+
+    _write_audit(folder / AUDIT, result)
     return result
 
 
-def print_audit(found: Audit, console: Console) -> None:
-    """A row per task, then tasks together, then what a reader must know."""
+def print_audit(result: Audit, console: Console) -> None:
+    """Print a row per task, then tasks together, then the notes."""
     table = Table(
-        title=f"What early stopping cost in '{found.study}'",
-        caption="Again: of the stopped trials those that were trained to the end. Rank correlation: of scores at a "
-        "rung with final ones. Saved: epochs. In brackets: 95% intervals. -: too few trials to tell.",
+        title=f"What early stopping cost in '{result.study}'",
+        caption=CAPTION,
         title_justify="left",
         caption_justify="left",
         box=box.SIMPLE,
@@ -94,48 +101,72 @@ def print_audit(found: Audit, console: Console) -> None:
         show_edge=False,
         padding=(0, 1, 0, 0),
     )
-    for heading in ("task", "again", "rank\ncorrelation", "best\nkilled", "regret", "saved"):
+    for heading in HEADINGS:
         table.add_column(heading, no_wrap=True)
-    for name, one in found.tasks.items():
-        table.add_row(name, *_cells(one))
+
+    for name, cost in result.tasks.items():
+        table.add_row(name, *_cells(cost))
     table.add_section()
-    for name, one in found.pooled.items():
-        table.add_row(f"{name}: {one.tasks} tasks", *_cells(one))
+    for name, cost in result.pooled.items():
+        table.add_row(f"{name}: {cost.num_tasks} tasks", *_cells(cost))
+
     console.print(table)
-    for note in found.notes:
+    for note in result.notes:
         console.print(f"[yellow]Note:[/] {escape(note)}", soft_wrap=True)
 
 
-def _cells(one: Findings) -> list[str]:
+def _read_study_corpus(history: History, folder: Path | None) -> Corpus:
+    """Read the corpus of a study, from a folder or from where the study read it.
+
+    Raises:
+        InputError: it is not there.
+    """
+    if folder is None:
+        assert history.opened is not None
+        folder = Path(history.opened.corpus["path"])
+    if not folder.is_dir():
+        raise InputError(f"The study's corpus is not at '{folder}'. Pass its folder as --corpus.")
+
+    study = history.study
+    return read_corpus(folder, modalities=study.modalities, targets=study.targets)
+
+
+def _write_audit(path: Path, result: Audit) -> None:
+    try:
+        write_atomically(path, json.dumps(result.to_json(), indent=1, allow_nan=False))
+    except AffectuneError as error:
+        raise AffectuneError(f"{error} What was trained is in the store.") from error
+
+
+def _cells(cost: StoppingCost) -> list[str]:
+    """Return a row of the table, without the task's name."""
+    correlations = [
+        f"{rung}: {_estimate_text(estimate)}" for rung, estimate in cost.rank_correlation.items()
+    ]
     return [
-        f"{one.again}/{one.stopped}",
-        "\n".join(f"{rung}: {_text(found)}" for rung, found in one.correlation.items()),
-        _text(one.best_killed, ".0%"),
-        _text(one.regret),
-        f"{one.epochs_saved:.0f}\n{one.epochs_saved_share:.0%}"
-        if one.epochs_saved is not None
-        else "-",
+        f"{cost.num_retrained}/{cost.num_stopped}",
+        "\n".join(correlations),
+        _estimate_text(cost.best_stopped, ".0%"),
+        _estimate_text(cost.regret),
+        _saved_text(cost),
     ]
 
 
-def _text(found: Estimate | None, form: str = ".2f") -> str:
-    """A number, and under it its interval."""
-    if found is None:
-        return "-"
-    interval = f"\n[{found.low:{form}}, {found.high:{form}}]" if found.low < found.high else ""
-    return f"{found.value:{form}}{interval}"
+def _estimate_text(estimate: Estimate | None, number_format: str = ".2f") -> str:
+    """Return a number, and below it its interval, where it has one."""
+    if estimate is None:
+        return UNKNOWN
+
+    value = format(estimate.value, number_format)
+    if estimate.low == estimate.high:
+        return value
+
+    low, high = format(estimate.low, number_format), format(estimate.high, number_format)
+    return f"{value}\n[{low}, {high}]"
 
 
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise AffectuneError(
-            f"Cannot write '{path}': {error.strerror}. What was trained is in the store."
-        ) from error
+def _saved_text(cost: StoppingCost) -> str:
+    """Return the epochs saved, and below them their share."""
+    if cost.epochs_saved is None:
+        return UNKNOWN
+    return f"{cost.epochs_saved:.0f}\n{cost.epochs_saved_share:.0%}"

@@ -1,11 +1,15 @@
-"""The commands `registry list`, `show`, `promote` and `rollback`: arguments in, tables or JSON out."""
+"""The commands of `affectune registry`: arguments in, tables or JSON out."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich import box
@@ -13,8 +17,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from pipeline.environment import resolve_tracking_uri
 from pipeline.errors import AffectuneError, InputError
-from tuning.mlflow_backend.client import cause_of, connect, masked, resolve_uri, sqlite_path
+from tuning.mlflow_backend.client import cause_of, connect, masked, sqlite_path
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -22,7 +27,7 @@ if TYPE_CHECKING:
 
     from pipeline.corpus import Corpus
     from pipeline.model.fused_model import FusedModel
-    from tuning.mlflow_backend.promotion import Comparison
+    from tuning.mlflow_backend.registry.comparison import Comparison
 
 registry_app = typer.Typer(
     help="Look at registered models, and choose which one is served.", no_args_is_help=True
@@ -40,6 +45,36 @@ TrackingUri = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
 
+Interval = list[float | None]
+"""A CCC and the limits of its interval; None where undefined."""
+
+
+@dataclass(frozen=True)
+class VersionSummary:
+    """What `registry show` tells of a version; the fields are the keys of its JSON.
+
+    Attributes:
+        version: its number.
+        aliases: those that point to it.
+        study: name of the study that it comes from.
+        trials: how many trials the study had.
+        ccc: target -> CCC on devel, with its interval.
+        made_at: when it was registered, in seconds since 1970.
+        run_id: MLflow's id of the study's run.
+        decision: what was decided about it last.
+        against: the version that it was compared with.
+    """
+
+    version: str
+    aliases: list[str]
+    study: str | None
+    trials: str | None
+    ccc: dict[str, Interval]
+    made_at: float
+    run_id: str | None
+    decision: str | None
+    against: str | None
+
 
 @registry_app.command("list")
 def list_command(tracking_uri: TrackingUri = None, as_json: AsJson = False) -> None:
@@ -47,66 +82,45 @@ def list_command(tracking_uri: TrackingUri = None, as_json: AsJson = False) -> N
 
     Example: affectune registry list --tracking-uri http://127.0.0.1:5000
     """
-    from tuning.mlflow_backend.registry import aliases_of, registry_names
+    from tuning.mlflow_backend.registry.versions import aliases_of, model_names, registry_names
 
-    with _Registry(tracking_uri) as client:
-        models = []
-        token = None
-        while True:
-            page = client.search_registered_models(page_token=token)
-            models += [model.name for model in page]
-            token = page.token
-            if not token:
-                break
-        found = [{"name": name, "aliases": aliases_of(client, name)} for name in models]
+    with _registry_client(tracking_uri) as client:
+        aliases_by_model = {name: aliases_of(client, name) for name in model_names(client)}
+
     if as_json:
-        typer.echo(json.dumps({"models": found}, indent=1))
+        models = [{"name": name, "aliases": aliases} for name, aliases in aliases_by_model.items()]
+        typer.echo(json.dumps({"models": models}, indent=1))
         return
-    aliases = list(registry_names().aliases.model_dump().values())
-    table = Table("model", *aliases, box=box.SIMPLE, pad_edge=False)
-    for model in found:
-        table.add_row(
-            escape(model["name"]), *(model["aliases"].get(alias, "") for alias in aliases)
-        )
-    Console().print(
-        table
-        if found
-        else "No model is registered yet. `affectune study run` registers its winner."
-    )
+
+    if not aliases_by_model:
+        Console().print("No model is registered yet. `affectune study run` registers its winner.")
+        return
+
+    alias_names = list(registry_names().aliases.model_dump().values())
+    table = Table("model", *alias_names, box=box.SIMPLE, pad_edge=False)
+    for name, aliases in aliases_by_model.items():
+        table.add_row(escape(name), *(aliases.get(alias, "") for alias in alias_names))
+    Console().print(table)
 
 
 @registry_app.command("show")
 def show_command(name: Name, tracking_uri: TrackingUri = None, as_json: AsJson = False) -> None:
-    """Show the versions of a model: where each comes from, its devel CCC, and what was decided about it.
+    """Show a model's versions: their origin, devel CCC, and what was decided about them.
 
     Example: affectune registry show affectune
     """
-    from tuning.mlflow_backend.registry import aliases_of, versions_of
+    from tuning.mlflow_backend.registry.versions import aliases_of, versions_of
 
-    with _Registry(tracking_uri) as client:
-        versions, aliases = versions_of(client, name), aliases_of(client, name)
-    found = [_version_json(version, aliases) for version in versions]
+    with _registry_client(tracking_uri) as client:
+        versions = versions_of(client, name)
+        aliases = aliases_of(client, name)
+    summaries = [_summarise(version, aliases) for version in versions]
+
     if as_json:
-        typer.echo(json.dumps({"name": name, "versions": found}, indent=1))
-        return
-    targets = sorted({target for version in found for target in version["ccc"]})
-    headings = ("version", "alias", "study", "trials", *targets, "decision")
-    table = Table(
-        title=f"{escape(name)}: CCC on devel", title_justify="left", box=box.SIMPLE, pad_edge=False
-    )
-    for heading in headings:
-        table.add_column(escape(heading), no_wrap=heading not in {"study", "decision"})
-    for version in found:
-        table.add_row(
-            version["version"],
-            ", ".join(version["aliases"]),
-            escape(version["study"] or ""),
-            version["trials"] or "",
-            *(_score(version["ccc"].get(target)) for target in targets),
-            f"{version['decision'] or ''}"
-            + (f" against {version['against']}" if version["against"] else ""),
-        )
-    Console().print(table)
+        records = [dataclasses.asdict(summary) for summary in summaries]
+        typer.echo(json.dumps({"name": name, "versions": records}, indent=1))
+    else:
+        Console().print(_version_table(name, summaries))
 
 
 @registry_app.command("promote")
@@ -118,7 +132,7 @@ def promote_command(
     force: Annotated[
         bool,
         typer.Option("--force", help="Promote it even where it is worse, or cannot be compared."),
-    ] = (False),
+    ] = False,
     corpus: Annotated[
         Path | None,
         typer.Option(help="To compare on; default: the one it learned from.", show_default=False),
@@ -127,43 +141,54 @@ def promote_command(
     tracking_uri: TrackingUri = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a version the champion, unless it is worse than the present one on the same devel sessions.
+    """Make a version the champion, unless it is worse than the champion on devel.
 
     Example: affectune registry promote affectune challenger
     """
     from pipeline.cli import find_device
-    from tuning.mlflow_backend.registry import aliases_of, promote, registry_names
+    from tuning.mlflow_backend.registry.promotion import promote
+    from tuning.mlflow_backend.registry.versions import aliases_of, find_version, registry_names
 
-    where = find_device(device)
-    with _Registry(tracking_uri) as client:
-        chosen = _find_version(client, name, version)
-        number = str(chosen.version)  # an sqlite store answers with an int
+    torch_device = find_device(device)
+    with _registry_client(tracking_uri) as client:
+        challenger = find_version(client, name, version)
+        number = str(challenger.version)  # an sqlite store answers with an int
         champion = aliases_of(client, name).get(registry_names().aliases.champion)
         if champion == number:
             raise InputError(f"Version {champion} of '{name}' is the champion already.")
+
+        corpus_folder = corpus or _corpus_folder(challenger)
+        is_compared = not force or corpus is not None or corpus_folder.is_dir()
         comparison = None
-        if champion is not None and not (
-            force and corpus is None and not _corpus_of(chosen).is_dir()
-        ):
-            comparison = _compare(
-                client, resolve_uri(tracking_uri), chosen, champion, corpus, where
-            )
-        done = promote(client, name, number, comparison, force=force)
+        if champion is not None and is_compared:
+            uri = resolve_tracking_uri(tracking_uri)
+            comparison = _compare(client, uri, challenger, champion, corpus_folder, torch_device)
+        is_promoted = promote(client, name, number, comparison, force=force)
+
     if as_json:
-        difference = comparison.to_json() if comparison else None
-        record = {"name": name, "version": number, "against": champion, "promoted": done}
-        typer.echo(json.dumps(record | {"difference": difference}, indent=1))
+        record = {
+            "name": name,
+            "version": number,
+            "against": champion,
+            "promoted": is_promoted,
+            "difference": comparison.to_json() if comparison else None,
+        }
+        typer.echo(json.dumps(record, indent=1))
     elif comparison is not None:
-        _print_comparison(comparison, number, str(champion))
-    if not done:
+        Console().print(_comparison_table(comparison, number, str(champion)))
+
+    if not is_promoted:
         assert comparison is not None
         raise AffectuneError(
             f"Version {number} of '{name}' was not promoted: {'; '.join(comparison.reasons)}. "
             f"Version {champion} stays the champion. --force promotes it all the same."
         )
     if not as_json:
-        said = f"Version {number} of '{name}' is the champion. `affectune registry rollback {name}` undoes it."
-        Console().print(said, soft_wrap=True)
+        Console().print(
+            f"Version {number} of '{name}' is the champion. `affectune registry rollback {name}` "
+            "undoes it.",
+            soft_wrap=True,
+        )
 
 
 @registry_app.command("rollback")
@@ -172,10 +197,11 @@ def rollback_command(name: Name, tracking_uri: TrackingUri = None, as_json: AsJs
 
     Example: affectune registry rollback affectune
     """
-    from tuning.mlflow_backend.registry import rollback
+    from tuning.mlflow_backend.registry.promotion import rollback
 
-    with _Registry(tracking_uri) as client:
+    with _registry_client(tracking_uri) as client:
         champion, previous = rollback(client, name)
+
     if as_json:
         typer.echo(json.dumps({"name": name, "champion": champion, "previous": previous}, indent=1))
     else:
@@ -184,40 +210,34 @@ def rollback_command(name: Name, tracking_uri: TrackingUri = None, as_json: AsJs
         )
 
 
-class _Registry:
-    """A client whose failures are told as a person needs them."""
+@contextmanager
+def _registry_client(tracking_uri: str | None) -> Iterator[MlflowClient]:
+    """Give a client whose errors are raised as those of a person's input or of the registry.
 
-    def __init__(self, tracking_uri: str | None) -> None:
-        self.uri = resolve_uri(tracking_uri)
+    Raises:
+        InputError: there is no such registry, model, version or alias.
+        AffectuneError: MLflow raised another error.
+    """
+    uri = resolve_tracking_uri(tracking_uri)
+    path = sqlite_path(uri)
+    if path is not None and not path.is_file():  # MLflow would make an empty one
+        raise InputError(
+            f"There is no registry '{path}'. Give --tracking-uri, or set MLFLOW_TRACKING_URI."
+        )
 
-    def __enter__(self) -> MlflowClient:
-        path = sqlite_path(self.uri)
-        if path is not None and not path.is_file():  # MLflow would make an empty one
-            raise InputError(
-                f"There is no registry '{path}'. Give --tracking-uri, or set MLFLOW_TRACKING_URI."
-            )
-        return connect(self.uri)
+    client = connect(uri)
+    from mlflow.exceptions import MlflowException
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: object
-    ) -> None:
-        from mlflow.exceptions import MlflowException
-
-        if isinstance(error, MlflowException):
-            code = error.error_code
-            missing = code == "RESOURCE_DOES_NOT_EXIST"
-            raise (InputError if missing else AffectuneError)(
-                f"The registry '{masked(self.uri)}' says: {cause_of(error)}."
-            ) from error
-
-
-def _find_version(client: MlflowClient, name: str, version: str) -> ModelVersion:
-    if version.isdigit():
-        return client.get_model_version(name, version)
-    return client.get_model_version_by_alias(name, version)
+    try:
+        yield client
+    except MlflowException as error:
+        is_missing = error.error_code == "RESOURCE_DOES_NOT_EXIST"
+        kind = InputError if is_missing else AffectuneError
+        raise kind(f"The registry '{masked(uri)}' says: {cause_of(error)}.") from error
 
 
-def _corpus_of(version: ModelVersion) -> Path:
+def _corpus_folder(version: ModelVersion) -> Path:
+    """Return the corpus that a version learned from, or a folder that does not exist."""
     return Path(version.tags.get("affectune.corpus") or "/nowhere")
 
 
@@ -226,91 +246,129 @@ def _compare(
     uri: str,
     challenger: ModelVersion,
     champion: str,
-    corpus: Path | None,
+    corpus_folder: Path,
     device: str,
 ) -> Comparison:
     from pipeline.data.muse import read_corpus
-    from tuning.mlflow_backend.promotion import compare
-    from tuning.mlflow_backend.registry import fetch
+    from tuning.mlflow_backend.registry.comparison import compare
+    from tuning.mlflow_backend.registry.versions import download_model
 
-    where, own = corpus or _corpus_of(challenger), str(challenger.version)
-    if not where.is_dir():
+    if not corpus_folder.is_dir():
         raise InputError(
-            f"There is no corpus '{where}' to compare on. Give --corpus; or --force, to do without."
+            f"There is no corpus '{corpus_folder}' to compare on. Give --corpus; or --force, to do "
+            "without."
         )
+
+    numbers = (str(challenger.version), champion)
     with tempfile.TemporaryDirectory() as temporary:
-        ours, theirs = (
-            fetch(client, uri, challenger.name, number, Path(temporary) / number)
-            for number in (own, champion)
+        challenger_model, champion_model = (
+            download_model(client, uri, challenger.name, number, Path(temporary) / number)
+            for number in numbers
         )
-    read = read_corpus(
-        where,
-        modalities=list(dict.fromkeys([*ours.modalities, *theirs.modalities])),
-        targets=list(dict.fromkeys([*ours.targets, *theirs.targets])),
-    )
-    for model, number in ((ours, own), (theirs, champion)):
-        if not _same_split(model, read):
+
+    models = (challenger_model, champion_model)
+    modalities = dict.fromkeys(modality for model in models for modality in model.modalities)
+    targets = dict.fromkeys(target for model in models for target in model.targets)
+    corpus = read_corpus(corpus_folder, modalities=list(modalities), targets=list(targets))
+
+    for model, number in zip(models, numbers, strict=True):
+        if not _has_same_split(model, corpus):
             Console(stderr=True).print(
-                f"[yellow]Note:[/] version {number} learned from another split than '{escape(str(where))}' has: if "
-                "these devel sessions were among its training sessions, the comparison favours it.",
+                f"[yellow]Note:[/] version {number} learned from another split than "
+                f"'{escape(str(corpus_folder))}' has: if these devel sessions were among its "
+                "training sessions, the comparison favours it.",
                 soft_wrap=True,
             )
-    return compare(ours, theirs, read, device=device)
+    return compare(challenger_model, champion_model, corpus, device=device)
 
 
-def _same_split(model: FusedModel, corpus: Corpus) -> bool:
-    """By counts: the corpus's digest also depends on which of its feature sets were read."""
+def _has_same_split(model: FusedModel, corpus: Corpus) -> bool:
+    """Whether the partitions are of the same size.
+
+    The corpus's digest says less: it depends on which feature sets were read.
+    """
     from pipeline.corpus import PARTITIONS
 
-    return all(
-        len(corpus.partition(part)) == model.data["sessions"][part]
-        and len({session.subject for session in corpus.partition(part)})
-        == model.data["subjects"][part]
-        for part in PARTITIONS
-    )
+    for partition in PARTITIONS:
+        sessions = corpus.partition(partition)
+        subjects = {session.subject for session in sessions}
+        if len(sessions) != model.data["sessions"][partition]:
+            return False
+        if len(subjects) != model.data["subjects"][partition]:
+            return False
+    return True
 
 
-def _print_comparison(comparison: Comparison, challenger: str, champion: str) -> None:
-    from tuning.mlflow_backend.promotion import signed
+def _comparison_table(comparison: Comparison, challenger: str, champion: str) -> Table:
+    from tuning.mlflow_backend.registry.comparison import format_difference
 
     table = Table(
         "target",
         "CCC gained [95% interval]",
-        title=f"Version {challenger} minus version {champion}, devel, {comparison.subjects} subjects",
+        title=(
+            f"Version {challenger} minus version {champion}, devel, "
+            f"{comparison.num_subjects} subjects"
+        ),
         title_justify="left",
         box=box.SIMPLE,
         pad_edge=False,
     )
-    for name, score in [*comparison.targets.items(), ("mean", comparison.mean)]:
-        table.add_row(escape(name), escape(signed(score)))
-    Console().print(table)
+    for name, difference in [*comparison.targets.items(), ("mean", comparison.mean)]:
+        table.add_row(escape(name), escape(format_difference(difference)))
+    return table
 
 
-def _version_json(version: ModelVersion, aliases: dict[str, str]) -> dict[str, Any]:
-    tags = version.tags
-    return {
-        "version": str(version.version),
-        "aliases": [alias for alias, number in aliases.items() if number == str(version.version)],
-        "study": tags.get("affectune.study_name"),
-        "trials": tags.get("affectune.trials"),
-        "ccc": {
-            key.removeprefix("ccc."): [
-                None if part == "undefined" else float(part) for part in value.split()
-            ]
-            for key, value in tags.items()
-            if key.startswith("ccc.")
-        },
-        "made_at": version.creation_timestamp / 1000,
-        "run_id": version.run_id,
-        "decision": tags.get("affectune.decision"),
-        "against": tags.get("affectune.decision.against"),
-    }
-
-
-def _score(score: list[float | None] | None) -> str:
-    if not score or score[0] is None:
-        return ""
-    ccc, low, high = score
-    return f"{ccc:.3f}" + (
-        "" if low is None or high is None else escape(f"\n[{low:.3f}, {high:.3f}]")
+def _version_table(name: str, summaries: list[VersionSummary]) -> Table:
+    targets = sorted({target for summary in summaries for target in summary.ccc})
+    table = Table(
+        title=f"{escape(name)}: CCC on devel", title_justify="left", box=box.SIMPLE, pad_edge=False
     )
+    for heading in ("version", "alias", "study", "trials", *targets, "decision"):
+        table.add_column(escape(heading), no_wrap=heading not in {"study", "decision"})
+
+    for summary in summaries:
+        against = f" against {summary.against}" if summary.against else ""
+        table.add_row(
+            summary.version,
+            ", ".join(summary.aliases),
+            escape(summary.study or ""),
+            summary.trials or "",
+            *(_format_interval(summary.ccc.get(target)) for target in targets),
+            f"{summary.decision or ''}{against}",
+        )
+    return table
+
+
+def _summarise(version: ModelVersion, aliases: dict[str, str]) -> VersionSummary:
+    number, tags = str(version.version), version.tags
+    ccc = {
+        key.removeprefix("ccc."): _parse_interval(value)
+        for key, value in tags.items()
+        if key.startswith("ccc.")
+    }
+    return VersionSummary(
+        version=number,
+        aliases=[alias for alias, aliased in aliases.items() if aliased == number],
+        study=tags.get("affectune.study_name"),
+        trials=tags.get("affectune.trials"),
+        ccc=ccc,
+        made_at=version.creation_timestamp / 1000,
+        run_id=version.run_id,
+        decision=tags.get("affectune.decision"),
+        against=tags.get("affectune.decision.against"),
+    )
+
+
+def _parse_interval(tag: str) -> Interval:
+    """Read a tag such as "0.5000 0.2500 undefined"."""
+    return [None if value == "undefined" else float(value) for value in tag.split()]
+
+
+def _format_interval(interval: Interval | None) -> str:
+    if not interval or interval[0] is None:
+        return ""
+
+    ccc, low, high = interval
+    if low is None or high is None:
+        return f"{ccc:.3f}"
+    return f"{ccc:.3f}" + escape(f"\n[{low:.3f}, {high:.3f}]")

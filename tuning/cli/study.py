@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from math import inf
 from pathlib import Path
@@ -13,7 +12,9 @@ import typer
 from rich.console import Console
 
 from pipeline.cli import find_device
+from pipeline.data.cli import parse_names
 from pipeline.data.muse import read_corpus
+from pipeline.environment import keep_ray_on_loopback
 from pipeline.errors import InputError
 from tuning.spec.study_spec import for_corpus, override, read_study
 
@@ -25,8 +26,6 @@ StudyFolder = Annotated[
     Path, typer.Argument(help="What `study run --out` wrote.", show_default=False)
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
-CLUSTERS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
-"""Ray's name for whether other machines may join; on Linux, too."""
 UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600}
 
 
@@ -78,36 +77,40 @@ def run_command(
 ) -> None:
     """Search, refit the finalists, write the winner's bundle and report, and register it.
 
-    Example: affectune study run tuning/studies/wide.toml --corpus data/c3_muse_stress --time-budget 8h
+    Example: affectune study run tuning/studies/wide.toml --corpus data/muse --time-budget 8h
     """
     if address is None:
-        os.environ.setdefault(
-            CLUSTERS, "0"
-        )  # before Ray is imported: then it listens on loopback alone
-    given = read_study(study)
-    spec = override(given, modalities=_names(modalities), targets=_names(targets))
+        keep_ray_on_loopback()  # before Ray is imported
+    spec = override(
+        read_study(study), modalities=parse_names(modalities), targets=parse_names(targets)
+    )
     path = corpus or (Path(spec.corpus) if spec.corpus else None)
     if path is None:
         raise InputError(
             f"The study '{study}' names no corpus. Add corpus = \"path\" to it, or pass --corpus."
         )
-    read = read_corpus(path, modalities=spec.modalities, targets=spec.targets)
-    from tuning.study.run import Options, run  # Ray, MLflow and torch take seconds to import
+    sessions = read_corpus(path, modalities=spec.modalities, targets=spec.targets)
+    from tuning.study.run import run  # Ray, MLflow and torch take seconds to import
+    from tuning.study.study import StudyOptions
 
-    options = Options(
+    options = StudyOptions(
         folder=(out or Path("studies") / spec.name).absolute(),
         store=store if "://" in store else str(Path(store).absolute()),
         address=address,
         workers=workers,
         device=find_device(device),
         trial_device="cpu" if device == "cpu" else "cuda",
-        budget_s=_seconds(time_budget),
-        tracking_uri=tracking_uri,
-        promote_first=promote_first,
-        resume=resume,
+        budget_s=_parse_seconds(time_budget),
     )
     summary = run(
-        for_corpus(spec, read.modalities, read.targets), read, path, options, Console(stderr=True)
+        for_corpus(spec, sessions.modalities, sessions.targets),
+        sessions,
+        path,
+        options,
+        Console(stderr=True),
+        tracking_uri=tracking_uri,
+        resume=resume,
+        promote_first=promote_first,
     )
     if as_json:
         typer.echo(json.dumps(summary, indent=1))
@@ -120,13 +123,14 @@ def status_command(folder: StudyFolder, as_json: AsJson = False) -> None:
     Example: affectune study status studies/wide
     """
     from tuning.journal.history import read_history
-    from tuning.monitoring.live_table import status_json, status_table
+    from tuning.monitoring.live_table import status_table
+    from tuning.monitoring.status import status_json
 
-    found = read_history(folder)
+    history = read_history(folder)
     if as_json:
-        typer.echo(json.dumps(status_json(found), indent=1))
+        typer.echo(json.dumps(status_json(history), indent=1))
     else:
-        Console().print(status_table(found))
+        Console().print(status_table(history))
 
 
 @study_app.command("report")
@@ -172,7 +176,7 @@ def audit_command(
     """
     from tuning.audit.cli_output import audit_folder, print_audit
 
-    found = audit_folder(
+    audit = audit_folder(
         folder,
         corpus,
         store,
@@ -182,20 +186,17 @@ def audit_command(
         console=Console(stderr=True),
     )
     if as_json:
-        typer.echo(json.dumps(found.to_json(), indent=1))
+        typer.echo(json.dumps(audit.to_json(), indent=1))
     else:
-        print_audit(found, Console())
+        print_audit(audit, Console())
 
 
-def _names(text: str | None) -> list[str] | None:
-    return None if text is None else [name.strip() for name in text.split(",")]
-
-
-def _seconds(text: str | None) -> float:
-    """A time budget in seconds; endless where none was given."""
+def _parse_seconds(text: str | None) -> float:
+    """Return a time budget in seconds; endless where none was given."""
     if text is None:
         return inf
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
-    if not found or not float(found[1]):
+
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
+    if not match or not float(match[1]):
         raise InputError(f"--time-budget is {text!r}; write a time such as 90m, 2h or 5400s.")
-    return float(found[1]) * UNITS_S[found[2]]
+    return float(match[1]) * UNITS_S[match[2]]

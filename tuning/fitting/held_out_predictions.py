@@ -1,100 +1,84 @@
-"""What a trained stage says of sessions that it never saw, kept beside it in the store: later stages read it."""
+"""What a trained stage outputs for sessions that it never saw: later stages read it."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import astuple, dataclass
 
 import numpy as np
 import safetensors.numpy
 
 from pipeline.corpus import Corpus
 from pipeline.stages.cross_fit import CrossFitPlan
-from pipeline.stages.difficulty import reconstruction_errors
-from pipeline.stages.fusion import fused_predictions
-from pipeline.stages.stage import Columns, Epoch, TrainedStage
-from pipeline.stages.unimodal import unimodal_predictions
+from pipeline.stages.task import UpstreamOutputs
+from pipeline.stages.trained_stage import Columns, Epoch, TrainedStage
 from tuning.fitting.job import Job
+
+RECORD_FILE, ARRAYS_FILE = "held_out_predictions.json", "held_out_predictions.safetensors"
 
 
 @dataclass(frozen=True)
 class HeldOutPredictions:
-    """How a stage was trained, and what it says.
+    """How a stage was trained, and what it outputs.
 
     Attributes:
         history: every epoch.
-        best_epoch: whose weights were kept.
-        score: its score.
-        columns: session id -> shape (frames, 1), of the sessions that its fold held out and of devel: reconstruction
-            errors, or predictions in the label's unit; NaN where the modality is missing.
+        best_epoch: the epoch whose weights were kept.
+        devel: its score on devel.
+        outputs: session id -> shape (frames, 1), of the sessions that its fold held out and of
+            devel: reconstruction errors, or predictions in the label's unit; NaN where the
+            modality is missing.
     """
 
     history: tuple[Epoch, ...]
     best_epoch: int
-    score: float
-    columns: Columns
+    devel: float
+    outputs: Columns
 
     def to_files(self) -> dict[str, bytes]:
-        """As files: JSON and safetensors."""
+        """Return the files of a store entry: JSON and safetensors."""
         record = {
-            "history": [list(asdict(epoch).values()) for epoch in self.history],
+            "history": [astuple(epoch) for epoch in self.history],
             "best_epoch": self.best_epoch,
-            "score": self.score,
+            "devel": self.devel,
         }
-        arrays = {name: np.ascontiguousarray(column) for name, column in self.columns.items()}
+        arrays = {name: np.ascontiguousarray(output) for name, output in self.outputs.items()}
         return {
-            "said.json": json.dumps(record).encode(),
-            "said.safetensors": safetensors.numpy.save(arrays),
-        }
-
-    def report(self) -> dict[str, Any]:
-        """As a worker's report of a fit that was in the store."""
-        return {
-            "epochs": [(epoch.epoch, epoch.loss, epoch.score) for epoch in self.history],
-            "cpu_s": 0.0,
-            "wall_s": 0.0,
-            "ended": "store",
-            "score": self.score,
-            "best_epoch": self.best_epoch,
+            RECORD_FILE: json.dumps(record).encode(),
+            ARRAYS_FILE: safetensors.numpy.save(arrays),
         }
 
     @classmethod
     def from_files(cls, files: Mapping[str, bytes]) -> HeldOutPredictions:
-        """The inverse of `to_files`."""
-        record = json.loads(files["said.json"])
+        """Return the predictions that `to_files` came from."""
+        record = json.loads(files[RECORD_FILE])
         return cls(
-            tuple(Epoch(*epoch) for epoch in record["history"]),
-            record["best_epoch"],
-            record["score"],
-            safetensors.numpy.load(files["said.safetensors"]),
+            history=tuple(Epoch(*epoch) for epoch in record["history"]),
+            best_epoch=record["best_epoch"],
+            devel=record["devel"],
+            outputs=safetensors.numpy.load(files[ARRAYS_FILE]),
         )
 
 
 def held_out_name(key: str) -> str:
-    """The store's name for what the stage under a key says."""
-    return f"{key}-said"
+    """Return the store's name for the held-out predictions of the stage under a key."""
+    return f"{key}-held-out"
 
 
-def say(
+def predict_held_out(
     stage: TrainedStage,
     job: Job,
     corpus: Corpus,
     plan: CrossFitPlan,
-    difficulty: Columns | None,
-    predictions: Columns | None,
+    upstream: UpstreamOutputs,
 ) -> HeldOutPredictions:
-    """Ask a stage about the sessions that its fold held out, and about devel."""
-    sessions = [corpus.session(name) for name in plan.folds[job.fold].held_out_ids] + list(
-        corpus.partition("devel")
-    )
-    if job.task.stage == "auto_encoder":
-        found = reconstruction_errors([stage], sessions, job.task.modality, job.device)
-    elif job.task.stage == "unimodal":
-        found = unimodal_predictions([stage], sessions, job.task.modality, difficulty, job.device)
-    else:
-        assert predictions is not None
-        found = fused_predictions([stage], sessions, predictions, difficulty, job.device)
-    columns = dict(zip([session.session_id for session in sessions], found, strict=True))
-    return HeldOutPredictions(stage.history, stage.best_epoch, stage.score, columns)
+    """Predict the sessions that the stage's fold held out, and devel."""
+    held_out_ids = plan.folds[job.fold].held_out_ids
+    sessions = [corpus.session(session_id) for session_id in held_out_ids]
+    sessions += corpus.partition("devel")
+
+    arrays = job.task.predict([stage], sessions, upstream, job.device)
+    session_ids = [session.session_id for session in sessions]
+    outputs = dict(zip(session_ids, arrays, strict=True))
+    return HeldOutPredictions(stage.history, stage.best_epoch, stage.score, outputs)

@@ -8,9 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from tuning.spec.space import Value
 
+FORMAT = 2
+"""Of the journal; raise it when an event is written otherwise."""
+
 Purpose = Literal["search", "refit", "comparison"]
+"""A new configuration, a finalist on a further fold or seed, or a winner without difficulty."""
 Reason = Literal["patience", "max_epochs", "store", "asha", "budget", "error"]
-"""Why a fit ended. The first three left a trained stage in the store; "asha" and "budget" stopped it before."""
+"""Why a fit ended. The first three left a trained stage; "asha" and "budget" stopped it."""
 COMPLETE: tuple[Reason, ...] = ("patience", "max_epochs", "store")
 
 
@@ -25,7 +29,9 @@ class StudyEvent(BaseModel):
 class StudyOpened(StudyEvent):
     """A study began; always the first line."""
 
-    event: Literal["opened"] = "opened"
+    event: Literal["study_opened"] = "study_opened"
+    format: int = FORMAT
+    """Of the journal."""
     study: dict[str, Any]
     """The StudySpec, its modalities and targets known."""
     digest: str
@@ -41,15 +47,15 @@ class StudyOpened(StudyEvent):
 class TrialProposed(StudyEvent):
     """A fit was asked for: a trial."""
 
-    event: Literal["proposed"] = "proposed"
+    event: Literal["trial_proposed"] = "trial_proposed"
     trial: str
     """Its name, such as "0042"; they count up."""
     task: str
     """Such as "unimodal/head/arousal"."""
     purpose: Purpose
-    """A new configuration, a finalist on another fold or seed, or the winning fusion without difficulty."""
-    values: dict[str, Value]
-    """The configuration: path of the dimension -> value, of those that apply."""
+    """See `Purpose`."""
+    configuration: dict[str, Value]
+    """Path of the dimension -> value, of those that apply."""
     fold: int
     seed: int
     key: str
@@ -59,10 +65,10 @@ class TrialProposed(StudyEvent):
 class TrialProgressed(StudyEvent):
     """A trial passed some epochs, and its state was saved."""
 
-    event: Literal["advanced"] = "advanced"
+    event: Literal["trial_progressed"] = "trial_progressed"
     trial: str
     epochs: tuple[tuple[int, float, float], ...]
-    """(epoch, loss, score): devel CCC, or minus the reconstruction error."""
+    """(epoch, loss, devel score): the CCC, or minus the reconstruction error."""
     cpu_s: float
     """Processor seconds since the fit began; likewise `wall_s`, seconds within the fit."""
     wall_s: float
@@ -71,31 +77,31 @@ class TrialProgressed(StudyEvent):
 class RungDecision(StudyEvent):
     """A trial of the search reached a rung."""
 
-    event: Literal["judged"] = "judged"
+    event: Literal["rung_decision"] = "rung_decision"
     trial: str
     rung: int
     """Epochs."""
     score: float
-    """The best so far."""
-    goes_on: bool
+    """The best devel score so far."""
+    continues: bool
 
 
 class TrialEnded(StudyEvent):
     """A trial ended."""
 
-    event: Literal["ended"] = "ended"
+    event: Literal["trial_ended"] = "trial_ended"
     trial: str
     reason: Reason
-    score: float | None
-    """The best epoch's; None where there is none."""
+    devel: float | None
+    """The best epoch's devel score; None where there is none."""
     best_epoch: int
     epochs: int
     cpu_s: float
     wall_s: float
     held_out: float | None = None
-    """CCC on the sessions that this fold held out; None where there are none, or it is undefined."""
+    """Score on the sessions that this fold held out; None where undefined, or none were."""
     deciding: float | None = None
-    """CCC on devel and the sessions that this fold held out, together: what the search goes by."""
+    """Score on devel and the held-out sessions together: what the search goes by."""
     error: str | None = None
 
 
@@ -104,65 +110,70 @@ class Finalist(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    values: dict[str, Value]
+    configuration: dict[str, Value]
     keys: tuple[tuple[str, ...], ...]
-    """For each fold the keys of its stages, one per seed."""
-    scores: tuple[float, ...]
-    """For each seed the score that decides: see `tuning.planning.scoring`."""
+    """For each fold the keys of its trained stages, one per seed."""
+    deciding: tuple[float, ...]
+    """For each seed the score that ranks finalists: see `tuning.fitting.scoring`."""
     devel: tuple[float, ...]
-    """For each seed the devel CCC of the models that speak for devel; minus the RE for an auto-encoder."""
+    """For each seed the devel score of the inference models."""
     out_of_fold: tuple[float | None, ...]
-    """For each seed the CCC (minus the RE) on training subjects, by models that held them out."""
-    reads: dict[str, int]
+    """For each seed the score on training subjects, by the models that held them out."""
+    upstream_ranks: dict[str, int]
     """Upstream stage -> which of its best this one reads, 1 the best: see `Space.ranks`."""
 
     @property
-    def score(self) -> float:
-        """The mean over seeds."""
-        return sum(self.scores) / len(self.scores)
+    def mean_deciding(self) -> float:
+        """Return the deciding score, as the mean over seeds."""
+        return sum(self.deciding) / len(self.deciding)
+
+    @property
+    def mean_devel(self) -> float:
+        """Return the devel score, as the mean over seeds."""
+        return sum(self.devel) / len(self.devel)
 
 
 class FinalistsChosen(StudyEvent):
-    """The search of a task ended: these configurations are trained on every fold and with so many seeds."""
+    """The search of a task ended: its finalists are trained on every fold and seed."""
 
-    event: Literal["chosen"] = "chosen"
+    event: Literal["finalists_chosen"] = "finalists_chosen"
     task: str
-    finalists: Annotated[tuple[dict[str, Value], ...], Field(min_length=1)]
+    configurations: Annotated[tuple[dict[str, Value], ...], Field(min_length=1)]
     seeds: int
 
 
 class TaskCompleted(StudyEvent):
-    """A task ended: its finalists, the best first."""
+    """A task has its winner: its finalists, the best first."""
 
-    event: Literal["settled"] = "settled"
+    event: Literal["task_completed"] = "task_completed"
     task: str
     finalists: Annotated[tuple[Finalist, ...], Field(min_length=1)]
 
 
 class StudyStopped(StudyEvent):
-    """The process that ran the study stopped before the end, and could still say so."""
+    """The process that ran the study stopped before the end, and could still write why."""
 
-    event: Literal["left"] = "left"
-    why: str
+    event: Literal["study_stopped"] = "study_stopped"
+    reason: str
 
 
 class StudyResumed(StudyEvent):
     """The study went on in another process."""
 
-    event: Literal["resumed"] = "resumed"
+    event: Literal["study_resumed"] = "study_resumed"
 
 
 class StudyFinished(StudyEvent):
     """The winner was written; `summary` is summary.json."""
 
-    event: Literal["finished"] = "finished"
+    event: Literal["study_finished"] = "study_finished"
     summary: dict[str, Any]
 
 
 class ModelRegistered(StudyEvent):
     """The winner became a version of a registered model."""
 
-    event: Literal["registered"] = "registered"
+    event: Literal["model_registered"] = "model_registered"
     model: str
     version: str
 

@@ -1,4 +1,4 @@
-"""What has happened in a study so far: its journal, read as trials and settled tasks."""
+"""What has happened in a study so far: its journal, read as trials and completed tasks."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from functools import cached_property
 from pathlib import Path
 
 from pipeline.errors import InputError
-from pipeline.stages.stage import Epoch
+from pipeline.stages.task import Task
+from pipeline.stages.trained_stage import Epoch
 from tuning.journal.events import (
     COMPLETE,
     Event,
     Finalist,
     FinalistsChosen,
     ModelRegistered,
+    Purpose,
     RungDecision,
     StudyFinished,
     StudyOpened,
@@ -27,7 +29,7 @@ from tuning.journal.events import (
 )
 from tuning.journal.file import JOURNAL, read_journal
 from tuning.spec.study_spec import StudySpec
-from tuning.spec.tasks import Task, parse_task
+from tuning.spec.tasks import parse_task
 
 
 @dataclass
@@ -37,86 +39,95 @@ class Trial:
     Attributes:
         proposed: what was asked for.
         epochs: those passed, in order.
-        judged: what early stopping said at each rung.
+        rung_decisions: of early stopping, in order.
         ended: None while it runs, or after a stop of the study.
     """
 
     proposed: TrialProposed
     epochs: list[Epoch] = field(default_factory=list)
-    judged: list[RungDecision] = field(default_factory=list)
+    rung_decisions: list[RungDecision] = field(default_factory=list)
     ended: TrialEnded | None = None
 
     @property
     def name(self) -> str:
+        """Return its name, such as "0042"."""
         return self.proposed.trial
 
     @cached_property
     def task(self) -> Task:
+        """Return what it is a fit of."""
         return parse_task(self.proposed.task)
 
     @property
-    def complete(self) -> bool:
-        """It left a trained stage in the store."""
+    def is_complete(self) -> bool:
+        """Return whether it left a trained stage in the store."""
         return self.ended is not None and self.ended.reason in COMPLETE
 
     @property
-    def best(self) -> float | None:
-        """The best score so far."""
-        if self.ended is not None and self.ended.score is not None:
-            return self.ended.score
+    def has_failed(self) -> bool:
+        """Return whether it ended with an error."""
+        return self.ended is not None and self.ended.reason == "error"
+
+    @property
+    def best_devel(self) -> float | None:
+        """Return the best devel score so far."""
+        if self.ended is not None and self.ended.devel is not None:
+            return self.ended.devel
         return max((epoch.score for epoch in self.epochs), default=None)
+
+    @property
+    def search_score(self) -> float | None:
+        """Return what the search goes by: the deciding score of a complete fit, else devel's."""
+        if self.is_complete and self.ended is not None and self.ended.deciding is not None:
+            return self.ended.deciding
+        return self.best_devel
 
 
 @dataclass
 class History:
-    """A journal as trials and settled tasks; `apply` is the only thing that changes it.
+    """A journal as trials and completed tasks; `apply` is the only thing that changes it.
 
     Attributes:
         trials: by name, in the order in which they were proposed.
-        chosen: task -> the configurations that are or were refitted.
-        settled: task -> its finalists, the best first.
+        chosen: task -> the finalists that are or were refitted.
+        completed: task -> its finalists, the best first.
+        cost: task -> (seconds within fits, number of fits), of those that were not in the store.
+        last_at: time of the last event.
+        active_s: seconds in which a process was running the study.
     """
 
     opened: StudyOpened | None = None
     trials: dict[str, Trial] = field(default_factory=dict)
     chosen: dict[Task, FinalistsChosen] = field(default_factory=dict)
-    settled: dict[Task, tuple[Finalist, ...]] = field(default_factory=dict)
+    completed: dict[Task, tuple[Finalist, ...]] = field(default_factory=dict)
     cost: dict[Task, tuple[float, int]] = field(default_factory=dict)
-    """Task -> (seconds within fits, number of fits), of those that ended and were not in the store."""
     finished: StudyFinished | None = None
     registered: ModelRegistered | None = None
-    _of: dict[Task, list[Trial]] = field(default_factory=dict, repr=False)
     last_at: float = 0.0
     active_s: float = 0.0
-    """Seconds in which a process was running the study."""
+    _trials_by_task: dict[Task, list[Trial]] = field(default_factory=dict, repr=False)
 
     def apply(self, event: Event) -> None:
         """Take one more event into account."""
         if not isinstance(event, StudyResumed) and self.last_at and self.finished is None:
             self.active_s += max(0.0, event.at - self.last_at)
         self.last_at = max(self.last_at, event.at)
+
         match event:
             case StudyOpened():
                 self.opened = event
             case TrialProposed():
-                trial = self.trials[event.trial] = Trial(event)
-                self._of.setdefault(trial.task, []).append(trial)
+                self._propose(event)
             case TrialProgressed():
-                trial = self.trials[event.trial]
-                passed = trial.epochs[-1].epoch if trial.epochs else 0
-                trial.epochs += [Epoch(*epoch) for epoch in event.epochs if epoch[0] > passed]
+                self._progress(event)
             case RungDecision():
-                self.trials[event.trial].judged.append(event)
+                self.trials[event.trial].rung_decisions.append(event)
             case TrialEnded():
-                trial = self.trials[event.trial]
-                trial.ended = event
-                if event.reason != "store":
-                    seconds, fits = self.cost.get(trial.task, (0.0, 0))
-                    self.cost[trial.task] = (seconds + event.wall_s, fits + 1)
+                self._end(event)
             case FinalistsChosen():
                 self.chosen[parse_task(event.task)] = event
             case TaskCompleted():
-                self.settled[parse_task(event.task)] = event.finalists
+                self.completed[parse_task(event.task)] = event.finalists
             case StudyFinished():
                 self.finished = event
             case ModelRegistered():
@@ -124,47 +135,55 @@ class History:
             case StudyStopped() | StudyResumed():
                 pass
 
-    @property
+    @cached_property
     def study(self) -> StudySpec:
-        """The study as it was opened."""
+        """Return the study as it was opened."""
         assert self.opened is not None
         return StudySpec.model_validate(self.opened.study)
 
-    def of(self, task: Task) -> list[Trial]:
-        """The trials of a task."""
-        return self._of.get(task, [])
+    def trials_of(self, task: Task, purpose: Purpose | None = None) -> list[Trial]:
+        """Return the trials of a task, in order; of one purpose, if it is given."""
+        trials = self._trials_by_task.get(task, [])
+        return [trial for trial in trials if purpose in (None, trial.proposed.purpose)]
 
-    def searched(self, task: Task) -> list[Trial]:
-        """Those that tried a configuration for the first time."""
-        return [trial for trial in self.of(task) if trial.proposed.purpose == "search"]
+    def _propose(self, event: TrialProposed) -> None:
+        trial = Trial(event)
+        self.trials[event.trial] = trial
+        self._trials_by_task.setdefault(trial.task, []).append(trial)
 
-    def refitted(self, task: Task) -> int:
-        """How many fits of its finalists have ended."""
-        return sum(
-            trial.proposed.purpose == "refit" and trial.ended is not None for trial in self.of(task)
-        )
+    def _progress(self, event: TrialProgressed) -> None:
+        trial = self.trials[event.trial]
+        passed = trial.epochs[-1].epoch if trial.epochs else 0
+        trial.epochs += [Epoch(*epoch) for epoch in event.epochs if epoch[0] > passed]
+
+    def _end(self, event: TrialEnded) -> None:
+        trial = self.trials[event.trial]
+        trial.ended = event
+        if event.reason != "store":
+            seconds, fits = self.cost.get(trial.task, (0.0, 0))
+            self.cost[trial.task] = (seconds + event.wall_s, fits + 1)
 
 
-def history(events: Iterable[Event]) -> History:
-    """All events, applied in order."""
-    found = History()
+def history_of(events: Iterable[Event]) -> History:
+    """Return the history of all events, applied in order."""
+    history = History()
     for event in events:
-        found.apply(event)
-    return found
+        history.apply(event)
+    return history
 
 
 def read_history(folder: Path) -> History:
-    """What a study's folder says.
+    """Read the history of the study in a folder.
 
     Raises:
-        InputError: it holds no study, or its journal is damaged.
+        InputError: it holds no study, or its journal is damaged or of another format.
     """
     try:
-        found = history(event for event, _ in read_journal(folder / JOURNAL))
+        history = history_of(event for event, _ in read_journal(folder / JOURNAL))
     except OSError as error:
         raise InputError(
             f"'{folder}' holds no study: cannot read {JOURNAL} ({error.strerror})."
         ) from error
-    if found.opened is None:
+    if history.opened is None:
         raise InputError(f"'{folder}' holds no study: its {JOURNAL} is empty. Run it again.")
-    return found
+    return history

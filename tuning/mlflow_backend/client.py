@@ -1,141 +1,100 @@
-"""Where runs and models are kept: the URI, a quiet client with bounded patience, and proof that it can be written."""
+"""A client of MLflow that is quiet and gives up soon. Knows no study.
+
+MLflow is imported inside functions: that takes seconds, which most commands do without.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
 import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+from pipeline.environment import forbid_mlflow_retries, set_mlflow_defaults
 from pipeline.errors import InputError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.store.entities import PagedList
 
-REQUEST_TIMEOUT_S = 10
-SQLITE = "sqlite:///"
-QUIET = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": str(REQUEST_TIMEOUT_S),
-}
 ALREADY_EXISTS = "RESOURCE_ALREADY_EXISTS"
+SQLITE = "sqlite:///"
+MAX_CAUSE = 400  # characters of an error's cause
 
-
-def resolve_uri(given: str | None = None) -> str:
-    """The tracking server: what was given, else MLFLOW_TRACKING_URI, else a file in the current folder."""
-    return given or os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}mlflow.db"
-
-
-def masked(text: str) -> str:
-    """A URI, or a message with URIs in it, without what stands before the @ of each: it may hold a password."""
-    return re.sub(r"(\w://)\S*@", r"\1***@", text)
+Item = TypeVar("Item")
+Connect = Callable[[str], "MlflowClient"]
+"""What makes a client of a URI: `connect`, or a test's."""
 
 
 def connect(uri: str) -> MlflowClient:
-    """A client of runs and models.
+    """Return a client of runs and registered models.
 
-    It answers within `REQUEST_TIMEOUT_S` a request and never repeats one by itself: a request that was carried out,
-    but whose answer was lost, would be carried out twice. Who calls it searches first, and repeats.
+    It gives a request up after seconds and never repeats one by itself: a request that was carried
+    out, but whose answer was lost, would be carried out twice. A caller that repeats a request
+    looks first whether it was carried out.
     """
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
-    os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
+    set_mlflow_defaults()
+    forbid_mlflow_retries()
     from mlflow import MlflowClient
 
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
+
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
-def check(uri: str, study: str) -> None:
-    """Prove that a study can be recorded, before it starts: finds or makes its experiment, and writes to it.
+def search_all(search: Callable[[str | None], PagedList[Item]]) -> Iterator[Item]:
+    """Yield the results of a search, page after page.
 
     Args:
-        uri: from `resolve_uri`.
-        study: its name, which is the experiment's.
-
-    Raises:
-        InputError: it does not answer, cannot be written, or its experiment was deleted.
+        search: takes the token of a page, None for the first, and returns the page.
     """
-    try:
-        _reach(uri)
-        client = connect(uri)
-        client.set_experiment_tag(experiment_id(client, uri, study), "affectune", "study")
-    except InputError:
-        raise
-    except Exception as error:  # whatever a driver, a proxy or a file system thinks of
-        raise InputError(
-            f"Cannot write to the tracking server '{masked(uri)}': {cause_of(error)}. Start it, or choose another with "
-            f"--tracking-uri, such as {SQLITE}mlflow.db for a file in the current folder."
-        ) from error
+    token: str | None = None
+    while True:
+        page = search(token)
+        yield from page
+        token = page.token
+        if not token:
+            return
 
 
-def experiment_id(client: MlflowClient, uri: str, study: str) -> str:
-    """The experiment of a study, made if it is not there.
-
-    Raises:
-        InputError: somebody deleted it.
-    """
-    from mlflow.exceptions import MlflowException
-
-    found = client.get_experiment_by_name(study)
-    if found is None:
-        try:
-            return str(client.create_experiment(study, artifact_location=_artefacts(uri)))
-        except MlflowException as error:
-            if error.error_code != ALREADY_EXISTS:
-                raise
-            found = client.get_experiment_by_name(study)
-    assert found is not None
-    if found.lifecycle_stage != "active":
-        raise InputError(
-            f"The experiment '{study}' was deleted in MLflow. Restore it (`mlflow experiments restore -x "
-            f"{found.experiment_id}`), or give the study another name."
-        )
-    return str(found.experiment_id)
+def masked(text: str) -> str:
+    """Return a text with the credentials of its URIs masked: what stands before an @."""
+    return re.sub(r"(\w://)\S*@", r"\1***@", text)
 
 
 def cause_of(error: BaseException) -> str:
-    """The innermost reason in one line, without passwords."""
-    while isinstance(
-        inner := error.__cause__ or (error.args[0] if error.args else None), BaseException
-    ):
-        error = inner
+    """Return the innermost cause of an error, in one line and without passwords."""
+    inner = _inner_error(error)
+    while inner is not None:
+        error, inner = inner, _inner_error(inner)
+
     lines = [line for line in masked(str(error)).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:300].rstrip(".")
+    message = lines[0] if lines else type(error).__name__
+    return message[:MAX_CAUSE].rstrip(".")
 
 
 def sqlite_path(uri: str) -> Path | None:
-    """The file of an sqlite URI; None for another."""
+    """Return the file of an sqlite URI; None for a URI of another kind."""
     return Path(uri.removeprefix(SQLITE).split("?")[0]) if uri.startswith(SQLITE) else None
 
 
-def _artefacts(uri: str) -> str | None:
-    """Beside an sqlite file; where a server keeps them, the server decides."""
-    path = sqlite_path(uri)
-    return None if path is None else (path.absolute().parent / "mlruns").as_uri()
+def raise_if_unreachable(uri: str) -> None:
+    """Find out fast what MLflow finds out only after minutes of retries of a database.
 
-
-def _reach(uri: str) -> None:
-    """Find out fast what MLflow would find out only after minutes of its own retries."""
+    Raises:
+        InputError: the file of an sqlite URI, or its folder, cannot be written.
+        Exception: a database does not answer; what its driver raises.
+    """
     path = sqlite_path(uri)
     if path is not None:
-        folder = path.absolute().parent
-        if not folder.is_dir():
-            raise InputError(
-                f"The tracking database '{path}' cannot be written: there is no folder '{folder}'. Make it."
-            )
-        if not os.access(path if path.exists() else folder, os.W_OK) or not os.access(
-            folder, os.W_OK
-        ):
-            raise InputError(
-                f"The tracking database '{path}' cannot be written. Give yourself the right to write it and its folder,"
-                " or choose another --tracking-uri."
-            )
-    elif not uri.startswith(("http://", "https://", "file:")) and "://" in uri:
+        _raise_if_not_writable(path)
+        return
+
+    is_database = "://" in uri and not uri.startswith(("http://", "https://", "file:"))
+    if is_database:
         import sqlalchemy
 
         engine = sqlalchemy.create_engine(uri)
@@ -143,3 +102,26 @@ def _reach(uri: str) -> None:
             engine.connect().close()
         finally:
             engine.dispose()
+
+
+def _inner_error(error: BaseException) -> BaseException | None:
+    """Return what an error was raised from, or the error that its message is."""
+    inner = error.__cause__ or (error.args[0] if error.args else None)
+    return inner if isinstance(inner, BaseException) else None
+
+
+def _raise_if_not_writable(path: Path) -> None:
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise InputError(
+            f"The tracking database '{path}' cannot be written: there is no folder '{folder}'. "
+            "Make it."
+        )
+
+    # sqlite writes a second file beside the database.
+    paths = (path, folder) if path.exists() else (folder,)
+    if not all(os.access(written, os.W_OK) for written in paths):
+        raise InputError(
+            f"The tracking database '{path}' cannot be written. Give yourself the right to write "
+            "it and its folder, or choose another --tracking-uri."
+        )

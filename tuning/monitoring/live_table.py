@@ -1,11 +1,10 @@
-"""A study as it runs: a live table in a terminal, a plain line now and then elsewhere; and its status on request."""
+"""A study's status for people: a live table in a terminal, a plain line now and then elsewhere."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any
 
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -14,25 +13,34 @@ from rich.table import Table
 from rich.text import Text
 
 from tuning.journal.history import History
-from tuning.monitoring.status import StudyStatus, Surveyor, TaskStatus, duration, shown, survey
+from tuning.monitoring.status import (
+    StatusReader,
+    StudyStatus,
+    TaskStatus,
+    format_duration,
+    format_score,
+    study_status,
+)
 
 REFRESH_S = 0.5
 """A table is drawn at most so often."""
-LARGEST_SHARE = 0.01
+MAX_DRAWING_SHARE = 0.01
 """Of the driver's time that drawing may take: drawing waits longer where it is slow."""
 LINE_S = 30.0
 """Without a terminal, a line is printed at most so often."""
-AROUND = 8
+OTHER_LINES = 8
 """Lines of a terminal that are not rows of tasks."""
-STYLES = {"waiting": "dim", "search": "cyan", "refit": "magenta", "settled": "green"}
+STYLES = {"waiting": "dim", "search": "cyan", "refit": "magenta", "completed": "green"}
+COUNTS = ("done", "running", "stopped", "failed", "planned")
+SCORES = ("devel", "deciding")
 
 
-class StudyTable:
-    """Shows a study while it runs; use it as a context manager, and call `update` whenever something happened.
+class LiveTable:
+    """Shows a study while it runs; a context manager whose `update` is called after events.
 
     Args:
         console: where; default: standard error.
-        clock: seconds.
+        clock: returns seconds.
     """
 
     def __init__(
@@ -40,15 +48,14 @@ class StudyTable:
     ) -> None:
         self._console = console or Console(stderr=True)
         self._clock = clock
-        self._live = (
-            Live(console=self._console, auto_refresh=False) if self._console.is_terminal else None
-        )
-        self._surveyor: Surveyor | None = None
+        is_terminal = self._console.is_terminal
+        self._live = Live(console=self._console, auto_refresh=False) if is_terminal else None
+        self._reader: StatusReader | None = None
         self._history: History | None = None
-        self._next = float("-inf")
-        self._said = ""
+        self._next_at = float("-inf")
+        self._last_line = ""
 
-    def __enter__(self) -> StudyTable:
+    def __enter__(self) -> LiveTable:
         if self._live:
             self._live.start()
         return self
@@ -67,94 +74,51 @@ class StudyTable:
                 self._live.stop()
 
     def update(self, history: History) -> None:
-        """Take note; cheap, for most calls draw nothing."""
+        """Show what is new, if it is time to; most calls draw nothing."""
         self._history = history
         begin = self._clock()
-        if begin < self._next or history.opened is None:
+        if begin < self._next_at or history.opened is None:
             return
+
         self._show(history)
         end = self._clock()
-        pause = max(REFRESH_S, (end - begin) / LARGEST_SHARE) if self._live else LINE_S
-        self._next = end + pause
+        pause_s = max(REFRESH_S, (end - begin) / MAX_DRAWING_SHARE) if self._live else LINE_S
+        self._next_at = end + pause_s
 
     def _show(self, history: History) -> None:
         if history.opened is None:
             return
-        self._surveyor = self._surveyor or Surveyor(history.opened)
-        state = self._surveyor.look(history)
+        self._reader = self._reader or StatusReader(history.opened)
+        status = self._reader.read(history)
+
         if self._live:
-            self._live.update(_table(state, max(self._console.height - AROUND, 3)), refresh=True)
-        elif (line := f"{_totals(state)}. {_best(state)}") != self._said:
+            rows = max(self._console.height - OTHER_LINES, 3)
+            self._live.update(_table(status, rows), refresh=True)
+            return
+        line = f"{_totals(status)}. {_scores(status)}"
+        if line != self._last_line:
             self._console.print(line, markup=False, highlight=False, soft_wrap=True)
-            self._said = line
+            self._last_line = line
 
 
 def status_table(history: History) -> RenderableType:
-    """Where a study stands, for a terminal.
+    """Return the status of a study, for a terminal.
 
     Args:
         history: of a study that was opened.
     """
-    return _table(survey(history), None)
+    return _table(study_status(history), None)
 
 
-def status_json(history: History) -> dict[str, Any]:
-    """Where a study stands, for a program.
-
-    Args:
-        history: of a study that was opened.
-    """
-    state = survey(history)
-    registered = history.registered
-    return {
-        "name": state.name,
-        "finished": state.finished,
-        "planned": state.total("planned"),
-        **{
-            count: state.total(count)
-            for count in ("done", "running", "stopped", "cut", "failed", "from_store")
-        },
-        "epochs_trained": state.total("epochs"),
-        "epochs_saved": state.total("epochs_saved"),
-        "used_s": round(state.used_s, 3),
-        "left_s": None if state.left_s is None else round(state.left_s, 3),
-        "registered": {"model": registered.model, "version": registered.version}
-        if registered
-        else None,
-        "tasks": [_task_json(task) for task in state.tasks],
-    }
-
-
-def _task_json(state: TaskStatus) -> dict[str, Any]:
-    return {
-        "task": str(state.task),
-        "phase": state.phase,
-        "measure": state.task.measure,
-        "best": state.best,
-        "planned": state.planned,
-        "done": state.done,
-        "running": state.running,
-        "stopped": state.stopped,
-        "cut": state.cut,
-        "failed": state.failed,
-        "from_store": state.from_store,
-        "epochs_trained": state.epochs,
-        "epochs_saved": state.epochs_saved,
-    }
-
-
-def _table(state: StudyStatus, rows: int | None) -> RenderableType:
-    """The totals and one row per task; where there is no room, tasks that neither wait nor are settled first."""
+def _table(status: StudyStatus, rows: int | None) -> RenderableType:
+    """Return the totals and one row per task, as far as there is room."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("task", no_wrap=True, overflow="ellipsis")
     table.add_column("phase")
-    for name in ("done", "running", "stopped", "failed", "planned", "best"):
+    for name in (*COUNTS, *SCORES):
         table.add_column(name, justify="right", no_wrap=True)
-    tasks = list(state.tasks)
-    if rows is not None and len(tasks) > rows:
-        active = [task for task in tasks if task.phase in ("search", "refit")]
-        others = [task for task in tasks if task not in active and task.phase == "settled"]
-        tasks = (active + others[::-1])[: rows - 1]
+
+    tasks = _rows(status, rows)
     for task in tasks:
         table.add_row(
             Text(str(task.task)),
@@ -164,47 +128,78 @@ def _table(state: StudyStatus, rows: int | None) -> RenderableType:
             str(task.stopped + task.cut or ""),
             Text(str(task.failed or ""), "red"),
             str(task.planned),
-            shown(task.task, task.best),
+            format_score(task.task, task.devel),
+            format_score(task.task, task.deciding),
         )
-    hidden = len(state.tasks) - len(tasks)
-    more = [Text(f"and {hidden} further tasks, settled or waiting", "dim")] if hidden else []
-    return Group(Text(f"Study {state.name}: {_totals(state)}", "bold"), table, *more)
+
+    parts: list[RenderableType] = [Text(f"Study {status.name}: {_totals(status)}", "bold"), table]
+    if num_hidden := len(status.tasks) - len(tasks):
+        parts.append(Text(f"and {num_hidden} further tasks, completed or waiting", "dim"))
+    return Group(*parts)
 
 
-def _totals(state: StudyStatus) -> str:
-    ended = sum(state.total(count) for count in ("done", "stopped", "cut", "failed"))
-    counted = [
-        f"{ended} of {state.total('planned')} fits ended",
-        f"{state.total('running')} running" if state.total("running") else "",
-        f"{state.total('stopped')} stopped early" if state.total("stopped") else "",
-        f"{state.total('cut')} cut by the time budget" if state.total("cut") else "",
-        f"{state.total('failed')} failed" if state.total("failed") else "",
-        f"{state.saved_share:.0%} of epochs saved" if state.total("epochs_saved") else "",
-        f"{duration(state.used_s)} used",
-    ]
-    left = (
-        "finished"
-        if state.finished
-        else ""
-        if state.left_s is None
-        else f"about {duration(state.left_s)} left"
-    )
-    return ", ".join(part for part in [*counted, left] if part)
+def _rows(status: StudyStatus, rows: int | None) -> list[TaskStatus]:
+    """Return the tasks for which there is room: those that are searched or refitted first."""
+    tasks = list(status.tasks)
+    if rows is None or len(tasks) <= rows:
+        return tasks
+    active = [task for task in tasks if task.phase in ("search", "refit")]
+    completed = [task for task in tasks if task.phase == "completed"]
+    return (active + completed[::-1])[: rows - 1]
 
 
-def _best(state: StudyStatus) -> str:
-    """The best of the latest stage that has scores, for each target."""
+def _totals(status: StudyStatus) -> str:
+    parts = [f"{status.num_ended} of {status.total('planned')} fits ended"]
+    for count, text in (
+        ("running", "running"),
+        ("stopped", "stopped early"),
+        ("cut", "cut by the time budget"),
+        ("failed", "failed"),
+    ):
+        if number := status.total(count):
+            parts.append(f"{number} {text}")
+    if status.total("epochs_saved"):
+        parts.append(f"{status.saved_share:.0%} of epochs saved")
+    parts.append(f"{format_duration(status.used_s)} used")
+
+    if status.is_finished:
+        parts.append("finished")
+    elif status.left_s is not None:
+        parts.append(f"about {format_duration(status.left_s)} left")
+    return ", ".join(parts)
+
+
+def _scores(status: StudyStatus) -> str:
+    """Return the scores of the latest stage that has any, for each target.
+
+    A completed task shows its winner's deciding score, one that is searched its best devel score.
+    """
     for stage in ("fusion", "unimodal", "auto_encoder"):
-        found = [task for task in state.tasks if task.task.stage == stage and task.best is not None]
-        if found:
-            best: dict[str, TaskStatus] = {}
-            for task in found:
-                place = task.task.target or task.task.modality
-                if place not in best or (task.best or 0) > (best[place].best or 0):
-                    best[place] = task
-            return (
-                "Best: "
-                + ", ".join(f"{task.task} {shown(task.task, task.best)}" for task in best.values())
-                + "."
-            )
+        tasks = [task for task in status.tasks if task.task.stage == stage]
+        scored = [task for task in tasks if task.devel is not None or task.deciding is not None]
+        if scored:
+            return "; ".join(_score_text(task) for task in _best_by_target(scored)) + "."
     return "No score yet."
+
+
+def _best_by_target(tasks: list[TaskStatus]) -> list[TaskStatus]:
+    """Return for each target (an auto-encoder's modality) the task with the highest devel score."""
+    best: dict[str, TaskStatus] = {}
+    for task in tasks:
+        name = task.task.target or task.task.modality
+        if name not in best or _devel(task) > _devel(best[name]):
+            best[name] = task
+    return list(best.values())
+
+
+def _devel(task: TaskStatus) -> float:
+    return float("-inf") if task.devel is None else task.devel
+
+
+def _score_text(task: TaskStatus) -> str:
+    scores = [
+        f"{name} {format_score(task.task, score)}"
+        for name, score in (("devel", task.devel), ("deciding", task.deciding))
+        if score is not None
+    ]
+    return f"{task.task}: {', '.join(scores)}"

@@ -1,18 +1,23 @@
-"""Where a study stands: each task's trials by how they ended, its phase and best score; the time that is left."""
+"""How far a study is: each task's trials and scores, and the time that is left."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pipeline.stages.task import StageName, Task
 from tuning.journal.events import COMPLETE, Purpose, StudyOpened
 from tuning.journal.history import History, Trial
-from tuning.spec.space import STAGES, Stage
+from tuning.planning.outstanding_fits import FitPlan
+from tuning.spec.space import STAGES
 from tuning.spec.study_spec import StudySpec
-from tuning.spec.tasks import Task, feeding, tasks
+from tuning.spec.tasks import measure
 
-Phase = Literal["waiting", "search", "refit", "settled"]
+Phase = Literal["waiting", "search", "refit", "completed"]
+LEAST_PARALLEL = 0.1
+"""Fits at a time, where less is measured: a study that just began."""
 
 
 @dataclass(frozen=True)
@@ -23,10 +28,12 @@ class TaskStatus:
         planned: fits that it takes in all, as far as is known now.
         done: those that left a trained stage.
         stopped: those that early stopping ended; `cut` those that the time budget ended.
-        best: the best score of its search; once it is settled, its best finalist's mean over seeds.
+        devel: the best devel score of a trial of its search.
+        deciding: the best deciding score: of a trial of its search that was trained to the end;
+            once the task is completed, its winner's, as the mean over seeds.
         epochs: those trained here: what came from the store counts none.
         epochs_saved: those that stopped trials would have had left, at most.
-        left: fits that are still to come by purpose; one that runs counts half.
+        left: fits that are still to come, by purpose; one that runs counts half.
     """
 
     task: Task
@@ -38,176 +45,183 @@ class TaskStatus:
     cut: int
     failed: int
     from_store: int
-    best: float | None
+    devel: float | None
+    deciding: float | None
     epochs: int
     epochs_saved: int
     left: Mapping[Purpose, float]
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the task's part of `study status --json`."""
+        return {
+            "task": str(self.task),
+            "phase": self.phase,
+            "measure": measure(self.task),
+            "devel": self.devel,
+            "deciding": self.deciding,
+            "planned": self.planned,
+            "done": self.done,
+            "running": self.running,
+            "stopped": self.stopped,
+            "cut": self.cut,
+            "failed": self.failed,
+            "from_store": self.from_store,
+            "epochs_trained": self.epochs,
+            "epochs_saved": self.epochs_saved,
+        }
+
 
 @dataclass(frozen=True)
 class StudyStatus:
-    """How far a study is: its tasks, and the time. `left_s` is None while there is nothing to tell it from."""
+    """How far a study is: its tasks, and the time.
+
+    Attributes:
+        used_s: seconds in which a process was running the study.
+        left_s: as expected; None while there is nothing to tell it from.
+    """
 
     name: str
-    finished: bool
+    is_finished: bool
     tasks: tuple[TaskStatus, ...]
     used_s: float
     left_s: float | None
 
     def total(self, count: str) -> int:
-        """The sum of a count over the tasks, such as "done"."""
-        return sum(int(getattr(state, count)) for state in self.tasks)
+        """Return the sum of a count over the tasks, such as "done"."""
+        return sum(int(getattr(status, count)) for status in self.tasks)
+
+    @property
+    def num_ended(self) -> int:
+        """Return how many fits have ended, however."""
+        return sum(self.total(count) for count in ("done", "stopped", "cut", "failed"))
 
     @property
     def saved_share(self) -> float:
-        """Epochs that early stopping saved, of these and those trained."""
+        """Return the share of epochs that early stopping saved, of these and those trained."""
         saved = self.total("epochs_saved")
         return saved / max(saved + self.total("epochs"), 1)
 
 
-class Surveyor:
-    """Looks at a study again and again; what never changes is worked out once."""
+class StatusReader:
+    """Reads the status of one study, as often as wanted; what never changes is worked out once."""
 
     def __init__(self, opened: StudyOpened) -> None:
-        self.study = StudySpec.model_validate(opened.study)
-        self.folds = max(len(opened.folds), 1)
-        self.modalities = self.study.modalities or ()
-        self.tasks = tasks(self.modalities, self.study.targets or ())
-        self.trials: dict[Stage, int] = {stage: self.study.num_trials(stage) for stage in STAGES}
-        self.max_epochs: dict[Stage, int] = {
-            s: int(getattr(self.study.base, s).fit.max_epochs) for s in STAGES
+        self._study = StudySpec.model_validate(opened.study)
+        self._plan = FitPlan(self._study, max(len(opened.folds), 1))
+        self._max_epochs: dict[StageName, int] = {
+            stage: int(getattr(self._study.base, stage).fit.max_epochs) for stage in STAGES
         }
 
-    def look(self, history: History) -> StudyStatus:
-        """Count."""
-        by_task: dict[str, list[Trial]] = {str(task): [] for task in self.tasks}
-        for trial in history.trials.values():
-            by_task.setdefault(trial.proposed.task, []).append(trial)
-        states = tuple(self._task(history, task, by_task[str(task)]) for task in self.tasks)
-        finished = history.finished is not None
-        left = 0.0 if finished else _seconds_left(history, states)
-        return StudyStatus(self.study.name, finished, states, history.active_s, left)
+    def read(self, history: History) -> StudyStatus:
+        """Count the trials, and estimate the time."""
+        tasks = tuple(self._task_status(history, task) for task in self._plan.tasks)
+        is_finished = history.finished is not None
+        left_s = 0.0 if is_finished else _seconds_left(history, tasks)
+        return StudyStatus(self._study.name, is_finished, tasks, history.active_s, left_s)
 
-    def _task(self, history: History, task: Task, trials: list[Trial]) -> TaskStatus:
-        ended = [trial.ended for trial in trials if trial.ended is not None]
-        reasons = [end.reason for end in ended]
-        running = len(trials) - len(ended)
-        left = self._left(history, task, trials)
-        finalists = history.settled.get(task)
-        found = [
-            trial.best
-            for trial in trials
-            if trial.proposed.purpose == "search" and trial.best is not None
-        ]
+    def _task_status(self, history: History, task: Task) -> TaskStatus:
+        trials = history.trials_of(task)
+        reasons = Counter(trial.ended.reason for trial in trials if trial.ended is not None)
+        num_running = len(trials) - reasons.total()
+
+        outstanding = self._plan.outstanding(history, task)
+        left: dict[Purpose, float] = {
+            "search": outstanding.search + num_running / 2,
+            "refit": outstanding.refit,
+            "comparison": outstanding.comparison,
+        }
+
+        searched = history.trials_of(task, "search")
+        devel = [trial.best_devel for trial in searched if trial.best_devel is not None]
         return TaskStatus(
             task=task,
-            phase=_phase(history, task, bool(trials), self.modalities),
-            planned=len(trials) + sum(left.values()),
-            done=sum(reason in COMPLETE for reason in reasons),
-            running=running,
-            stopped=reasons.count("asha"),
-            cut=reasons.count("budget"),
-            failed=reasons.count("error"),
-            from_store=reasons.count("store"),
-            best=finalists[0].score if finalists else max(found, default=None),
+            phase=self._phase(history, task),
+            planned=len(trials) + outstanding.total,
+            done=sum(reasons[reason] for reason in COMPLETE),
+            running=num_running,
+            stopped=reasons["asha"],
+            cut=reasons["budget"],
+            failed=reasons["error"],
+            from_store=reasons["store"],
+            devel=max(devel, default=None),
+            deciding=_deciding(history, task, searched),
             epochs=sum(_epochs_trained(trial) for trial in trials),
-            epochs_saved=sum(self._saved(task.stage, trial) for trial in trials),
-            left={**left, "search": left["search"] + running / 2},
+            epochs_saved=sum(self._epochs_saved(trial) for trial in trials),
+            left=left,
         )
 
-    def _left(self, history: History, task: Task, trials: list[Trial]) -> dict[Purpose, int]:
-        """Fits that were not asked for yet."""
-        table = self.study.table(task.stage)
-        finalists = history.settled.get(task)
-        chosen = history.chosen.get(task)
-        seeds = chosen.seeds if chosen else table.seeds
-        search = 0 if chosen or finalists else self.trials[task.stage] - _count(trials, "search")
-        if finalists:
-            refits = 0
-        elif chosen:
-            refits = sum(
-                len(self._missing(trials, dict(values), seeds)) for values in chosen.finalists
-            )
-        else:  # of each finalist, one fit comes from the search
-            refits = min(table.finalists, self.trials[task.stage]) * (seeds * self.folds - 1)
-        compared = (
-            seeds * self.folds - _count(trials, "comparison")
-            if self._compares(history, task)
-            else 0
-        )
-        return {"search": max(search, 0), "refit": max(refits, 0), "comparison": max(compared, 0)}
+    def _phase(self, history: History, task: Task) -> Phase:
+        if task in history.completed:
+            return "completed"
+        if task in history.chosen:
+            return "refit"
+        upstream = task.upstream_tasks(self._study.modalities or ())
+        is_ready = all(other in history.completed for other in upstream)
+        return "search" if is_ready or history.trials_of(task) else "waiting"
 
-    def _missing(
-        self, trials: list[Trial], values: dict[str, Any], seeds: int
-    ) -> list[tuple[int, int]]:
-        mine = [
-            trial
-            for trial in trials
-            if trial.proposed.values == values and trial.proposed.purpose != "comparison"
-        ]
-        if any(trial.ended and trial.ended.reason == "error" for trial in mine):
-            return []
-        there = {
-            (trial.proposed.fold, trial.proposed.seed)
-            for trial in mine
-            if trial.complete or trial.proposed.purpose == "refit"
-        }
-        wanted = [
-            (fold, self.study.seed + seed) for fold in range(self.folds) for seed in range(seeds)
-        ]
-        return [fit for fit in wanted if fit not in there]
-
-    def _compares(self, history: History, task: Task) -> bool:
-        """Whether the winner of a fusion task is trained without difficulty, too; as long as it is unknown, maybe."""
-        if task.stage != "fusion":
-            return False
-        base = self.study.fusion.difficulty
-        if task in history.settled:
-            return bool(history.settled[task][0].values.get("difficulty", base))
-        return base
-
-    def _saved(self, stage: Stage, trial: Trial) -> int:
+    def _epochs_saved(self, trial: Trial) -> int:
+        """Return how many epochs a trial that early stopping ended would have had left, at most."""
         if trial.ended is None or trial.ended.reason != "asha":
             return 0
-        return max(
-            0,
-            int(trial.proposed.values.get("fit.max_epochs", self.max_epochs[stage]))
-            - trial.ended.epochs,
-        )
+        default = self._max_epochs[trial.task.stage]
+        max_epochs = trial.proposed.configuration.get("fit.max_epochs", default)
+        return max(0, int(max_epochs) - trial.ended.epochs)
 
 
-def survey(history: History) -> StudyStatus:
-    """Where a study stands."""
+def study_status(history: History) -> StudyStatus:
+    """Return how far a study is.
+
+    Args:
+        history: of a study that was opened.
+    """
     assert history.opened is not None
-    return Surveyor(history.opened).look(history)
+    return StatusReader(history.opened).read(history)
 
 
-def duration(seconds: float) -> str:
-    """Such as "42 s", "7 min", "3 h 05 min"."""
+def status_json(history: History) -> dict[str, Any]:
+    """Return how far a study is, for a program: `study status --json`.
+
+    Args:
+        history: of a study that was opened.
+    """
+    status = study_status(history)
+    registered = history.registered
+    version = {"model": registered.model, "version": registered.version} if registered else None
+    counts = ("planned", "done", "running", "stopped", "cut", "failed", "from_store")
+    return {
+        "name": status.name,
+        "finished": status.is_finished,
+        **{count: status.total(count) for count in counts},
+        "epochs_trained": status.total("epochs"),
+        "epochs_saved": status.total("epochs_saved"),
+        "used_s": round(status.used_s, 3),
+        "left_s": None if status.left_s is None else round(status.left_s, 3),
+        "registered": version,
+        "tasks": [task.to_json() for task in status.tasks],
+    }
+
+
+def format_duration(seconds: float) -> str:
+    """Return such as "42 s", "7 min", "3 h 05 min"."""
     if seconds < 99.5:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def shown(task: Task, score: float | None) -> str:
-    """A score as people read it: the CCC, or the reconstruction error, which is not negative."""
+def format_score(task: Task, score: float | None) -> str:
+    """Return a score as people read it: the CCC, or the (positive) reconstruction error."""
     if score is None:
         return "-"
     return f"{score:.3f}" if task.target else f"RE {-score:.3f}"
 
 
-def _phase(history: History, task: Task, begun: bool, modalities: tuple[str, ...]) -> Phase:
-    if task in history.settled:
-        return "settled"
-    if task in history.chosen:
-        return "refit"
-    ready = all(above in history.settled for above in feeding(task, modalities))
-    return "search" if begun or ready else "waiting"
-
-
-def _count(trials: list[Trial], purpose: Purpose) -> int:
-    return sum(trial.proposed.purpose == purpose for trial in trials)
+def _deciding(history: History, task: Task, searched: Sequence[Trial]) -> float | None:
+    finalists = history.completed.get(task)
+    if finalists:
+        return finalists[0].mean_deciding
+    ended = [trial.ended for trial in searched if trial.ended is not None]
+    return max((end.deciding for end in ended if end.deciding is not None), default=None)
 
 
 def _epochs_trained(trial: Trial) -> int:
@@ -216,29 +230,32 @@ def _epochs_trained(trial: Trial) -> int:
     return 0 if trial.ended.reason == "store" else trial.ended.epochs
 
 
-def _seconds_left(history: History, states: tuple[TaskStatus, ...]) -> float | None:
-    """Fits to come, at the mean seconds that such fits took, at as many fits at a time as until now."""
-    taken: dict[tuple[Stage, bool], list[float]] = {}
-    for stage, searched, seconds in _taken(history):
-        taken.setdefault((stage, searched), []).append(seconds)
-    everything = [seconds for each in taken.values() for seconds in each]
+def _seconds_left(history: History, tasks: Sequence[TaskStatus]) -> float | None:
+    """Estimate from the mean seconds of such fits, and from how many ran at a time until now."""
+    seconds: dict[tuple[StageName, bool], list[float]] = {}
+    for stage, is_search, fit_s in _fit_seconds(history):
+        seconds.setdefault((stage, is_search), []).append(fit_s)
+    everything = [fit_s for group in seconds.values() for fit_s in group]
     if not everything or not history.active_s:
         return None
-    at_a_time = max(sum(everything) / history.active_s, 0.1)
 
-    def cost(stage: Stage, searched: bool) -> float:
-        found = taken.get((stage, searched)) or taken.get((stage, not searched)) or everything
-        return sum(found) / len(found)
+    def mean_s(stage: StageName, is_search: bool) -> float:
+        same = seconds.get((stage, is_search))
+        alike = same or seconds.get((stage, not is_search)) or everything
+        return sum(alike) / len(alike)
 
-    needed = sum(
-        fits * cost(state.task.stage, purpose == "search")
-        for state in states
-        for purpose, fits in state.left.items()
-    )
-    return needed / at_a_time
+    needed_s = 0.0
+    for status in tasks:
+        for purpose, fits in status.left.items():
+            needed_s += fits * mean_s(status.task.stage, purpose == "search")
+
+    fits_at_a_time = max(sum(everything) / history.active_s, LEAST_PARALLEL)
+    return needed_s / fits_at_a_time
 
 
-def _taken(history: History) -> Iterator[tuple[Stage, bool, float]]:
+def _fit_seconds(history: History) -> Iterator[tuple[StageName, bool, float]]:
+    """Yield (stage, whether it was of the search, seconds) of every fit that was trained."""
     for trial in history.trials.values():
         if trial.ended is not None and trial.ended.reason != "store":
-            yield trial.task.stage, trial.proposed.purpose == "search", trial.ended.wall_s
+            is_search = trial.proposed.purpose == "search"
+            yield trial.task.stage, is_search, trial.ended.wall_s

@@ -1,50 +1,97 @@
-"""Early stopping by successive halving, asynchronous (ASHA; Li et al., 2020), among the trials of one task.
+"""Early stopping by asynchronous successive halving among the trials of one task.
 
-Its memory is the journal: what every trial had reached at every rung. So nothing is forgotten when a study is resumed.
+This is the variant of ASHA (Li et al., 2020) that stops trials: every trial starts, and it
+continues after a rung only if it is among the best there. The decisions depend on nothing but the
+journal, so nothing is lost when a study is resumed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Mapping
 from math import ceil
 
+from tuning.journal.events import RungDecision
 from tuning.journal.history import Trial
+from tuning.spec.search_table import SearchTable
 
 
 def rungs(grace_epochs: int, reduction_factor: int, max_epochs: int) -> tuple[int, ...]:
-    """The epochs at which a trial is judged: grace_epochs, then so many times more each; all before its last one."""
-    found, rung = [], grace_epochs
+    """Return the rungs of a trial, in epochs, in ascending order.
+
+    The first is `grace_epochs`, and each is `reduction_factor` times the one before. A rung at the
+    last epoch or later would stop nothing and is left out.
+    """
+    epochs = []
+    rung = grace_epochs
+
     while rung < max_epochs:
-        found.append(rung)
+        epochs.append(rung)
         rung *= reduction_factor
-    return tuple(found)
+
+    return tuple(epochs)
 
 
-def goes_on(others: Iterable[Trial], rung: int, score: float, reduction_factor: int) -> bool:
-    """Whether a trial is among the best 1 / reduction_factor of all that have reached a rung so far, itself included.
+def rung_decisions(
+    trial: Trial, searched: Iterable[Trial], scores: Mapping[int, float], table: SearchTable
+) -> list[RungDecision]:
+    """Decide at every rung that a trial has reached, and where nothing was decided yet.
+
+    Args:
+        trial: of the search.
+        searched: all trials of the task's search.
+        scores: epoch -> devel score, of all epochs that the trial has passed.
+        table: grace_epochs and reduction_factor.
+    """
+    others = [other for other in searched if other is not trial]
+    decided = {decision.rung for decision in trial.rung_decisions}
+    last_epoch = max(scores, default=0)
+
+    decisions = []
+    for rung in rungs(table.grace_epochs, table.reduction_factor, last_epoch + 1):
+        if rung not in decided:
+            score = max(score for epoch, score in scores.items() if epoch <= rung)
+            continues = may_continue(others, rung, score, table.reduction_factor)
+            decisions.append(
+                RungDecision(
+                    at=time.time(), trial=trial.name, rung=rung, score=score, continues=continues
+                )
+            )
+    return decisions
+
+
+def may_continue(others: Iterable[Trial], rung: int, score: float, reduction_factor: int) -> bool:
+    """Return whether a trial continues after a rung.
+
+    It does if it is among the best `ceil(n / reduction_factor)` of the n trials that have reached
+    the rung so far, itself included.
 
     Args:
         others: the task's other trials.
-        rung: epochs.
-        score: the trial's best until then.
-        reduction_factor: of so many, one goes on; of fewer, the best.
+        rung: in epochs.
+        score: the trial's best up to the rung.
+        reduction_factor: of so many trials one continues; of fewer, the best.
     """
-    reached = [found for trial in others if (found := score_at(trial, rung)) is not None]
-    better = sum(found > score for found in reached)
-    return better < ceil((len(reached) + 1) / reduction_factor)
+    scores = [score_at(trial, rung) for trial in others]
+    reached = [other_score for other_score in scores if other_score is not None]
+
+    num_better = sum(other_score > score for other_score in reached)
+    num_promoted = ceil((len(reached) + 1) / reduction_factor)
+    return num_better < num_promoted
 
 
 def score_at(trial: Trial, rung: int) -> float | None:
-    """A trial's best score up to a rung; None if it has not come so far.
+    """Return a trial's best score up to a rung, or None if it has not reached the rung.
 
-    One that lost patience before the rung is there, too: with more epochs it would have kept its best.
+    A trial that ended by itself before the rung counts as having reached it: with more epochs it
+    would have kept its best.
     """
-    for judged in trial.judged:
-        if judged.rung == rung:
-            return judged.score
-    if trial.complete and trial.ended is not None:
-        return max(
-            (epoch.score for epoch in trial.epochs if epoch.epoch <= rung),
-            default=trial.ended.score,
-        )
-    return None
+    for decision in trial.rung_decisions:
+        if decision.rung == rung:
+            return decision.score
+
+    if not trial.is_complete or trial.ended is None:
+        return None
+
+    scores = [epoch.score for epoch in trial.epochs if epoch.epoch <= rung]
+    return max(scores, default=trial.ended.devel)

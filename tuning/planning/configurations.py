@@ -1,116 +1,144 @@
-"""From values to a fit: the settings of a configuration, the stages that it reads, the job of a trial."""
+"""From a configuration to a fit: its settings, the stages that it reads, its job."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from itertools import product
-
+from pipeline.corpus import Corpus
+from pipeline.errors import InputError
 from pipeline.spec import Spec
+from pipeline.stages.auto_encoder import AutoEncoderTask
 from pipeline.stages.cross_fit import CrossFitPlan
-from tuning.fitting.job import Job, Keys, UpstreamKeys
-from tuning.journal.events import TrialProposed
+from pipeline.stages.task import StageKeys, Task, UpstreamKeys
+from pipeline.stages.unimodal import UnimodalTask
+from tuning.fitting.job import Job
+from tuning.journal.events import Finalist, Purpose, TrialProposed
 from tuning.journal.history import History
 from tuning.planning.asha import rungs
-from tuning.spec.space import Space, Value, regressor
+from tuning.planning.outstanding_fits import Fit
+from tuning.spec.space import Configuration, Space, regressor_path
 from tuning.spec.study_spec import StudySpec
-from tuning.spec.tasks import Task, feeding, parse_task
-
-Values = dict[str, Value]
-Fit = tuple[Values, int, int]
-"""(values, fold, seed)."""
+from tuning.spec.tasks import parse_task
 
 
 class Configurations:
-    """What values mean in a study whose upper tasks are settled.
+    """What configurations mean in a study whose upstream tasks are completed.
 
     Args:
         study: its modalities and targets known.
-        plan: the folds.
+        corpus: of the study.
+        plan: its folds.
         history: of the study, kept up to date by its owner.
         device: "cpu" or "cuda", for stages that ask for GPUs; the others have the CPU.
     """
 
-    def __init__(self, study: StudySpec, plan: CrossFitPlan, history: History, device: str) -> None:
-        self._study, self._plan, self._history, self._device = study, plan, history, device
+    def __init__(
+        self,
+        study: StudySpec,
+        corpus: Corpus,
+        plan: CrossFitPlan,
+        history: History,
+        device: str = "cpu",
+    ) -> None:
+        self._study, self._corpus, self._plan = study, corpus, plan
+        self._history, self._device = history, device
         self._spaces: dict[Task, Space] = {}
 
     def space(self, task: Task) -> Space:
-        """What a task chooses from; known once the tasks above it are settled."""
+        """Return what a task chooses from; known once its upstream tasks are completed."""
         if task not in self._spaces:
-            available = {
-                "auto_encoder" if task.stage == "unimodal" else regressor(above.modality): len(
-                    self._history.settled[above]
+            available = {}
+            for upstream in task.upstream_tasks(self._study.modalities or ()):
+                path = (
+                    regressor_path(upstream.modality)
+                    if upstream.stage == "unimodal"
+                    else upstream.stage
                 )
-                for above in feeding(task, self._study.modalities or ())
-            }
+                available[path] = len(self._history.completed[upstream])
             self._spaces[task] = self._study.space(task.stage, available)
         return self._spaces[task]
 
-    def fits(self, values: Values, seeds: int) -> Iterator[Fit]:
-        """All trainings of a finalist, one whole seed after the other."""
-        for seed, fold in product(range(seeds), range(len(self._plan.folds))):
-            yield values, fold, self._study.seed + seed
+    def job(self, trial: str, task: Task, purpose: Purpose, fit: Fit) -> Job:
+        """Make the job of a new trial; its key says what it will train."""
+        spec, upstream = self._spec_and_upstream(task, purpose, fit)
+        table = self._study.table(task.stage)
+        device = self._device if table.gpus else "cpu"
 
-    def job(self, proposed: TrialProposed) -> Job:
-        """What a worker needs to know of a trial."""
-        task, values = parse_task(proposed.task), dict(proposed.values)
-        if proposed.purpose == "comparison":
-            values = self._history.settled[task][0].values
-        spec = self.space(task).spec(values).model_copy(update={"seed": proposed.seed})
-        sources = self._sources(task, values, spec)
-        if proposed.purpose == "comparison":
-            spec = spec.model_copy(
-                update={"fusion": spec.fusion.model_copy(update={"difficulty": False})}
-            )
-            sources = UpstreamKeys({}, sources.regressors)
-        table, fit = self._study.table(task.stage), getattr(spec, task.stage).fit
-        judged = rungs(table.grace_epochs, table.reduction_factor, fit.max_epochs)
+        max_epochs = task.settings(spec).fit.max_epochs
+        trial_rungs = rungs(table.grace_epochs, table.reduction_factor, max_epochs)
         return Job(
-            trial=proposed.trial,
+            trial=trial,
             task=task,
             spec=spec,
-            fold=proposed.fold,
-            sources=sources,
-            rungs=judged if proposed.purpose == "search" else (),
-            device=self._device if table.gpus else "cpu",
+            fold=fit.fold,
+            upstream_keys=upstream,
+            rungs=trial_rungs if purpose == "search" else (),
+            device=device,
+            key=task.key(self._corpus, spec, self._plan.folds[fit.fold], upstream, device),
         )
 
-    def reads_difficulty(self, task: Task, values: Values) -> bool:
-        """Whether a fusion reads difficulties."""
-        return self.space(task).spec(values).fusion.difficulty
+    def job_of(self, proposed: TrialProposed) -> Job:
+        """Make the job of a trial that was proposed before.
 
-    def encoder_rank(self, task: Task, values: Values, modality: str) -> int:
-        """Which of the best auto-encoders says how hard a modality is to a fusion: its regressor's, else the best."""
-        rank = self.space(task).ranks(values)[modality]
-        finalist = self._history.settled[Task("unimodal", modality, task.target)][rank - 1]
-        return finalist.reads.get("auto_encoder", 1)
+        Raises:
+            InputError: it would train something else than it began to.
+        """
+        task = parse_task(proposed.task)
+        fit = Fit(proposed.configuration, proposed.fold, proposed.seed)
+        job = self.job(proposed.trial, task, proposed.purpose, fit)
 
-    def _sources(self, task: Task, values: Values, spec: Spec) -> UpstreamKeys:
-        ranks = self.space(task).ranks(values)
-        if task.stage == "auto_encoder":
-            return UpstreamKeys({}, {})
-        if task.stage == "unimodal":
-            return UpstreamKeys(
-                {task.modality: self._encoder(task.modality, ranks["auto_encoder"])}
-                if ranks
-                else {},
-                {},
+        if job.key != proposed.key:
+            raise InputError(
+                f"Trial {proposed.trial} of the study would not go on as it began: on another "
+                "device, or in another version. Resume with the --device that it began with, or "
+                "begin a study in another folder with --out."
             )
-        encoders = {
-            modality: self._encoder(modality, self.encoder_rank(task, values, modality))
-            for modality in ranks
-            if spec.fusion.difficulty
-        }
-        regressors = {
-            modality: self._history.settled[Task("unimodal", modality, task.target)][rank - 1].keys
-            for modality, rank in ranks.items()
-        }
+        return job
+
+    def encoder_rank(self, task: Task, configuration: Configuration, modality: str) -> int:
+        """Return the rank of a modality's auto-encoder that a fusion reads: its regressor's."""
+        rank = self.space(task).ranks(configuration)[modality]
+        regressor = self.finalist(UnimodalTask(modality, task.target), rank)
+        return regressor.upstream_ranks.get("auto_encoder", 1)
+
+    def finalist(self, task: Task, rank: int) -> Finalist:
+        """Return a finalist of a completed task; 1 is the best."""
+        return self._history.completed[task][rank - 1]
+
+    def _spec_and_upstream(
+        self, task: Task, purpose: Purpose, fit: Fit
+    ) -> tuple[Spec, UpstreamKeys]:
+        """Return a fit's settings, and the trained stages that it reads."""
+        if purpose != "comparison":
+            spec = self._spec(task, fit.configuration, fit.seed)
+            return spec, self._upstream(task, fit.configuration, spec)
+
+        # The winning fusion as it is, but for difficulty, which it neither reads nor searches.
+        winner = self.finalist(task, 1).configuration
+        spec = self._spec(task, winner, fit.seed)
+        upstream = UpstreamKeys(regressors=self._upstream(task, winner, spec).regressors)
+        fusion = spec.fusion.model_copy(update={"difficulty": False})
+        return spec.model_copy(update={"fusion": fusion}), upstream
+
+    def _spec(self, task: Task, configuration: Configuration, seed: int) -> Spec:
+        return self.space(task).spec(configuration).model_copy(update={"seed": seed})
+
+    def _upstream(self, task: Task, configuration: Configuration, spec: Spec) -> UpstreamKeys:
+        ranks = self.space(task).ranks(configuration)
+        if task.stage == "auto_encoder":
+            return UpstreamKeys()
+        if task.stage == "unimodal":
+            encoders = {}
+            if ranks:
+                encoders[task.modality] = self._encoder_keys(task.modality, ranks["auto_encoder"])
+            return UpstreamKeys(auto_encoders=encoders)
+
+        encoders, regressors = {}, {}
+        for modality, rank in ranks.items():
+            regressor = self.finalist(UnimodalTask(modality, task.target), rank)
+            regressors[modality] = regressor.keys
+            if spec.fusion.difficulty:
+                encoder_rank = self.encoder_rank(task, configuration, modality)
+                encoders[modality] = self._encoder_keys(modality, encoder_rank)
         return UpstreamKeys(encoders, regressors)
 
-    def _encoder(self, modality: str, rank: int) -> Keys:
-        return self._history.settled[Task("auto_encoder", modality, "")][rank - 1].keys
-
-
-def fit_name(values: Mapping[str, Value], fold: int, seed: int) -> str:
-    """The same text for the same fit."""
-    return f"{sorted(values.items())} {fold} {seed}"
+    def _encoder_keys(self, modality: str, rank: int) -> StageKeys:
+        return self.finalist(AutoEncoderTask(modality), rank).keys

@@ -1,100 +1,127 @@
-"""What to try next in one task: Optuna's samplers, or a grid; never the same configuration twice. Knows no Ray."""
+"""Which configuration to try next in one task: Optuna's samplers, or a grid.
+
+Knows no trials and no Ray: it proposes configurations, and is told their scores.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal
 
 import optuna
 from optuna.trial import TrialState
 
-from tuning.spec.space import Choice, Dimension, IntRange, Space, Value
+from tuning.spec.search_table import SamplerKind
+from tuning.spec.space import Choice, Configuration, Dimension, IntRange, Space, Value
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
-MOST_REPEATS = 200
-"""Draws in a row that were all tried before, after which a space counts as used up."""
-Kind = Literal["tpe", "random", "grid"]
+LEARNING_SAMPLERS: tuple[SamplerKind, ...] = ("tpe",)
+"""Those that learn from scores; the others are told nothing."""
+MAX_REPEATS = 200
+"""Draws in a row that were all proposed before, after which a space counts as used up."""
+MAX_LEARNING_REPEATS = 20
+"""Such draws after which a sampler that learns, and repeats itself, gives way to random draws."""
+NUM_STARTUP_TRIALS = 8
+"""So many random trials before TPE learns from scores."""
 
 
 class Sampler:
     """Proposes configurations of one task, and learns from their scores.
 
-    What it proposes depends on the seed and on what it was told, in that order: after a crash, the same history gives
-    the same next proposal.
+    It never proposes a configuration twice. What it proposes depends only on the seed and on the
+    calls of `propose`, `restore` and `tell` before, in their order. So after a crash, the same
+    history gives the same next proposal.
 
     Args:
         space: what there is to choose from.
-        kind: tpe learns from scores; random and grid do not.
+        kind: "tpe" learns from scores; "random" and "grid" do not.
         seed: of this task.
     """
 
-    def __init__(self, space: Space, kind: Kind, seed: int) -> None:
+    def __init__(self, space: Space, kind: SamplerKind, seed: int) -> None:
         self._space = space
         self._kind = kind
         self._seed = seed
-        self._grid: Iterator[dict[str, Value]] = space.grid() if kind == "grid" else iter(())
-        self._proposed: dict[str, optuna.Trial | None] = {}
+        self._grid: Iterator[Configuration] = space.grid() if kind == "grid" else iter(())
         self._study = optuna.create_study(direction="maximize")
+        # Canonical JSON of a configuration -> its trial in Optuna, if TPE is to learn from it.
+        self._proposed: dict[str, optuna.Trial | None] = {}
 
-    def propose(self) -> dict[str, Value] | None:
-        """A configuration that was not proposed before; None when there is none left."""
-        if self._kind == "grid":
-            values = next(
-                (v for v in self._grid if self._space.canonical(v) not in self._proposed), None
-            )
-            if values is not None:
-                self._proposed[self._space.canonical(values)] = None
-            return values
-        if self._space.size is not None and len(self._proposed) >= self._space.size:
-            return None
-        for repeat in range(MOST_REPEATS):
-            self._study.sampler = self._fresh_sampler(repeat)
-            trial, values = self._ask()
-            self._study.tell(trial, state=TrialState.FAIL)
-            if self._space.canonical(values) not in self._proposed:
-                self.restore(
-                    values
-                )  # as after a restart: Optuna keeps more of what it drew than of what it is told
-                return values
-        return None
+    def propose(self) -> Configuration | None:
+        """Return a configuration that was not proposed before, or None if there is none left."""
+        return self._propose_from_grid() if self._kind == "grid" else self._draw()
 
-    def restore(self, values: Mapping[str, Value]) -> None:
+    def restore(self, configuration: Mapping[str, Value]) -> None:
         """Take note of a configuration that was proposed before this sampler was made."""
-        name = self._space.canonical(values)
-        if self._kind != "tpe":
-            self._proposed[name] = None
+        key = self._space.canonical_json(configuration)
+        if self._kind not in LEARNING_SAMPLERS:
+            self._proposed[key] = None
             return
-        self._study.sampler = optuna.samplers.RandomSampler(seed=0)  # what is enqueued is not drawn
-        self._study.enqueue_trial(dict(values))
-        self._proposed[name], _ = self._ask()
+
+        # Optuna takes enqueued values as they are; this sampler draws nothing.
+        self._study.sampler = optuna.samplers.RandomSampler(seed=0)
+        self._study.enqueue_trial(dict(configuration))
+        self._proposed[key], _ = self._ask()
 
     def tell(
-        self, values: Mapping[str, Value], scores: Sequence[tuple[int, float]], *, complete: bool
+        self,
+        configuration: Mapping[str, Value],
+        scores: Sequence[tuple[int, float]],
+        *,
+        complete: bool,
     ) -> None:
-        """Say what became of a configuration.
+        """Learn how the trial of a configuration ended.
 
         Args:
-            values: as proposed.
-            scores: (epoch, best score so far); empty if it failed.
-            complete: it was trained to the end, not stopped before.
+            configuration: as proposed.
+            scores: (epoch, best score so far); empty if the trial failed.
+            complete: whether it was trained to the end, not stopped before.
         """
-        trial = self._proposed[self._space.canonical(values)]
+        trial = self._proposed[self._space.canonical_json(configuration)]
         if trial is None:
             return
         if not scores:
             self._study.tell(trial, state=TrialState.FAIL)
             return
+
         for epoch, score in scores:
             trial.report(score, epoch)
+
         if complete:
-            self._study.tell(trial, scores[-1][1])
+            _, final_score = scores[-1]
+            self._study.tell(trial, final_score)
         else:
             self._study.tell(trial, state=TrialState.PRUNED)
 
-    def _ask(self) -> tuple[optuna.Trial, dict[str, Value]]:
+    def _propose_from_grid(self) -> Configuration | None:
+        for configuration in self._grid:
+            key = self._space.canonical_json(configuration)
+            if key not in self._proposed:
+                self._proposed[key] = None
+                return configuration
+        return None
+
+    def _draw(self) -> Configuration | None:
+        size = self._space.size
+        if size is not None and len(self._proposed) >= size:
+            return None
+
+        for repeat in range(MAX_REPEATS):
+            self._study.sampler = self._fresh_sampler(repeat)
+            trial, configuration = self._ask()
+
+            # The draw itself is dropped, and what is kept is made as after a restart: Optuna
+            # remembers more of a trial that it drew than of one that it was given.
+            self._study.tell(trial, state=TrialState.FAIL)
+            if self._space.canonical_json(configuration) not in self._proposed:
+                self.restore(configuration)
+                return configuration
+
+        return None
+
+    def _ask(self) -> tuple[optuna.Trial, Configuration]:
         trial = self._study.ask()
 
         def suggest(dimension: Dimension) -> Value:
@@ -109,19 +136,25 @@ class Sampler:
         return trial, self._space.sample(suggest)
 
     def _fresh_sampler(self, repeat: int) -> optuna.samplers.BaseSampler:
-        """A new one for each proposal, so that what it draws does not depend on who lived how long."""
-        seed = seed_of(self._seed, len(self._proposed), repeat)
-        # A model that keeps drawing what was tried has little left to say.
-        if self._kind == "random" or repeat >= MOST_REPEATS // 10:
+        """Make a sampler for one draw, so that a draw does not depend on those before it."""
+        seed = derive_seed(self._seed, len(self._proposed), repeat)
+        if self._kind == "random" or repeat >= MAX_LEARNING_REPEATS:
             return optuna.samplers.RandomSampler(seed=seed)
+
+        if self._kind != "tpe":
+            raise ValueError(f"There is no way to draw for the sampler {self._kind!r}.")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            # Running trials count as bad ones, so that parallel proposals spread.
             return optuna.samplers.TPESampler(
-                seed=seed, multivariate=True, group=True, constant_liar=True, n_startup_trials=8
+                seed=seed,
+                n_startup_trials=NUM_STARTUP_TRIALS,
+                multivariate=True,
+                group=True,
+                # Running trials count as bad ones, so that parallel proposals spread.
+                constant_liar=True,
             )
 
 
-def seed_of(*parts: object) -> int:
-    """A seed of 32 bits that depends on all parts, the same in every process."""
+def derive_seed(*parts: object) -> int:
+    """Derive a seed of 32 bits that depends on all parts and is the same in every process."""
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:4], "big")

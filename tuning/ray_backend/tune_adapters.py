@@ -1,6 +1,9 @@
-"""Ray Tune's view of an agenda: a searcher that hands out fits, and a scheduler that writes down what they report.
+"""Ray Tune's view of a planner: a searcher and a scheduler.
 
-Neither remembers anything. Tune pickles both with its own state, which is never read again: see `tuning.study.study`.
+The searcher hands out fits, the scheduler passes reports on.
+
+Neither remembers anything. Tune pickles both with its own state, which is never read again: see
+`tuning.study.study`.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from pipeline.errors import AffectuneError
+from tuning.fitting.trial_fit import FitReport
 from tuning.planning.planner import StudyPlanner
 
 if TYPE_CHECKING:
@@ -25,157 +29,172 @@ Result = dict[str, Any]
 
 
 class StopRequest:
-    """Whether the study is to be left before its end, and why.
+    """Whether a study is to be stopped before its end, and why.
 
     Attributes:
-        asked: a person, or the system, asked for it.
-        error: what the study could not get over, such as a full disk; Tune would wrap it in a traceback.
+        interrupted: set when a person, or the system, asks for it.
+        error: what the study could not get over, such as a full disk; Tune would wrap it in a
+            traceback.
     """
 
     def __init__(self, planner: StudyPlanner) -> None:
-        self._agenda = planner
-        self.asked = threading.Event()
+        self._planner = planner
+        self.interrupted = threading.Event()
         self.error: AffectuneError | None = None
 
     @property
-    def now(self) -> bool:
-        """No fit is to be started, and none to go on."""
-        return self.asked.is_set() or self.error is not None or self._agenda.failure is not None
+    def is_set(self) -> bool:
+        """Return whether no fit is to be started, and none to go on."""
+        has_failed = self._planner.failure is not None
+        return self.interrupted.is_set() or self.error is not None or has_failed
 
     @contextlib.contextmanager
     def on_error(self) -> Iterator[None]:
-        """What cannot be got over is kept, for after Tune's loop."""
+        """Keep an error that cannot be got over, for after Tune's loop."""
         try:
             yield
         except AffectuneError as error:
             self.error = self.error or error
 
 
+class NoState:
+    """What Tune pickles in place of a searcher or a scheduler."""
+
+
 class PlannerSearcher(Searcher):
-    """Asks the agenda for the next fit.
+    """Asks the planner for the next fit.
 
     Args:
-        agenda: of the study.
-        workers: how many fits can run now; one more is asked for, so that a worker that ends has the next one at once.
-        departure: whether no more fits are to be started.
+        planner: of the study.
+        num_workers: returns how many fits can run now; one more is asked for, so that a worker that
+            ends has the next one at once.
+        stop_request: whether no more fits are to be started.
     """
 
     def __init__(
-        self, planner: StudyPlanner, workers: Callable[[], int], stop_request: StopRequest
+        self, planner: StudyPlanner, num_workers: Callable[[], int], stop_request: StopRequest
     ) -> None:
         super().__init__()
-        self._agenda, self._workers, self._departure = planner, workers, stop_request
+        self._planner, self._num_workers = planner, num_workers
+        self._stop_request = stop_request
 
-    def suggest(self, trial_id: str) -> Result | str | None:  # type: ignore[override] # FINISHED is a str
-        """A fit as a trial's config; None to be asked again; FINISHED at the end."""
-        if not self._departure.now and len(self._agenda.running) > self._workers():
+    def suggest(self, trial_id: str) -> Result | str | None:  # type: ignore[override] # FINISHED
+        """Return a fit as a trial's config; None to be asked again; FINISHED at the end."""
+        is_busy = len(self._planner.running) > self._num_workers()
+        if is_busy and not self._stop_request.is_set:
             return None
-        with self._departure.on_error():
-            if not self._departure.now and (job := self._agenda.next()):
+
+        with self._stop_request.on_error():
+            if not self._stop_request.is_set and (job := self._planner.next_job()):
                 return job.to_config()
-        return str(Searcher.FINISHED) if self._departure.now or self._agenda.over else None
+
+        is_over = self._stop_request.is_set or self._planner.is_done
+        return str(Searcher.FINISHED) if is_over else None
 
     def on_trial_complete(
         self, trial_id: str, result: Result | None = None, error: bool = False
     ) -> None:
-        """The scheduler hears of it."""
+        """Do nothing: the scheduler passes it on."""
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: the journal is the memory."""
+        """Do nothing: the journal is the memory."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing: the journal is the memory."""
+        """Do nothing: the journal is the memory."""
 
-    def __reduce__(self) -> tuple[type[Forgetful], tuple[()]]:
-        return Forgetful, ()
+    def __reduce__(self) -> tuple[type[NoState], tuple[()]]:
+        return NoState, ()
 
 
 class PlannerScheduler(TrialScheduler):
-    """Tells the agenda what trials report, and Tune which go on.
+    """Gives the planner what trials report, and tells Tune which continue.
 
     Args:
-        agenda: of the study.
-        workers: how many fits can run now.
-        departure: whether the study is being left.
-        alike: every trial asks for the same resources, so that a worker can take any of them.
+        planner: of the study.
+        num_workers: returns how many fits can run now.
+        stop_request: whether the study is being stopped.
+        has_equal_resources: every trial asks for the same resources, so that a worker can take any.
+
+    Attributes:
+        reported_at: trial -> when it reported last.
     """
 
     def __init__(
         self,
         planner: StudyPlanner,
-        workers: Callable[[], int],
+        num_workers: Callable[[], int],
         stop_request: StopRequest,
         *,
-        alike: bool,
+        has_equal_resources: bool,
     ) -> None:
         super().__init__()
-        self._agenda, self._workers, self._departure, self._alike = (
-            planner,
-            workers,
-            stop_request,
-            alike,
-        )
-        self.heard_at: dict[str, float] = {}
+        self._planner, self._num_workers = planner, num_workers
+        self._stop_request, self._has_equal_resources = stop_request, has_equal_resources
+        self.reported_at: dict[str, float] = {}
 
     def on_trial_add(self, tune_controller: TuneController, trial: Trial) -> None:
-        """Make Tune keep workers that have nothing to do: it would end all but one, and start others seconds later."""
+        """Make Tune keep idle workers: it would end all but one, and start others seconds later."""
         wrapped: Any = tune_controller  # Tune has no setting for it
-        if self._alike:
-            wrapped._tune_controller._actor_cache.increase_max(trial.placement_group_factory)
+        if self._has_equal_resources:
+            actor_cache = wrapped._tune_controller._actor_cache
+            actor_cache.increase_max(trial.placement_group_factory)
 
     def on_trial_result(self, tune_controller: TuneController, trial: Trial, result: Result) -> str:
-        """Whether a trial that has not ended goes on; while the study is left, none does: its state is in the store."""
-        self.heard_at[trial.config["trial"]] = time.monotonic()
-        goes_on = False
-        with self._departure.on_error():
-            goes_on = self._agenda.heard(trial.config["trial"], result)
-        return str(
-            TrialScheduler.CONTINUE if goes_on and not self._departure.now else TrialScheduler.STOP
-        )
+        """Return whether a trial continues; while the study is stopped, none does.
+
+        Its state is in the store.
+        """
+        name = trial.config["trial"]
+        self.reported_at[name] = time.monotonic()
+
+        continues = False
+        with self._stop_request.on_error():
+            continues = self._planner.receive(name, FitReport.from_result(result))
+        goes_on = continues and not self._stop_request.is_set
+        return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
 
     def on_trial_complete(
         self, tune_controller: TuneController, trial: Trial, result: Result
     ) -> None:
-        """A trial that was stopped was heard before; one that ended by itself is heard here."""
-        if result.get("done") and result.get("ended"):
-            with self._departure.on_error():
-                self._agenda.heard(trial.config["trial"], result)
+        """Pass on the report of a trial that ended by itself; a stopped one has reported before."""
+        if result.get("done") and result.get("end_reason"):
+            with self._stop_request.on_error():
+                self._planner.receive(trial.config["trial"], FitReport.from_result(result))
 
     def on_trial_error(self, tune_controller: TuneController, trial: Trial) -> None:
-        """Its worker was lost: the agenda has the trial started anew, which goes on from its last report.
+        """Have a trial whose worker was lost started anew; it goes on from its last report.
 
-        Tune's own way of starting it again loses trials: where two calls of one lost worker fail, the second failure
-        ends the trial that the first one had put back.
+        Tune's own way of starting it again loses trials: where two calls of one lost worker fail,
+        the second failure ends the trial that the first one had put back.
         """
-        lines = str(trial.get_error() or trial.get_pickled_error() or "").strip().splitlines()
-        with self._departure.on_error():
-            self._agenda.lost(trial.config["trial"], lines[-1] if lines else "unknown")
+        error = str(trial.get_error() or trial.get_pickled_error() or "")
+        lines = error.strip().splitlines()
+        with self._stop_request.on_error():
+            self._planner.worker_lost(trial.config["trial"], lines[-1] if lines else "unknown")
 
     def on_trial_remove(self, tune_controller: TuneController, trial: Trial) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def choose_trial_to_run(self, tune_controller: TuneController) -> Trial | None:
-        """The first that waits, in the agenda's order; while workers are being started, the last.
+        """Return the first trial that waits, in the planner's order; while workers start, the last.
 
-        A worker starts for a trial that waits. If another worker that is free took that trial, Tune would give up the
-        start; with trials shorter than a start, one worker would do all the work. The last asked for has no worker yet.
+        A worker starts for a trial that waits. If another worker that is free took that trial, Tune
+        would give up the start; with trials shorter than a start, one worker would do all the work.
+        The last one asked for has no worker yet.
         """
         live: list[Trial] = list(tune_controller.get_live_trials())
-        waiting = sorted(
-            (t for t in live if t.status == Trial.PENDING), key=lambda t: int(t.config["trial"])
-        )
-        running = sum(t.status == Trial.RUNNING for t in live)
-        if not waiting:
+        pending = [trial for trial in live if trial.status == Trial.PENDING]
+        pending.sort(key=lambda trial: int(trial.config["trial"]))
+        if not pending:
             return None
-        return waiting[0] if running + 1 >= self._workers() else waiting[-1]
+
+        num_running = sum(trial.status == Trial.RUNNING for trial in live)
+        all_workers_run = num_running + 1 >= self._num_workers()
+        return pending[0] if all_workers_run else pending[-1]
 
     def debug_string(self) -> str:
-        """A name."""
+        """Return a name."""
         return "ASHA per task"
 
-    def __reduce__(self) -> tuple[type[Forgetful], tuple[()]]:
-        return Forgetful, ()
-
-
-class Forgetful:
-    """What Tune pickles in place of a searcher or a scheduler."""
+    def __reduce__(self) -> tuple[type[NoState], tuple[()]]:
+        return NoState, ()

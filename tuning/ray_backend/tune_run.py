@@ -1,9 +1,8 @@
-"""The search: an agenda worked off by one Ray Tune experiment."""
+"""The search: all fits of a planner, as one Ray Tune experiment."""
 
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import signal
 import tempfile
@@ -18,12 +17,12 @@ from ray import tune
 from ray.tune import PlacementGroupFactory
 
 from pipeline.corpus import Corpus
+from pipeline.fitting.shared_corpus import pack
 from tuning.planning.planner import StudyPlanner
 from tuning.ray_backend.cluster import Cluster
-from tuning.ray_backend.shared_corpus import pack
 from tuning.ray_backend.trainable import TrialTrainable
 from tuning.ray_backend.tune_adapters import (
-    Forgetful,
+    NoState,
     PlannerScheduler,
     PlannerSearcher,
     StopRequest,
@@ -32,10 +31,8 @@ from tuning.spec.space import STAGES
 from tuning.spec.study_spec import StudySpec
 from tuning.spec.tasks import parse_task
 
-LEAVE_S = 60.0
+STOP_TIMEOUT_S = 60.0
 """So long running trials have to keep their state when the study is interrupted."""
-
-log = logging.getLogger(__name__)
 
 
 def search(
@@ -46,10 +43,10 @@ def search(
     on_tick: Callable[[], None],
     scratch: Path,
 ) -> bool:
-    """Work off the agenda.
+    """Run the planner's fits.
 
     Args:
-        agenda: what to do.
+        planner: says which is next.
         corpus: put into the object store, once per node.
         store: a folder that all nodes share, or a URI.
         cluster: where the trials run.
@@ -62,67 +59,88 @@ def search(
     Raises:
         AffectuneError: something could not be written.
     """
-    study = planner.study
-    # Tune would ask for one trial at a time, and start one worker after the other; how many, the searcher knows.
+    # Tune would ask for one trial at a time, and start one worker after the other.
     os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "10000")
+
+    stop_request = StopRequest(planner)
+    with (
+        _interruptions(stop_request.interrupted),
+        tempfile.TemporaryDirectory(dir=scratch, prefix=".tune-") as folder,
+    ):
+        tuner = _tuner(planner, corpus, store, cluster, on_tick, stop_request, folder)
+        tuner.fit()
+
+    if stop_request.error:
+        raise stop_request.error
+    return stop_request.interrupted.is_set()
+
+
+def resources(study: StudySpec, config: dict[str, Any]) -> PlacementGroupFactory:
+    """Return what a trial occupies: the cores and the share of a GPU that its stage asks for."""
+    table = study.table(parse_task(config["task"]).stage)
+    bundle = {"CPU": table.cpus}
+    if table.gpus:
+        bundle["GPU"] = table.gpus
+    return PlacementGroupFactory([bundle])
+
+
+def _tuner(
+    planner: StudyPlanner,
+    corpus: Corpus,
+    store: str,
+    cluster: Cluster,
+    on_tick: Callable[[], None],
+    stop_request: StopRequest,
+    folder: str,
+) -> tune.Tuner:
+    study = planner.study
+
+    def num_workers() -> int:
+        return cluster.fits_at_a_time(study)
+
+    demands = {(study.table(stage).cpus, study.table(stage).gpus) for stage in STAGES}
+    searcher = PlannerSearcher(planner, num_workers, stop_request)
+    scheduler = PlannerScheduler(
+        planner, num_workers, stop_request, has_equal_resources=len(demands) == 1
+    )
+
     head, packed = pack(corpus)
     trainable = tune.with_parameters(
         TrialTrainable, head=head, packed=packed, spec=study.base.model_dump_json(), store=store
     )
-    stop_request = StopRequest(planner)
-    with (
-        _interruptions(stop_request.asked),
-        tempfile.TemporaryDirectory(dir=scratch, prefix=".tune-") as folder,
-    ):
-        searcher = PlannerSearcher(planner, lambda: cluster.fits_at_a_time(study), stop_request)
-        alike = len({(study.table(stage).cpus, study.table(stage).gpus) for stage in STAGES}) == 1
-        scheduler = PlannerScheduler(
-            planner, lambda: cluster.fits_at_a_time(study), stop_request, alike=alike
-        )
-        tuner = tune.Tuner(
-            tune.with_resources(trainable, lambda config: resources(study, config)),
-            tune_config=tune.TuneConfig(
-                search_alg=searcher, scheduler=scheduler, num_samples=-1, reuse_actors=True
-            ),
-            run_config=tune.RunConfig(
-                name="study",
-                storage_path=folder,
-                callbacks=[_Tick(on_tick)],
-                stop=_Leave(stop_request, planner, scheduler),
-                verbose=0,
-            ),
-        )
-        tuner.fit()
-    if stop_request.error:
-        raise stop_request.error
-    return stop_request.asked.is_set()
-
-
-def resources(study: StudySpec, config: dict[str, Any]) -> PlacementGroupFactory:
-    """What a trial occupies: the cores and the share of a GPU that its stage asks for."""
-    table = study.table(parse_task(config["task"]).stage)
-    return PlacementGroupFactory(
-        [{"CPU": table.cpus, **({"GPU": table.gpus} if table.gpus else {})}]
+    return tune.Tuner(
+        tune.with_resources(trainable, lambda config: resources(study, config)),
+        tune_config=tune.TuneConfig(
+            search_alg=searcher, scheduler=scheduler, num_samples=-1, reuse_actors=True
+        ),
+        run_config=tune.RunConfig(
+            name="study",
+            storage_path=folder,
+            callbacks=[_Tick(on_tick)],
+            stop=_StopWhenReported(stop_request, planner, scheduler),
+            verbose=0,
+        ),
     )
 
 
 @contextlib.contextmanager
-def _interruptions(asked: threading.Event) -> Iterator[None]:
-    """The first Ctrl-C or SIGTERM asks the study to leave; a second one ends it at once."""
+def _interruptions(interrupted: threading.Event) -> Iterator[None]:
+    """Let the first Ctrl-C or SIGTERM ask the study to stop; a second one ends it at once."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    def ask(number: int, frame: FrameType | None) -> None:
-        if asked.is_set():
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        if interrupted.is_set():
             raise KeyboardInterrupt
-        asked.set()
+        interrupted.set()
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    signals = (signal.SIGINT, signal.SIGTERM)
+    handlers = {number: signal.signal(number, interrupt) for number in signals}
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)
 
 
@@ -133,29 +151,31 @@ class _Tick(tune.Callback):
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         self._on_tick()
 
-    def __reduce__(self) -> tuple[type[Forgetful], tuple[()]]:
-        return Forgetful, ()
+    def __reduce__(self) -> tuple[type[NoState], tuple[()]]:
+        return NoState, ()
 
 
-class _Leave(tune.Stopper):
-    """Ends the experiment once every running trial has reported after an interruption, or after a while."""
+class _StopWhenReported(tune.Stopper):
+    """Ends the experiment once every running trial has reported after a stop request."""
 
     def __init__(
         self, stop_request: StopRequest, planner: StudyPlanner, scheduler: PlannerScheduler
     ) -> None:
-        self._departure, self._agenda, self._scheduler = stop_request, planner, scheduler
+        self._stop_request, self._planner, self._scheduler = stop_request, planner, scheduler
         self._since: float | None = None
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
 
     def stop_all(self) -> bool:
-        if not self._departure.now:
+        if not self._stop_request.is_set:
             return False
-        self._since = self._since or time.monotonic()
-        begun = [name for name in self._agenda.running if name in self._scheduler.heard_at]
-        waiting = [name for name in begun if self._scheduler.heard_at[name] < self._since]
-        return not waiting or time.monotonic() - self._since > LEAVE_S
 
-    def __reduce__(self) -> tuple[type[Forgetful], tuple[()]]:
-        return Forgetful, ()
+        self._since = self._since or time.monotonic()
+        reported_at = self._scheduler.reported_at
+        begun = [name for name in self._planner.running if name in reported_at]
+        waiting = [name for name in begun if reported_at[name] < self._since]
+        return not waiting or time.monotonic() - self._since > STOP_TIMEOUT_S
+
+    def __reduce__(self) -> tuple[type[NoState], tuple[()]]:
+        return NoState, ()

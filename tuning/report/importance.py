@@ -1,9 +1,9 @@
-"""Which settings of a task matter: the share of the scores' variance that each explains (fANOVA)."""
+"""Which settings of a task matter: the share of the devel score's variance that each explains."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import optuna
@@ -15,101 +15,104 @@ from optuna.distributions import (
 )
 from optuna.importance import FanovaImportanceEvaluator
 
-from tuning.report.search_trials import Entry, Searches
+from pipeline.stages.task import Task
+from tuning.report.search_trials import Searches, SearchTrial
 from tuning.spec.space import MODALITIES, Choice, Dimension, IntRange, Value
-from tuning.spec.tasks import Task
 
-FEWEST = 20
-"""Trials below which an importance would be noise."""
-TREES = 24
+MIN_TRIALS = 20
+"""From fewer trials, an importance would be noise."""
+NUM_TREES = 24
+
+ScoredTrial = tuple[SearchTrial, float]
+"""A trial, and the devel score that counts."""
 
 
 @dataclass(frozen=True)
 class Importance:
-    """Of the settings of a task.
+    """The importance of a task's settings.
 
     Attributes:
         shares: path -> share, the most important first; they sum to 1. Empty where `note` says why.
-        basis: which trials say so.
-        note: why there are none.
+        basis: which trials the shares come from.
+        note: why there are none; else empty.
     """
 
-    shares: dict[str, float]
+    shares: Mapping[str, float]
     basis: str
     note: str
 
 
 def importance(searches: Searches, task: Task) -> Importance:
-    """From the trials that were trained to the end; where these are too few, from all of them at the first rung."""
-    entries = searches.of(task)
-    complete = [entry for entry in entries if entry.complete]
-    reached = [entry for entry in entries if entry.early is not None]
-    for basis, found, score in (
-        (
-            f"{len(complete)} trials that were trained to the end",
-            complete,
-            lambda entry: entry.score,
-        ),
-        (
-            f"all {len(reached)} trials at the first rung, epoch {searches.rung(task.stage)}",
-            reached,
-            _early,
-        ),
-    ):
-        dimensions = [
-            d
-            for d in searches.dimensions(task.stage)
-            if len({_value(d, entry) for entry in found}) > 1
-        ]
-        if (
-            len(found) >= FEWEST
-            and len(dimensions) > 1
-            and len({score(entry) for entry in found}) > 1
-        ):
-            return Importance(_shares(dimensions, found, score), basis, "")
-    if len(reached) < FEWEST:
-        return Importance(
-            {},
-            "",
-            f"Only {len(reached)} trials: an importance from fewer than {FEWEST} would be noise.",
+    """Estimate which settings of a task matter, by fANOVA (Hutter et al., 2014).
+
+    The trials that were trained to the end count; where these are too few, all of them at the
+    first rung.
+    """
+    trials = searches.trials(task)
+    complete = [(trial, trial.devel) for trial in trials if trial.is_complete]
+    at_rung = [(trial, trial.devel_at_rung) for trial in trials if trial.devel_at_rung is not None]
+
+    rung = searches.first_rung(task.stage)
+    bases: list[tuple[str, Sequence[ScoredTrial]]] = [
+        (f"{len(complete)} trials that were trained to the end", complete),
+        (f"all {len(at_rung)} trials at the first rung, epoch {rung}", at_rung),
+    ]
+    for basis, scored in bases:
+        dimensions = _varied_dimensions(searches.dimensions(task.stage), scored)
+        has_different_scores = len({score for _, score in scored}) > 1
+        if len(scored) >= MIN_TRIALS and len(dimensions) > 1 and has_different_scores:
+            return Importance(_shares(dimensions, scored), basis, "")
+
+    if len(at_rung) < MIN_TRIALS:
+        note = (
+            f"Only {len(at_rung)} trials: an importance from fewer than {MIN_TRIALS} would be "
+            "noise."
         )
-    return Importance({}, "", "Fewer than two settings were varied, or all trials scored the same.")
+    else:
+        note = "Fewer than two settings were varied, or all trials scored the same."
+    return Importance({}, "", note)
 
 
-def _early(entry: Entry) -> float:
-    assert entry.early is not None
-    return entry.early
+def _varied_dimensions(
+    dimensions: Sequence[Dimension], scored: Sequence[ScoredTrial]
+) -> list[Dimension]:
+    """Return the dimensions in which these trials differ."""
+    varied = []
+    for dimension in dimensions:
+        values = {_value(dimension, trial) for trial, _ in scored}
+        if len(values) > 1:
+            varied.append(dimension)
+    return varied
 
 
-def _shares(
-    dimensions: Sequence[Dimension], entries: Sequence[Entry], score: Callable[[Entry], float]
-) -> dict[str, float]:
-    distributions = {
-        d.path: _distribution(d, [_value(d, entry) for entry in entries]) for d in dimensions
-    }
+def _shares(dimensions: Sequence[Dimension], scored: Sequence[ScoredTrial]) -> dict[str, float]:
+    distributions = {}
+    for dimension in dimensions:
+        values = [_value(dimension, trial) for trial, _ in scored]
+        distributions[dimension.path] = _distribution(dimension, values)
+
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize")
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for entry in entries:
+        for trial, score in scored:
+            params = {dimension.path: _value(dimension, trial) for dimension in dimensions}
             study.add_trial(
-                optuna.trial.create_trial(
-                    params={d.path: _value(d, entry) for d in dimensions},
-                    distributions=distributions,
-                    value=score(entry),
-                )
+                optuna.trial.create_trial(params=params, distributions=distributions, value=score)
             )
-        found = FanovaImportanceEvaluator(n_trees=TREES, seed=0).evaluate(study)
-    total = sum(found.values()) or 1.0
-    return {
-        path: float(share) / total
-        for path, share in sorted(found.items(), key=lambda each: -each[1])
-    }
+
+        evaluator = FanovaImportanceEvaluator(n_trees=NUM_TREES, seed=0)
+        importances = evaluator.evaluate(study)
+
+    total = sum(importances.values()) or 1.0
+    ranked = sorted(importances.items(), key=lambda item: -item[1])
+    return {path: float(share) / total for path, share in ranked}
 
 
-def _value(dimension: Dimension, entry: Entry) -> Value:
-    """A trial's setting; where the dimension did not apply, that which held instead."""
-    value = entry.settings.get(dimension.path)
+def _value(dimension: Dimension, trial: SearchTrial) -> Value:
+    """Return a trial's setting; where the dimension did not apply, that counts as a value."""
+    value = trial.settings.get(dimension.path)
     if value is None:
         return "does not apply" if isinstance(dimension.domain, Choice) else 0
     return value
@@ -119,12 +122,11 @@ def _distribution(dimension: Dimension, values: Sequence[Value]) -> BaseDistribu
     domain = dimension.domain
     if isinstance(domain, Choice) or dimension.path == MODALITIES:
         return CategoricalDistribution(tuple(dict.fromkeys(values)))
+
     # A setting that did not apply may lie outside the range that was searched.
     numbers = [float(value) for value in values]
     low, high = min(domain.low, *numbers), max(domain.high, *numbers)
     log = domain.log and low > 0
-    return (
-        IntDistribution(int(low), int(high), log)
-        if isinstance(domain, IntRange)
-        else FloatDistribution(low, high, log)
-    )
+    if isinstance(domain, IntRange):
+        return IntDistribution(int(low), int(high), log)
+    return FloatDistribution(low, high, log)

@@ -4,20 +4,20 @@
   const coarse = matchMedia("(pointer: coarse)").matches;
   const drawn = new Set();
 
-  function resolved(value, colours) {
+  function resolveColours(value, colours) {
     if (typeof value === "string") {
       const name = /^var\((--[a-z]+)\)$/.exec(value);
       return name ? colours.getPropertyValue(name[1]).trim() : value;
     }
-    if (Array.isArray(value)) return value.map((each) => resolved(each, colours));
+    if (Array.isArray(value)) return value.map((item) => resolveColours(item, colours));
     if (value && typeof value === "object") {
-      return Object.fromEntries(Object.entries(value).map(([key, each]) => [key, resolved(each, colours)]));
+      return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, resolveColours(item, colours)]));
     }
     return value;
   }
 
   function draw(plot) {
-    const chart = resolved(JSON.parse(plot.querySelector("script").textContent), getComputedStyle(document.documentElement));
+    const chart = resolveColours(JSON.parse(plot.querySelector("script").textContent), getComputedStyle(document.documentElement));
     const canvas = plot.querySelector(".canvas");
     // A finger that scrolls the page must not zoom into a chart.
     chart.layout.dragmode = coarse ? false : "zoom";
@@ -25,13 +25,13 @@
     drawn.add(plot);
   }
 
-  const seen = new IntersectionObserver((entries) => {
+  const observer = new IntersectionObserver((entries) => {
     for (const entry of entries) {
       if (entry.isIntersecting && !drawn.has(entry.target)) draw(entry.target);
     }
   }, { rootMargin: "400px" });
   const plots = document.querySelectorAll(".plot");
-  plots.forEach((plot) => seen.observe(plot));
+  plots.forEach((plot) => observer.observe(plot));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => drawn.forEach(draw));
   addEventListener("beforeprint", () => plots.forEach(draw));
 })();

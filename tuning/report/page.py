@@ -1,9 +1,8 @@
-"""The report as one HTML file: gathers its parts, fills the template, writes it whole or not at all."""
+"""The report as one HTML file: gathers its parts, fills the template, and writes it atomically."""
 
 from __future__ import annotations
 
 import json
-import os
 import shlex
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,25 +10,46 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import numpy as np
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from pipeline.errors import AffectuneError, InputError
+from pipeline.errors import InputError
 from pipeline.evaluation.evaluate import Evaluation
-from pipeline.evaluation.model_card import lost_to_floors
-from pipeline.metrics.bootstrap import Score
+from pipeline.evaluation.model_card import floor_warnings
 from pipeline.model.fused_model import FusedModel
-from pipeline.stages.fusion import FLOORS, FUSION, WITHOUT
+from pipeline.stages.fusion import FLOORS, FUSION, WITHOUT_DIFFICULTY
+from pipeline.storage.atomic_file import write_atomically
 from tuning.audit.cli_output import AUDIT
 from tuning.journal.history import History
-from tuning.monitoring.status import StudyStatus, TaskStatus, duration, survey
-from tuning.report.charts import importances, intervals, traces
+from tuning.monitoring.status import (
+    StudyStatus,
+    TaskStatus,
+    format_duration,
+    study_status,
+)
+from tuning.report.charts.importance_bars import importance_bars
+from tuning.report.charts.learning_curves import learning_curves
+from tuning.report.charts.parallel_coordinates import parallel_coordinates
+from tuning.report.charts.plotly_style import Figure
+from tuning.report.charts.score_intervals import score_intervals
+from tuning.report.charts.session_traces import session_traces
 from tuning.report.comparisons import comparisons
-from tuning.report.curves import learning_curves, parallel_coordinates
+from tuning.report.formats import (
+    date_text,
+    difference_text,
+    estimate_text,
+    interval_text,
+    measure_name,
+    score_text,
+)
 from tuning.report.importance import Importance, importance
-from tuning.report.plotly_style import Figure
-from tuning.report.results import best_of_each, failures, finalists, scores
+from tuning.report.results import (
+    failed_trials,
+    finalist_rows,
+    prediction_label,
+    winner_rows,
+    winner_scores,
+)
 from tuning.report.search_trials import Searches
 
 REPORT = "report.html"
@@ -38,9 +58,17 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class TaskCharts:
-    """What is drawn for a task; None where there is too little."""
+    """The charts of one task; a chart is None where there is too little to draw.
 
-    state: TaskStatus
+    Attributes:
+        status: how far the task is.
+        curves: learning curves.
+        parallel: parallel coordinates.
+        importance: of the task's settings, and `shares` its chart.
+        shares: the chart of the importance.
+    """
+
+    status: TaskStatus
     curves: Figure | None
     parallel: Figure | None
     importance: Importance
@@ -48,41 +76,35 @@ class TaskCharts:
 
     @property
     def name(self) -> str:
-        return str(self.state.task)
+        """The task's name."""
+        return str(self.status.task)
 
 
 def write_report(
     folder: Path, history: History, evaluation: Evaluation | None, model: FusedModel | None
 ) -> Path:
-    """Write a study's report.html, with its audit where there is one; what was there is replaced in one step.
+    """Write a study's report.html, with its audit where there is one; replace an older one.
 
     Args:
         folder: of the study.
         history: of the study, finished or not.
-        evaluation: of the winner on devel; None while there is none: its scores then come from the summary.
-        model: the winner; None likewise.
+        evaluation: of the winner on devel; None: the scores come from the study's summary.
+        model: the winner; None: its out-of-fold scores come from the study's summary.
+
+    Returns:
+        The file's path.
 
     Raises:
         InputError: the study was never opened.
-        AffectuneError: it cannot be written.
+        AffectuneError: the file cannot be written.
     """
+    audit_path = folder / AUDIT
+    audit = json.loads(audit_path.read_bytes()) if audit_path.exists() else None
+    text = render(history, evaluation, model, audit)
+
     path = folder / REPORT
-    audit = folder / AUDIT
-    text = render(
-        history, evaluation, model, json.loads(audit.read_bytes()) if audit.exists() else None
-    )
-    temporary = path.with_name(f".{REPORT}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise AffectuneError(
-            f"Cannot write the report '{path}': {error.strerror}. What was there is intact."
-        ) from error
+    write_atomically(path, text)
+
     return path
 
 
@@ -92,54 +114,51 @@ def render(
     model: FusedModel | None,
     audit: dict[str, Any] | None = None,
 ) -> str:
-    """The page; audit: what `Audit.to_json` says."""
+    """Return the page as HTML.
+
+    Args:
+        history: as for `write_report`; likewise evaluation and model.
+        audit: the content of audit.json.
+
+    Raises:
+        InputError: the study was never opened.
+    """
     if history.opened is None:
         raise InputError("There is nothing to report: the study's journal is empty.")
-    state = survey(history)
+
+    status = study_status(history)
     searches = Searches(history)
-    found = scores(history, evaluation, model)
-    ranked = finalists(searches)
-    return (
-        _environment()
-        .get_template("page.html")
-        .render(
-            opened=history.opened,
-            registered=history.registered,
-            study=searches.study,
-            state=state,
-            overview=_overview(history, state),
-            warnings=[
-                *_warnings(history, state),
-                *(lost_to_floors(evaluation) if evaluation else []),
-            ],
-            scores=found,
-            intervals={target: intervals(target, columns) for target, columns in found.items()},
-            differences={}
-            if evaluation is None
-            else {t: e.differences for t, e in evaluation.targets.items()},
-            evaluation=evaluation,
-            baselines=(*FLOORS.values(),),
-            fusion=FUSION,
-            without=WITHOUT,
-            comparisons=comparisons(searches),
-            finalists=ranked,
-            best=best_of_each(ranked),
-            charts=[_charts(searches, task) for task in state.tasks],
-            traces=traces(evaluation) if evaluation is not None else [],
-            failures=failures(history),
-            audit=audit,
-            settings=json.dumps(history.opened.study, indent=1, ensure_ascii=False),
-            command=_command(history),
-            written=_date(datetime.now(tz=UTC).timestamp()),
-            plotly=Markup(get_plotlyjs()),
-            style=Markup((HERE / "page.css").read_text(encoding="utf-8")),
-            script=Markup((HERE / "page.js").read_text(encoding="utf-8")),
-        )
+    scores = winner_scores(history, evaluation, model)
+    finalists = finalist_rows(searches)
+    charts = [_task_charts(searches, task_status) for task_status in status.tasks]
+
+    template = _environment().get_template("page.html")
+    return template.render(
+        opened=history.opened,
+        registered=history.registered,
+        study=searches.study,
+        num_configurations=_num_configurations(history),
+        num_tasks=len(status.tasks),
+        overview=_overview(history, status),
+        warnings=_warnings(history, status, evaluation),
+        scores=scores,
+        intervals={target: score_intervals(target, scores[target]) for target in scores},
+        evaluation=evaluation,
+        comparisons=comparisons(searches),
+        finalists=finalists,
+        winners=winner_rows(finalists),
+        charts=charts,
+        traces=session_traces(evaluation) if evaluation is not None else [],
+        failures=failed_trials(history),
+        audit=audit,
+        settings=json.dumps(history.opened.study, indent=1, ensure_ascii=False),
+        command=_command(history),
+        written=date_text(datetime.now(tz=UTC).timestamp()),
     )
 
 
 def _environment() -> jinja2.Environment:
-    """Everything that a template writes is escaped, but for what is marked."""
+    """Return an environment that escapes whatever a template writes, unless it is Markup."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE),
         autoescape=True,
@@ -147,97 +166,99 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+    environment.globals |= {
+        "fusion": FUSION,
+        "without": WITHOUT_DIFFICULTY,
+        "floors": tuple(FLOORS.values()),
+        "plotly": Markup(get_plotlyjs()),
+        "style": Markup((HERE / "page.css").read_text(encoding="utf-8")),
+        "script": Markup((HERE / "page.js").read_text(encoding="utf-8")),
+    }
     environment.filters |= {
-        "estimate": _estimate,
-        "score": _score,
-        "interval": _interval,
-        "date": _date,
-        "duration": duration,
-        "data": _data,
+        "chart_json": _chart_json,
+        "date": date_text,
+        "difference": difference_text,
+        "estimate": estimate_text,
+        "interval": interval_text,
+        "label": prediction_label,
+        "measure": measure_name,
+        "score": score_text,
     }
     return environment
 
 
-def _overview(history: History, state: StudyStatus) -> list[tuple[str, str]]:
-    """The figures at the top: (what, how much)."""
-    trials = list(history.trials.values())
-    ended = [trial.ended for trial in trials if trial.ended is not None]
-    searched = [trial for trial in trials if trial.proposed.purpose == "search"]
+def _num_configurations(history: History) -> int:
+    return sum(trial.proposed.purpose == "search" for trial in history.trials.values())
+
+
+def _overview(history: History, status: StudyStatus) -> list[tuple[str, str]]:
+    """Return the figures at the top as (name, value)."""
+    ended = [trial.ended for trial in history.trials.values() if trial.ended is not None]
+    cpu_s = sum(end.cpu_s for end in ended if end.reason != "store")
+    num_stopped = status.total("stopped") + status.total("cut")
+    num_saved = status.total("epochs_saved")
+
     return [
-        ("configurations", str(len(searched))),
-        ("fits", str(len(trials))),
-        ("trained to the end", str(state.total("done"))),
-        ("stopped early", str(state.total("stopped") + state.total("cut"))),
-        ("failed", str(state.total("failed"))),
-        ("epochs trained", f"{state.total('epochs'):,}"),
-        ("epochs saved, at most", f"{state.total('epochs_saved'):,} ({state.saved_share:.0%})"),
-        ("time", duration(state.used_s)),
-        ("processor time", duration(sum(end.cpu_s for end in ended if end.reason != "store"))),
+        ("configurations", str(_num_configurations(history))),
+        ("fits", str(len(history.trials))),
+        ("trained to the end", str(status.total("done"))),
+        ("stopped early", str(num_stopped)),
+        ("failed", str(status.total("failed"))),
+        ("epochs trained", f"{status.total('epochs'):,}"),
+        ("epochs saved, at most", f"{num_saved:,} ({status.saved_share:.0%})"),
+        ("time", format_duration(status.used_s)),
+        ("processor time", format_duration(cpu_s)),
     ]
 
 
-def _warnings(history: History, state: StudyStatus) -> list[str]:
-    """Sentences that must not be overlooked."""
-    found = []
-    if not state.finished:
-        waiting = [str(task.task) for task in state.tasks if task.phase != "settled"]
-        left = f" Not settled: {', '.join(waiting)}." if waiting else ""
-        found.append(f"This study has not finished; the report shows what there is.{left}")
-    if failed := state.total("failed"):
-        found.append(f"{failed} of {len(history.trials)} fits failed; their causes are below.")
-    if cut := state.total("cut"):
-        found.append(f"The time budget ended {cut} fits before early stopping or patience did.")
-    return found
+def _warnings(history: History, status: StudyStatus, evaluation: Evaluation | None) -> list[str]:
+    """Return the sentences that must not be overlooked."""
+    warnings = []
+    if not status.is_finished:
+        waiting = [str(task.task) for task in status.tasks if task.task not in history.completed]
+        missing = f" Not completed: {', '.join(waiting)}." if waiting else ""
+        warnings.append(f"This study has not finished; the report shows what there is.{missing}")
+
+    if num_failed := status.total("failed"):
+        num_fits = len(history.trials)
+        warnings.append(f"{num_failed} of {num_fits} fits failed; their causes are below.")
+
+    if num_cut := status.total("cut"):
+        warnings.append(
+            f"The time budget ended {num_cut} fits before early stopping or patience did."
+        )
+
+    if evaluation is not None:
+        warnings += [f"Devel CCC of {sentence}" for sentence in floor_warnings(evaluation)]
+
+    return warnings
 
 
-def _charts(searches: Searches, state: TaskStatus) -> TaskCharts:
-    task = state.task
-    found = importance(searches, task)
+def _task_charts(searches: Searches, status: TaskStatus) -> TaskCharts:
+    task = status.task
+    task_importance = importance(searches, task)
+
     return TaskCharts(
-        state=state,
+        status=status,
         curves=learning_curves(searches, task),
         parallel=parallel_coordinates(searches, task),
-        importance=found,
-        shares=importances(str(task), found),
+        importance=task_importance,
+        shares=importance_bars(task, task_importance),
     )
 
 
 def _command(history: History) -> str:
-    """How the study is run again."""
+    """Return the command that runs the study once more."""
     assert history.opened is not None
     path = history.opened.corpus.get("path")
-    return (
-        "affectune study run STUDY.toml"
-        + (f" --corpus {shlex.quote(str(path))}" if path else "")
-        + " --out NEW"
-    )
+    corpus = f" --corpus {shlex.quote(str(path))}" if path else ""
+    return f"affectune study run STUDY.toml{corpus} --out NEW"
 
 
-def _score(score: Score | None) -> str:
-    if score is None or not np.isfinite(score.ccc):
-        return "undefined" if score is not None else "-"
-    return str(score) if np.isfinite([score.low, score.high]).all() else f"{score.ccc:.3f}"
-
-
-def _interval(score: Score) -> str:
-    return (
-        f"[{score.low:.3f}, {score.high:.3f}]" if np.isfinite([score.low, score.high]).all() else ""
-    )
-
-
-def _estimate(found: dict[str, float] | None) -> str:
-    """A number of an audit and its interval, or a dash where there is too little to tell."""
-    return (
-        "-" if found is None else f"{found['value']:.2f} [{found['low']:.2f}, {found['high']:.2f}]"
-    )
-
-
-def _date(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, tz=UTC).strftime("%Y-%m-%d %H:%M UTC")
-
-
-def _data(figure: Figure) -> Markup:
-    """A chart's JSON inside a script element, which nothing in it can end."""
-    return Markup(
-        figure.data.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-    )
+def _chart_json(figure: Figure) -> Markup:
+    """Return a chart's JSON for a script element, which nothing in it can end."""
+    data = figure.data
+    for character in "<>&":
+        data = data.replace(character, f"\\u{ord(character):04x}")
+    return Markup(data)

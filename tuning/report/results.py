@@ -1,4 +1,4 @@
-"""What a study found, as rows for tables: the winner with its floors, finalists over seeds, failures."""
+"""Rows of a report's tables: the winner's scores, finalists over seeds, and failures."""
 
 from __future__ import annotations
 
@@ -11,145 +11,167 @@ import numpy as np
 from pipeline.evaluation.evaluate import Evaluation
 from pipeline.metrics.bootstrap import Score
 from pipeline.model.fused_model import FusedModel
-from pipeline.stages.fusion import FLOORS, FUSION, WITHOUT
+from pipeline.stages.fusion import FLOORS, FUSION, WITHOUT_DIFFICULTY
+from pipeline.stages.task import Task
 from tuning.journal.events import Finalist
 from tuning.journal.history import History
-from tuning.report.comparisons import Mean
+from tuning.report.formats import Mean, display_sign, value_text, values_text
 from tuning.report.search_trials import Searches
-from tuning.spec.space import Value
-from tuning.spec.tasks import Task
-
-DEVEL, OUT_OF_FOLD = "devel", "out of fold"
 
 
 @dataclass(frozen=True)
-class Ranked:
-    """A finalist as a row.
+class WinnerScores:
+    """The CCCs of the winner for one target; every mapping is from the name of a prediction.
 
     Attributes:
+        devel: on the devel partition.
+        differences: the fusion's devel CCC minus that of the prediction; {} without an evaluation.
+        out_of_fold: on all training subjects, each predicted by models that held it out; {} where
+            it is unknown, or the protocol is `in_sample`.
+    """
+
+    devel: Mapping[str, Score]
+    differences: Mapping[str, Score]
+    out_of_fold: Mapping[str, Score]
+
+
+@dataclass(frozen=True)
+class FinalistRow:
+    """A finalist; the error instead of the score where the task is an auto-encoder's.
+
+    Attributes:
+        rank: 1 for the winner.
         values: path -> value as text.
-        deciding: mean over seeds of the score that decides.
+        num_seeds: how many seeds the means are over.
+        deciding: the mean of the score that ranks finalists.
+        devel: the mean of the devel score.
+        out_of_fold: the mean of the out-of-fold score; None where it is unknown.
     """
 
     rank: int
     values: Mapping[str, str]
-    seeds: int
+    num_seeds: int
     deciding: Mean | None
     devel: Mean | None
     out_of_fold: Mean | None
 
 
 @dataclass(frozen=True)
-class Failure:
-    """A trial that failed."""
+class FailedTrial:
+    """A trial that failed, with its configuration in one line."""
 
-    trial: str
+    name: str
     task: str
     purpose: str
-    epochs: int
+    num_epochs: int
     cause: str
-    values: str
+    configuration: str
 
 
-def scores(
+def winner_scores(
     history: History, evaluation: Evaluation | None, model: FusedModel | None
-) -> dict[str, dict[str, dict[str, Score]]]:
-    """Target -> "devel" and "out of fold" -> prediction -> CCC with its interval, as far as they are known.
+) -> dict[str, WinnerScores]:
+    """Gather the scores of the winner.
 
-    What the evaluation does not say is taken from the study's summary.
+    Args:
+        history: of the study; its summary replaces an evaluation or a model that is not given.
+        evaluation: of the winner on devel.
+        model: the winner.
+
+    Returns:
+        Target -> scores, as far as they are known.
     """
     summary = history.finished.summary if history.finished is not None else {}
-    devel = _devel(evaluation) if evaluation is not None else _from_summary(summary)
-    held_out = model.out_of_fold if model is not None else summary.get("out_of_fold") or {}
-    found: dict[str, dict[str, dict[str, Score]]] = {}
-    for target, said in devel.items():
-        found[target] = {DEVEL: said}
-        if held_out.get(target):
-            found[target][OUT_OF_FOLD] = {
-                name: Score.from_json(each) for name, each in held_out[target].items()
-            }
-    return found
+    out_of_fold = model.out_of_fold if model is not None else summary.get("out_of_fold") or {}
+    devel = _devel_scores(summary)
+    differences: dict[str, Mapping[str, Score]] = {}
+    if evaluation is not None:
+        devel = {target: dict(result.scores) for target, result in evaluation.targets.items()}
+        differences = {target: result.differences for target, result in evaluation.targets.items()}
 
-
-def finalists(searches: Searches) -> dict[Task, tuple[Ranked, ...]]:
-    """Of every task that is settled; an auto-encoder's scores are reconstruction errors."""
-    return {
-        task: tuple(
-            _ranked(task, rank, finalist)
-            for rank, finalist in enumerate(searches.history.settled[task], 1)
+    scores = {}
+    for target, devel_scores in devel.items():
+        records = out_of_fold.get(target) or {}
+        scores[target] = WinnerScores(
+            devel=devel_scores,
+            differences=differences.get(target, {}),
+            out_of_fold={name: Score.from_json(record) for name, record in records.items()},
         )
-        for task in searches.tasks
-        if task in searches.history.settled
-    }
+    return scores
 
 
-def best_of_each(ranked: Mapping[Task, tuple[Ranked, ...]]) -> dict[str, dict[str, Ranked]]:
-    """Modality, or "fusion" -> target -> the best finalist."""
-    found: dict[str, dict[str, Ranked]] = {}
-    for task, rows in ranked.items():
+def prediction_label(name: str) -> str:
+    """Return how a prediction is called in tables and charts: floors are marked as such."""
+    return f"floor: {name}" if name in FLOORS.values() else name
+
+
+def finalist_rows(searches: Searches) -> dict[Task, tuple[FinalistRow, ...]]:
+    """Return the finalists of every completed task, the winner first."""
+    rows = {}
+    for task in searches.tasks:
+        if task in searches.history.completed:
+            ranked = enumerate(searches.history.completed[task], start=1)
+            rows[task] = tuple(_finalist_row(task, rank, finalist) for rank, finalist in ranked)
+    return rows
+
+
+def winner_rows(
+    finalists: Mapping[Task, tuple[FinalistRow, ...]],
+) -> dict[str, dict[str, FinalistRow]]:
+    """Return the winner of every task that predicts a target.
+
+    Returns:
+        Modality, or "fusion" -> target -> the finalist with the highest deciding CCC.
+    """
+    winners: dict[str, dict[str, FinalistRow]] = {}
+    for task, rows in finalists.items():
         if task.target:
-            found.setdefault(task.modality or FUSION, {})[task.target] = rows[0]
-    return found
+            winners.setdefault(task.modality or FUSION, {})[task.target] = rows[0]
+    return winners
 
 
-def failures(history: History) -> list[Failure]:
-    """Trials that failed, in order."""
+def failed_trials(history: History) -> list[FailedTrial]:
+    """Return the trials that failed, in order."""
     return [
-        Failure(
-            trial=trial.name,
+        FailedTrial(
+            name=trial.name,
             task=str(trial.task),
             purpose=trial.proposed.purpose,
-            epochs=trial.ended.epochs,
+            num_epochs=trial.ended.epochs,
             cause=trial.ended.error or "unknown",
-            values=", ".join(
-                f"{path} = {value_text(value)}" for path, value in trial.proposed.values.items()
-            ),
+            configuration=values_text(trial.proposed.configuration),
         )
         for trial in history.trials.values()
         if trial.ended is not None and trial.ended.reason == "error"
     ]
 
 
-def value_text(value: Value) -> str:
-    """A setting's value as a person writes it."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:.4g}" if isinstance(value, float) else str(value).replace(",", ", ")
+def _finalist_row(task: Task, rank: int, finalist: Finalist) -> FinalistRow:
+    sign = display_sign(task)
+    out_of_fold = [score for score in finalist.out_of_fold if score is not None]
 
-
-def _ranked(task: Task, rank: int, finalist: Finalist) -> Ranked:
-    sign = 1.0 if task.target else -1.0
-    return Ranked(
+    return FinalistRow(
         rank=rank,
-        values={path: value_text(value) for path, value in finalist.values.items()},
-        seeds=len(finalist.scores),
-        deciding=Mean.of([sign * score for score in finalist.scores]),
-        devel=Mean.of([sign * score for score in finalist.devel]),
-        out_of_fold=Mean.of([sign * score for score in finalist.out_of_fold if score is not None]),
+        values={path: value_text(value) for path, value in finalist.configuration.items()},
+        num_seeds=len(finalist.deciding),
+        deciding=Mean.from_values([sign * score for score in finalist.deciding]),
+        devel=Mean.from_values([sign * score for score in finalist.devel]),
+        out_of_fold=Mean.from_values([sign * score for score in out_of_fold]),
     )
 
 
-def _devel(evaluation: Evaluation) -> dict[str, dict[str, Score]]:
-    return {target: dict(found.scores) for target, found in evaluation.targets.items()}
-
-
-def _from_summary(summary: Mapping[str, Any]) -> dict[str, dict[str, Score]]:
-    """The same names; only fusion has its interval there."""
-    found: dict[str, dict[str, Score]] = {}
+def _devel_scores(summary: Mapping[str, Any]) -> dict[str, dict[str, Score]]:
+    """Read target -> prediction -> devel CCC from a summary; only the fusion has an interval."""
+    scores: dict[str, dict[str, Score]] = {}
     for target, record in (summary.get("targets") or {}).items():
-        others = {WITHOUT: record.get("without_difficulty")}
-        others |= {
-            FLOORS.get(floor, floor): value for floor, value in (record.get("floors") or {}).items()
-        }
+        others = {WITHOUT_DIFFICULTY: record.get("without_difficulty")}
+        for floor, ccc in (record.get("floors") or {}).items():
+            others[FLOORS.get(floor, floor)] = ccc
         others |= record.get("unimodal") or {}
-        found[target] = {
-            FUSION: Score.from_json(
-                {name: record.get(name) for name in ("ccc", "ccc_low", "ccc_high")}
-            )
-        }
-        found[target] |= {
-            name: Score(value, np.nan, np.nan)
-            for name, value in others.items()
-            if value is not None
-        }
-    return found
+
+        interval = {name: record.get(name) for name in ("ccc", "ccc_low", "ccc_high")}
+        scores[target] = {FUSION: Score.from_json(interval)}
+        for name, ccc in others.items():
+            if ccc is not None:
+                scores[target][name] = Score(ccc, np.nan, np.nan)
+    return scores

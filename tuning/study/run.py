@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
-from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -13,41 +11,56 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.corpus import Corpus
+from pipeline.data.muse import read_corpus
+from pipeline.environment import resolve_tracking_uri
 from pipeline.errors import AffectuneError
 from pipeline.evaluation.evaluate import Evaluation, evaluate, score_table
-from pipeline.model.fused_model import FusedModel
+from pipeline.model.bundle import load_model
 from tuning.journal.events import ModelRegistered
 from tuning.journal.history import History
-from tuning.mlflow_backend.tracker import Tracker, check, resolve_uri
-from tuning.monitoring.live_table import StudyTable
+from tuning.mlflow_backend.registry.registration import register
+from tuning.mlflow_backend.tracking.study_runs import raise_if_not_recordable
+from tuning.mlflow_backend.tracking.tracker import Tracker
+from tuning.monitoring.live_table import LiveTable
+from tuning.report.page import write_report
 from tuning.spec.study_spec import StudySpec
-from tuning.study.study import MODEL_FOLDER, SUMMARY, Place, Study, open_study, run_study
+from tuning.study.study import (
+    MODEL_FOLDER,
+    SUMMARY,
+    Study,
+    StudyOptions,
+    open_study,
+    run_study,
+)
 
 REPORT = "report.html"
-LAST_WORDS_S = 120.0
-"""So long a study waits at its end for a tracking server that is slow or away."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the command line gives; see `Place`."""
-
-    folder: Path
-    store: str
-    address: str | None = None
-    workers: int | None = None
-    device: str = "cpu"
-    trial_device: str = "cuda"
-    budget_s: float = inf
-    tracking_uri: str | None = None
-    promote_first: bool = False
-    resume: bool = False
+FINAL_SEND_TIMEOUT_S = 120.0
+"""So long a finished study waits for a tracking server that is slow or away; others wait less."""
+SEND_TIMEOUT_S = 15.0
 
 
 def run(
-    spec: StudySpec, corpus: Corpus, corpus_path: Path, options: Options, console: Console
+    spec: StudySpec,
+    corpus: Corpus,
+    corpus_path: Path,
+    options: StudyOptions,
+    console: Console,
+    *,
+    tracking_uri: str | None = None,
+    resume: bool = False,
+    promote_first: bool = False,
 ) -> dict[str, Any]:
     """Run a study, or go on with it; a finished one is only shown.
+
+    Args:
+        spec: its modalities and targets known.
+        corpus: to learn from.
+        corpus_path: where it lies.
+        options: where to run.
+        console: for tables and notes.
+        tracking_uri: of MLflow; None: see `resolve_tracking_uri`.
+        resume: whether an unfinished study in the folder is to go on.
+        promote_first: whether the winner becomes the champion where there is none.
 
     Returns:
         summary.json.
@@ -56,98 +69,95 @@ def run(
         InputError: before anything starts: what is asked for is not possible.
         AffectuneError: it was interrupted, or failed; it says how to go on.
     """
-    uri = resolve_uri(options.tracking_uri)
-    check(uri, spec.name)
-    place = Place(
-        folder=options.folder,
-        store=options.store,
-        address=options.address,
-        workers=options.workers,
-        device=options.device,
-        trial_device=options.trial_device,
-        budget_s=options.budget_s,
-    )
-    study = open_study(spec, corpus, corpus_path, place, resume=options.resume)
+    uri = resolve_tracking_uri(tracking_uri)
+    raise_if_not_recordable(uri, spec.name)
+    study = open_study(spec, corpus, corpus_path, options, resume=resume)
+
     with study.journal:
         tracker = Tracker(options.folder, uri).start()
         try:
-            with StudyTable(console) as table:
+            with LiveTable(console) as table:
                 study.on_event = lambda event: table.update(study.history)
                 run_study(study, on_tick=lambda: table.update(study.history))
             if study.history.finished is not None:
-                _publish(study, tracker, uri, options, console)
+                _report_winner(study, tracker, console)
+                _register_winner(study, uri, console, promote_first=promote_first)
         finally:
-            unsent = tracker.close(LAST_WORDS_S if study.history.finished else 15.0)
+            is_finished = study.history.finished is not None
+            unsent = tracker.close(FINAL_SEND_TIMEOUT_S if is_finished else SEND_TIMEOUT_S)
+
     if unsent:
         console.print(
-            f"[yellow]Note:[/] {unsent} events are not in MLflow yet: the same command with --resume sends them."
+            f"[yellow]Note:[/] {unsent} events are not in MLflow yet: "
+            "the same command with --resume sends them."
         )
-    if study.interrupted:
+    if study.is_interrupted:
         raise AffectuneError(
-            "Interrupted. Every running trial kept its state: the same command with --resume goes on."
+            "Interrupted. Every running trial kept its state: "
+            "the same command with --resume goes on."
         )
     assert study.history.finished is not None
     return study.history.finished.summary
 
 
-def report(folder: Path, found: History, corpus_path: Path | None = None) -> Path:
-    """Write report.html of a study in any state; without its corpus, without traces."""
-    from pipeline.data.muse import read_corpus
-    from tuning.report.page import write_report
+def report(folder: Path, history: History, corpus_path: Path | None = None) -> Path:
+    """Write report.html of a study in any state; without its corpus, without traces.
 
-    model = evaluation = None
-    if (folder / MODEL_FOLDER).is_dir():
-        model = FusedModel.load(folder / MODEL_FOLDER)
-        assert found.opened is not None
-        path = corpus_path or Path(found.opened.corpus["path"])
-        if corpus_path is not None or path.is_dir():
-            corpus = read_corpus(path, modalities=model.modalities, targets=model.targets)
-            evaluation = evaluate(model, corpus, "devel")
-    return write_report(folder, found, evaluation, model)
+    Args:
+        folder: of the study.
+        history: of the study.
+        corpus_path: default: where the study read it.
+    """
+    if not (folder / MODEL_FOLDER).is_dir():
+        return write_report(folder, history, None, None)
+
+    model = load_model(folder / MODEL_FOLDER)
+    assert history.opened is not None
+    path = corpus_path or Path(history.opened.corpus["path"])
+    evaluation = None
+    if corpus_path is not None or path.is_dir():
+        corpus = read_corpus(path, modalities=model.modalities, targets=model.targets)
+        evaluation = evaluate(model, corpus, "devel")
+    return write_report(folder, history, evaluation, model)
 
 
-def _publish(study: Study, tracker: Tracker, uri: str, options: Options, console: Console) -> None:
-    """Report the winner, and register it; what was done before is left as it is."""
-    from tuning.mlflow_backend.registry import register
-    from tuning.report.page import write_report
+def _report_winner(study: Study, tracker: Tracker, console: Console) -> None:
+    """Write the report and print the winner's scores, where that was not done before."""
+    folder = study.options.folder
+    if study.history.registered is not None and (folder / REPORT).exists():
+        return
 
-    folder = options.folder
-    if study.history.registered is None or not (folder / REPORT).exists():
-        model = FusedModel.load(folder / MODEL_FOLDER)
-        evaluation = evaluate(model, study.corpus, "devel", device=options.device)
-        tracker.log_artifacts(
-            write_report(folder, study.history, evaluation, model), folder / SUMMARY
-        )
-        _print(evaluation, console)
+    model = load_model(folder / MODEL_FOLDER)
+    evaluation = evaluate(model, study.corpus, "devel", device=study.options.device)
+    path = write_report(folder, study.history, evaluation, model)
+    tracker.log_artifacts(path, folder / SUMMARY)
+    _print_scores(evaluation, console)
+
+
+def _register_winner(study: Study, uri: str, console: Console, *, promote_first: bool) -> None:
+    """Register the winner, where that was not done before."""
+    folder = study.options.folder
     if study.history.registered is None:
+        bundle = folder / MODEL_FOLDER
         session = study.corpus.partition("devel")[0]
-        example = {
-            modality: session.features[modality]
-            for modality in FusedModel.load(folder / MODEL_FOLDER).columns
-        }
+        example = {m: session.features[m] for m in load_model(bundle).modalities}
         name, version = register(
-            folder / MODEL_FOLDER,
-            study.history,
-            uri,
-            example=example,
-            promote_first=options.promote_first,
+            bundle, study.history, uri, example=example, promote_first=promote_first
         )
         study.record(ModelRegistered(at=time.time(), model=name, version=version))
-    if registered := study.history.registered:
-        console.print(
-            f"{registered.model} version {registered.version} is registered. Written: {folder}",
-            soft_wrap=True,
-        )
+
+    registered = study.history.registered
+    assert registered is not None
+    console.print(
+        f"{registered.model} version {registered.version} is registered. Written: {folder}",
+        soft_wrap=True,
+    )
 
 
-def _print(evaluation: Evaluation, console: Console) -> None:
+def _print_scores(evaluation: Evaluation, console: Console) -> None:
     for target, rows in score_table(evaluation).items():
-        table = Table(
-            title=f"{target} on {evaluation.partition}",
-            title_justify="left",
-            box=box.SIMPLE,
-            pad_edge=False,
-        )
+        title = f"{target} on {evaluation.partition}"
+        table = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False)
         for heading in ("prediction", "CCC [95% interval]", "fusion minus it"):
             table.add_column(heading, no_wrap=True)
         for row in rows:

@@ -1,7 +1,8 @@
 """A study from its file to its winner: opened or resumed, searched, put together, written down.
 
-The journal in the study's folder is the only memory. Ray Tune runs the trials; what it keeps of itself is thrown away,
-because it is not written atomically, forgets ASHA's rungs and starts anew, without a word, where it is torn.
+The journal in the study's folder is the only memory. Ray Tune runs the trials; what it keeps of
+itself is thrown away, because it is not written atomically, forgets ASHA's rungs and starts anew,
+without a word, where it is torn.
 """
 
 from __future__ import annotations
@@ -9,8 +10,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import logging
-import os
 import subprocess
 import time
 from collections.abc import Callable
@@ -23,34 +22,37 @@ from typing import Any
 from pipeline.corpus import Corpus
 from pipeline.errors import AffectuneError, InputError
 from pipeline.evaluation.evaluate import Evaluation, evaluate
-from pipeline.evaluation.model_card import lost_to_floors, model_card
-from pipeline.model.fused_model import FusedModel, versions
-from pipeline.stages.stage import TRAINING_CODE
+from pipeline.evaluation.model_card import floor_warnings, model_card
+from pipeline.model.assemble import describe
+from pipeline.model.bundle import library_versions, save_model
+from pipeline.model.fused_model import FusedModel
+from pipeline.stages.cross_fit import CrossFitPlan
+from pipeline.stages.requirements import raise_if_untrainable
+from pipeline.stages.task import TRAINING_CODE
+from pipeline.storage.atomic_file import write_atomically
 from pipeline.storage.stage_store import StageStore
-from pipeline.train import check_trainable, describe
 from tuning.journal.events import (
     EVENT,
     Event,
+    ModelRegistered,
     StudyFinished,
     StudyOpened,
     StudyResumed,
     StudyStopped,
 )
 from tuning.journal.file import JOURNAL, Journal
-from tuning.journal.history import History, history
+from tuning.journal.history import History, history_of
 from tuning.planning.planner import StudyPlanner
 from tuning.ray_backend.cluster import cluster
 from tuning.ray_backend.tune_run import search
 from tuning.spec.study_spec import StudySpec
-from tuning.study.assemble_model import fused_model
+from tuning.study.assemble_model import winning_model
 
 MODEL_FOLDER, SUMMARY = "model", "summary.json"
 
-log = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True)
-class Place:
+class StudyOptions:
     """Where a study runs, and what it may use.
 
     Attributes:
@@ -59,7 +61,8 @@ class Place:
         address: of a Ray cluster; None starts Ray on this machine.
         workers: fits at a time on this machine; None: one per core.
         device: on which the driver predicts, "cpu" or "cuda".
-        trial_device: the same for trials of stages that ask for GPUs; the driver may have none where workers do.
+        trial_device: the same for trials of stages that ask for GPUs; the driver may have none
+            where workers do.
         budget_s: seconds of running, over all resumptions.
     """
 
@@ -78,20 +81,24 @@ class Study:
 
     Attributes:
         spec: its modalities and targets known.
+        corpus: to learn from.
+        options: where it runs.
+        journal: open for writing.
         history: kept up to date.
-        interrupted: it was left before the end.
+        is_interrupted: it was stopped before its end.
+        on_event: called for every event after it was written.
     """
 
     spec: StudySpec
     corpus: Corpus
-    place: Place
+    options: StudyOptions
     journal: Journal
     history: History
-    interrupted: bool = False
+    is_interrupted: bool = False
     on_event: Callable[[Event], None] = field(default=lambda event: None)
 
     def record(self, *events: Event) -> None:
-        """Write events down."""
+        """Write events down, and take them into account."""
         self.journal.append(*events)
         for event in events:
             self.history.apply(event)
@@ -99,7 +106,7 @@ class Study:
 
 
 def open_study(
-    spec: StudySpec, corpus: Corpus, corpus_path: Path, place: Place, *, resume: bool
+    spec: StudySpec, corpus: Corpus, corpus_path: Path, options: StudyOptions, *, resume: bool
 ) -> Study:
     """Begin a study in its folder, or go on with the one that is there.
 
@@ -107,32 +114,28 @@ def open_study(
         spec: its modalities and targets known; the corpus has them and no others.
         corpus: to learn from.
         corpus_path: where it lies, for the record.
-        place: where to run.
-        resume: whether an unfinished study in the folder is to go on; a finished one is just opened.
+        options: where to run.
+        resume: whether an unfinished study in the folder is to go on; a finished one is just
+            opened.
 
     Raises:
-        InputError: the corpus cannot be trained on, the store cannot be written, another study is in the folder, an
-            unfinished one is and `resume` was not asked for, or it runs in another process.
+        InputError: the corpus cannot be trained on, the store cannot be written, another study is
+            in the folder, an unfinished one is and `resume` was not asked for, or it runs in
+            another process.
     """
-    check_trainable(corpus, spec.base)
-    store = StageStore(place.store)
-    store.check()
-    _make(place.folder)
-    journal = Journal(place.folder / JOURNAL)
+    raise_if_untrainable(corpus, spec.base)
+    store = StageStore(options.store)
+    store.raise_if_unusable()
+    _make_folder(options.folder)
+
+    journal = Journal(options.folder / JOURNAL)
     try:
-        study = Study(spec, corpus, place, journal, history(journal.events))
+        study = Study(spec, corpus, options, journal, history_of(journal.events))
         opened = _opened(spec, corpus, corpus_path)
         if study.history.opened is None:
-            earlier = store.read(f"study-{opened.digest}", lambda files: files[JOURNAL])
-            study.record(opened, *_repeated(earlier))
+            study.record(opened, *_events_of_same_study(store, opened.digest))
         else:
-            _check_same(study.history, opened, place.folder)
-            if study.history.finished is None and not resume:
-                raise InputError(
-                    f"'{place.folder}' holds a study that is not finished. Pass --resume, or another --out."
-                )
-            if study.history.finished is None:
-                study.record(StudyResumed(at=time.time()))
+            _go_on(study, opened, resume=resume)
     except BaseException:
         journal.close()
         raise
@@ -140,78 +143,50 @@ def open_study(
 
 
 def run_study(study: Study, *, on_tick: Callable[[], None] = lambda: None) -> None:
-    """Search, and write the winner; afterwards `study.interrupted` or `study.history.finished` says how it went.
+    """Search, and write the winner.
+
+    Afterwards `study.is_interrupted` or `study.history.finished` says how it went.
 
     Raises:
         AffectuneError: too many trials failed, or something could not be written.
     """
-    place, store = study.place, StageStore(study.place.store)
+    options, store = study.options, StageStore(study.options.store)
     planner = StudyPlanner(
         study.spec,
         study.corpus,
         store,
         study.journal,
         study.history,
-        device=place.trial_device,
-        budget_s=place.budget_s,
+        device=options.trial_device,
+        budget_s=options.budget_s,
         on_event=study.on_event,
     )
+
     try:
-        if not planner.over:
+        if not planner.is_done:
             _search(study, planner, on_tick)
     except BaseException as error:
         with contextlib.suppress(
             AffectuneError
         ):  # the journal itself may be what cannot be written
-            study.record(StudyStopped(at=time.time(), why=f"{type(error).__name__}: {error}"))
+            study.record(StudyStopped(at=time.time(), reason=f"{type(error).__name__}: {error}"))
         raise
-    if not study.interrupted and (
-        study.history.finished is None or not (place.folder / MODEL_FOLDER).is_dir()
-    ):
+
+    is_written = study.history.finished is not None and (options.folder / MODEL_FOLDER).is_dir()
+    if not study.is_interrupted and not is_written:
         _finish(study, planner, store)
 
 
-def _search(study: Study, planner: StudyPlanner, on_tick: Callable[[], None]) -> None:
-    place = study.place
-    with cluster(place.address, place.workers) as ray:
-        ray.check(study.spec)
-        planner.set_workers(ray.fits_at_a_time(study.spec))
-        study.interrupted = search(planner, study.corpus, place.store, ray, on_tick, place.folder)
-    if planner.failure:
-        raise AffectuneError(
-            f"{planner.failure} What was trained is kept; correct the study, and start it in a new --out."
-        )
-    if study.interrupted:
-        study.record(StudyStopped(at=time.time(), why="interrupted"))
-    elif not planner.over:
-        raise AffectuneError("The search ended before its end. Please run it again with --resume.")
-
-
-def _finish(study: Study, planner: StudyPlanner, store: StageStore) -> None:
-    """Write the winner's bundle and summary; then say that the study is finished."""
-    model = fused_model(planner, study.corpus, store)
-    evaluation = evaluate(model, study.corpus, "devel", device=study.place.device)
-    folder = study.place.folder
-    summary = summary_of(study.history, model, evaluation, folder / MODEL_FOLDER)
-    text = json.dumps(summary, indent=1)
-    card = model_card(model, evaluation, lost_to_floors(evaluation))
-    model.save(folder / MODEL_FOLDER, card=card, others={SUMMARY: text.encode()})
-    _write(folder / SUMMARY, text)
-    study.record(StudyFinished(at=time.time(), summary=summary))
-    assert study.history.opened is not None
-    store.write(f"study-{study.history.opened.digest}", {JOURNAL: (folder / JOURNAL).read_bytes()})
-
-
-def summary_of(
-    found: History, model: FusedModel, evaluation: Evaluation, bundle: Path
+def study_summary(
+    history: History, model: FusedModel, evaluation: Evaluation, bundle: Path
 ) -> dict[str, Any]:
-    """summary.json: what `affectune evaluate --json` prints of devel, and what the search took."""
-    ended = [trial.ended for trial in found.trials.values() if trial.ended is not None]
+    """Return summary.json: the evaluation on devel, and what the search took."""
+    ended = [trial.ended for trial in history.trials.values() if trial.ended is not None]
     trained = [end for end in ended if end.reason != "store"]
     return evaluation.to_json(str(bundle)) | {
-        "trials": len(found.trials),
+        "trials": len(history.trials),
         "epochs_trained": sum(end.epochs for end in trained),
-        "wall_s": round(found.active_s, 3),
+        "wall_s": round(history.active_s, 3),
         "cpu_s": round(sum(end.cpu_s for end in trained), 3),
         "store_hits": len(ended) - len(trained),
         "stopped_early": sum(end.reason == "asha" for end in ended),
@@ -220,88 +195,132 @@ def summary_of(
     }
 
 
-def _opened(spec: StudySpec, corpus: Corpus, corpus_path: Path) -> StudyOpened:
-    from pipeline.stages.cross_fit import CrossFitPlan
+def _search(study: Study, planner: StudyPlanner, on_tick: Callable[[], None]) -> None:
+    options = study.options
+    with cluster(options.address, options.workers) as ray:
+        ray.raise_if_too_small(study.spec)
+        planner.budget.workers = ray.fits_at_a_time(study.spec)
+        study.is_interrupted = search(
+            planner, study.corpus, options.store, ray, on_tick, options.folder
+        )
 
+    if planner.failure:
+        raise AffectuneError(
+            f"{planner.failure} What was trained is kept; correct the study, and start it in a new "
+            "--out."
+        )
+    if study.is_interrupted:
+        study.record(StudyStopped(at=time.time(), reason="interrupted"))
+    elif not planner.is_done:
+        raise AffectuneError("The search ended before its end. Please run it again with --resume.")
+
+
+def _finish(study: Study, planner: StudyPlanner, store: StageStore) -> None:
+    """Write the winner's bundle and summary; then write down that the study is finished."""
+    folder = study.options.folder
+    model = winning_model(planner, study.corpus, store)
+    evaluation = evaluate(model, study.corpus, "devel", device=study.options.device)
+
+    summary = study_summary(study.history, model, evaluation, folder / MODEL_FOLDER)
+    text = json.dumps(summary, indent=1)
+    card = model_card(model, evaluation, floor_warnings(evaluation))
+    save_model(model, folder / MODEL_FOLDER, card=card, extra_files={SUMMARY: text.encode()})
+    write_atomically(folder / SUMMARY, text)
+
+    study.record(StudyFinished(at=time.time(), summary=summary))
+    assert study.history.opened is not None
+    journal = (folder / JOURNAL).read_bytes()
+    store.write(_journal_name(study.history.opened.digest), {JOURNAL: journal})
+
+
+def _opened(spec: StudySpec, corpus: Corpus, corpus_path: Path) -> StudyOpened:
     settings = spec.model_dump(mode="json", exclude={"corpus"})
-    parts = [settings, corpus.digest, TRAINING_CODE]
-    digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    parts = json.dumps([settings, corpus.digest, TRAINING_CODE], sort_keys=True)
     libraries = {name: metadata.version(name) for name in ("ray", "optuna", "mlflow")}
+    folds = CrossFitPlan.from_spec(corpus, spec.base).folds
     return StudyOpened(
         at=time.time(),
         study=spec.model_dump(mode="json"),
-        digest=digest,
+        digest=hashlib.sha256(parts.encode()).hexdigest(),
         corpus=describe(corpus) | {"path": str(corpus_path.absolute())},
-        folds=tuple(fold.name for fold in CrossFitPlan.of(corpus, spec.base).folds),
-        versions=versions() | libraries,
+        folds=tuple(fold.name for fold in folds),
+        versions=library_versions() | libraries,
         git_commit=git_commit(),
     )
 
 
 def git_commit() -> str | None:
-    """The commit of the code that runs, with "+" where files were changed since; None outside of git."""
-    here = Path(__file__).parent
+    """Return the commit of the code that runs, with "+" where files were changed since.
+
+    Returns:
+        None outside of git.
+    """
     try:
-        commit = subprocess.run(
-            ["git", "rev-parse", "HEAD"],
-            cwd=here,
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=10,
-        ).stdout.strip()
-        changed = subprocess.run(
-            ["git", "status", "--porcelain", "--untracked-files=no"],
-            cwd=here,
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=10,
-        ).stdout.strip()
+        commit = _git("rev-parse", "HEAD")
+        changes = _git("status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.SubprocessError):
         return None
-    return commit + ("+" if changed else "")
+    return commit + ("+" if changes else "")
 
 
-def _check_same(found: History, opened: StudyOpened, folder: Path) -> None:
-    before = found.opened
+def _git(*arguments: str) -> str:
+    return subprocess.run(
+        ["git", *arguments],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=10,
+    ).stdout.strip()
+
+
+def _go_on(study: Study, opened: StudyOpened, *, resume: bool) -> None:
+    """Go on with the study that is in the folder, if it is the same and unfinished."""
+    folder = study.options.folder
+    _raise_if_other_study(study.history, opened, folder)
+    if study.history.finished is not None:
+        return
+    if not resume:
+        raise InputError(
+            f"'{folder}' holds a study that is not finished. Pass --resume, or another --out."
+        )
+    study.record(StudyResumed(at=time.time()))
+
+
+def _raise_if_other_study(history: History, opened: StudyOpened, folder: Path) -> None:
+    before = history.opened
     assert before is not None
     if before.digest == opened.digest:
         return
+
     if before.corpus["digest"] != opened.corpus["digest"]:
-        what = f"was run on other data ('{before.corpus['path']}' as it was then)"
+        difference = f"was run on other data ('{before.corpus['path']}' as it was then)"
     elif {**before.study, "corpus": None} != {**opened.study, "corpus": None}:
-        what = f"has other settings than this one (its name is '{before.study['name']}')"
+        difference = f"has other settings than this one (its name is '{before.study['name']}')"
     else:
-        what = "was run with another version of the training code"
+        difference = "was run with another version of the training code"
     raise InputError(
-        f"The study in '{folder}' {what}. Choose another --out; trained stages are reused."
+        f"The study in '{folder}' {difference}. Choose another --out; trained stages are reused."
     )
 
 
-def _repeated(earlier: bytes | None) -> list[Event]:
-    """What the same study did when it was finished once, with the same store: it need not be done again."""
-    events = [EVENT.validate_json(line) for line in (earlier or b"").splitlines()]
-    return [
-        event
-        for event in events
-        if event.event not in ("opened", "left", "resumed", "finished", "registered")
-    ]
+def _events_of_same_study(store: StageStore, digest: str) -> list[Event]:
+    """Return what happened when the same study was finished once with the same store."""
+    journal = store.read(_journal_name(digest), lambda files: files[JOURNAL])
+    events = [EVENT.validate_json(line) for line in (journal or b"").splitlines()]
+    own = (StudyOpened, StudyStopped, StudyResumed, StudyFinished, ModelRegistered)
+    return [event for event in events if not isinstance(event, own)]
 
 
-def _make(folder: Path) -> None:
+def _journal_name(digest: str) -> str:
+    """Return the store's name for the journal of a finished study."""
+    return f"study-{digest}"
+
+
+def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
             f"--out '{folder}' cannot be made: {error.strerror}. Choose another folder."
         ) from error
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise AffectuneError(f"Cannot write '{path}': {error.strerror}.") from error

@@ -1,1 +1,1 @@
-"""One CSV file to cleaned arrays, parsed once and cached."""
+"""The tables in CSV files: parsed, cleaned and cached."""

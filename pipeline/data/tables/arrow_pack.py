@@ -1,34 +1,35 @@
-"""Tables of one feature set in one file that is mapped into memory, not read. Its name proves its bytes.
+"""Feature tables in one file that is mapped into memory. Its name has a checksum of its bytes.
 
-A pack is an uncompressed Arrow IPC file with one record batch per table; what is not an array lies in the
-schema's metadata. Packs are never changed once they have their name.
+A pack is an uncompressed Arrow IPC file with one record batch per table; what is not an array lies
+in the schema's metadata. Packs are never changed once they have their name.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.ipc
 
 from pipeline.data.tables.parse import FeatureTable
+from pipeline.storage.atomic_file import flush_and_rename, temporary_file
 
-FORMAT = 1  # Raised when `parse_features` gives another table for the same bytes, or a pack another layout.
+FORMAT = 1
+"""Raised when `parse_features` gives another table for the same bytes, or a pack another layout."""
+OWNER_ONLY = 0o600
+METADATA_KEY = "affectune"
 
 
 def write_pack(folder: Path, tables: Mapping[str, FeatureTable]) -> str:
-    """Writes tables with the same number of columns.
+    """Write a pack of tables with the same number of columns, for its owner only.
 
     Args:
-        folder: where packs are.
-        tables: content's hash -> table.
+        folder: where packs are; it must exist.
+        tables: sha256 of a file's content -> its table.
 
     Returns:
         The pack's name in the folder.
@@ -36,20 +37,59 @@ def write_pack(folder: Path, tables: Mapping[str, FeatureTable]) -> str:
     Raises:
         OSError: it cannot be written.
     """
+    schema = _schema(tables)
+
+    with temporary_file(folder, mode=OWNER_ONLY) as temporary:
+        with pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_file(file, schema) as writer:
+            for _, table in sorted(tables.items()):
+                writer.write_batch(_to_batch(table, schema))
+
+        name = f"{FORMAT}-{_checksum(_map(temporary))}.arrow"
+        flush_and_rename(temporary, folder / name)
+
+    return name
+
+
+def read_pack(path: Path) -> dict[str, FeatureTable]:
+    """Read a pack.
+
+    Returns:
+        Sha256 of a file's content -> its table. The values are read-only views of the mapped pack.
+
+    Raises:
+        OSError: there is no such file.
+        ValueError: it is damaged, or of another format.
+    """
+    buffer = _map(path)
+    pack_format, _, checksum = path.stem.partition("-")
+    if pack_format != str(FORMAT) or checksum != _checksum(buffer):
+        raise ValueError("its bytes are not what was written")
+
+    reader = pa.ipc.open_file(pa.BufferReader(buffer))
+    metadata = json.loads(reader.schema.metadata[METADATA_KEY.encode()])
+    headers = [tuple(header) for header in metadata["headers"]]
+
+    tables = {}
+    for index, entry in enumerate(metadata["tables"]):
+        tables[entry["content"]] = _from_batch(
+            reader.get_batch(index), headers[entry["header"]], entry["num_zero_rows"]
+        )
+    return tables
+
+
+def _schema(tables: Mapping[str, FeatureTable]) -> pa.Schema:
     headers = sorted({table.columns for table in tables.values()})
-    about = {
-        "format": FORMAT,
-        "headers": headers,
-        "tables": [
-            {
-                "content": content,
-                "header": headers.index(table.columns),
-                "num_zero_rows": table.num_zero_rows,
-            }
-            for content, table in sorted(tables.items())
-        ],
-    }
-    schema = pa.schema(
+    entries = [
+        {
+            "content": sha256,
+            "header": headers.index(table.columns),
+            "num_zero_rows": table.num_zero_rows,
+        }
+        for sha256, table in sorted(tables.items())
+    ]
+    metadata = {"format": FORMAT, "headers": headers, "tables": entries}
+
+    return pa.schema(
         [
             ("timestamps_ms", pa.int64()),
             ("segment_ids", pa.string()),
@@ -57,72 +97,11 @@ def write_pack(folder: Path, tables: Mapping[str, FeatureTable]) -> str:
             ("imputed", pa.int32()),
             ("values", pa.list_(pa.float32(), len(headers[0]))),
         ],
-        metadata={"affectune": json.dumps(about)},
+        metadata={METADATA_KEY: json.dumps(metadata)},
     )
 
-    def write(file: BinaryIO) -> None:
-        with pa.ipc.new_file(file, schema) as writer:
-            for _, table in sorted(tables.items()):
-                writer.write_batch(_batch(table, schema))
 
-    return replace_file(
-        folder, write, lambda path: f"{FORMAT}-{zlib.crc32(_mapped(path)):08x}.arrow"
-    ).name
-
-
-def read_pack(path: Path) -> dict[str, FeatureTable]:
-    """Content's hash -> table; the values are views of the mapped file, read-only.
-
-    Raises:
-        OSError: there is no such file.
-        ValueError: it is damaged, or of another format.
-    """
-    buffer = _mapped(path)
-    format_, _, checksum = path.stem.partition("-")
-    if format_ != str(FORMAT) or checksum != f"{zlib.crc32(buffer):08x}":
-        raise ValueError("its bytes are not what was written")
-    reader = pa.ipc.open_file(pa.BufferReader(buffer))
-    about = json.loads(reader.schema.metadata[b"affectune"])
-    headers = [tuple(header) for header in about["headers"]]
-    return {
-        entry["content"]: _table(
-            reader.get_batch(index), headers[entry["header"]], entry["num_zero_rows"]
-        )
-        for index, entry in enumerate(about["tables"])
-    }
-
-
-def replace_file(
-    folder: Path, write: Callable[[BinaryIO], object], name: Callable[[Path], str]
-) -> Path:
-    """Writes a file under a temporary name, flushes it to the disk, and only then gives it its name.
-
-    Args:
-        folder: made where it does not exist, for its owner only.
-        write: fills the file.
-        name: the finished file's temporary path -> its name in the folder.
-    """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        target = folder / name(Path(temporary))
-        os.replace(temporary, target)
-        return target
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def _mapped(path: Path) -> pa.Buffer:
-    with pa.memory_map(str(path)) as source:
-        return source.read_buffer()
-
-
-def _batch(table: FeatureTable, schema: pa.Schema) -> pa.RecordBatch:
+def _to_batch(table: FeatureTable, schema: pa.Schema) -> pa.RecordBatch:
     width = table.values.shape[1]
     arrays = [
         pa.array(table.timestamps_ms),
@@ -134,13 +113,25 @@ def _batch(table: FeatureTable, schema: pa.Schema) -> pa.RecordBatch:
     return pa.record_batch(arrays, schema=schema)
 
 
-def _table(batch: pa.RecordBatch, columns: tuple[str, ...], num_zero_rows: int) -> FeatureTable:
+def _from_batch(
+    batch: pa.RecordBatch, columns: tuple[str, ...], num_zero_rows: int
+) -> FeatureTable:
+    timestamps_ms, segment_ids, present, imputed, values = batch.columns
     return FeatureTable(
         columns=columns,
-        timestamps_ms=batch.column(0).to_numpy(),
-        segment_ids=np.array(batch.column(1).to_pylist(), np.str_),
-        values=batch.column(4).flatten().to_numpy().reshape(batch.num_rows, len(columns)),
-        present=batch.column(2).to_numpy().view(np.bool_),
-        imputed=batch.column(3).to_numpy(),
+        timestamps_ms=timestamps_ms.to_numpy(),
+        segment_ids=np.array(segment_ids.to_pylist(), np.str_),
+        values=values.flatten().to_numpy().reshape(batch.num_rows, len(columns)),
+        present=present.to_numpy().view(np.bool_),
+        imputed=imputed.to_numpy(),
         num_zero_rows=num_zero_rows,
     )
+
+
+def _map(path: Path) -> pa.Buffer:
+    with pa.memory_map(str(path)) as source:
+        return source.read_buffer()
+
+
+def _checksum(buffer: pa.Buffer) -> str:
+    return f"{zlib.crc32(buffer):08x}"

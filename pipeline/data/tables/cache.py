@@ -1,9 +1,10 @@
-"""Reads the files of a feature set, each content only once. Never fails a reading: at worst it is slow.
+"""Reads the files of a feature set, and parses each content once. A failing cache costs only time.
 
-The cache folder has `packs/` (the parsed tables, see `pack`) and `sources/<set folder>.json`: the pack of one set
-folder, and per file a fingerprint and the content's hash. The fingerprint (size, times, inode) only saves reading a
-file again: where it differs, the hash decides. What is cached is as private as the corpus: files are readable by their
-owner only. The folder may be deleted at any time.
+The cache folder has `packs/` (the parsed tables, see `arrow_pack`) and `sources/`, with a JSON file
+per folder of feature files: the name of its pack, and per file a fingerprint and the sha256 of its
+content. The fingerprint (size, times, inode) only saves reading a file again: where it differs, the
+sha256 decides. What is cached is as private as the corpus: only its owner can read it. The cache
+folder may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -16,32 +17,41 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from pipeline.data.input_errors import refuse
-from pipeline.data.tables.arrow_pack import read_pack, replace_file, write_pack
+from pipeline.data.input_errors import raise_if_any
+from pipeline.data.tables.arrow_pack import OWNER_ONLY, read_pack, write_pack
 from pipeline.data.tables.csv_columns import read_content
 from pipeline.data.tables.parse import FeatureTable, parse_features
-from pipeline.errors import InputError
+from pipeline.errors import AffectuneError, InputError
+from pipeline.storage.atomic_file import write_atomically
 
-# A file changed this recently may change again within the grain of its clock: its fingerprint proves nothing.
 SETTLED_NS = 2_000_000_000
+"""A file that changed more recently may change again without a new time: it gets no fingerprint."""
+MAX_THREADS = 8
+OWNER_ONLY_FOLDER = 0o700
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Source:
-    """What a feature file holds, and its content's sha256."""
+class FeatureFile:
+    """The table in a feature file, and the sha256 of the file's content."""
 
-    content: str
+    sha256: str
     table: FeatureTable
 
 
 @dataclass(frozen=True)
 class _Record:
-    """What is known about one set folder: its pack, and file name -> content's hash, fingerprint."""
+    """What `sources/` keeps about one folder of feature files.
+
+    Attributes:
+        pack: the name of the pack with all its tables; "" if there is none.
+        contents: file name -> sha256 of its content.
+        fingerprints: file name -> fingerprint, of the files that had settled.
+    """
 
     pack: str = ""
     contents: dict[str, str] = field(default_factory=dict)
@@ -49,61 +59,86 @@ class _Record:
 
 
 def default_folder() -> Path:
-    """`$AFFECTUNE_CACHE`, else `$XDG_CACHE_HOME/affectune`, else `~/.cache/affectune`."""
-    named = os.environ.get("AFFECTUNE_CACHE")
-    return (
-        Path(named)
-        if named
-        else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "affectune"
-    )
+    """Return `$AFFECTUNE_CACHE`, else `$XDG_CACHE_HOME/affectune`, else `~/.cache/affectune`."""
+    if folder := os.environ.get("AFFECTUNE_CACHE"):
+        return Path(folder)
+
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "affectune"
 
 
 def read_features(
     files: Mapping[str, Path], names: Mapping[str, str], folder: Path | None
-) -> dict[str, Source]:
-    """Reads the files of one feature set, from the cache where it has their content.
+) -> dict[str, FeatureFile]:
+    """Read the files of one feature set, from the cache where it has their content.
 
     Args:
         files: session -> file; at least one.
         names: session -> how messages name its file.
-        folder: where the cache is; None to do without.
+        folder: where the cache is; None to read without a cache.
+
+    Returns:
+        Session -> file, in the order of `files`.
 
     Raises:
-        InputError: files are no tables, or differ in their number of columns; names the first few.
+        InputError: files are no tables, or differ in their number of columns. The message names the
+            first few.
     """
     record_path = _record_path(folder, files) if folder else None
     record, packed = _read_cache(record_path) if record_path else (_Record(), {})
-    prints = {session: _fingerprint(path) for session, path in files.items()}
-    contents = {
-        session: record.contents[path.name]
-        for session, path in files.items()
-        if record.fingerprints.get(path.name) == prints[session]
-        and record.contents[path.name] in packed
-    }
-    tables = dict(packed)
-    for session, content, table in _read(
-        [(s, p, names[s]) for s, p in files.items() if s not in contents], packed
-    ):
-        contents[session], tables[content] = content, table
-    _check_widths({names[session]: tables[contents[session]] for session in files})
+    fingerprints = {path.name: _fingerprint(path) for path in files.values()}
+
+    unchanged, changed = {}, {}
+    for session, path in files.items():
+        sha256 = record.contents.get(path.name, "")
+        is_known = record.fingerprints.get(path.name) == fingerprints[path.name]
+        if is_known and sha256 in packed:
+            unchanged[session] = FeatureFile(sha256, packed[sha256])
+        else:
+            changed[session] = path
+
+    results = unchanged | _read_files(changed, names, packed)
+    results = {session: results[session] for session in files}
+    _check_widths({names[session]: file.table for session, file in results.items()})
+
     if record_path:
-        settled_ns = time.time_ns() - SETTLED_NS
-        fresh = _Record(
-            pack=record.pack if set(contents.values()) <= set(packed) else "",
-            contents={path.name: contents[session] for session, path in files.items()},
-            fingerprints={
-                files[s].name: print_ for s, print_ in prints.items() if print_[2] < settled_ns
-            },
+        tables = {file.sha256: file.table for file in results.values()}
+        new_record = _Record(
+            pack=record.pack if set(tables) <= set(packed) else "",
+            contents={files[session].name: file.sha256 for session, file in results.items()},
+            fingerprints=_settled_only(fingerprints),
         )
-        _write_cache(
-            record_path, record, fresh, {content: tables[content] for content in contents.values()}
-        )
-    return {session: Source(contents[session], tables[contents[session]]) for session in files}
+        _write_cache(record_path, record, new_record, tables)
+    return results
 
 
 def _record_path(folder: Path, files: Mapping[str, Path]) -> Path:
-    place = os.path.commonpath([path.parent.resolve() for path in files.values()])
-    return folder / "sources" / f"{hashlib.sha256(place.encode()).hexdigest()[:32]}.json"
+    source = os.path.commonpath([path.parent.resolve() for path in files.values()])
+    name = hashlib.sha256(source.encode()).hexdigest()[:32]
+    return folder / "sources" / f"{name}.json"
+
+
+def _packs_folder(record_path: Path) -> Path:
+    return record_path.parent.parent / "packs"
+
+
+def _read_cache(record_path: Path) -> tuple[_Record, dict[str, FeatureTable]]:
+    """Return the record and the tables in its pack, both empty where they cannot be used."""
+    try:
+        document = json.loads(record_path.read_text())
+        record = _Record(
+            pack=str(document["pack"]),
+            contents=dict(document["contents"]),
+            fingerprints=dict(document["fingerprints"]),
+        )
+        if not set(record.fingerprints) <= set(record.contents):
+            raise ValueError("it has fingerprints of unknown files")
+        return record, read_pack(_packs_folder(record_path) / record.pack)
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError, TypeError, LookupError) as error:
+        logger.warning("Cache entry %s cannot be used and is made again: %s", record_path, error)
+
+    return _Record(), {}
 
 
 def _fingerprint(path: Path) -> list[int]:
@@ -111,81 +146,88 @@ def _fingerprint(path: Path) -> list[int]:
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
 
 
-def _read(
-    wanted: list[tuple[str, Path, str]], packed: Mapping[str, FeatureTable]
-) -> list[tuple[str, str, FeatureTable]]:
-    """(session, file, name in messages) -> (session, content, table); tells all the mistakes at once."""
+def _settled_only(fingerprints: Mapping[str, list[int]]) -> dict[str, list[int]]:
+    settled_ns = time.time_ns() - SETTLED_NS
+    return {
+        name: [size, mtime_ns, ctime_ns, inode]
+        for name, (size, mtime_ns, ctime_ns, inode) in fingerprints.items()
+        if ctime_ns < settled_ns
+    }
 
-    def read(item: tuple[str, Path, str]) -> tuple[str, str, FeatureTable] | InputError:
-        session, path, name = item
+
+def _read_files(
+    files: Mapping[str, Path], names: Mapping[str, str], packed: Mapping[str, FeatureTable]
+) -> dict[str, FeatureFile]:
+    """Read files, and parse those whose content is in no pack.
+
+    Raises:
+        InputError: with the mistakes of all files.
+    """
+
+    def read(session: str) -> FeatureFile | InputError:
         try:
-            data = read_content(path, name)
-            content = hashlib.sha256(data).hexdigest()
-            return (
-                session,
-                content,
-                packed[content] if content in packed else parse_features(data, name),
-            )
+            return _read_file(files[session], names[session], packed)
         except InputError as error:
             return error
 
-    # The csv reader and the hash run without the interpreter's lock; more threads than cores only cost memory.
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
-        results = list(pool.map(read, wanted))
-    refuse([str(result) for result in results if isinstance(result, InputError)])
-    return [result for result in results if not isinstance(result, InputError)]
+    # The csv reader and the hash run without the interpreter's lock. More threads than cores only
+    # cost memory.
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, MAX_THREADS)) as pool:
+        results = dict(zip(files, pool.map(read, files), strict=True))
+
+    raise_if_any([str(result) for result in results.values() if isinstance(result, InputError)])
+    return {
+        session: result for session, result in results.items() if isinstance(result, FeatureFile)
+    }
+
+
+def _read_file(path: Path, name: str, packed: Mapping[str, FeatureTable]) -> FeatureFile:
+    content = read_content(path, name)
+    sha256 = hashlib.sha256(content).hexdigest()
+    table = packed[sha256] if sha256 in packed else parse_features(content, name)
+    return FeatureFile(sha256, table)
 
 
 def _check_widths(tables: Mapping[str, FeatureTable]) -> None:
     widths = {name: table.values.shape[1] for name, table in tables.items()}
-    usual = Counter(widths.values()).most_common(1)[0][0]
-    refuse(
+    usual_width, _ = Counter(widths.values()).most_common(1)[0]
+    raise_if_any(
         [
-            f"{name} has {width} feature columns, most files of its set have {usual}"
+            f"{name} has {width} feature columns, most files of its set have {usual_width}"
             for name, width in widths.items()
-            if width != usual
+            if width != usual_width
         ],
         "Export these files again.",
     )
 
 
-def _read_cache(record_path: Path) -> tuple[_Record, dict[str, FeatureTable]]:
-    """The record and its pack; empty where there is none that can be used."""
-    try:
-        raw = json.loads(record_path.read_text())
-        record = _Record(str(raw["pack"]), dict(raw["contents"]), dict(raw["fingerprints"]))
-        if not set(record.fingerprints) <= set(record.contents):
-            raise ValueError("it has fingerprints of unknown files")
-        return record, read_pack(_packs(record_path) / record.pack)
-    except FileNotFoundError:
-        pass
-    except (OSError, ValueError, TypeError, LookupError) as error:
-        logger.warning("Cache entry %s cannot be used and is made again: %s", record_path, error)
-    return _Record(), {}
-
-
 def _write_cache(
     record_path: Path, old: _Record, new: _Record, tables: Mapping[str, FeatureTable]
 ) -> None:
+    """Write a new record, and a pack if it needs one; only log a failure.
+
+    Args:
+        record_path: where the record is.
+        old: the record as it was read.
+        new: the record as it should be; if its pack is "", one is written.
+        tables: sha256 -> table of all files in the new record.
+    """
+    packs_folder = _packs_folder(record_path)
     try:
         if not new.pack:
-            new = _Record(write_pack(_packs(record_path), tables), new.contents, new.fingerprints)
+            packs_folder.mkdir(OWNER_ONLY_FOLDER, parents=True, exist_ok=True)
+            new = replace(new, pack=write_pack(packs_folder, tables))
+
         if new != old:
-            text = json.dumps(asdict(new), sort_keys=True)
-            replace_file(
-                record_path.parent,
-                lambda file: file.write(text.encode()),
-                lambda _: record_path.name,
-            )
+            record_path.parent.mkdir(OWNER_ONLY_FOLDER, parents=True, exist_ok=True)
+            document = json.dumps(asdict(new), sort_keys=True)
+            write_atomically(record_path, document, mode=OWNER_ONLY)
+
         if old.pack and old.pack != new.pack:
-            (_packs(record_path) / old.pack).unlink(missing_ok=True)
-    except OSError as error:
+            (packs_folder / old.pack).unlink(missing_ok=True)
+    except (OSError, AffectuneError) as error:
         logger.warning(
             "The cache in %s cannot be written, the next reading is as slow: %s",
             record_path.parent,
             error,
         )
-
-
-def _packs(record_path: Path) -> Path:
-    return record_path.parent.parent / "packs"

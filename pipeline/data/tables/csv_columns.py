@@ -1,4 +1,4 @@
-"""The bytes of a CSV file -> typed columns, or the line and column of a mistake. Knows no features and no labels."""
+"""Reads typed columns of a CSV file, or finds its mistake. Knows no features and no labels."""
 
 from __future__ import annotations
 
@@ -13,27 +13,21 @@ import pyarrow.csv
 
 from pipeline.errors import InputError
 
-# Texts that mean "no number here"; any other text among numbers is a mistake.
+# fmt: off
 MISSING = (
-    "",
-    "nan",
-    "NaN",
-    "NAN",
-    "-nan",
-    "-NaN",
-    "null",
-    "NULL",
-    "NA",
-    "N/A",
-    "n/a",
-    "None",
-    "<NA>",
+    "", "nan", "NaN", "NAN", "-nan", "-NaN", "null", "NULL", "NA", "N/A", "n/a", "None", "<NA>",
 )
+# fmt: on
+"""Texts that stand for a missing number. Any other text among numbers is a mistake."""
 NUMBER = re.compile(r"[-+]?((\d+\.?\d*|\.\d+)(e[-+]?\d+)?|inf(inity)?)", re.IGNORECASE)
 
 
 def read_content(path: Path, where: str) -> bytes:
-    """The file's bytes.
+    """Read a file.
+
+    Args:
+        path: the file.
+        where: how messages name it; likewise in the functions below.
 
     Raises:
         InputError: the file cannot be read.
@@ -47,7 +41,7 @@ def read_content(path: Path, where: str) -> bytes:
 
 
 def decode(content: bytes, where: str) -> str:
-    """Text without a byte order mark.
+    """Decode UTF-8 text, without its byte order mark.
 
     Raises:
         InputError: it is not UTF-8.
@@ -61,16 +55,18 @@ def decode(content: bytes, where: str) -> str:
 
 
 def split_header(content: bytes, where: str) -> tuple[list[str], bytes]:
-    """Names of the columns, and the bytes below them.
+    """Return the names of the columns, and the bytes below them.
 
     Raises:
         InputError: there is no header, no row, only one column, or a column without a name.
     """
-    first, _, body = content.replace(b"\r\n", b"\n").replace(b"\r", b"\n").partition(b"\n")
-    text = decode(first, where)
+    lines = content.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    first_line, _, body = lines.partition(b"\n")
+    text = decode(first_line, where)
     if not body.strip():
-        what = "has a header and no rows" if text.strip() else "is empty"
-        raise InputError(f"{where} {what}. Export it again, or delete the file.")
+        state = "has a header and no rows" if text.strip() else "is empty"
+        raise InputError(f"{where} {state}. Export it again, or delete the file.")
+
     header = [name.strip() for name in next(csv.reader([text]), [])]
     if len(header) < 2:
         raise InputError(
@@ -78,8 +74,8 @@ def split_header(content: bytes, where: str) -> tuple[list[str], bytes]:
         )
     if "" in header:
         raise InputError(
-            f"{where}: column {header.index('') + 1} has no name, so it may be a row number. Remove the column "
-            "(pandas: to_csv(index=False))."
+            f"{where}: column {header.index('') + 1} has no name, so it may be a row number. "
+            "Remove the column (pandas: to_csv(index=False))."
         )
     return header, body
 
@@ -87,12 +83,12 @@ def split_header(content: bytes, where: str) -> tuple[list[str], bytes]:
 def read_columns(
     header: Sequence[str], body: bytes, types: Mapping[int, pa.DataType], where: str
 ) -> dict[int, pa.Array]:
-    """Reads some columns.
+    """Read some columns.
 
     Args:
-        header: names of all columns.
+        header: names of all columns; they need not be unique.
         body: the rows, without the header.
-        types: position -> type of the columns to read.
+        types: position -> type, for the columns to read.
         where: how messages name the file.
 
     Returns:
@@ -101,36 +97,53 @@ def read_columns(
     Raises:
         InputError: a row has another number of cells than the header, or a text is no number.
     """
-    names = [str(index) for index in range(len(header))]  # the header's own need not be unique
+    # Arrow finds columns by name, so that a position is the name that is unique.
+    read_options = pyarrow.csv.ReadOptions(
+        use_threads=False,
+        block_size=min(len(body) + 1, 2**31 - 1),
+        column_names=[str(position) for position in range(len(header))],
+    )
+    convert_options = pyarrow.csv.ConvertOptions(
+        column_types={str(position): column_type for position, column_type in types.items()},
+        include_columns=[str(position) for position in types],
+        null_values=list(MISSING),
+    )
+
     try:
         table = pyarrow.csv.read_csv(
-            pa.py_buffer(body),
-            pyarrow.csv.ReadOptions(
-                use_threads=False, block_size=min(len(body) + 1, 2**31 - 1), column_names=names
-            ),
-            convert_options=pyarrow.csv.ConvertOptions(
-                column_types={str(index): type_ for index, type_ in types.items()},
-                include_columns=[str(index) for index in types],
-                null_values=list(MISSING),
-            ),
+            pa.py_buffer(body), read_options, convert_options=convert_options
         )
     except pa.ArrowInvalid as error:
-        numbers = [index for index, type_ in types.items() if type_ != pa.string()]
-        raise InputError(
-            _mistake(header, body, numbers, where) or f"{where} is no table of numbers: {error}."
-        ) from None
-    return {index: table.column(str(index)).combine_chunks() for index in types}
+        numeric = [position for position, type_ in types.items() if type_ != pa.string()]
+        mistake = _find_mistake(header, body, numeric, where)
+        raise InputError(mistake or f"{where} is no table of numbers: {error}.") from None
+    return {position: table.column(str(position)).combine_chunks() for position in types}
 
 
-def _mistake(header: Sequence[str], body: bytes, numbers: Sequence[int], where: str) -> str | None:
-    """Where the first cell is that is no number. Slow: only for a file known to be wrong."""
+def _find_mistake(
+    header: Sequence[str], body: bytes, numeric: Sequence[int], where: str
+) -> str | None:
+    """Describe the first row that is too long or short, or cell that should be a number.
+
+    This is slow, and meant for a file that is known to be wrong.
+    """
     reader = csv.reader(io.StringIO(body.decode("utf-8", errors="replace"), newline=""))
+
     for cells in reader:
+        if not cells:
+            continue
         line = f"{where}, line {reader.line_num + 1}"
-        if cells and len(cells) != len(header):
-            return f"{line}: {len(cells)} cells, but the header has {len(header)}. Export the file again."
-        for index in numbers if cells else ():
-            cell = cells[index].strip()
+        if len(cells) != len(header):
+            return (
+                f"{line}: {len(cells)} cells, but the header has {len(header)}. "
+                "Export the file again."
+            )
+
+        for position in numeric:
+            cell = cells[position].strip()
             if cell not in MISSING and not NUMBER.fullmatch(cell):
-                return f"{line}, column {header[index]!r}: {cell!r} is no number. Correct the cell, or leave it empty."
+                return (
+                    f"{line}, column {header[position]!r}: {cell!r} is no number. "
+                    "Correct the cell, or leave it empty."
+                )
     return None

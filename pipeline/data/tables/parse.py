@@ -1,4 +1,4 @@
-"""The bytes of one file of a feature set or of a target -> arrays. A pure function of the bytes: knows no folder."""
+"""Parses the bytes of one file of a feature set or a target into arrays. Knows no folder."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ from pipeline.data.tables.csv_columns import read_columns, split_header
 from pipeline.errors import InputError
 from pipeline.preprocessing.cleaning import clean
 
-SEGMENT_NAMES = ("segment_id", "subject_id")  # 2021; 2022 and 2023
-LATEST_MS = 2.0**53  # beyond this a float no longer counts single milliseconds
+SEGMENT_NAMES = ("segment_id", "subject_id")
+"""The segment column's name in 2021, and in 2022 and 2023."""
+LATEST_MS = 2.0**53
+"""Beyond this a float no longer counts single milliseconds."""
+NUM_QUOTED_COLUMNS = 4
 
 
 @dataclass(frozen=True)
@@ -26,10 +29,11 @@ class FeatureTable:
         timestamps_ms: shape (rows,), strictly ascending.
         segment_ids: shape (rows,), as written.
         values: shape (rows, columns), float32, finite; 0 where not present.
-        present: shape (rows,); False for a row without a number, and for a row of zeros: that is how extractors
-            write "no face", "no speech". In a set of one column a zero is a measurement.
-        imputed: shape (rows,), how many of the row's cells were NaN or infinite: interpolated in time between
-            the nearest present rows that have the value (at the edges the nearest; 0 if no row has it).
+        present: shape (rows,); False for a row without a number, and for a row of zeros: that is
+            how extractors write "no face", "no speech". In a set of one column a zero is a
+            measurement.
+        imputed: shape (rows,); how many of the row's cells were NaN or infinite. They are
+            interpolated in time (see `preprocessing.cleaning`).
         num_zero_rows: how many rows are not present because they are zeros.
     """
 
@@ -43,20 +47,29 @@ class FeatureTable:
 
     @property
     def num_rows(self) -> int:
+        """Return the number of rows, present or not."""
         return len(self.timestamps_ms)
 
     @property
     def num_present_cells(self) -> int:
+        """Return the number of cells in present rows."""
         return int(self.present.sum()) * len(self.columns)
 
     @property
     def num_imputed_cells(self) -> int:
+        """Return the number of cells that were imputed, all of them in present rows."""
         return int(self.imputed.sum())
 
 
 @dataclass(frozen=True)
 class LabelTable:
-    """One file of a target: `values` are float64 in the label's own unit, NaN where unknown."""
+    """One file of a target.
+
+    Attributes:
+        timestamps_ms: shape (rows,), strictly ascending.
+        segment_ids: shape (rows,), as written; "" in a file without segments.
+        values: shape (rows,), float64 in the label's own unit; NaN where unknown.
+    """
 
     timestamps_ms: NDArray[np.int64]
     segment_ids: NDArray[np.str_]
@@ -64,7 +77,9 @@ class LabelTable:
 
 
 def parse_features(content: bytes, where: str) -> FeatureTable:
-    """Reads `timestamp,segment_id,<features...>`; the features by position, as headers differ within one set.
+    """Parse and clean `timestamp,segment_id,<features...>`.
+
+    The features are read by position, because headers differ within one feature set.
 
     Args:
         content: the file's bytes.
@@ -74,62 +89,79 @@ def parse_features(content: bytes, where: str) -> FeatureTable:
         InputError: the bytes are no such table.
     """
     header, body = split_header(content, where)
-    time, segment = _position(header, "timestamp", where), _segment_position(header)
+    time = _position(header, "timestamp", where)
+    segment = _segment_position(header)
     if segment is None:
         raise InputError(
-            f"{where}: the header {_shown(header)} has neither 'segment_id' nor 'subject_id'. "
-            "Feature files are timestamp,segment_id,<features...>: add the column (1 in every row will do)."
+            f"{where}: the header {_quoted_start(header)} has neither 'segment_id' nor "
+            "'subject_id'. Feature files are timestamp,segment_id,<features...>: add the column "
+            "(1 in every row will do)."
         )
-    positions = [index for index in range(len(header)) if index not in (time, segment)]
-    if not positions:
+    features = [position for position in range(len(header)) if position not in (time, segment)]
+    if not features:
         raise InputError(
-            f"{where}: the header {_shown(header)} has no feature. Export the file again."
+            f"{where}: the header {_quoted_start(header)} has no feature. Export the file again."
         )
-    types = {time: pa.float64(), segment: pa.string()} | dict.fromkeys(positions, pa.float32())
+
+    types = {time: pa.float64(), segment: pa.string()} | dict.fromkeys(features, pa.float32())
     cells = read_columns(header, body, types, where)
-    values_FR = np.empty((len(positions), len(cells[time])), np.float32)  # F = features, R = rows
-    for values_R, index in zip(values_FR, positions, strict=True):
-        values_R[:] = cells[index].to_numpy(zero_copy_only=False)
-    timestamps_ms = _timestamps(cells[time], where)
-    values, present, imputed, num_zero_rows = clean(
-        timestamps_ms, np.ascontiguousarray(values_FR.T)
+    raw_FR = np.empty((len(features), len(cells[time])), np.float32)  # F = features, R = rows
+    for raw_R, position in zip(raw_FR, features, strict=True):
+        raw_R[:] = cells[position].to_numpy(zero_copy_only=False)
+
+    timestamps_ms = _to_timestamps(cells[time], where)
+    cleaned = clean(timestamps_ms, np.ascontiguousarray(raw_FR.T))
+    return FeatureTable(
+        columns=tuple(header[position] for position in features),
+        timestamps_ms=timestamps_ms,
+        segment_ids=_to_segment_ids(cells[segment]),
+        values=cleaned.values,
+        present=cleaned.present,
+        imputed=cleaned.num_imputed,
+        num_zero_rows=cleaned.num_zero_rows,
     )
-    columns = tuple(header[index] for index in positions)
-    segments = _segments(cells[segment])
-    return FeatureTable(columns, timestamps_ms, segments, values, present, imputed, num_zero_rows)
 
 
 def parse_labels(content: bytes, where: str) -> LabelTable:
-    """Reads the columns `timestamp` and `value`, and a segment where there is one, in any order.
+    """Parse the columns `timestamp` and `value`, and a segment if there is one, in any order.
+
+    Args:
+        content: the file's bytes.
+        where: how messages name the file.
 
     Raises:
         InputError: the bytes are no such table.
     """
     header, body = split_header(content, where)
-    time, value, segment = (
-        _position(header, "timestamp", where),
-        _position(header, "value", where),
-        _segment_position(header),
-    )
-    types = {time: pa.float64(), value: pa.float64()} | (
-        {} if segment is None else {segment: pa.string()}
-    )
+    time = _position(header, "timestamp", where)
+    value = _position(header, "value", where)
+    segment = _segment_position(header)
+
+    types = {time: pa.float64(), value: pa.float64()}
+    if segment is not None:
+        types[segment] = pa.string()
     cells = read_columns(header, body, types, where)
+
     values = np.array(cells[value].to_numpy(zero_copy_only=False), np.float64)
-    infinite = np.flatnonzero(np.isinf(values))
-    if len(infinite):
+    infinite_rows = np.flatnonzero(np.isinf(values))
+    if len(infinite_rows):
         raise InputError(
-            f"{where}: the label of row {infinite[0] + 1} is infinite. Correct it, or write NaN for unknown."
+            f"{where}: the label of row {infinite_rows[0] + 1} is infinite. Correct it, or write "
+            "NaN for unknown."
         )
-    segments = np.full(len(values), "", np.str_) if segment is None else _segments(cells[segment])
-    return LabelTable(_timestamps(cells[time], where), segments, values)
+
+    segment_ids = np.full(len(values), "", np.str_)
+    if segment is not None:
+        segment_ids = _to_segment_ids(cells[segment])
+    return LabelTable(_to_timestamps(cells[time], where), segment_ids, values)
 
 
 def _position(header: Sequence[str], name: str, where: str) -> int:
     names = [column.lower() for column in header]
     if name not in names:
         raise InputError(
-            f"{where}: the header {_shown(header)} has no column {name!r}. Name the column so."
+            f"{where}: the header {_quoted_start(header)} has no column {name!r}. "
+            "Name the column so."
         )
     return names.index(name)
 
@@ -139,32 +171,41 @@ def _segment_position(header: Sequence[str]) -> int | None:
     return next((names.index(name) for name in SEGMENT_NAMES if name in names), None)
 
 
-def _shown(header: Sequence[str]) -> str:
-    return repr(",".join(header[:4]) + (",..." if len(header) > 4 else ""))
+def _quoted_start(header: Sequence[str]) -> str:
+    """Quote the first columns of a header that may have thousands."""
+    start = ",".join(header[:NUM_QUOTED_COLUMNS])
+    return repr(f"{start},..." if len(header) > NUM_QUOTED_COLUMNS else start)
 
 
-def _segments(cells: pa.Array) -> NDArray[np.str_]:
+def _to_segment_ids(cells: pa.Array) -> NDArray[np.str_]:
     return np.array([(cell or "").strip() for cell in cells.to_pylist()], np.str_)
 
 
-def _timestamps(cells: pa.Array, where: str) -> NDArray[np.int64]:
-    """Whole milliseconds, strictly ascending."""
-    exact = cells.to_numpy(zero_copy_only=False)
-    unknown = np.flatnonzero(~(np.abs(exact) < LATEST_MS))
-    if len(unknown):
+def _to_timestamps(cells: pa.Array, where: str) -> NDArray[np.int64]:
+    """Round to whole milliseconds, which must be strictly ascending."""
+    exact_ms = cells.to_numpy(zero_copy_only=False)
+    invalid_rows = np.flatnonzero(~(np.abs(exact_ms) < LATEST_MS))
+    if len(invalid_rows):
         raise InputError(
-            f"{where}: row {unknown[0] + 1} has no timestamp in ms. Complete the column."
+            f"{where}: row {invalid_rows[0] + 1} has no timestamp in ms. Complete the column."
         )
-    rounded: NDArray[np.int64] = np.rint(exact).astype(np.int64)
-    wrong = np.flatnonzero(np.diff(rounded) <= 0)
-    if len(wrong):
-        row = int(wrong[0])
-        first, second = (f"{time:.15g}" for time in exact[row : row + 2])
-        if exact[row] == exact[row + 1]:
-            mistake = f"have the timestamp {first} twice. Keep one of them"
-        elif exact[row] > exact[row + 1]:
-            mistake = f"go back from timestamp {first} to {second}. Sort the file by time"
-        else:
-            mistake = f"have the timestamps {first} and {second}, in one millisecond. Write ms, not seconds"
+
+    timestamps_ms: NDArray[np.int64] = np.rint(exact_ms).astype(np.int64)
+    not_ascending = np.flatnonzero(np.diff(timestamps_ms) <= 0)
+    if len(not_ascending):
+        row = int(not_ascending[0])
+        mistake = _describe_order(exact_ms[row], exact_ms[row + 1])
         raise InputError(f"{where}: rows {row + 1} and {row + 2} {mistake}.")
-    return rounded
+
+    return timestamps_ms
+
+
+def _describe_order(first_ms: float, second_ms: float) -> str:
+    """Describe two timestamps that are not a millisecond or more apart, in this order."""
+    first, second = f"{first_ms:.15g}", f"{second_ms:.15g}"
+    if first_ms == second_ms:
+        return f"have the timestamp {first} twice. Keep one of them"
+    if first_ms > second_ms:
+        return f"go back from timestamp {first} to {second}. Sort the file by time"
+
+    return f"have the timestamps {first} and {second}, in one millisecond. Write ms, not seconds"

@@ -1,4 +1,4 @@
-"""Tiny corpora on disk in a MuSe layout, for tests to spoil."""
+"""Tiny corpora on disk in a MuSe layout, for tests to damage."""
 
 from __future__ import annotations
 
@@ -22,38 +22,49 @@ def write_corpus(
     targets: Sequence[str] = TARGETS,
     segment: str = "segment_id",
 ) -> Path:
-    """A clean corpus: ten frames per session, no test labels."""
-    write_text(
-        root / "metadata/partition.csv",
-        "Id,Proposal",
-        *(f"{name},{home}" for name, home in partitions.items()),
-    )
-    for session, home in partitions.items():
-        for name, width in sets.items():
-            write_features(root, name, session, feature_values(session, width), segment=segment)
-        for target in targets:
-            if home != "test":
-                write_labels(root, target, session, label_values(session, target), segment=segment)
+    """Write a clean corpus: ten frames per session, no test labels.
+
+    Args:
+        root: its folder.
+        partitions: session -> partition.
+        sets: feature set -> number of columns.
+        targets: their names.
+        segment: name of the segment column.
+    """
+    lines = [f"{session},{partition}" for session, partition in partitions.items()]
+    write_text(root / "metadata/partition.csv", "Id,Proposal", *lines)
+
+    for session, partition in partitions.items():
+        for feature_set, width in sets.items():
+            values = feature_values(session, width)
+            write_features(root, feature_set, session, values, segment=segment)
+
+        for target in targets if partition != "test" else ():
+            write_labels(root, target, session, label_values(session, target), segment=segment)
+
     return root
 
 
 def feature_values(session: str, width: int, num_frames: int = NUM_FRAMES) -> NDArray[np.float64]:
-    """Never zero, different in every cell, exact in a few digits: shape (frames, width)."""
+    """Return values that differ in every cell, are exact in a few digits, and never zero.
+
+    Returns:
+        Shape (frames, width).
+    """
     base = 1 + 100 * sum(session.encode())
     return base + np.arange(num_frames)[:, None] + np.arange(width) / 8
 
 
 def label_values(session: str, target: str, num_frames: int = NUM_FRAMES) -> NDArray[np.float64]:
-    """Shape (frames,), in -1..1."""
-    values: NDArray[np.float64] = np.sin(
-        np.arange(num_frames, dtype=np.float64) + len(session) + len(target)
-    )
+    """Return labels in -1..1, shape (frames,)."""
+    frames = np.arange(num_frames, dtype=np.float64)
+    values: NDArray[np.float64] = np.sin(frames + len(session) + len(target))
     return np.round(values, 4)
 
 
 def write_features(
     root: Path,
-    name: str,
+    feature_set: str,
     session: str,
     values: NDArray[np.float64],
     *,
@@ -62,12 +73,25 @@ def write_features(
     header: Sequence[str] = (),
     segment: str = "segment_id",
 ) -> Path:
-    columns = ["timestamp", segment, *(header or map(str, range(values.shape[1])))]
-    rows = (
-        f"{start_ms + step_ms * index},1,{','.join(_cell(value) for value in row)}"
-        for index, row in enumerate(values)
-    )
-    return write_text(root / "feature_segments" / name / f"{session}.csv", ",".join(columns), *rows)
+    """Write a feature file.
+
+    Args:
+        root: the corpus.
+        feature_set: its name.
+        session: the session's id.
+        values: shape (rows, columns).
+        start_ms: timestamp of the first row.
+        step_ms: distance of two rows.
+        header: names of the columns; empty for their numbers.
+        segment: name of the segment column.
+    """
+    names = header or [str(column) for column in range(values.shape[1])]
+    lines = [",".join(["timestamp", segment, *names])]
+    for index, row in enumerate(values):
+        cells = [str(start_ms + step_ms * index), "1", *map(_cell, row)]
+        lines.append(",".join(cells))
+
+    return write_text(root / "feature_segments" / feature_set / f"{session}.csv", *lines)
 
 
 def write_labels(
@@ -81,16 +105,29 @@ def write_labels(
     segment: str = "segment_id",
     order: Sequence[str] = ("timestamp", "segment", "value"),
 ) -> Path:
-    names = {"timestamp": "timestamp", "segment": segment, "value": "value"}
-    rows = [
-        {"timestamp": str(start_ms + step_ms * index), "segment": "1", "value": _cell(value)}
-        for index, value in enumerate(values)
-    ]
-    lines = [",".join(row[column] for column in order) for row in [names, *rows]]
+    """Write a label file.
+
+    Args:
+        root: the corpus.
+        target: its name.
+        session: the session's id.
+        values: shape (rows,).
+        start_ms: timestamp of the first row.
+        step_ms: distance of two rows.
+        segment: name of the segment column.
+        order: of the columns.
+    """
+    rows = [{"timestamp": "timestamp", "segment": segment, "value": "value"}]
+    for index, value in enumerate(values):
+        timestamp = str(start_ms + step_ms * index)
+        rows.append({"timestamp": timestamp, "segment": "1", "value": _cell(value)})
+
+    lines = [",".join(row[column] for column in order) for row in rows]
     return write_text(root / "label_segments" / target / f"{session}.csv", *lines)
 
 
 def write_text(path: Path, *lines: str) -> Path:
+    """Write a text file and its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from pipeline.data.cli import corpus_app
+from pipeline.data.cli import corpus_app, parse_names
 from pipeline.data.muse import read_corpus
 from pipeline.data.summary import summarise
 from pipeline.errors import InputError
@@ -22,17 +22,19 @@ from tests.pipeline_tests.data.muse_files import (
 
 
 def run(*arguments: object) -> str:
+    """Run a command and return what it prints, or raise its error."""
     result = CliRunner(env={"COLUMNS": "120"}).invoke(
         corpus_app, [str(argument) for argument in arguments]
     )
     if result.exception:
         raise result.exception
+
     return result.stdout
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A corpus with rows of zeros in one session and constant labels in another."""
+    """Write a corpus with rows of zeros in one session and constant labels in another."""
     root = write_corpus(tmp_path / "corpus")
     values = feature_values("1", 3)
     values[2:4] = 0
@@ -41,26 +43,40 @@ def root(tmp_path: Path) -> Path:
     return root
 
 
-def test_the_summary_adds_up(root: Path) -> None:
-    summary = summarise(read_corpus(root))
-    assert [(one.name, one.sessions, one.subjects, one.frames) for one in summary.partitions] == [
-        ("train", 2, 2, 20),
-        ("devel", 1, 1, 10),
-        ("test", 1, 1, 10),
-    ]
-    assert [one.labelled_frames for one in summary.partitions] == [20, 10, 0]
-    voice = next(one for one in summary.sets if one.name == "voice")
+def test_the_summary_counts_partitions(root: Path) -> None:
+    train, devel, test = summarise(read_corpus(root)).partitions
+
+    assert (train.name, train.sessions, train.subjects, train.frames) == ("train", 2, 2, 20)
+    assert (devel.name, devel.sessions, devel.subjects, devel.frames) == ("devel", 1, 1, 10)
+    assert (test.name, test.sessions, test.subjects, test.frames) == ("test", 1, 1, 10)
+    assert (train.labelled_frames, devel.labelled_frames, test.labelled_frames) == (20, 10, 0)
+
+
+def test_the_summary_adds_up_findings_per_feature_set_and_target(root: Path) -> None:
+    corpus = read_corpus(root)
+    summary = summarise(corpus)
+    sets = {feature_set.name: feature_set for feature_set in summary.sets}
+    targets = {target.name: target for target in summary.targets}
+
+    voice = sets["voice"]
     assert (voice.columns, voice.zero_rows, voice.present_share) == (3, 2, 38 / 40)
-    arousal = next(one for one in summary.targets if one.name == "arousal")
+
+    arousal = targets["arousal"]
+    labels = np.concatenate([session.labels["arousal"] for session in corpus.sessions])
     assert (arousal.labels, arousal.constant_sessions, arousal.unlabelled_sessions) == (30, 1, 1)
-    labels = np.concatenate([session.labels["arousal"] for session in read_corpus(root).sessions])
     assert (arousal.mean, arousal.std) == pytest.approx((np.nanmean(labels), np.nanstd(labels)))
+
+
+def test_the_summary_begins_with_warnings_and_gives_a_verdict(root: Path) -> None:
+    summary = summarise(read_corpus(root))
+
     assert summary.verdict == "look"
     assert summary.findings[0].level == "warning"
 
 
-def test_check_says_what_a_person_can_act_on(root: Path) -> None:
+def test_check_prints_what_a_person_can_act_on(root: Path) -> None:
     text = run("check", root)
+
     for expected in (
         "train",
         "voice",
@@ -76,20 +92,29 @@ def test_check_prints_one_json_object(root: Path) -> None:
     document = json.loads(
         run("check", root, "--json", "--modalities", "voice", "--targets", "arousal, valence")
     )
-    assert [one["name"] for one in document["sets"]] == ["voice"]
-    assert [one["name"] for one in document["targets"]] == ["arousal", "valence"]
+
+    assert [feature_set["name"] for feature_set in document["sets"]] == ["voice"]
+    assert [target["name"] for target in document["targets"]] == ["arousal", "valence"]
     assert document["digest"] == read_corpus(root, modalities=["voice"]).digest
     assert document["verdict"] == "look"
 
 
-def test_a_clean_corpus_is_ready_and_one_without_labels_cannot_be_learned(tmp_path: Path) -> None:
+def test_a_clean_corpus_is_ready(tmp_path: Path) -> None:
     assert "ready: " in run("check", write_corpus(tmp_path / "clean"))
-    document = json.loads(run("check", write_corpus(tmp_path / "bare", targets=()), "--json"))
-    assert document["verdict"] == "cannot be learned"
+
+
+def test_a_corpus_without_labels_cannot_be_learned(tmp_path: Path) -> None:
+    root = write_corpus(tmp_path / "bare", targets=())
+
+    assert json.loads(run("check", root, "--json"))["verdict"] == "cannot be learned"
+
+
+def test_a_corpus_of_unknown_labels_cannot_be_learned(tmp_path: Path) -> None:
     root = write_corpus(tmp_path / "unknown", targets=("arousal",))
     for session in ("1", "2", "a-3"):
         write_labels(root, "arousal", session, np.full(10, np.nan))
     document = json.loads(run("check", root, "--json"))
+
     assert document["targets"][0]["mean"] is None
     assert document["verdict"] == "cannot be learned"
 
@@ -99,10 +124,34 @@ def test_a_mistake_is_left_to_the_command_line_above(tmp_path: Path) -> None:
         run("check", tmp_path, "--json")
 
 
-def test_synthesize_writes_what_check_reads(tmp_path: Path) -> None:
+@pytest.mark.parametrize("option", ["--modalities", "--targets"])
+def test_check_takes_only_lists_of_different_names(root: Path, option: str) -> None:
+    with pytest.raises(InputError, match="Cannot read the list 'voice,,face'"):
+        run("check", root, option, "voice,,face")
+
+
+def test_names_are_separated_by_commas_and_stripped() -> None:
+    assert parse_names("voice") == ["voice"]
+    assert parse_names(" voice,face , eda 2") == ["voice", "face", "eda 2"]
+
+
+def test_an_option_that_was_not_given_has_no_names() -> None:
+    assert parse_names(None) is None
+
+
+@pytest.mark.parametrize("text", ["", " ", ",", "a,,b", "a,b,", ",a", "a, ,b", "a,b,a", "a, a"])
+def test_empty_and_doubled_names_are_an_input_error_that_quotes_the_list(text: str) -> None:
+    with pytest.raises(InputError) as caught:
+        parse_names(text)
+
+    assert repr(text) in str(caught.value)
+
+
+def test_synthesize_writes_a_corpus_that_check_reads(tmp_path: Path) -> None:
     run("synthesize", tmp_path / "out", "--subjects", 3, "--minutes", 0.2, "--seed", 5)
     document = json.loads(run("check", tmp_path / "out", "--json"))
-    assert [one["frames"] for one in document["partitions"]] == [24, 24, 24]
+
+    assert [partition["frames"] for partition in document["partitions"]] == [24, 24, 24]
 
 
 @pytest.mark.parametrize("command", ["check", "synthesize"])

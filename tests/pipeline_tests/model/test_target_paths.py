@@ -1,9 +1,9 @@
-"""Targets with paths of their own: other modalities, other auto-encoders, other regressors, and several seeds."""
+"""Targets with paths of their own: other modalities, other stages upstream, and several seeds."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,50 +15,51 @@ from pipeline.corpus import Corpus
 from pipeline.errors import InputError
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.evaluation.model_card import model_card
-from pipeline.evaluation.plots import plots
+from pipeline.evaluation.plots import draw_plots
 from pipeline.fitting.worker_pool import WorkerPool
-from pipeline.model.fused_model import FusedModel, Prediction, encoder_names
-from pipeline.stages.cross_fit import CrossFitPlan
-from pipeline.stages.unimodal import unimodal_predictions, unimodal_task
+from pipeline.model.assemble import encoder_names
+from pipeline.model.bundle import bundle_files, load_model, save_model
+from pipeline.model.fused_model import FusedModel, Prediction
+from pipeline.stages.cross_fit import CrossFitPlan, Fold
+from pipeline.stages.trained_stage import TrainedStage
+from pipeline.stages.unimodal import UnimodalTask, unimodal_predictions
 from pipeline.storage.atomic_folder import write_folder
 from pipeline.storage.stage_store import StageStore
 from pipeline.train import train
 from tests.pipeline_tests.corpora import tiny_corpus, tiny_spec
+from tests.pipeline_tests.problems import pose
 
 Value = TypeVar("Value")
-WIDE, NARROW = (
-    {"num_layers": 1, "hidden_size": 8, "dropout": 0.0},
-    {"num_layers": 1, "hidden_size": 5, "dropout": 0.0},
-)
+SMALLER_NETWORK = {"num_layers": 1, "hidden_size": 5, "dropout": 0.0}
 
 
 @pytest.fixture(scope="module")
 def corpus() -> Corpus:
+    """Return a small corpus."""
     return tiny_corpus()
 
 
 @pytest.fixture(scope="module")
 def both(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> FusedModel:
-    """Reads voice and face."""
-    return train(
-        corpus, tiny_spec(), WorkerPool(corpus, StageStore(tmp_path_factory.mktemp("store")))
-    )
+    """Return a model that reads voice and face."""
+    store = StageStore(tmp_path_factory.mktemp("store"))
+    return train(corpus, tiny_spec(), WorkerPool(corpus, store))
 
 
 @pytest.fixture(scope="module")
 def face_alone(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> FusedModel:
-    """Reads the face, with networks of another size and another seed."""
-    seen = replace(corpus, columns={"face": corpus.columns["face"]})
-    fit = {"max_epochs": 2, "batch_size": 4}
-    spec = tiny_spec(
-        seed=7, **{name: {"network": NARROW, "fit": fit} for name in ("auto_encoder", "unimodal")}
-    )
-    return train(seen, spec, WorkerPool(seen, StageStore(tmp_path_factory.mktemp("store"))))
+    """Return a model that reads the face, with networks of another size and another seed."""
+    face_corpus = replace(corpus, columns={"face": corpus.columns["face"]})
+    stage = {"network": SMALLER_NETWORK, "fit": {"max_epochs": 2, "batch_size": 4}}
+    spec = tiny_spec(seed=7, auto_encoder=stage, unimodal=stage)
+
+    store = StageStore(tmp_path_factory.mktemp("store"))
+    return train(face_corpus, spec, WorkerPool(face_corpus, store))
 
 
 @pytest.fixture(scope="module")
 def joined(both: FusedModel, face_alone: FusedModel) -> FusedModel:
-    """Arousal by `both`, valence by `face_alone`."""
+    """Return a model that predicts arousal like `both`, and valence like `face_alone`."""
     return replace(
         both,
         auto_encoders={**both.auto_encoders, "face (2)": face_alone.auto_encoders["face"]},
@@ -90,18 +91,22 @@ def joined(both: FusedModel, face_alone: FusedModel) -> FusedModel:
     )
 
 
-def _of_target(prediction: Prediction, target: str) -> dict[str, np.ndarray]:
-    return {
-        "fusion": prediction.values[target],
-        **{f"alone {name}": series for name, series in prediction.unimodal[target].items()},
-        **{f"floor {name}": series for name, series in prediction.floors[target].items()},
-    }
+def series_of(prediction: Prediction, target: str) -> dict[str, np.ndarray]:
+    """Return everything that a prediction holds of a target, by name."""
+    series = {"fusion": prediction.values[target]}
+    for modality, values in prediction.unimodal[target].items():
+        series[f"unimodal {modality}"] = values
+    for name, values in prediction.floors[target].items():
+        series[f"floor {name}"] = values
+    return series
 
 
-def _same(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> None:
-    assert list(one) == list(other)
-    for name, series in one.items():
-        np.testing.assert_array_equal(series, other[name], err_msg=name)
+def assert_same(one: Prediction, other: Prediction, target: str) -> None:
+    """Fail unless two predictions of a target agree."""
+    expected, series = series_of(one, target), series_of(other, target)
+    assert list(expected) == list(series)
+    for name, values in expected.items():
+        np.testing.assert_array_equal(values, series[name], err_msg=name)
 
 
 def test_each_target_is_predicted_as_by_its_own_path_alone(
@@ -109,80 +114,86 @@ def test_each_target_is_predicted_as_by_its_own_path_alone(
 ) -> None:
     assert joined.modalities == ("voice", "face")
     devel = corpus.partition("devel")
-    for found, first, second in zip(
-        *(model.predict_sessions(devel) for model in (joined, both, face_alone)), strict=True
+    models = (joined, both, face_alone)
+
+    for prediction, first, second in zip(
+        *(model.predict_sessions(devel) for model in models), strict=True
     ):
-        _same(_of_target(found, "arousal"), _of_target(first, "arousal"))
-        _same(_of_target(found, "valence"), _of_target(second, "valence"))
-        assert set(found.without_difficulty) == {"valence"}
+        assert_same(prediction, first, "arousal")
+        assert_same(prediction, second, "valence")
+        assert set(prediction.without_difficulty) == {"valence"}
         np.testing.assert_array_equal(
-            found.without_difficulty["valence"], second.without_difficulty["valence"]
+            prediction.without_difficulty["valence"], second.without_difficulty["valence"]
         )
-        assert set(found.difficulty) == {"voice", "face"}
-        np.testing.assert_array_equal(
-            found.difficulty["face"].error, first.difficulty["face"].error
-        )
-        np.testing.assert_array_equal(
-            found.difficulty["face"].percentile, first.difficulty["face"].percentile
-        )
-        assert not np.array_equal(found.difficulty["face"].error, second.difficulty["face"].error)
+
+        assert set(prediction.difficulty) == {"voice", "face"}
+        face, expected = prediction.difficulty["face"], first.difficulty["face"]
+        np.testing.assert_array_equal(face.error, expected.error)
+        np.testing.assert_array_equal(face.percentile, expected.percentile)
+        assert not np.array_equal(face.error, second.difficulty["face"].error)
 
 
-def test_a_path_of_one_modality_does_not_mind_that_another_is_missing(
+def test_a_path_of_one_modality_is_the_same_where_another_is_missing(
     joined: FusedModel, corpus: Corpus
 ) -> None:
     features = corpus.partition("devel")[0].features
-    whole, part = joined.predict(features), joined.predict({"face": features["face"]})
-    np.testing.assert_array_equal(whole.values["valence"], part.values["valence"])
-    assert not np.array_equal(whole.values["arousal"], part.values["arousal"])
+    complete, incomplete = joined.predict(features), joined.predict({"face": features["face"]})
+    np.testing.assert_array_equal(complete.values["valence"], incomplete.values["valence"])
+    assert not np.array_equal(complete.values["arousal"], incomplete.values["arousal"])
 
 
 def test_save_and_load_keep_every_path(joined: FusedModel, corpus: Corpus, tmp_path: Path) -> None:
     model = replace(joined, study={"name": "tiny", "trials": 3})
-    model.save(tmp_path / "bundle", card="# card")
-    loaded = FusedModel.load(tmp_path / "bundle")
-    assert loaded.files("# card") == model.files("# card")
+    save_model(model, tmp_path / "bundle", card="# card")
+    loaded = load_model(tmp_path / "bundle")
+
+    assert bundle_files(loaded, "# card") == bundle_files(model, "# card")
     assert loaded.encoder_of == model.encoder_of
     assert loaded.fusion_modalities == model.fusion_modalities
     assert loaded.study == {"name": "tiny", "trials": 3}
+
     devel = corpus.partition("devel")
-    for before, after in zip(
-        model.predict_sessions(devel), loaded.predict_sessions(devel), strict=True
-    ):
+    expected, predictions = model.predict_sessions(devel), loaded.predict_sessions(devel)
+    for one, other in zip(expected, predictions, strict=True):
         for target in model.targets:
-            _same(_of_target(before, target), _of_target(after, target))
+            assert_same(one, other, target)
         np.testing.assert_array_equal(
-            before.without_difficulty["valence"], after.without_difficulty["valence"]
+            one.without_difficulty["valence"], other.without_difficulty["valence"]
         )
 
 
 def _renamed(model: FusedModel, names: Mapping[str, str]) -> FusedModel:
-    """The same model of sets and targets that have other names."""
+    """Return the same model of modalities and targets that have other names."""
 
-    def named(old: Mapping[str, Value]) -> dict[str, Value]:
-        return {names.get(name, name): value for name, value in old.items()}
+    def rename(name: str) -> str:
+        return names.get(name, name)
 
-    def paths(old: Mapping[tuple[str, str], Value]) -> dict[tuple[str, str], Value]:
-        return {(names.get(t, t), names.get(m, m)): value for (t, m), value in old.items()}
+    def by_name(values: Mapping[str, Value]) -> dict[str, Value]:
+        return {rename(name): value for name, value in values.items()}
+
+    def by_path(values: Mapping[tuple[str, str], Value]) -> dict[tuple[str, str], Value]:
+        return {(rename(target), rename(m)): value for (target, m), value in values.items()}
+
+    fusion_modalities, floor_weights, encoder_of = {}, {}, {}
+    for target, modalities in by_name(model.fusion_modalities).items():
+        fusion_modalities[target] = tuple(map(rename, modalities))
+    for target, weights in by_name(model.floor_weights).items():
+        floor_weights[target] = by_name(weights)
+    for path, encoder in by_path(model.encoder_of).items():
+        encoder_of[path] = rename(encoder)
 
     return replace(
         model,
-        columns=named(model.columns),
-        targets=tuple(names.get(target, target) for target in model.targets),
-        auto_encoders=named(model.auto_encoders),
-        encoder_of={
-            path: names.get(encoder, encoder) for path, encoder in paths(model.encoder_of).items()
-        },
-        regressors=paths(model.regressors),
-        fusion_modalities=named(
-            {t: tuple(names.get(m, m) for m in read) for t, read in model.fusion_modalities.items()}
-        ),
-        fusions=named(model.fusions),
-        fusions_without_difficulty=named(model.fusions_without_difficulty),
-        floor_weights=named(
-            {target: named(weights) for target, weights in model.floor_weights.items()}
-        ),
-        difficulty_references=named(model.difficulty_references),
+        columns=by_name(model.columns),
+        targets=tuple(map(rename, model.targets)),
+        auto_encoders=by_name(model.auto_encoders),
+        encoder_of=encoder_of,
+        regressors=by_path(model.regressors),
+        fusion_modalities=fusion_modalities,
+        fusions=by_name(model.fusions),
+        fusions_without_difficulty=by_name(model.fusions_without_difficulty),
+        floor_weights=floor_weights,
+        difficulty_references=by_name(model.difficulty_references),
     )
 
 
@@ -198,9 +209,10 @@ def test_any_name_of_a_modality_or_target_keeps_its_place_in_the_bundle(
     joined: FusedModel, corpus: Corpus, tmp_path: Path, names: dict[str, str]
 ) -> None:
     model = _renamed(joined, names)
-    model.save(tmp_path / "bundle")
-    loaded = FusedModel.load(tmp_path / "bundle")
-    assert loaded.files("") == model.files("")
+    save_model(model, tmp_path / "bundle")
+    loaded = load_model(tmp_path / "bundle")
+    assert bundle_files(loaded) == bundle_files(model)
+
     features = corpus.partition("devel")[0].features
     before = joined.predict(features)
     after = loaded.predict({names.get(name, name): values for name, values in features.items()})
@@ -251,54 +263,50 @@ def test_stages_that_are_not_those_of_the_paths_are_refused(
         replace(joined, **change)
 
 
-def test_a_bundle_that_lacks_a_stage_is_refused_in_words(
+def test_a_bundle_that_lacks_a_stage_is_refused_in_a_sentence(
     joined: FusedModel, tmp_path: Path
 ) -> None:
-    files = joined.files("")
+    files = bundle_files(joined)
     record = json.loads(files["model.json"])
-    lacking = {
-        place: stage
-        for place, stage in record["stages"].items()
-        if not place.startswith("unimodal/valence/")
+    record["stages"] = {
+        name: stage
+        for name, stage in record["stages"].items()
+        if not name.startswith("unimodal/valence/")
     }
-    write_folder(
-        tmp_path / "b", {**files, "model.json": json.dumps({**record, "stages": lacking}).encode()}
-    )
+    write_folder(tmp_path / "b", {**files, "model.json": json.dumps(record).encode()})
+
     with pytest.raises(InputError, match="not a model bundle that this version can read"):
-        FusedModel.load(tmp_path / "b")
+        load_model(tmp_path / "b")
 
 
-def test_several_seeds_speak_by_their_mean(both: FusedModel, corpus: Corpus) -> None:
-    devel = corpus.partition("devel")
+def test_the_prediction_of_several_seeds_is_their_mean(both: FusedModel, corpus: Corpus) -> None:
+    session = corpus.partition("devel")[0]
+
+    def predict(models: Sequence[TrainedStage]) -> np.ndarray:
+        ensemble = replace(both, fusions={**both.fusions, "arousal": tuple(models)})
+        return ensemble.predict_sessions([session])[0].values["arousal"]
+
     models = both.fusions["arousal"]
-    each = [
-        prediction.values["arousal"]
-        for one in models
-        for prediction in replace(
-            both, fusions={**both.fusions, "arousal": (one,)}
-        ).predict_sessions(devel[:1])
-    ]
-    together = replace(
-        both, fusions={**both.fusions, "arousal": (*models, models[0])}
-    ).predict_sessions(devel[:1])[0]
-    expected = np.mean([*each, each[0]], axis=0).astype(np.float32)
-    np.testing.assert_array_equal(together.values["arousal"], expected)
+    repeated = [*models, models[0]]
+    expected = np.mean([predict([model]) for model in repeated], axis=0).astype(np.float32)
+    np.testing.assert_array_equal(predict(repeated), expected)
 
 
 def test_each_target_is_evaluated_on_what_its_fusion_reads(
     joined: FusedModel, both: FusedModel, face_alone: FusedModel, corpus: Corpus
 ) -> None:
-    found = evaluate(joined, corpus)
-    said = found.to_json("m")["targets"]
+    evaluation = evaluate(joined, corpus)
+    targets = evaluation.to_json("m")["targets"]
     arousal = evaluate(both, corpus).to_json("m")["targets"]["arousal"]
     valence = evaluate(face_alone, corpus).to_json("m")["targets"]["valence"]
-    assert said["arousal"] == {**arousal, "without_difficulty": None}
-    assert said["valence"] == valence
-    assert set(found.targets["valence"].difficulty_spearman) == {"face"}
-    assert all(data.startswith(b"\x89PNG") for data in plots(found).values())
+
+    assert targets["arousal"] == {**arousal, "without_difficulty": None}
+    assert targets["valence"] == valence
+    assert set(evaluation.targets["valence"].difficulty_spearman) == {"face"}
+    assert all(data.startswith(b"\x89PNG") for data in draw_plots(evaluation).values())
 
 
-def test_the_card_tells_of_the_search_and_leaves_empty_what_a_target_does_not_read(
+def test_the_card_describes_the_search_and_leaves_empty_what_a_target_does_not_read(
     joined: FusedModel, corpus: Corpus
 ) -> None:
     seeds = {"arousal": {"scores": [0.4, 0.5, 0.6]}, "valence": {"scores": [0.25]}}
@@ -306,6 +314,7 @@ def test_the_card_tells_of_the_search_and_leaves_empty_what_a_target_does_not_re
         joined, study={"name": "tiny", "trials": 12, "epochs_saved": 345, "seeds": seeds}
     )
     card = model_card(model, evaluate(model, corpus), [])
+
     assert "Trials searched: 12, so devel scores are optimistic." in card
     assert "- epochs saved: 345" in card
     assert (
@@ -313,74 +322,64 @@ def test_the_card_tells_of_the_search_and_leaves_empty_what_a_target_does_not_re
         in card
     )
     assert "- valence: CCC of 1 seed 0.250\n" in card
+
     assert any(row.startswith("| voice | ") and row.endswith(" |  |") for row in card.splitlines())
     assert "## Search" not in model_card(joined, evaluate(joined, corpus), [])
 
 
-def test_a_plan_composes_from_what_models_said_what_it_lets_them_say(
+def _predict_voice(models: Any, sessions: Any) -> list[np.ndarray]:
+    return unimodal_predictions(models, sessions, "voice", None)
+
+
+def _held_out_predictions(corpus: Corpus, fold: Fold, model: TrainedStage) -> dict[str, np.ndarray]:
+    """Return what a model predicts for the sessions that its fold held out, and for devel."""
+    sessions = [*map(corpus.session, fold.held_out_ids), *corpus.partition("devel")]
+    return {session.session_id: _predict_voice([model], [session])[0] for session in sessions}
+
+
+def test_averages_of_stored_predictions_are_what_the_models_predict(
     corpus: Corpus, tmp_path: Path
 ) -> None:
-    spec = tiny_spec()
-    plan = CrossFitPlan.of(corpus, spec)
-    of_seed = WorkerPool(corpus, StageStore(tmp_path)).solve_all(
-        {
-            seed: [
-                unimodal_task(
-                    corpus,
-                    spec.model_copy(update={"seed": seed}),
-                    fold,
-                    "voice",
-                    "arousal",
-                    None,
-                    (),
-                )
-                for fold in plan.folds
-            ]
-            for seed in (0, 1)
+    plan, task = CrossFitPlan.from_spec(corpus, tiny_spec()), UnimodalTask("voice", "arousal")
+    problems = {
+        seed: [pose(task, corpus, tiny_spec(seed=seed), fold) for fold in plan.folds]
+        for seed in (0, 1)
+    }
+    by_seed = WorkerPool(corpus, StageStore(tmp_path)).fit_named(problems)
+    by_fold = list(zip(*by_seed.values(), strict=True))
+    stored = [
+        [_held_out_predictions(corpus, fold, model) for model in models]
+        for fold, models in zip(plan.folds, by_fold, strict=True)
+    ]
+
+    predictions = plan.predict(corpus, by_fold, _predict_voice)
+    averages = plan.average(corpus, stored)
+    labelled = {s.session_id for s in corpus.sessions if s.partition != "test"}
+    assert set(averages) == labelled
+    # One comes from sessions alone, the other from sessions that were padded together.
+    for session_id, average in averages.items():
+        np.testing.assert_allclose(average, predictions[session_id], atol=1e-6)
+
+    first, second = next(by_model for by_model in stored if "t0_0" in by_model[0])
+    np.testing.assert_allclose(averages["t0_0"], (first["t0_0"] + second["t0_0"]) / 2, atol=1e-6)
+
+    of_devel = [columns["d1"] for by_model in stored for columns in by_model]
+    assert len(of_devel) == len(plan.inference_models(by_fold)) == 6
+    np.testing.assert_allclose(averages["d1"], np.mean(of_devel, axis=0), atol=1e-6)
+
+
+def test_only_the_refit_predicts_devel_where_there_is_one(corpus: Corpus) -> None:
+    plan = CrossFitPlan.from_spec(corpus, tiny_spec(inference="refit"))
+
+    def constant(value: float) -> dict[str, np.ndarray]:
+        return {
+            session.session_id: np.full((session.num_frames, 1), value, np.float32)
+            for session in corpus.sessions
         }
-    )
-    models = list(zip(*of_seed.values(), strict=True))
 
-    def speak(voices: Any, sessions: Any) -> list[np.ndarray]:
-        return unimodal_predictions(voices, sessions, "voice", None)
-
-    devel = corpus.partition("devel")
-    said = [
-        [
-            {
-                s.session_id: speak([model], [s])[0]
-                for s in [*map(corpus.session, fold.held_out_ids), *devel]
-            }
-            for model in seeds
-        ]
-        for fold, seeds in zip(plan.folds, models, strict=True)
-    ]
-    whole, composed = plan.say(corpus, models, speak), plan.compose(corpus, said)
-    assert set(composed) == {s.session_id for s in corpus.sessions if s.partition != "test"}
-    for name, series in composed.items():
-        np.testing.assert_allclose(
-            series, whole[name], atol=1e-6
-        )  # sessions alone, and padded together
-    mine, other = (columns["t0_0"] for columns in next(fold for fold in said if "t0_0" in fold[0]))
-    np.testing.assert_allclose(composed["t0_0"], (mine + other) / 2, atol=1e-6)
-    everyone = [columns["d1"] for fold in said for columns in fold]
-    assert len(everyone) == len(plan.others(models)) == 6
-    np.testing.assert_allclose(composed["d1"], np.mean(everyone, axis=0), atol=1e-6)
-
-
-def test_only_the_refit_speaks_for_others_where_there_is_one(corpus: Corpus) -> None:
-    plan = CrossFitPlan.of(corpus, tiny_spec(inference="refit"))
-    said = [
-        [
-            {
-                s.session_id: np.full((s.num_frames, 1), 10 * place + seed, np.float32)
-                for s in corpus.sessions
-            }
-            for seed in (0, 1)
-        ]
-        for place in range(len(plan.folds))
-    ]
-    composed = plan.compose(corpus, said)
-    assert np.unique(composed["d0"]).tolist() == [30.5]
-    for place, fold in enumerate(plan.folds[:3]):
-        assert {float(composed[name][0, 0]) for name in fold.held_out_ids} == {10 * place + 0.5}
+    stored = [[constant(10 * fold), constant(10 * fold + 1)] for fold in range(len(plan.folds))]
+    averages = plan.average(corpus, stored)
+    assert np.unique(averages["d0"]).tolist() == [30.5]
+    for number, fold in enumerate(plan.folds[:3]):
+        values = {float(averages[session_id][0, 0]) for session_id in fold.held_out_ids}
+        assert values == {10 * number + 0.5}

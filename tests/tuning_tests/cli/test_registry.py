@@ -10,52 +10,63 @@ import pytest
 from typer.testing import CliRunner
 
 from pipeline.data.muse import read_corpus
-from pipeline.data.synthetic import synthesize
+from pipeline.data.synthetic.corpus import synthesize
 from pipeline.errors import AffectuneError, InputError
 from pipeline.fitting.worker_pool import WorkerPool
+from pipeline.model.bundle import save_model
 from pipeline.storage.stage_store import StageStore
 from pipeline.train import train
 from tests.pipeline_tests.corpora import tiny_spec
 from tuning.cli.registry import registry_app
 from tuning.journal.events import StudyFinished, StudyOpened
-from tuning.journal.history import history
-from tuning.mlflow_backend.registry import register
-from tuning.mlflow_backend.tracker import check
+from tuning.journal.history import History, history_of
+from tuning.mlflow_backend.registry.registration import register
+from tuning.mlflow_backend.tracking.study_runs import raise_if_not_recordable
 
 Run = Callable[..., str]
 SEARCH = {"fusion": {"trials": 1, "finalists": 1, "space": {"difficulty": {"choice": [True]}}}}
 
 
+def finished_study(number: int, corpus_folder: Path, corpus_digest: str) -> History:
+    """Return a study whose winner has a CCC of half plus a tenth of its number."""
+    opened = StudyOpened(
+        at=1.0,
+        study={"name": "commands", "search": SEARCH},
+        digest=f"{number}",
+        corpus={"name": "synthetic", "path": str(corpus_folder), "digest": corpus_digest},
+        folds=("fold 1",),
+        versions={},
+        git_commit=None,
+    )
+    score = {"ccc": 0.5 + number / 10, "ccc_low": 0.25, "ccc_high": 0.75}
+    return history_of([opened, StudyFinished(at=2.0, summary={"targets": {"arousal": score}})])
+
+
 @pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
-    """One model in two versions; its corpus."""
+def registry(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The URI of a registry with one model in two versions."""
     root = tmp_path_factory.mktemp("registry")
+    uri = f"sqlite:///{root / 'mlflow.db'}"
+    raise_if_not_recordable(uri, "commands")
+
     synthesize(root / "corpus", subjects=9, minutes=0.3)
     corpus = read_corpus(root / "corpus")
-    train(corpus, tiny_spec(), WorkerPool(corpus, StageStore(root / "store"))).save(root / "model")
-    uri = f"sqlite:///{root / 'mlflow.db'}"
-    check(uri, "commands")
-    session = corpus.partition("devel")[0]
+    model = train(corpus, tiny_spec(), WorkerPool(corpus, StageStore(root / "store")))
+    save_model(model, root / "model")
+
+    example = corpus.partition("devel")[0].features
     for number in range(2):
-        opened = StudyOpened(
-            at=1.0,
-            study={"name": "commands", "search": SEARCH},
-            digest=f"{number}",
-            corpus={"name": "synthetic", "path": str(root / "corpus"), "digest": corpus.digest},
-            folds=("fold 1",),
-            versions={},
-            git_commit=None,
-        )
-        score = {"ccc": 0.5 + number / 10, "ccc_low": 0.25, "ccc_high": 0.75}
-        found = history([opened, StudyFinished(at=2.0, summary={"targets": {"arousal": score}})])
-        register(root / "model", found, uri, example=session.features, promote_first=True)
-    return uri, root / "corpus"
+        study = finished_study(number, root / "corpus", corpus.digest)
+        register(root / "model", study, uri, example=example, promote_first=True)
+    return uri
 
 
 @pytest.fixture
-def run(registry: tuple[str, Path]) -> Run:
+def run(registry: str) -> Run:
+    """Run a command; its standard output, or the error that it ended with."""
+
     def call(*arguments: str) -> str:
-        result = CliRunner().invoke(registry_app, [*arguments, "--tracking-uri", registry[0]])
+        result = CliRunner().invoke(registry_app, [*arguments, "--tracking-uri", registry])
         if result.exception is not None:
             raise result.exception
         return result.stdout
@@ -67,23 +78,24 @@ def test_the_life_of_a_challenger(run: Run) -> None:
     assert json.loads(run("list", "--json")) == {
         "models": [{"name": "affectune", "aliases": {"champion": "1", "challenger": "2"}}]
     }
+
     first, second = json.loads(run("show", "affectune", "--json"))["versions"]
     assert (first["aliases"], second["aliases"]) == (["champion"], ["challenger"])
-    assert (first["ccc"], second["ccc"]) == (
-        {"arousal": [0.5, 0.25, 0.75]},
-        {"arousal": [0.6, 0.25, 0.75]},
-    )
-    shown = json.loads(run("promote", "affectune", "challenger", "--json"))
-    assert (shown["version"], shown["against"], shown["promoted"]) == ("2", "1", True)
-    assert shown["difference"]["mean"] == {"ccc": 0, "ccc_low": 0, "ccc_high": 0}
+    assert first["ccc"] == {"arousal": [0.5, 0.25, 0.75]}
+    assert second["ccc"] == {"arousal": [0.6, 0.25, 0.75]}
+
+    promotion = json.loads(run("promote", "affectune", "challenger", "--json"))
+    assert list(promotion) == ["name", "version", "against", "promoted", "difference"]
+    assert (promotion["version"], promotion["against"]) == ("2", "1")
+    assert promotion["promoted"]
+    assert promotion["difference"]["mean"] == {"ccc": 0, "ccc_low": 0, "ccc_high": 0}
+
     second = json.loads(run("show", "affectune", "--json"))["versions"][1]
-    assert (second["aliases"], second["decision"], second["against"]) == (
-        ["champion"],
-        "promoted",
-        "1",
-    )
+    assert second["aliases"] == ["champion"]
+    assert (second["decision"], second["against"]) == ("promoted", "1")
     with pytest.raises(InputError, match="is the champion already"):
         run("promote", "affectune", "2")
+
     assert json.loads(run("rollback", "affectune", "--json")) == {
         "name": "affectune",
         "champion": "1",
@@ -93,18 +105,35 @@ def test_the_life_of_a_challenger(run: Run) -> None:
     assert "rolled back" in run("show", "affectune")
 
 
-def test_what_is_not_there_is_an_error_that_says_what_to_do(run: Run, tmp_path: Path) -> None:
+def test_a_version_is_one_json_object_with_these_keys(run: Run) -> None:
+    version = json.loads(run("show", "affectune", "--json"))["versions"][0]
+    assert list(version) == [
+        "version",
+        "aliases",
+        "study",
+        "trials",
+        "ccc",
+        "made_at",
+        "run_id",
+        "decision",
+        "against",
+    ]
+
+
+def test_what_is_missing_is_an_error_that_says_what_to_do(run: Run, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--corpus"):
         run("promote", "affectune", "2", "--corpus", str(tmp_path / "nowhere"))
     with pytest.raises(InputError, match="not found"):
         run("promote", "affectune", "17")
     with pytest.raises(InputError, match="registry list"):
         run("show", "other")
+    with pytest.raises(InputError, match="names hold no quotes"):
+        run("show", "it's")
     with pytest.raises(InputError, match="not found"):
         run("rollback", "other")
 
 
-def test_a_registry_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+def test_a_registry_that_is_missing_is_not_made(tmp_path: Path) -> None:
     missing = tmp_path / "missing.db"
     result = CliRunner().invoke(registry_app, ["list", "--tracking-uri", f"sqlite:///{missing}"])
     assert isinstance(result.exception, InputError)
@@ -112,8 +141,7 @@ def test_a_registry_that_is_not_there_is_not_made(tmp_path: Path) -> None:
 
 
 def test_a_server_that_is_away_is_an_error_without_its_password() -> None:
-    result = CliRunner().invoke(
-        registry_app, ["list", "--tracking-uri", "http://me:secret@127.0.0.1:9"]
-    )
+    uri = "http://me:secret@127.0.0.1:9"
+    result = CliRunner().invoke(registry_app, ["list", "--tracking-uri", uri])
     assert isinstance(result.exception, AffectuneError)
     assert "secret" not in str(result.exception)

@@ -1,9 +1,11 @@
-"""A study's progress says what its journal says, cheaply, with a terminal and without."""
+"""A study's status agrees with its journal, and is shown cheaply, with a terminal and without."""
 
 from __future__ import annotations
 
 import io
 import json
+import re
+from collections.abc import Iterator
 from itertools import count
 
 import pytest
@@ -18,169 +20,251 @@ from tuning.journal.events import (
     TrialEnded,
     TrialProposed,
 )
-from tuning.journal.history import History, history
-from tuning.monitoring.live_table import LINE_S, StudyTable, status_json, status_table
-from tuning.monitoring.status import duration, survey
+from tuning.journal.history import History, history_of
+from tuning.monitoring.live_table import LINE_S, LiveTable, status_table
+from tuning.monitoring.status import (
+    format_duration,
+    format_score,
+    status_json,
+    study_status,
+)
+
+MAX_EPOCHS = {"auto_encoder": 30, "unimodal": 40, "fusion": 30}
+SCORE = r"(?:RE )?-?\d\.\d{3}"
 
 
 @pytest.fixture(scope="module")
-def story() -> list[Event]:
+def journal() -> list[Event]:
+    """Return the events of a study that is finished."""
     return events()
 
 
-def until(story: list[Event], kind: type[Event], number: int) -> History:
-    """The history up to and with the n-th event of a kind."""
-    found = History()
-    seen = count(1)
-    for event in story:
-        found.apply(event)
-        if isinstance(event, kind) and next(seen) == number:
+def history_until(journal: list[Event], kind: type[Event], number: int) -> History:
+    """Return the history up to and with the n-th event of a kind."""
+    history = History()
+    numbers = count(1)
+
+    for event in journal:
+        history.apply(event)
+        if isinstance(event, kind) and next(numbers) == number:
             break
-    return found
+    return history
 
 
-def text_of(found: History, width: int = 120) -> str:
-    console = Console(file=io.StringIO(), width=width)
-    console.print(status_table(found))
-    return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
+def table_text(history: History, width: int = 120) -> str:
+    """Return the table of a study's status as text."""
+    output = io.StringIO()
+    Console(file=output, width=width).print(status_table(history))
+    return output.getvalue()
 
 
-def test_counts_are_those_of_the_journal(story: list[Event]) -> None:
-    found = history(story)
-    state = status_json(found)
-    reasons = [event.reason for event in story if isinstance(event, TrialEnded)]
-    assert state["done"] == sum(reason in COMPLETE for reason in reasons)
-    assert state["stopped"] == reasons.count("asha") > 0
-    assert state["failed"] == reasons.count("error") == 6
-    assert state["running"] == 0
-    assert state["planned"] == len(reasons)
-    assert state["finished"] is True
-    assert state["left_s"] == 0
-    assert state["epochs_trained"] == sum(
-        event.epochs for event in story if isinstance(event, TrialEnded)
-    )
-    json.dumps(state, allow_nan=False)
+def printed_lines(journal: list[Event], tick_s: float) -> list[str]:
+    """Return what is printed without a terminal; the clock is read every some seconds."""
+    output = io.StringIO()
+    ticks = count()
+    history = History()
+
+    with LiveTable(Console(file=output, width=80), clock=lambda: next(ticks) * tick_s) as table:
+        for event in journal:
+            history.apply(event)
+            table.update(history)
+    return output.getvalue().splitlines()
 
 
-def test_epochs_saved_are_those_that_stopped_trials_had_left(story: list[Event]) -> None:
-    found = history(story)
-    most = {"auto_encoder": 30, "unimodal": 40, "fusion": 30}
+def phases(history: History) -> dict[str, str]:
+    """Return the phase of every task."""
+    return {task["task"]: task["phase"] for task in status_json(history)["tasks"]}
+
+
+def histories(journal: list[Event]) -> Iterator[History]:
+    """Yield the history as it was after every event."""
+    history = History()
+    for event in journal:
+        history.apply(event)
+        yield history
+
+
+def test_counts_are_those_of_the_journal(journal: list[Event]) -> None:
+    status = status_json(history_of(journal))
+    ends = [event for event in journal if isinstance(event, TrialEnded)]
+    reasons = [end.reason for end in ends]
+
+    assert status["done"] == sum(reason in COMPLETE for reason in reasons)
+    assert status["stopped"] == reasons.count("asha") > 0
+    assert status["failed"] == reasons.count("error") == 6
+    assert status["running"] == 0
+    assert status["planned"] == len(reasons)
+    assert status["finished"] is True
+    assert status["left_s"] == 0
+    assert status["epochs_trained"] == sum(end.epochs for end in ends)
+    json.dumps(status, allow_nan=False)
+
+
+def test_epochs_saved_are_those_that_stopped_trials_had_left(journal: list[Event]) -> None:
+    history = history_of(journal)
     saved = sum(
-        most[trial.task.stage] - trial.ended.epochs
-        for trial in found.trials.values()
+        MAX_EPOCHS[trial.task.stage] - trial.ended.epochs
+        for trial in history.trials.values()
         if trial.ended is not None and trial.ended.reason == "asha"
     )
-    assert status_json(found)["epochs_saved"] == saved
+    assert status_json(history)["epochs_saved"] == saved
 
 
-def test_the_plan_made_at_the_beginning_is_what_happens_in_the_end(story: list[Event]) -> None:
-    begun, ended = survey(until(story, TrialProposed, 1)), survey(history(story))
+def test_the_fits_planned_at_the_beginning_are_those_made_in_the_end(
+    journal: list[Event],
+) -> None:
+    begun = study_status(history_until(journal, TrialProposed, 1))
+    ended = study_status(history_of(journal))
+
     # Only whether the winning fusions read difficulty is not known before.
-    compared = sum(
-        event.purpose == "comparison" for event in story if isinstance(event, TrialProposed)
-    )
-    assert begun.total("planned") - ended.total("planned") == 2 * 6 - compared
+    proposed = [event for event in journal if isinstance(event, TrialProposed)]
+    num_comparisons = sum(event.purpose == "comparison" for event in proposed)
+    assert begun.total("planned") - ended.total("planned") == 2 * 6 - num_comparisons
 
 
-def test_phases_follow_each_other(story: list[Event]) -> None:
-    def phases(found: History) -> dict[str, str]:
-        return {task["task"]: task["phase"] for task in status_json(found)["tasks"]}
-
-    begun = phases(until(story, TrialProposed, 1))
+def test_phases_follow_each_other(journal: list[Event]) -> None:
+    begun = phases(history_until(journal, TrialProposed, 1))
     assert begun["auto_encoder/pupil"] == "search"
     assert begun["unimodal/pupil/arousal"] == begun["fusion/arousal"] == "waiting"
-    refit = next(number for number, event in enumerate(story) if isinstance(event, TaskCompleted))
-    assert phases(history(story[:refit]))["auto_encoder/pupil"] == "refit"
-    settled = phases(until(story, TaskCompleted, 1))
-    assert settled["auto_encoder/pupil"] == "settled"
-    assert (
-        settled["unimodal/pupil/arousal"] == "search"
-    )  # it does not wait for the other auto-encoders
+
+    position = next(i for i, event in enumerate(journal) if isinstance(event, TaskCompleted))
+    assert phases(history_of(journal[:position]))["auto_encoder/pupil"] == "refit"
+
+    completed = phases(history_until(journal, TaskCompleted, 1))
+    assert completed["auto_encoder/pupil"] == "completed"
+    # It does not wait for the other auto-encoders.
+    assert completed["unimodal/pupil/arousal"] == "search"
 
 
-def test_a_trial_without_an_end_runs_and_what_is_left_takes_time(story: list[Event]) -> None:
-    found = until(story, TrialProposed, 60)
-    state = status_json(found)
-    assert state["running"] == 1
-    assert 0 < state["left_s"] < 10 * status_json(history(story))["used_s"]
-    assert state["finished"] is False
+def test_a_trial_without_an_end_runs_and_what_is_outstanding_takes_time(
+    journal: list[Event],
+) -> None:
+    status = status_json(history_until(journal, TrialProposed, 60))
+    assert status["running"] == 1
+    assert 0 < status["left_s"] < 10 * status_json(history_of(journal))["used_s"]
+    assert status["finished"] is False
 
 
-def test_what_came_from_the_store_was_not_trained(story: list[Event]) -> None:
-    stored = [
-        e.model_copy(update={"reason": "store"}) if isinstance(e, TrialEnded) else e for e in story
+def test_what_came_from_the_store_was_not_trained(journal: list[Event]) -> None:
+    from_store = [
+        event.model_copy(update={"reason": "store"}) if isinstance(event, TrialEnded) else event
+        for event in journal
     ]
-    state = status_json(history(stored))
-    assert state["epochs_trained"] == state["epochs_saved"] == 0
-    assert state["done"] == state["from_store"] == state["planned"]
+    status = status_json(history_of(from_store))
+
+    assert status["epochs_trained"] == status["epochs_saved"] == 0
+    assert status["done"] == status["from_store"] == status["planned"]
 
 
-def test_the_table_shows_every_task_and_errors_without_a_sign(story: list[Event]) -> None:
-    found = history(story)
-    text = text_of(found)
-    for task in status_json(found)["tasks"]:
+def test_the_table_shows_every_task_and_errors_without_a_sign(journal: list[Event]) -> None:
+    history = history_of(journal)
+    text = table_text(history)
+
+    for task in status_json(history)["tasks"]:
         assert task["task"] in text
     assert "RE 0." in text
     assert "-0." not in text
     assert "finished" in text
-    assert max(len(line) for line in text_of(found, width=60).splitlines()) <= 60
+    assert max(len(line) for line in table_text(history, width=60).splitlines()) <= 60
+
+
+def test_the_table_names_devel_and_deciding_scores_and_no_best_one(journal: list[Event]) -> None:
+    [heading] = [line for line in table_text(history_of(journal)).splitlines() if "phase" in line]
+    assert heading.split()[-2:] == ["devel", "deciding"]
+    assert "best" not in heading.lower()
+
+
+def test_the_devel_score_of_a_task_never_falls(journal: list[Event]) -> None:
+    highest: dict[str, float] = {}
+    for history in histories(journal):
+        for task in study_status(history).tasks:
+            if task.devel is not None:
+                assert task.devel >= highest.get(str(task.task), float("-inf"))
+                highest[str(task.task)] = task.devel
+            assert task.devel is not None or str(task.task) not in highest
+    assert len(highest) == 3 + 6 + 2
 
 
 def test_a_name_with_markup_is_shown_as_it_is() -> None:
-    found = history(events(modalities=("[red]eye", "gaze"), targets=("arousal",))[:50])
-    assert "auto_encoder/[red]eye" in text_of(found)
+    history = history_of(events(modalities=("[red]eye", "gaze"), targets=("arousal",))[:50])
+    assert "auto_encoder/[red]eye" in table_text(history)
 
 
-def test_without_a_terminal_a_plain_line_is_printed_now_and_then(story: list[Event]) -> None:
-    ticks = count()
-    console = Console(file=io.StringIO(), width=80)
-    found = History()
-    with StudyTable(console, clock=lambda: next(ticks) * 0.1) as table:
-        for event in story:
-            found.apply(event)
-            table.update(found)
-    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
-    assert len(lines) <= 3 + len(story) * 2 * 0.1 / LINE_S
+def test_without_a_terminal_a_plain_line_is_printed_now_and_then(journal: list[Event]) -> None:
+    lines = printed_lines(journal, tick_s=0.1)
+
+    assert len(lines) <= 3 + len(journal) * 2 * 0.1 / LINE_S
     assert "fits ended" in lines[0]
     assert "finished" in lines[-1]
     assert "\x1b" not in "".join(lines)
 
 
-def test_in_a_terminal_the_table_is_drawn_seldom_and_ends_as_the_study_stands(
-    story: list[Event],
+def test_plain_lines_name_devel_and_deciding_scores(journal: list[Event]) -> None:
+    lines = printed_lines(journal, tick_s=LINE_S)
+    searched = next(line for line in lines if "auto_encoder" in line)
+    assert re.search(rf"auto_encoder/pupil: devel {SCORE}\.$", searched)
+
+    for target in ("arousal", "valence"):
+        scores = rf"fusion/{target}: devel {SCORE}, deciding {SCORE}[;.]"
+        assert re.search(scores, lines[-1]), lines[-1]
+    assert "best" not in "".join(lines).lower()
+
+
+def test_the_last_plain_line_agrees_with_the_table(journal: list[Event]) -> None:
+    history = history_of(journal)
+    last_line = printed_lines(journal, tick_s=0.1)[-1]
+    totals, *rows = table_text(history, width=200).splitlines()
+    assert last_line.startswith(totals.split(": ", 1)[1].strip())
+
+    for task in study_status(history).tasks:
+        if task.task.stage != "fusion":
+            continue
+        devel = format_score(task.task, task.devel)
+        deciding = format_score(task.task, task.deciding)
+        assert f"{task.task}: devel {devel}, deciding {deciding}" in last_line
+
+        [row] = [row for row in rows if str(task.task) in row]
+        assert row.split()[-2:] == [devel, deciding]
+
+
+def test_in_a_terminal_the_table_is_drawn_seldom_and_ends_with_the_last_status(
+    journal: list[Event],
 ) -> None:
-    drawn = io.StringIO()
-    console = Console(file=drawn, width=100, height=40, force_terminal=True)
+    output = io.StringIO()
+    console = Console(file=output, width=100, height=40, force_terminal=True)
     ticks = count()
-    found = History()
-    with StudyTable(console, clock=lambda: next(ticks) * 0.01) as table:
-        for event in story:
-            found.apply(event)
-            table.update(found)
-    text = drawn.getvalue()
-    assert text.count("Study fabricated") <= 3 + len(story) * 0.02 / 0.5
+    history = History()
+
+    with LiveTable(console, clock=lambda: next(ticks) * 0.01) as table:
+        for event in journal:
+            history.apply(event)
+            table.update(history)
+
+    text = output.getvalue()
+    assert text.count("Study fabricated") <= 3 + len(journal) * 0.02 / 0.5
     assert "finished" in text[text.rindex("Study fabricated") :]
 
 
-def test_a_low_terminal_shows_the_tasks_that_are_searched(story: list[Event]) -> None:
-    drawn = io.StringIO()
-    console = Console(file=drawn, width=100, height=14, force_terminal=True)
-    with StudyTable(console) as table:
-        table.update(until(story, TaskCompleted, 4))
-    assert "unimodal/gaze/arousal" in drawn.getvalue()
-    assert "further tasks" in drawn.getvalue()
+def test_a_low_terminal_shows_the_tasks_that_are_searched(journal: list[Event]) -> None:
+    output = io.StringIO()
+    console = Console(file=output, width=100, height=14, force_terminal=True)
+    with LiveTable(console) as table:
+        table.update(history_until(journal, TaskCompleted, 4))
+
+    assert "unimodal/gaze/arousal" in output.getvalue()
+    assert "further tasks" in output.getvalue()
 
 
-def test_nothing_is_shown_before_the_study_opened() -> None:
-    console = Console(file=io.StringIO())
-    with StudyTable(console) as table:
+def test_nothing_is_shown_before_the_study_is_opened() -> None:
+    output = io.StringIO()
+    with LiveTable(Console(file=output)) as table:
         table.update(History())
-    assert console.file.getvalue() == ""  # type: ignore[attr-defined]
+    assert output.getvalue() == ""
 
 
-def test_a_finished_study_has_no_time_left(story: list[Event]) -> None:
-    assert isinstance(story[-1], StudyFinished)
-    assert survey(history(story)).left_s == 0
+def test_a_finished_study_has_no_time_left(journal: list[Event]) -> None:
+    assert isinstance(journal[-1], StudyFinished)
+    assert study_status(history_of(journal)).left_s == 0
 
 
 @pytest.mark.parametrize(
@@ -188,4 +272,4 @@ def test_a_finished_study_has_no_time_left(story: list[Event]) -> None:
     [(0, "0 s"), (59.6, "60 s"), (600, "10 min"), (11100, "3 h 05 min"), (360000, "100 h 00 min")],
 )
 def test_durations_are_short(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
+    assert format_duration(seconds) == text

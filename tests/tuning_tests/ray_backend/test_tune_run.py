@@ -1,4 +1,4 @@
-"""Whole studies with Ray: workers, drivers and nodes that are killed, interruptions, wrong input."""
+"""Complete studies with Ray: killed workers, drivers and nodes, interruptions, wrong input."""
 
 from __future__ import annotations
 
@@ -18,13 +18,20 @@ from ray.cluster_utils import Cluster as Nodes
 
 from pipeline.corpus import Corpus
 from pipeline.data.muse import read_corpus
-from pipeline.data.synthetic import synthesize
-from tests.tuning_tests.command import TIMEOUT_S, Command, listening, training
-from tests.tuning_tests.studies import told
+from pipeline.data.synthetic.corpus import synthesize
+from pipeline.errors import InputError
+from tests.tuning_tests.command import (
+    TIMEOUT_S,
+    Command,
+    fitting_workers,
+    listening_addresses,
+    num_ended_fits,
+)
+from tests.tuning_tests.studies import events_by_task
 from tuning.journal.file import JOURNAL
 from tuning.journal.history import History, read_history
-from tuning.spec.study_spec import for_corpus, read_study
-from tuning.study.study import Place, open_study, run_study
+from tuning.spec.study_spec import StudySpec, for_corpus, read_study
+from tuning.study.study import StudyOptions, open_study, run_study
 
 STUDY = """
 name = "tiny"
@@ -74,6 +81,7 @@ seeds = 1
 
 @pytest.fixture(scope="module")
 def corpus_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the path of a small corpus."""
     path = tmp_path_factory.mktemp("corpus") / "corpus"
     synthesize(path, subjects=6, minutes=0.25, seed=0, preset="small")
     return path
@@ -81,107 +89,15 @@ def corpus_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def study_path(tmp_path: Path) -> Path:
+    """Return the path of a small study."""
     path = tmp_path / "study.toml"
     path.write_text(STUDY, encoding="utf-8")
     return path
 
 
-def _wait(until: Callable[[], bool], process: subprocess.Popen[str] | None = None) -> None:
-    end = time.monotonic() + TIMEOUT_S
-    while not until():
-        assert time.monotonic() < end
-        assert process is None or process.poll() is None, process.communicate()[0]
-        time.sleep(0.02)  # an event of another process is awaited
-
-
-def test_a_study_that_is_killed_interrupted_and_repeated_is_as_if_it_had_not_been(
-    tmp_path: Path, study_path: Path, corpus_path: Path
-) -> None:
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    whole.mkdir()
-    broken.mkdir()
-    status, said = Command(whole, study_path, corpus_path, 1).run()
-    assert status == 0, said
-    command = Command(broken, study_path, corpus_path, 1)
-    for fits in (3, 9):
-        process = command.start("--resume")
-        _wait(lambda fits=fits: command.ended() >= fits, process)  # type: ignore[misc]
-        assert listening(process.pid) <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
-        process.kill()
-        process.communicate()
-    status, said = command.run()
-    assert status == 2
-    assert "--resume" in said
-    process = command.start("--resume")
-    _wait(lambda: command.ended() >= 14, process)
-    process.send_signal(signal.SIGINT)
-    said, _ = process.communicate(timeout=TIMEOUT_S)
-    assert process.returncode == 1, said
-    assert "--resume goes on" in said
-    status, said = command.run("--resume")
-    assert status == 0, said
-    assert told(broken / "out") == told(whole / "out")
-    summary = json.loads((broken / "out" / "summary.json").read_text())
-    assert summary["targets"] == json.loads((whole / "out" / "summary.json").read_text())["targets"]
-    before = (broken / "out" / JOURNAL).read_bytes()
-    status, said = command.run()
-    assert status == 0, said
-    assert (broken / "out" / JOURNAL).read_bytes() == before
-
-
-def _study(
-    study: Path, corpus: Path, place: Place, begin: Callable[[], None] = lambda: None
-) -> History:
-    read = read_corpus(corpus, modalities=["voice", "face"], targets=["arousal"])
-    opened = open_study(
-        for_corpus(read_study(study), read.modalities, read.targets),
-        read,
-        corpus,
-        place,
-        resume=False,
-    )
-    with opened.journal:
-        begin()
-        run_study(opened)
-    return opened.history
-
-
-def test_workers_that_are_killed_cost_no_trial(
-    tmp_path: Path, study_path: Path, corpus_path: Path
-) -> None:
-    killed: list[int] = []
-    folder = tmp_path / "out"
-
-    def kill_one() -> bool:
-        for worker in training(os.getpid())[:1]:  # between two trials there is none
-            worker.kill()
-            killed.append(worker.pid)
-            return True
-        return False
-
-    def enough_ended(fits: int) -> bool:
-        return (folder / JOURNAL).read_bytes().count(b'"event":"ended"') >= fits
-
-    def kill() -> None:
-        for fits in (2, 6, 12):
-            _wait(partial(enough_ended, fits))
-            _wait(kill_one)
-
-    thread = Thread(target=kill)
-    history = _study(
-        study_path, corpus_path, Place(folder, str(tmp_path / "store"), workers=2), thread.start
-    )
-    thread.join(TIMEOUT_S)
-    assert len(killed) == 3
-    assert history.finished is not None
-    assert all(
-        trial.ended is not None and trial.ended.reason != "error"
-        for trial in history.trials.values()
-    )
-
-
 @pytest.fixture
 def two_nodes() -> Iterator[Nodes]:
+    """Start a cluster of two nodes with one processor each, and connect to it."""
     nodes = Nodes(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     nodes.add_node(num_cpus=1)
     ray.init(address=nodes.address, log_to_driver=False)
@@ -190,27 +106,147 @@ def two_nodes() -> Iterator[Nodes]:
     nodes.shutdown()  # type: ignore[no-untyped-call]
 
 
+def _wait_until(
+    condition: Callable[[], bool], process: subprocess.Popen[str] | None = None
+) -> None:
+    """Wait for something that another process does, and fail where it has ended or hangs."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while not condition():
+        assert time.monotonic() < deadline
+        assert process is None or process.poll() is None, process.communicate()[0]
+        time.sleep(0.02)
+
+
+def _start_and_wait(command: Command, num_fits: int) -> subprocess.Popen[str]:
+    """Resume a study, and return its process once so many fits have ended."""
+    process = command.start("--resume")
+    _wait_until(lambda: command.num_ended() >= num_fits, process)
+    return process
+
+
+def _resume_and_kill(command: Command, num_fits: int) -> None:
+    process = _start_and_wait(command, num_fits)
+    assert listening_addresses(process.pid) <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+    process.kill()
+    process.communicate()
+
+
+def _resume_and_interrupt(command: Command, num_fits: int) -> None:
+    process = _start_and_wait(command, num_fits)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 1, output
+    assert "--resume goes on" in output
+
+
+def _run_to_the_end(command: Command, *options: str) -> None:
+    status, output = command.run(*options)
+    assert status == 0, output
+
+
+@pytest.mark.slow
+def test_a_study_that_is_killed_interrupted_and_repeated_ends_like_one_that_is_not(
+    tmp_path: Path, study_path: Path, corpus_path: Path
+) -> None:
+    undisturbed, disturbed = (
+        Command(tmp_path / name, study_path, corpus_path, 1) for name in ("first", "second")
+    )
+    for command in (undisturbed, disturbed):
+        command.folder.mkdir()
+    _run_to_the_end(undisturbed)
+
+    for num_fits in (3, 9):
+        _resume_and_kill(disturbed, num_fits)
+    status, output = disturbed.run()
+    assert status == 2
+    assert "--resume" in output
+    _resume_and_interrupt(disturbed, 14)
+    _run_to_the_end(disturbed, "--resume")
+
+    expected, folder = undisturbed.folder / "out", disturbed.folder / "out"
+    assert events_by_task(folder) == events_by_task(expected)
+    expected_summary, summary = (
+        json.loads((out / "summary.json").read_text()) for out in (expected, folder)
+    )
+    assert summary["targets"] == expected_summary["targets"]
+
+    journal = (folder / JOURNAL).read_bytes()
+    _run_to_the_end(disturbed)
+    assert (folder / JOURNAL).read_bytes() == journal
+
+
+def _read_study(study_path: Path, corpus_path: Path) -> tuple[StudySpec, Corpus]:
+    corpus = read_corpus(corpus_path, modalities=["voice", "face"], targets=["arousal"])
+    return for_corpus(read_study(study_path), corpus.modalities, corpus.targets), corpus
+
+
+def _run_disturbed_study(
+    study_path: Path, corpus_path: Path, options: StudyOptions, disturb: Callable[[], None]
+) -> History:
+    """Run a study in this process while a thread disturbs it; return its history."""
+    spec, corpus = _read_study(study_path, corpus_path)
+    study = open_study(spec, corpus, corpus_path, options, resume=False)
+    thread = Thread(target=disturb)
+    with study.journal:
+        thread.start()
+        run_study(study)
+    thread.join(TIMEOUT_S)
+    return study.history
+
+
+def _assert_finished_without_error(history: History) -> None:
+    assert history.finished is not None
+    for trial in history.trials.values():
+        assert trial.ended is not None
+        assert trial.ended.reason != "error"
+
+
+@pytest.mark.slow
+def test_workers_that_are_killed_cost_no_trial(
+    tmp_path: Path, study_path: Path, corpus_path: Path
+) -> None:
+    folder = tmp_path / "out"
+    killed: list[int] = []
+
+    def kill_one() -> bool:
+        """Kill a worker if there is one; between two trials there is none."""
+        for worker in fitting_workers(os.getpid())[:1]:
+            worker.kill()
+            killed.append(worker.pid)
+            return True
+        return False
+
+    def has_ended(num_fits: int) -> bool:
+        return num_ended_fits(folder) >= num_fits
+
+    def kill_three() -> None:
+        for num_fits in (2, 6, 12):
+            _wait_until(partial(has_ended, num_fits))
+            _wait_until(kill_one)
+
+    options = StudyOptions(folder, str(tmp_path / "store"), workers=2)
+    history = _run_disturbed_study(study_path, corpus_path, options, kill_three)
+    assert len(killed) == 3
+    _assert_finished_without_error(history)
+
+
+@pytest.mark.slow
 def test_a_node_that_is_lost_costs_no_trial(
     tmp_path: Path, study_path: Path, corpus_path: Path, two_nodes: Nodes
 ) -> None:
     folder = tmp_path / "out"
     lost: list[str] = []
 
-    def lose() -> None:
-        _wait(lambda: (folder / JOURNAL).read_bytes().count(b'"event":"ended"') >= 4)
+    def lose_a_node() -> None:
+        _wait_until(lambda: num_ended_fits(folder) >= 4)
         [node] = two_nodes.worker_nodes
         two_nodes.remove_node(node, allow_graceful=False)
         lost.append(node.node_id)
 
-    thread = Thread(target=lose)
-    history = _study(study_path, corpus_path, Place(folder, str(tmp_path / "store")), thread.start)
-    thread.join(TIMEOUT_S)
+    options = StudyOptions(folder, str(tmp_path / "store"))
+    history = _run_disturbed_study(study_path, corpus_path, options, lose_a_node)
     assert lost
-    assert history.finished is not None
-    assert all(
-        trial.ended is not None and trial.ended.reason != "error"
-        for trial in history.trials.values()
-    )
+    _assert_finished_without_error(history)
 
 
 @pytest.mark.parametrize(
@@ -222,34 +258,34 @@ def test_a_node_that_is_lost_costs_no_trial(
         (('name = "tiny"', 'name = "tiny"\nmodalities = ["voise"]'), "voise"),
     ],
 )
+@pytest.mark.slow
 def test_wrong_input_is_refused_before_ray_starts(
     tmp_path: Path, study_path: Path, corpus_path: Path, change: tuple[str, str], message: str
 ) -> None:
     study_path.write_text(STUDY.replace(*change), encoding="utf-8")
-    process = Command(tmp_path, study_path, corpus_path, 1)
-    process._arguments = process._arguments[:9]
-    status, said = process.run()
-    assert (status, "Traceback" in said) == (2, False), said
-    assert message in said
+    status, output = Command(tmp_path, study_path, corpus_path, 1, selection=()).run()
+
+    assert (status, "Traceback" in output) == (2, False), output
+    assert message in output
     assert not (tmp_path / "out").exists()
 
 
-def test_a_study_of_other_data_or_settings_is_not_gone_on_with(
+def test_a_study_of_other_data_or_settings_is_not_resumed(
     tmp_path: Path, study_path: Path, corpus_path: Path
 ) -> None:
-    corpus = read_corpus(corpus_path, modalities=["voice", "face"], targets=["arousal"])
-    place = Place(tmp_path / "out", str(tmp_path / "store"))
-    spec = for_corpus(read_study(study_path), corpus.modalities, corpus.targets)
-    open_study(spec, corpus, corpus_path, place, resume=False).journal.close()
+    spec, corpus = _read_study(study_path, corpus_path)
+    options = StudyOptions(tmp_path / "out", str(tmp_path / "store"))
+    open_study(spec, corpus, corpus_path, options, resume=False).journal.close()
 
-    def refused(spec: object, corpus: Corpus, message: str) -> None:
-        with pytest.raises(Exception, match=message):
-            open_study(spec, corpus, corpus_path, place, resume=True)  # type: ignore[arg-type]
+    other_spec = spec.model_copy(update={"folds": 3})
+    with pytest.raises(InputError, match="has other settings"):
+        open_study(other_spec, corpus, corpus_path, options, resume=True)
 
-    refused(spec.model_copy(update={"folds": 3}), corpus, "has other settings")
-    other = read_corpus(
+    other_corpus = read_corpus(
         corpus_path, modalities=["voice", "face"], targets=["arousal"], tolerance_ms=100
     )
-    refused(spec, other, "other data")
-    open_study(spec, corpus, corpus_path, place, resume=True).journal.close()
-    assert len(read_history(place.folder).trials) == 0
+    with pytest.raises(InputError, match="other data"):
+        open_study(spec, other_corpus, corpus_path, options, resume=True)
+
+    open_study(spec, corpus, corpus_path, options, resume=True).journal.close()
+    assert len(read_history(options.folder).trials) == 0

@@ -1,0 +1,1 @@
+"""Synthetic corpora: their presets, signals and files."""

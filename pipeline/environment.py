@@ -1,0 +1,98 @@
+"""Names and defaults of environment variables that other libraries read. Imports none of them.
+
+A library reads its variables when it is imported or started, so a process calls these functions
+before that. What the user has set is left as it is, unless a function says otherwise.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+"""Two fits with two threads each on two cores are many times slower than with one."""
+
+TRACKING_URI = "MLFLOW_TRACKING_URI"
+DEFAULT_TRACKING_URI = "sqlite:///mlflow.db"
+
+_MLFLOW_RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+_MLFLOW = {
+    # MLflow's defaults try for minutes; our callers repeat by themselves.
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    _MLFLOW_RETRIES: "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_SKIP_PIP_REQUIREMENTS_CHECK": "true",
+}
+
+_RAY_OTHER_MACHINES = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""Ray's name for whether other machines may join; it holds on Linux, too."""
+_RAY_SERVE = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
+_RAY_TUNE = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    # What Tune writes is never read: the journal is the memory of a study.
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",
+    # Tune would start a lost worker's trial once more, and the planner does that already.
+    "RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE": "1",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+}
+
+
+def set_thread_defaults() -> None:
+    """Give numpy, torch and numba one thread per process; before they are imported."""
+    _set_defaults(ONE_THREAD)
+
+
+def set_allocator_defaults() -> None:
+    """Let glibc keep the heap of worker processes, which inherit this.
+
+    Else it gives memory back after every training step, which costs a quarter of the time.
+    """
+    _set_defaults({"MALLOC_TRIM_THRESHOLD_": "1000000000", "MALLOC_MMAP_THRESHOLD_": "1000000000"})
+
+
+def set_mlflow_defaults() -> None:
+    """Make MLflow quiet, and let it give a request up after seconds, not minutes."""
+    _set_defaults(_MLFLOW)
+
+
+def forbid_mlflow_retries() -> None:
+    """Forbid MLflow to repeat requests by itself, whatever the user has set.
+
+    A request that was carried out, but whose answer was lost, would be carried out twice.
+    """
+    os.environ[_MLFLOW_RETRIES] = "0"
+
+
+def resolve_tracking_uri(option: str | None = None) -> str:
+    """Return the tracking server's URI: the option, else MLFLOW_TRACKING_URI, else a local file."""
+    return option or os.environ.get(TRACKING_URI) or DEFAULT_TRACKING_URI
+
+
+def set_ray_tune_defaults() -> None:
+    """Make Ray Tune quiet, and leave signals and lost workers to the study."""
+    _set_defaults(_RAY_TUNE)
+
+
+def set_ray_serve_defaults() -> None:
+    """Give Ray's workers the priority of other processes, and send no usage statistics.
+
+    By default Ray's workers give way to everything else.
+    """
+    _set_defaults(_RAY_SERVE)
+
+
+def keep_ray_on_loopback() -> None:
+    """Let a local Ray listen on loopback alone; before Ray is imported."""
+    _set_defaults({_RAY_OTHER_MACHINES: "0"})
+
+
+def _set_defaults(defaults: Mapping[str, str]) -> None:
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)

@@ -1,0 +1,119 @@
+"""Training examples: a problem's sessions as normalised arrays, and their windows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.corpus import Corpus, Session
+from pipeline.errors import AffectuneError
+from pipeline.preprocessing.normalisation import Normalisation
+from pipeline.spec import FitSpec
+from pipeline.stages.task import SupervisedProblem
+
+
+@dataclass(frozen=True)
+class Example:
+    """One session of a problem, or a window of it.
+
+    Attributes:
+        inputs: normalised, shape (frames, input columns).
+        truth: normalised labels, or the inputs to rebuild, shape (frames, outputs).
+        mask: which frames count, shape (frames,).
+    """
+
+    inputs: NDArray[np.float32]
+    truth: NDArray[np.float32]
+    mask: NDArray[np.bool_]
+
+    def __getitem__(self, frames: slice) -> Example:
+        return Example(self.inputs[frames], self.truth[frames], self.mask[frames])
+
+
+@dataclass(frozen=True)
+class ExampleScaling:
+    """How a problem's sessions become examples: fitted on its own training sessions alone.
+
+    Attributes:
+        normalisation: of the inputs.
+        label_mean, label_std: of the label; 0 and 1 for an auto-encoder.
+    """
+
+    normalisation: Normalisation
+    label_mean: float
+    label_std: float
+
+    @classmethod
+    def fit(cls, problem: SupervisedProblem, corpus: Corpus) -> ExampleScaling:
+        """Fit on the training sessions of a problem.
+
+        Raises:
+            AffectuneError: none of them has a label.
+        """
+        sessions = [corpus.session(session_id) for session_id in problem.train_ids]
+        normalisation = Normalisation.fit(
+            [problem.raw_inputs(session) for session in sessions],
+            difficulty_size=problem.difficulty_size,
+            mode=problem.normalisation_mode,
+            difficulty_scale=problem.difficulty_scale,
+        )
+
+        target = problem.task.target
+        if not target:
+            return cls(normalisation, 0.0, 1.0)
+
+        labels = np.concatenate([session.labels[target] for session in sessions])
+        labels = labels[np.isfinite(labels)]
+        if not labels.size:
+            raise AffectuneError(f"{problem.name}: no training session has a label for {target!r}.")
+        label_std = float(labels.std()) if np.ptp(labels) > 0 else 1.0
+        return cls(normalisation, float(labels.mean()), label_std)
+
+    def example(self, problem: SupervisedProblem, session: Session) -> Example:
+        """Turn a session into an example."""
+        modality, target = problem.task.modality, problem.task.target
+        inputs = self.normalisation.apply(problem.raw_inputs(session))
+        if not target:
+            return Example(inputs, inputs, session.present[modality])
+
+        label = (session.labels[target] - self.label_mean) / self.label_std
+        # Without its feature set a session has no prediction: it neither teaches nor stops.
+        has_features = session.present[modality].any() if modality else True
+        mask = np.isfinite(label) & has_features
+        return Example(inputs, label[:, None].astype(np.float32), mask)
+
+
+def windows(num_frames: int, window_frames: int, hop_frames: int) -> list[tuple[int, int]]:
+    """Cut a session into windows; the last one ends with the session.
+
+    Returns:
+        (start, stop) of each.
+    """
+    last = max(num_frames - window_frames, 0)
+    starts = [*range(0, last, hop_frames), last]
+    return [(start, min(start + window_frames, num_frames)) for start in starts]
+
+
+def training_batches(
+    examples: Sequence[Example], fit: FitSpec, seed: int, epoch: int
+) -> Iterator[list[Example]]:
+    """Yield the batches of one epoch: shuffled windows that have at least one frame that counts.
+
+    Args:
+        examples: whole training sessions.
+        fit: lengths of windows and batches.
+        seed, epoch: they decide the order.
+    """
+    windowed = []
+    for example in examples:
+        for start, stop in windows(len(example.inputs), fit.window_frames, fit.hop_frames):
+            window = example[start:stop]
+            if window.mask.any():
+                windowed.append(window)
+
+    order = np.random.default_rng([seed, epoch]).permutation(len(windowed))
+    for first in range(0, len(order), fit.batch_size):
+        yield [windowed[index] for index in order[first : first + fit.batch_size]]

@@ -1,0 +1,248 @@
+"""The one way to put a fused model together: from the ensembles of every target."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.corpus import PARTITIONS, Corpus
+from pipeline.metrics.bootstrap import bootstrap, subject_moments
+from pipeline.metrics.ccc import ccc
+from pipeline.model.fused_model import FusedModel
+from pipeline.spec import Spec
+from pipeline.stages.difficulty import reference_percentiles, spearman
+from pipeline.stages.ensemble import Ensemble
+from pipeline.stages.fusion import (
+    FLOORS,
+    FUSION,
+    WITHOUT_DIFFICULTY,
+    floor_weights,
+    floors,
+    join_columns,
+)
+from pipeline.stages.trained_stage import Columns
+
+Scores = dict[str, float | None]
+"""A CCC and its interval: "ccc", "ccc_low", "ccc_high"."""
+
+
+@dataclass(frozen=True)
+class TargetEnsembles:
+    """All that predicts one target.
+
+    Attributes:
+        auto_encoders: modality -> the auto-encoders whose error is its difficulty.
+        regressors: modality -> the regressors; in the order in which the fusion reads them.
+        fusion: the fusion.
+        without_difficulty: the variant of the fusion that reads no difficulty, if there is one.
+    """
+
+    auto_encoders: Mapping[str, Ensemble]
+    regressors: Mapping[str, Ensemble]
+    fusion: Ensemble
+    without_difficulty: Ensemble | None
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Return the modalities that the fusion reads, in order."""
+        return tuple(self.regressors)
+
+    def unimodal_predictions(self) -> Columns:
+        """Return the regressors' predictions beside each other, shape (frames, modalities)."""
+        return join_columns([ensemble.outputs for ensemble in self.regressors.values()])
+
+
+def assemble_model(
+    corpus: Corpus,
+    spec: Spec,
+    targets: Mapping[str, TargetEnsembles],
+    study: Mapping[str, Any] | None = None,
+) -> FusedModel:
+    """Put a fused model together.
+
+    Args:
+        corpus: that the ensembles were trained on.
+        spec: what was asked for.
+        targets: the corpus's targets in order -> their ensembles.
+        study: the search that found them, for the model card: see `FusedModel.study`.
+    """
+    ensembles = {
+        (target, modality): ensemble
+        for target, target_ensembles in targets.items()
+        for modality, ensemble in target_ensembles.auto_encoders.items()
+    }
+    encoder_of = encoder_names({path: ensemble.keys for path, ensemble in ensembles.items()})
+    encoders = {encoder_of[path]: ensemble for path, ensemble in ensembles.items()}
+    modalities = {modality for _, modality in ensembles}
+
+    weights = {target: _floor_weights(corpus, target, targets[target]) for target in targets}
+    out_of_fold = {}
+    if spec.protocol == "cross_fit":
+        for target, target_ensembles in targets.items():
+            out_of_fold[target] = _out_of_fold_scores(
+                corpus, target, target_ensembles, weights[target]
+            )
+
+    return FusedModel(
+        columns={m: columns for m, columns in corpus.columns.items() if m in modalities},
+        targets=corpus.targets,
+        frame_period_ms=corpus.frame_period_ms,
+        spec=spec,
+        auto_encoders={name: ensemble.models for name, ensemble in encoders.items()},
+        encoder_of=encoder_of,
+        regressors={
+            (target, modality): ensemble.models
+            for target, target_ensembles in targets.items()
+            for modality, ensemble in target_ensembles.regressors.items()
+        },
+        fusion_modalities={target: ensembles.modalities for target, ensembles in targets.items()},
+        fusions={target: ensembles.fusion.models for target, ensembles in targets.items()},
+        fusions_without_difficulty={
+            target: ensembles.without_difficulty.models
+            for target, ensembles in targets.items()
+            if ensembles.without_difficulty is not None
+        },
+        floor_weights=weights,
+        difficulty_references={
+            name: _difficulty_references(corpus, ensemble) for name, ensemble in encoders.items()
+        },
+        data=describe(corpus),
+        out_of_fold=out_of_fold,
+        difficulty_spearman={
+            target: _difficulty_spearman(corpus, target, ensembles)
+            for target, ensembles in targets.items()
+        },
+        study=study or {},
+    )
+
+
+def encoder_names(
+    chosen: Mapping[tuple[str, str], Hashable],
+) -> dict[tuple[str, str], str]:
+    """Name the auto-encoders in use.
+
+    A modality's first is named like the modality, further ones "voice (2)" and so on. No two
+    auto-encoders share a name, even where another modality is really called "voice (2)".
+
+    Args:
+        chosen: (target, modality) -> whatever tells one auto-encoder of that modality from another.
+
+    Returns:
+        (target, modality) -> its name: `FusedModel.encoder_of`.
+    """
+    modalities = {modality for _, modality in chosen}
+    names: dict[tuple[str, Hashable], str] = {}
+
+    for (_, modality), encoder in chosen.items():
+        if (modality, encoder) in names:
+            continue
+        taken = set(names.values())
+        name = modality
+        if modality in taken:
+            numbered = (f"{modality} ({number})" for number in count(2))
+            name = next(name for name in numbered if name not in taken | modalities)
+        names[modality, encoder] = name
+
+    return {path: names[path[1], encoder] for path, encoder in chosen.items()}
+
+
+def describe(corpus: Corpus) -> dict[str, Any]:
+    """Say what a model learned from, for its bundle."""
+    sessions = {partition: corpus.partition(partition) for partition in PARTITIONS}
+    return {
+        "name": corpus.name,
+        "digest": corpus.digest,
+        "sessions": {partition: len(sessions[partition]) for partition in PARTITIONS},
+        "subjects": {
+            partition: len({session.subject for session in sessions[partition]})
+            for partition in PARTITIONS
+        },
+    }
+
+
+def _floor_weights(corpus: Corpus, target: str, ensembles: TargetEnsembles) -> dict[str, float]:
+    return floor_weights(
+        {
+            modality: _devel_ccc(corpus, target, ensemble.outputs)
+            for modality, ensemble in ensembles.regressors.items()
+        }
+    )
+
+
+def _devel_ccc(corpus: Corpus, target: str, predictions: Columns) -> float:
+    """Return the CCC over all labelled devel frames; NaN where undefined."""
+    devel = corpus.partition("devel")
+    truth = np.concatenate([session.labels[target] for session in devel])
+    predicted = np.concatenate([predictions[session.session_id][:, 0] for session in devel])
+    is_known = np.isfinite(truth) & np.isfinite(predicted)
+    return ccc(truth[is_known], predicted[is_known])
+
+
+def _out_of_fold_scores(
+    corpus: Corpus, target: str, ensembles: TargetEnsembles, weights: Mapping[str, float]
+) -> dict[str, Scores]:
+    """Return the CCC, with its interval, on training subjects, out of fold.
+
+    Each is predicted by models that held it out. There are more of them than in devel, and no fit
+    was stopped by them. A modality's prediction for a subject owes nothing to that subject's
+    labels. The fusions' does, at second hand: a fold's fusion learned from predictions for other
+    subjects by regressors that had seen this one. It is optimistic here; on devel and test it is
+    not.
+
+    Returns:
+        Name of the prediction -> its score and interval.
+    """
+    sessions = corpus.partition("train")
+    session_ids = [session.session_id for session in sessions]
+    unimodal = ensembles.unimodal_predictions()
+
+    predictions: dict[str, Sequence[NDArray[np.floating[Any]]]] = {
+        FUSION: [ensembles.fusion.outputs[name][:, 0] for name in session_ids]
+    }
+    if ensembles.without_difficulty is not None:
+        outputs = ensembles.without_difficulty.outputs
+        predictions[WITHOUT_DIFFICULTY] = [outputs[name][:, 0] for name in session_ids]
+
+    session_floors = [floors(unimodal[name], list(weights.values())) for name in session_ids]
+    for key, floor in FLOORS.items():
+        predictions[floor] = [values[key] for values in session_floors]
+    for column, modality in enumerate(weights):
+        predictions[modality] = [unimodal[name][:, column] for name in session_ids]
+
+    scores = {}
+    for name, series in predictions.items():
+        scores[name] = bootstrap(subject_moments(sessions, target, series)).to_json()
+    return scores
+
+
+def _difficulty_references(corpus: Corpus, ensemble: Ensemble) -> list[float]:
+    train = corpus.partition("train")
+    return reference_percentiles([ensemble.outputs[session.session_id] for session in train])
+
+
+def _difficulty_spearman(
+    corpus: Corpus, target: str, ensembles: TargetEnsembles
+) -> dict[str, float | None]:
+    """Return whether difficulty says where a modality errs: rank correlation over training frames.
+
+    Returns:
+        Modality -> correlation; None where undefined.
+    """
+    train = corpus.partition("train")
+    correlations: dict[str, float | None] = {}
+
+    for modality, regressor in ensembles.regressors.items():
+        errors = ensembles.auto_encoders[modality].outputs
+        residuals = [
+            regressor.outputs[session.session_id][:, 0] - session.labels[target]
+            for session in train
+        ]
+        rho = spearman([errors[session.session_id][:, 0] for session in train], residuals)
+        correlations[modality] = rho if np.isfinite(rho) else None
+
+    return correlations

@@ -1,0 +1,193 @@
+"""The bundle: a fused model as a folder of JSON and safetensors, complete and hashed. No pickle."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
+
+import safetensors.numpy
+from numpy.typing import NDArray
+
+from pipeline.errors import InputError
+from pipeline.model.fused_model import FusedModel
+from pipeline.spec import Spec
+from pipeline.stages.trained_stage import TrainedStage
+from pipeline.storage.atomic_folder import MODEL, read_folder, write_folder
+
+FORMAT = 2
+WEIGHTS, CARD = "weights.safetensors", "README.md"
+LIBRARIES = ("affectune", "torch", "numpy", "numba")
+"""Those that decide the numbers."""
+
+
+def save_model(
+    model: FusedModel,
+    folder: Path | str,
+    *,
+    card: str = "",
+    extra_files: Mapping[str, bytes] | None = None,
+) -> None:
+    """Write a bundle: a folder that is complete or not there; one that was there is replaced.
+
+    Args:
+        model: what is written.
+        folder: where.
+        card: the model card.
+        extra_files: further files to keep in it, by name.
+
+    Raises:
+        AffectuneError: it cannot be written.
+    """
+    write_folder(Path(folder), {**bundle_files(model, card), **(extra_files or {})})
+
+
+def load_model(folder: Path | str) -> FusedModel:
+    """Load a bundle whose every file still has the hash that its manifest says.
+
+    Raises:
+        InputError: not a bundle, of another format, or a file was changed.
+    """
+    files = read_folder(Path(folder))
+    try:
+        record = json.loads(files[MODEL])
+        arrays = safetensors.numpy.load(files[WEIGHTS])
+        bundle_format = record["format"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"'{folder}' is not a model bundle: {error}.") from error
+
+    if bundle_format != FORMAT:
+        raise InputError(
+            f"'{folder}' has bundle format {bundle_format}; this version reads {FORMAT}. "
+            "Use the version that wrote it."
+        )
+    try:
+        return _from_record(record, arrays)
+    except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
+        raise InputError(
+            f"'{folder}' is not a model bundle that this version can read: {error!r}."
+        ) from error
+
+
+def bundle_files(model: FusedModel, card: str = "") -> dict[str, bytes]:
+    """Return the bundle's files but for its manifest; `card` is the text of its README.md."""
+    stages = dict(_stages_by_place(model))
+
+    arrays: dict[str, NDArray[Any]] = {}
+    for place, stage in stages.items():
+        arrays |= {f"{place}/{name}": array for name, array in stage.arrays().items()}
+
+    return {
+        MODEL: json.dumps(_record(model, stages), indent=1).encode(),
+        WEIGHTS: safetensors.numpy.save(dict(sorted(arrays.items()))),
+        CARD: card.encode(),
+    }
+
+
+def library_versions() -> dict[str, str]:
+    """Return the versions of Python and of the libraries that decide the numbers."""
+    versions = {"python": platform.python_version()}
+    return versions | {name: metadata.version(name) for name in LIBRARIES}
+
+
+def _record(model: FusedModel, stages: Mapping[str, TrainedStage]) -> dict[str, Any]:
+    encoder_of: dict[str, dict[str, str]] = {}
+    for target in model.targets:
+        encoder_of[target] = {
+            modality: model.encoder_of[target, modality]
+            for modality in model.fusion_modalities[target]
+        }
+
+    return {
+        "format": FORMAT,
+        "targets": list(model.targets),
+        "modalities": {modality: list(columns) for modality, columns in model.columns.items()},
+        "frame_period_ms": model.frame_period_ms,
+        "frame_rate_hz": 1000 / model.frame_period_ms,
+        "spec": model.spec.model_dump(),
+        "fusion_modalities": {
+            target: list(model.fusion_modalities[target]) for target in model.targets
+        },
+        "encoder_of": encoder_of,
+        "floor_weights": model.floor_weights,
+        "difficulty_references": model.difficulty_references,
+        "data": model.data,
+        "out_of_fold": model.out_of_fold,
+        "difficulty_spearman": model.difficulty_spearman,
+        "study": model.study,
+        "versions": library_versions(),
+        # Seconds differ from run to run; the same seed must give the same bytes.
+        "stages": {place: {**stage.record(), "cpu_s": 0.0} for place, stage in stages.items()},
+    }
+
+
+def _stages_by_place(model: FusedModel) -> Iterator[tuple[str, TrainedStage]]:
+    """Yield every stage with its place in the bundle, such as "unimodal/arousal/head/0".
+
+    A name keeps to one part of the place, whatever characters it has.
+    """
+    named: dict[tuple[str, ...], Sequence[TrainedStage]] = {
+        **{("auto_encoder", encoder): m for encoder, m in model.auto_encoders.items()},
+        **{("unimodal", *path): m for path, m in model.regressors.items()},
+        **{("fusion", target): m for target, m in model.fusions.items()},
+    }
+    for target, variant in model.fusions_without_difficulty.items():
+        named["fusion_without_difficulty", target] = variant
+
+    for names, models in named.items():
+        parts = [quote(name, safe=" ()") for name in names]
+        for number, stage in enumerate(models):
+            yield "/".join([*parts, str(number)]), stage
+
+
+def _from_record(record: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> FusedModel:
+    stages = _read_stages(record["stages"], arrays)
+
+    encoder_of: dict[tuple[str, str], str] = {}
+    for target, encoders in record["encoder_of"].items():
+        encoder_of |= {(target, modality): encoder for modality, encoder in encoders.items()}
+
+    return FusedModel(
+        columns={modality: tuple(columns) for modality, columns in record["modalities"].items()},
+        targets=tuple(record["targets"]),
+        frame_period_ms=record["frame_period_ms"],
+        spec=Spec.model_validate(record["spec"]),
+        auto_encoders={encoder: m for (encoder,), m in stages.get("auto_encoder", {}).items()},
+        encoder_of=encoder_of,
+        regressors={(t, modality): m for (t, modality), m in stages.get("unimodal", {}).items()},
+        fusion_modalities={
+            target: tuple(modalities) for target, modalities in record["fusion_modalities"].items()
+        },
+        fusions={target: m for (target,), m in stages.get("fusion", {}).items()},
+        fusions_without_difficulty={
+            target: m for (target,), m in stages.get("fusion_without_difficulty", {}).items()
+        },
+        floor_weights=record["floor_weights"],
+        difficulty_references=record["difficulty_references"],
+        data=record["data"],
+        out_of_fold=record["out_of_fold"],
+        difficulty_spearman=record["difficulty_spearman"],
+        study=record["study"],
+    )
+
+
+def _read_stages(
+    records: Mapping[str, Mapping[str, Any]], arrays: Mapping[str, NDArray[Any]]
+) -> dict[str, dict[tuple[str, ...], tuple[TrainedStage, ...]]]:
+    """Return kind -> names -> models, from their places in the bundle."""
+    arrays_by_place: dict[str, dict[str, NDArray[Any]]] = {}
+    for path, array in arrays.items():
+        place, _, name = path.rpartition("/")
+        arrays_by_place.setdefault(place, {})[name] = array
+
+    stages: dict[str, dict[tuple[str, ...], tuple[TrainedStage, ...]]] = {}
+    for place, record in records.items():
+        kind, *names = (unquote(part) for part in place.split("/")[:-1])
+        stage = TrainedStage.from_record(record, arrays_by_place[place])
+        models = stages.setdefault(kind, {})
+        models[tuple(names)] = (*models.get(tuple(names), ()), stage)
+    return stages

@@ -1,0 +1,251 @@
+"""A task: one stage of one modality and target, which poses a problem on each fold.
+
+`AutoEncoderTask`, `UnimodalTask` and `FusionTask` are the three kinds. A task does not know who
+solves its problems.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.corpus import Corpus, Session
+from pipeline.preprocessing.normalisation import DifficultyScale, NormalisationMode
+from pipeline.spec import (
+    AutoEncoderSpec,
+    FitSpec,
+    FusionSpec,
+    NetworkSpec,
+    Spec,
+    UnimodalSpec,
+)
+from pipeline.stages.cross_fit import Fold
+from pipeline.stages.trained_stage import Columns, TrainedStage
+
+TRAINING_CODE = 1
+"""Raise it when the same problem would give other weights: stages are then trained anew."""
+
+StageName = Literal["auto_encoder", "unimodal", "fusion"]
+StageKeys = tuple[tuple[str, ...], ...]
+"""For each fold the keys of its trained stages, one per seed."""
+
+
+@dataclass(frozen=True)
+class UpstreamKeys:
+    """Which trained stages a task reads.
+
+    Attributes:
+        auto_encoders: modality -> the auto-encoders whose error is its difficulty; empty where no
+            difficulty is read.
+        regressors: modality -> the regressors whose predictions are fused; empty but for fusion.
+    """
+
+    auto_encoders: Mapping[str, StageKeys] = field(default_factory=dict)
+    regressors: Mapping[str, StageKeys] = field(default_factory=dict)
+
+    def flat(self) -> list[str]:
+        """Return every key, in a fixed order."""
+        stages = [*self.auto_encoders.values(), *self.regressors.values()]
+        return [key for folds in stages for seeds in folds for key in seeds]
+
+
+@dataclass(frozen=True)
+class UpstreamOutputs:
+    """What a task reads of every session from the stages before it.
+
+    Attributes:
+        predictions: of the regressors, shape (frames, modalities) per session; None but for fusion.
+        difficulty: of the auto-encoders, shape (frames, modalities read); None where none is read.
+    """
+
+    predictions: Columns | None = None
+    difficulty: Columns | None = None
+
+
+@dataclass(frozen=True)
+class Task(ABC):
+    """One stage of one modality and target.
+
+    Attributes:
+        modality: the feature set that the stage reads; "" for fusion.
+        target: what it predicts; "" for an auto-encoder, which rebuilds its feature set.
+    """
+
+    stage: ClassVar[StageName]
+
+    modality: str = ""
+    target: str = ""
+
+    def __str__(self) -> str:
+        return "/".join(part for part in (self.stage, self.modality, self.target) if part)
+
+    @property
+    @abstractmethod
+    def title(self) -> str:
+        """Return what people call the task."""
+
+    @abstractmethod
+    def upstream_tasks(self, modalities: Sequence[str]) -> tuple[Task, ...]:
+        """Return the tasks that this one reads.
+
+        Args:
+            modalities: all that a fusion may read.
+        """
+
+    @abstractmethod
+    def predict(
+        self,
+        models: Sequence[TrainedStage],
+        sessions: Sequence[Session],
+        upstream: UpstreamOutputs,
+        device: str = "cpu",
+    ) -> list[NDArray[np.float32]]:
+        """Return the mean output of several models.
+
+        Returns:
+            For each session shape (frames, 1): an auto-encoder's reconstruction error, or a
+            prediction in the label's unit; NaN where the modality is missing.
+        """
+
+    def key(
+        self,
+        corpus: Corpus,
+        spec: Spec,
+        fold: Fold,
+        upstream: UpstreamKeys | None = None,
+        device: str = "cpu",
+    ) -> str:
+        """Return the sha256 over everything that decides the result of a fit.
+
+        Only the fold's training sessions and devel count, and of these only what the task reads.
+
+        Args:
+            corpus: holds the sessions.
+            spec: settings, protocol and seed.
+            fold: which sessions are learned from.
+            upstream: the trained stages that are read.
+            device: a GPU rounds otherwise, so what it trained has another key.
+        """
+        upstream = upstream or UpstreamKeys()
+        upstream_keys = upstream.flat()
+        devel_ids = [session.session_id for session in corpus.partition("devel")]
+        parts = {
+            "training_code": TRAINING_CODE,
+            "stage": self.stage,
+            # Whether difficulty is read shows in what is upstream.
+            "spec": self.settings(spec).model_dump(exclude={"difficulty"}),
+            "seed": spec.seed,
+            "train": corpus.digest_of(fold.train_ids, modality=self.modality, target=self.target),
+            "devel": corpus.digest_of(devel_ids, modality=self.modality, target=self.target),
+            "difficulty_scale": spec.difficulty_scale if upstream.auto_encoders else None,
+            "upstream": [spec.protocol, spec.inference, *upstream_keys] if upstream_keys else None,
+            "device": device,
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    def problem(
+        self,
+        corpus: Corpus,
+        spec: Spec,
+        fold: Fold,
+        key: str,
+        upstream: UpstreamOutputs | None = None,
+    ) -> SupervisedProblem:
+        """Pose the problem of one fold.
+
+        Args:
+            corpus: holds the sessions.
+            spec: settings, protocol and seed.
+            fold: which sessions are learned from.
+            key: see `key`.
+            upstream: for a training session from models of a fold that held it out.
+        """
+        upstream = upstream or UpstreamOutputs()
+        settings = self.settings(spec)
+        has_difficulty = upstream.difficulty is not None
+        variant = ", without difficulty" if self.stage == "fusion" and not has_difficulty else ""
+        mode = settings.normalisation if isinstance(settings, UnimodalSpec) else "train"
+
+        return SupervisedProblem(
+            task=self,
+            name=f"{self.title}, {fold.name}{variant}",
+            network=settings.network,
+            fit=settings.fit,
+            normalisation_mode=mode,
+            difficulty_scale=spec.difficulty_scale,
+            seed=spec.seed,
+            train_ids=fold.train_ids,
+            devel_ids=tuple(session.session_id for session in corpus.partition("devel")),
+            key=key,
+            upstream_outputs=upstream,
+        )
+
+    def settings(self, spec: Spec) -> AutoEncoderSpec | UnimodalSpec | FusionSpec:
+        """Return the settings of the task's stage."""
+        settings: AutoEncoderSpec | UnimodalSpec | FusionSpec = getattr(spec, self.stage)
+        return settings
+
+
+@dataclass(frozen=True)
+class SupervisedProblem:
+    """A task on one fold: small enough to send to a worker that already has the corpus.
+
+    Attributes:
+        name: for people, such as "head to arousal, fold 2".
+        normalisation_mode: how feature columns are z-scored: see `Normalisation`.
+        train_ids: sessions learned from.
+        devel_ids: sessions that decide when to stop.
+        key: sha256 over everything that decides the result.
+        upstream_outputs: further input columns, from earlier stages.
+    """
+
+    task: Task
+    name: str
+    network: NetworkSpec
+    fit: FitSpec
+    normalisation_mode: NormalisationMode
+    difficulty_scale: DifficultyScale
+    seed: int
+    train_ids: tuple[str, ...]
+    devel_ids: tuple[str, ...]
+    key: str
+    upstream_outputs: UpstreamOutputs
+
+    def raw_inputs(self, session: Session) -> NDArray[np.float32]:
+        """Return one session's raw input, shape (frames, columns), NaN where missing."""
+        return raw_inputs(session, self.task.modality, self.upstream_outputs)
+
+    @property
+    def difficulty_size(self) -> int:
+        """Return how many of the input columns are difficulties."""
+        difficulty = self.upstream_outputs.difficulty
+        return 0 if difficulty is None else next(iter(difficulty.values())).shape[1]
+
+
+def raw_inputs(session: Session, modality: str, upstream: UpstreamOutputs) -> NDArray[np.float32]:
+    """Join a stage's input columns for one session: feature set, predictions, difficulty.
+
+    Returns:
+        Shape (frames, columns), NaN where missing.
+    """
+    parts = []
+
+    if modality:
+        is_present = session.present[modality]
+        features = session.features[modality]
+        if not is_present.all():
+            features = np.where(is_present[:, None], features, np.float32(np.nan))
+        parts.append(features)
+
+    for columns in (upstream.predictions, upstream.difficulty):
+        if columns is not None:
+            parts.append(columns[session.session_id])
+
+    return np.concatenate(parts, axis=1)

@@ -1,0 +1,222 @@
+"""A session as the model reads it: checked against the model, in its columns and its order.
+
+Knows no prediction: what is doubtful about the features alone becomes a warning here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.model.fused_model import FusedModel
+from pipeline.preprocessing.normalisation import CLIP, Normalisation
+from serving.request_error import RequestError
+from serving.schema import FeatureSet, Notice, SessionFeatures, printable_name
+
+MAX_TIMESTAMP_MS = 2.0**53  # beyond it a float no longer counts single milliseconds
+RATE_TOLERANCE = 0.1
+GAP_PERIODS = 1.5
+
+
+@dataclass(frozen=True)
+class ModelInput:
+    """One session that fits the model.
+
+    Attributes:
+        timestamps_ms: shape (frames,), ascending.
+        features: modality -> shape (frames, columns), in the model's order; NaN where missing. A
+            modality that was not sent is absent.
+        warnings: what to know about the features.
+    """
+
+    timestamps_ms: NDArray[np.int64]
+    features: Mapping[str, NDArray[np.float32]]
+    warnings: tuple[Notice, ...]
+
+
+def to_model_input(session: SessionFeatures, model: FusedModel) -> ModelInput:
+    """Check a session against a model.
+
+    Raises:
+        RequestError: 422, it does not fit.
+    """
+    _raise_if_not_read(session.feature_sets, model)
+    num_frames = _common_num_frames(session.feature_sets)
+    timestamps_ms, warnings = _timestamps(session.timestamps_ms, num_frames, model.frame_period_ms)
+
+    features = {}
+    for modality in model.modalities:
+        if modality not in session.feature_sets:
+            warnings.append(_missing(modality, "The feature set is missing"))
+            continue
+
+        values, notices = _select_columns(modality, session.feature_sets[modality], model)
+        features[modality] = values
+        warnings += notices
+        warnings += _feature_warnings(modality, values, training_scale(model, modality))
+
+    if not any(np.isfinite(values).any() for values in features.values()):
+        raise RequestError.unprocessable("no_features", "No feature set has a number.", "features")
+    return ModelInput(timestamps_ms, features, tuple(warnings))
+
+
+def training_scale(model: FusedModel, modality: str) -> Normalisation | None:
+    """Return how training scaled a modality's columns; None where that is not known by column."""
+    stages = model.auto_encoders.get(modality, ())
+    if not stages or len(stages[0].normalisation.mean) != len(model.columns[modality]):
+        return None
+    return stages[0].normalisation
+
+
+def _raise_if_not_read(feature_sets: Mapping[str, FeatureSet], model: FusedModel) -> None:
+    """Refuse names that the model does not know, and a request without any feature set."""
+    known = ", ".join(model.columns)
+    for name in feature_sets:
+        if name not in model.columns:
+            message = f"The model reads {known}."
+            place = f"features.{printable_name(name)}"
+            raise RequestError.unprocessable("unknown_feature_set", message, place)
+
+    if not feature_sets:
+        message = f"No feature set was sent; the model reads {known}."
+        raise RequestError.unprocessable("no_features", message, "features")
+
+
+def _common_num_frames(feature_sets: Mapping[str, FeatureSet]) -> int:
+    """Return how many frames every feature set has."""
+    first = next(iter(feature_sets))
+    num_frames = len(feature_sets[first].values)
+
+    for name, feature_set in feature_sets.items():
+        if len(feature_set.values) != num_frames:
+            message = (
+                f"{len(feature_set.values)} frames here, {num_frames} in {first!r}; "
+                "every feature set must have the same."
+            )
+            raise RequestError.unprocessable("unequal_frames", message, f"features.{name}")
+
+    if num_frames < 2:
+        message = f"{num_frames} frames; a session has at least 2."
+        raise RequestError.unprocessable("too_few_frames", message, "features")
+    return num_frames
+
+
+def _timestamps(
+    sent_ms: NDArray[np.float64] | None, num_frames: int, period_ms: float
+) -> tuple[NDArray[np.int64], list[Notice]]:
+    """Return a session's timestamps, which begin at 0 where none were sent, and warnings."""
+    if sent_ms is None:
+        return np.round(np.arange(num_frames) * period_ms).astype(np.int64), []
+
+    where = "timestamps_ms"
+    if len(sent_ms) != num_frames:
+        message = f"{len(sent_ms)} timestamps for {num_frames} frames."
+        raise RequestError.unprocessable("wrong_timestamps", message, where)
+    if not np.all(np.abs(sent_ms) <= MAX_TIMESTAMP_MS):
+        message = "A timestamp is not a number of milliseconds."
+        raise RequestError.unprocessable("wrong_timestamps", message, where)
+
+    timestamps_ms = np.round(sent_ms).astype(np.int64)
+    steps_ms = np.diff(timestamps_ms)
+    _raise_if_wrong_steps(steps_ms, period_ms, where)
+
+    gaps = int((steps_ms > GAP_PERIODS * period_ms).sum())
+    if not gaps:
+        return timestamps_ms, []
+    message = f"{gaps} gaps between frames; the model takes frames as {period_ms:g} ms apart."
+    return timestamps_ms, [Notice(code="gaps", message=message, where=where)]
+
+
+def _raise_if_wrong_steps(steps_ms: NDArray[np.int64], period_ms: float, where: str) -> None:
+    """Refuse timestamps that do not ascend, or at another rate than the model's."""
+    if steps_ms.min() <= 0:
+        index = int(np.argmax(steps_ms <= 0)) + 1
+        raise RequestError.unprocessable(
+            "timestamps_descend", "Timestamps must ascend.", f"{where}[{index}]"
+        )
+
+    step_ms = float(np.median(steps_ms))
+    if abs(step_ms / period_ms - 1) > RATE_TOLERANCE:
+        message = (
+            f"A frame every {step_ms:g} ms; the model learned from one every {period_ms:g} ms."
+        )
+        raise RequestError.unprocessable("wrong_rate", message, where)
+
+
+def _select_columns(
+    modality: str, sent: FeatureSet, model: FusedModel
+) -> tuple[NDArray[np.float32], list[Notice]]:
+    """Return the model's columns in the model's order, and a warning of further ones."""
+    where = f"features.{modality}"
+    index_of = {name: index for index, name in enumerate(sent.columns)}
+    if len(index_of) != len(sent.columns):
+        raise RequestError.unprocessable(
+            "repeated_columns", "A column name occurs twice.", f"{where}.columns"
+        )
+
+    columns = model.columns[modality]
+    missing = [name for name in columns if name not in index_of]
+    if missing:
+        message = (
+            f"{len(missing)} of the model's {len(columns)} columns are missing, "
+            f"first {missing[0]!r}."
+        )
+        raise RequestError.unprocessable("missing_columns", message, f"{where}.columns")
+
+    with np.errstate(over="ignore"):
+        values = sent.values[:, [index_of[name] for name in columns]].astype(np.float32)
+    if np.isinf(values).any():
+        raise RequestError.unprocessable("not_finite", "A number is too large for 32 bits.", where)
+
+    extra = len(index_of) - len(columns)
+    if not extra:
+        return values, []
+    message = f"{extra} columns that the model does not read were ignored."
+    return values, [Notice(code="extra_columns", message=message, where=f"{where}.columns")]
+
+
+def _feature_warnings(
+    modality: str, values: NDArray[np.float32], scale: Normalisation | None
+) -> list[Notice]:
+    """Return warnings of missing frames and cells, and of values outside the training range."""
+    where = f"features.{modality}"
+    known = np.isfinite(values)
+    # As in a corpus: a frame of zeros is missing, unless the feature set has a single column.
+    present = (known & (values != 0)).any(axis=1) if values.shape[1] > 1 else known.any(axis=1)
+    if not present.any():
+        return [_missing(modality, "Every frame is missing")]
+
+    warnings = []
+    if num_missing := int((~present).sum()):
+        frames = f"{num_missing} of {len(values)} frames are missing"
+        warnings.append(_missing(modality, frames))
+
+    if num_imputed := int((~known[present]).sum()):
+        message = f"{num_imputed} missing values were interpolated in time."
+        warnings.append(Notice(code="imputed_values", message=message, where=where))
+
+    if scale is not None and (num_outside := _num_outside(values[present], scale)):
+        message = (
+            f"{num_outside} values are more than {CLIP:g} standard deviations "
+            "from the training mean, and are cut."
+        )
+        warnings.append(Notice(code="outside_training_range", message=message, where=where))
+    return warnings
+
+
+def _num_outside(values: NDArray[np.float32], scale: Normalisation) -> int:
+    """Return how many values the normalisation clips."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        z = (values - scale.mean) / scale.std
+        return int((np.abs(z) > CLIP).sum())
+
+
+def _missing(modality: str, cause: str) -> Notice:
+    message = (
+        f"{cause}: imputed by the training mean and counted as hardest, "
+        "as the model's card says. Expect less."
+    )
+    return Notice(code="missing_modality", message=message, where=f"features.{modality}")

@@ -1,0 +1,110 @@
+"""Early stopping: which rungs there are, and which trials are promoted."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.stages.trained_stage import Epoch
+from tuning.journal.events import Reason, RungDecision, TrialEnded, TrialProposed
+from tuning.journal.history import Trial
+from tuning.planning.asha import may_continue, rungs, score_at
+
+RUNG = 4
+
+
+def running_trial(*decisions: RungDecision) -> Trial:
+    proposed = TrialProposed(
+        at=0,
+        trial="0001",
+        task="unimodal/voice/arousal",
+        purpose="search",
+        configuration={},
+        fold=0,
+        seed=0,
+        key="k",
+    )
+    return Trial(proposed, rung_decisions=list(decisions))
+
+
+def judged_trial(score: float) -> Trial:
+    decision = RungDecision(at=0, trial="0001", rung=RUNG, score=score, continues=True)
+    return running_trial(decision)
+
+
+def ended_trial(reason: Reason, scores: list[float]) -> Trial:
+    trial = running_trial()
+    trial.epochs = [Epoch(epoch, 0.0, score) for epoch, score in enumerate(scores, start=1)]
+    trial.ended = TrialEnded(
+        at=0,
+        trial="0001",
+        reason=reason,
+        devel=max(scores),
+        best_epoch=1,
+        epochs=len(scores),
+        cpu_s=0,
+        wall_s=0,
+    )
+    return trial
+
+
+@given(
+    grace_epochs=st.integers(1, 50),
+    reduction_factor=st.integers(2, 10),
+    max_epochs=st.integers(1, 1000),
+)
+def test_rungs_are_multiples_of_the_grace_epochs_before_the_last_epoch(
+    grace_epochs: int, reduction_factor: int, max_epochs: int
+) -> None:
+    multiples = [grace_epochs * reduction_factor**power for power in range(11)]
+
+    expected = tuple(rung for rung in multiples if rung < max_epochs)
+
+    assert rungs(grace_epochs, reduction_factor, max_epochs) == expected
+
+
+@given(
+    scores=st.lists(st.floats(-1, 1), min_size=1, max_size=12, unique=True),
+    reduction_factor=st.integers(2, 5),
+)
+def test_a_trial_is_promoted_if_it_is_in_the_best_share(
+    scores: list[float], reduction_factor: int
+) -> None:
+    *others, score = scores
+    num_promoted = -(-len(scores) // reduction_factor)
+    is_among_best = score in sorted(scores, reverse=True)[:num_promoted]
+
+    trials = [judged_trial(other) for other in others]
+
+    assert may_continue(trials, RUNG, score, reduction_factor) == is_among_best
+
+
+def test_trials_that_have_not_reached_the_rung_do_not_count() -> None:
+    others = [running_trial(), ended_trial("asha", [0.9]), ended_trial("error", [0.9])]
+
+    assert may_continue(others, RUNG, -1.0, 3)
+
+
+def test_a_trial_that_ended_by_itself_before_the_rung_has_its_best_score_there() -> None:
+    assert score_at(ended_trial("patience", [0.2, 0.5, 0.1]), RUNG) == 0.5
+
+
+def test_epochs_after_the_rung_do_not_count() -> None:
+    trial = ended_trial("max_epochs", [0.1, 0.3, 0.2, 0.2, 0.8])
+
+    assert score_at(trial, RUNG) == 0.3
+
+
+def test_the_decision_at_a_rung_keeps_its_score() -> None:
+    trial = judged_trial(0.4)
+
+    assert score_at(trial, RUNG) == 0.4
+    assert score_at(trial, RUNG + 1) is None
+
+
+def test_a_trial_from_the_store_without_epochs_has_its_final_score() -> None:
+    trial = ended_trial("store", [0.7])
+    trial.epochs = []
+
+    assert score_at(trial, RUNG) == pytest.approx(0.7)

@@ -1,0 +1,214 @@
+"""The fit of a trial, piece by piece and through the store; every piece ends with a report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass, field, replace
+from typing import Any
+
+from pipeline.corpus import Corpus
+from pipeline.errors import AffectuneError
+from pipeline.fitting.resumable_fit import ResumableFit
+from pipeline.spec import Spec
+from pipeline.stages.cross_fit import CrossFitPlan
+from pipeline.stages.trained_stage import Epoch
+from pipeline.storage.stage_store import StageStore
+from tuning.fitting.held_out_predictions import (
+    HeldOutPredictions,
+    held_out_name,
+    predict_held_out,
+)
+from tuning.fitting.job import Job
+from tuning.fitting.scoring import FitScores, fit_scores
+from tuning.fitting.upstream_predictions import UpstreamPredictions
+from tuning.journal.events import Reason
+
+REPORT_S = 5.0
+"""A trial reports, and keeps its state, after so many seconds at most (and the running epoch)."""
+CLAIM_S = 3600.0
+"""So long a trial waits for another study that trains the same stage."""
+
+
+@dataclass(frozen=True)
+class FitReport:
+    """What a worker returns.
+
+    Attributes:
+        epochs: those not reported yet.
+        cpu_s: processor seconds since the fit began; `wall_s` seconds within the fit.
+        end_reason: why the fit ended; None while it goes on.
+        devel: the best epoch's devel score, once it has ended.
+        best_epoch: likewise.
+        scores: on people that the fit never saw, once it has ended.
+        error: what went wrong, where it failed.
+    """
+
+    epochs: tuple[Epoch, ...] = ()
+    cpu_s: float = 0.0
+    wall_s: float = 0.0
+    end_reason: Reason | None = None
+    devel: float | None = None
+    best_epoch: int | None = None
+    scores: FitScores = field(default_factory=FitScores)
+    error: str | None = None
+
+    def to_result(self) -> dict[str, Any]:
+        """Return the result of a Tune trial; flat, because Tune flattens it on its way."""
+        return {
+            "epochs": [astuple(epoch) for epoch in self.epochs],
+            "cpu_s": self.cpu_s,
+            "wall_s": self.wall_s,
+            "end_reason": self.end_reason,
+            "devel": self.devel,
+            "best_epoch": self.best_epoch,
+            "held_out": self.scores.held_out,
+            "deciding": self.scores.deciding,
+            "error": self.error,
+            "done": self.end_reason is not None,
+        }
+
+    @classmethod
+    def from_result(cls, result: Mapping[str, Any]) -> FitReport:
+        """Return the report that `to_result` came from; what Tune has added is left out."""
+        return cls(
+            epochs=tuple(Epoch(*epoch) for epoch in result["epochs"]),
+            cpu_s=result["cpu_s"],
+            wall_s=result["wall_s"],
+            end_reason=result["end_reason"],
+            devel=result["devel"],
+            best_epoch=result["best_epoch"],
+            scores=FitScores(result["held_out"], result["deciding"]),
+            error=result["error"],
+        )
+
+
+@dataclass(frozen=True)
+class FitContext:
+    """What the fits of one worker share.
+
+    Attributes:
+        corpus: of the study.
+        plan: its folds.
+        store: keeps checkpoints, trained stages and held-out predictions.
+        upstream: what upstream stages output.
+    """
+
+    corpus: Corpus
+    plan: CrossFitPlan
+    store: StageStore
+    upstream: UpstreamPredictions
+
+    @classmethod
+    def create(cls, corpus: Corpus, base: Spec, store: StageStore) -> FitContext:
+        """Make one for a study whose settings underneath are `base`."""
+        plan = CrossFitPlan.from_spec(corpus, base)
+        return cls(corpus, plan, store, UpstreamPredictions(store, corpus, plan, base))
+
+
+class TrialFit:
+    """Fits a job; after any kind of end it goes on from its last checkpoint.
+
+    Args:
+        job: what is fitted.
+        context: what the fits of this worker share.
+        report_s: seconds after which a piece ends (and the running epoch).
+    """
+
+    def __init__(self, job: Job, context: FitContext, *, report_s: float = REPORT_S) -> None:
+        self.job = job
+        self._report_s = report_s
+        self._context = context
+        self._fit: ResumableFit | None = None
+        self._num_reported = 0
+
+    def advance(self) -> FitReport:
+        """Train until the next rung, the end, or for some seconds; errors are in the report."""
+        try:
+            with self._context.store.claim(self.job.key, timeout_s=CLAIM_S):
+                report = self._advance()
+        except (AffectuneError, MemoryError) as error:
+            report = FitReport(end_reason="error", error=str(error) or "out of memory")
+        except Exception as error:  # a broken configuration ends its trial, and not the study
+            report = FitReport(end_reason="error", error=f"{type(error).__name__}: {error}")
+
+        if report.end_reason == "store" or self._fit is None:
+            return report
+        trainer = self._fit.trainer
+        epochs = tuple(trainer.history[self._num_reported :])
+        self._num_reported += len(epochs)
+        return replace(report, epochs=epochs, cpu_s=trainer.cpu_s, wall_s=self._fit.wall_s)
+
+    def _advance(self) -> FitReport:
+        if self._fit is None:
+            predictions = self._read_predictions()
+            if predictions is not None:
+                return report_from_store(
+                    predictions, self.job, self._context.corpus, self._context.plan
+                )
+            self._fit = self._begin()
+            if self._fit.trainer.epoch in self.job.rungs:
+                return FitReport()  # early stopping may not have decided yet
+
+        self._fit.advance(rungs=self.job.rungs, max_s=self._report_s)
+        return self._end() if self._fit.stage is not None else FitReport()
+
+    def _begin(self) -> ResumableFit:
+        context, job = self._context, self.job
+        problem = job.problem(
+            context.corpus, context.plan, context.upstream.outputs(job.upstream_keys)
+        )
+        return ResumableFit(problem, context.corpus, context.store, device=job.device)
+
+    def _end(self) -> FitReport:
+        assert self._fit is not None
+        assert self._fit.stage is not None
+        stage, trainer, context = self._fit.stage, self._fit.trainer, self._context
+
+        begin = time.monotonic()
+        upstream = trainer.problem.upstream_outputs
+        predictions = predict_held_out(stage, self.job, context.corpus, context.plan, upstream)
+        context.store.write(held_out_name(self.job.key), predictions.to_files())
+        self._fit.wall_s += time.monotonic() - begin
+
+        return FitReport(
+            end_reason="patience" if trainer.is_out_of_patience else "max_epochs",
+            devel=stage.score,
+            best_epoch=stage.best_epoch,
+            scores=_scores(predictions, self.job, context.corpus, context.plan),
+        )
+
+    def _read_predictions(self) -> HeldOutPredictions | None:
+        """Return the held-out predictions, if another run has trained the stage."""
+        context, job = self._context, self.job
+        predictions = context.store.read(held_out_name(job.key), HeldOutPredictions.from_files)
+        if predictions is not None:
+            return predictions
+
+        stage = context.store.get(job.key)
+        if stage is None:
+            return None
+        upstream = context.upstream.outputs(job.upstream_keys)
+        predictions = predict_held_out(stage, job, context.corpus, context.plan, upstream)
+        context.store.write(held_out_name(job.key), predictions.to_files())
+        return predictions
+
+
+def report_from_store(
+    predictions: HeldOutPredictions, job: Job, corpus: Corpus, plan: CrossFitPlan
+) -> FitReport:
+    """Return the report of a fit whose held-out predictions the store has already."""
+    return FitReport(
+        epochs=predictions.history,
+        end_reason="store",
+        devel=predictions.devel,
+        best_epoch=predictions.best_epoch,
+        scores=_scores(predictions, job, corpus, plan),
+    )
+
+
+def _scores(
+    predictions: HeldOutPredictions, job: Job, corpus: Corpus, plan: CrossFitPlan
+) -> FitScores:
+    fold = plan.folds[job.fold]
+    return fit_scores(job.task, corpus, fold, predictions.outputs, job.spec.protocol)

@@ -1,0 +1,1 @@
+"""The models that studies found: versions of a registered model."""

@@ -1,0 +1,146 @@
+"""Reads the registry: its names, a model's versions and aliases, and the bundle of a version."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pipeline.errors import AffectuneError, InputError
+from pipeline.model.bundle import load_model
+from pipeline.model.fused_model import FusedModel
+from pipeline.spec import read_toml
+from tuning.mlflow_backend.client import cause_of, search_all
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+NAMES_FILE = Path(__file__).parents[3] / "mlflow" / "registry.toml"
+PAGE_SIZE = 200
+
+
+class Aliases(BaseModel):
+    """What the aliases are called."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    champion: str
+    challenger: str
+    previous: str
+
+
+class RegistryNames(BaseModel):
+    """The names in mlflow/registry.toml, which studies write and the endpoint reads."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str
+    bundle: str
+    aliases: Aliases
+
+
+@cache
+def registry_names() -> RegistryNames:
+    """Read mlflow/registry.toml.
+
+    Raises:
+        InputError: the file is not there, or damaged.
+    """
+    try:
+        return RegistryNames.model_validate(read_toml(NAMES_FILE, "registry's names"))
+    except ValidationError as error:
+        raise InputError(f"'{NAMES_FILE}' does not fit: restore it from the repository.") from error
+
+
+def model_names(client: MlflowClient) -> list[str]:
+    """Return the names of all registered models."""
+    models = search_all(lambda token: client.search_registered_models(page_token=token))
+    return [model.name for model in models]
+
+
+def versions_of(client: MlflowClient, name: str) -> list[ModelVersion]:
+    """Return all versions of a model, the first one first.
+
+    Raises:
+        InputError: there is no such model, or it has no version.
+    """
+    versions = search_versions(client, name)
+    if not versions:
+        raise InputError(
+            f"The registry has no model '{name}' with a version. See `affectune registry list`."
+        )
+    return versions
+
+
+def search_versions(client: MlflowClient, name: str, condition: str = "") -> list[ModelVersion]:
+    """Return the versions of a model that meet a condition, the first one first.
+
+    Args:
+        client: of the registry.
+        name: of the model.
+        condition: in MLflow's filter language; "" for all versions.
+
+    Raises:
+        InputError: the name holds a quote, which MLflow's filter language cannot write.
+    """
+    if "'" in name:
+        raise InputError(f'The registry has no model "{name}": names hold no quotes.')
+
+    model_condition = f"name = '{name}'"
+    filter_string = f"{model_condition} and {condition}" if condition else model_condition
+    versions = search_all(
+        lambda token: client.search_model_versions(
+            filter_string, max_results=PAGE_SIZE, page_token=token
+        )
+    )
+    return sorted(versions, key=lambda version: int(version.version))
+
+
+def find_version(client: MlflowClient, name: str, version: str) -> ModelVersion:
+    """Return a version by its number or by an alias."""
+    if version.isdigit():
+        return client.get_model_version(name, version)
+    return client.get_model_version_by_alias(name, version)
+
+
+def aliases_of(client: MlflowClient, name: str) -> dict[str, str]:
+    """Return the number of the version of every alias of a model."""
+    aliases = client.get_registered_model(name).aliases
+    return {alias: str(version) for alias, version in aliases.items()}
+
+
+def download_model(
+    client: MlflowClient, uri: str, name: str, version: str, folder: Path
+) -> FusedModel:
+    """Download a version's bundle and load it; every file's hash is checked.
+
+    Args:
+        client: of the registry.
+        uri: of the registry.
+        name: of the registered model.
+        version: its number.
+        folder: for the files; it is made.
+
+    Raises:
+        InputError: the version holds no bundle, or a damaged one.
+        AffectuneError: the version cannot be downloaded.
+    """
+    import mlflow.artifacts
+
+    source = client.get_model_version_download_uri(name, version)
+    bundle_uri = f"{source}/artifacts/{registry_names().bundle}"
+    folder.mkdir(parents=True, exist_ok=True)
+
+    try:
+        bundle = mlflow.artifacts.download_artifacts(
+            bundle_uri, dst_path=str(folder), tracking_uri=uri
+        )
+    except Exception as error:  # MLflow and the network raise errors of many kinds
+        raise AffectuneError(
+            f"Cannot download version {version} of '{name}': {cause_of(error)}."
+        ) from error
+
+    return load_model(bundle)

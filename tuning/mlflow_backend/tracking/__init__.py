@@ -1,0 +1,1 @@
+"""A study recorded in MLflow: its journal as runs."""

@@ -1,0 +1,130 @@
+"""Sends a study's journal to a tracking server, from the position up to which it was sent before.
+
+Knows no thread and no time: whatever fails is sent by the next call.
+"""
+
+from __future__ import annotations
+
+import json
+from itertools import islice
+from pathlib import Path
+
+from tuning.journal.events import Event, StudyOpened
+from tuning.journal.file import JOURNAL, read_journal
+from tuning.mlflow_backend.client import Connect, masked
+from tuning.mlflow_backend.tracking.run_updates import RunTree, RunUpdate, study_id
+from tuning.mlflow_backend.tracking.run_writer import RunWriter
+from tuning.mlflow_backend.tracking.study_runs import find_or_create_experiment
+
+TRACKING = "tracking.json"
+"""File in a study's folder: how far the journal has been sent, and where to."""
+MAX_EVENTS = 500  # read at a time; while a server is away, the rest stays in the journal
+
+
+class JournalSender:
+    """A study's journal on its way to a server.
+
+    What is sent twice is the same rows of the same runs, so the position is written after the
+    events before it were sent.
+
+    Args:
+        folder: of the study; its journal holds at least the opening of the study.
+        uri: of the tracking server.
+        connect: makes the client.
+
+    Raises:
+        InputError: the server has runs of the study in an earlier format, or its experiment was
+            deleted.
+    """
+
+    def __init__(self, folder: Path, uri: str, connect: Connect) -> None:
+        self._folder = folder
+        self._uri = uri
+
+        opened, _ = next(read_journal(folder / JOURNAL))
+        assert isinstance(opened, StudyOpened)
+        client = connect(uri)
+        self._experiment_id = find_or_create_experiment(client, uri, opened.study["name"])
+        self._runs = RunWriter(client, self._experiment_id, study_id(opened))
+
+        self._tree = RunTree()
+        self._pending: dict[str, RunUpdate] = {}
+        self._read_position = 0
+        self.position = 0
+        """Up to here the journal has been sent."""
+
+        # A server that does not know the study gets all of it.
+        if self._runs.study_run_id is not None:
+            self._skip(_read_position(folder, uri))
+
+    def send(self) -> bool:
+        """Send the next events.
+
+        Returns:
+            Whether the journal had been sent to its end before.
+        """
+        if not self._pending and not self._read_events():
+            return True
+
+        for name in list(self._pending):
+            self._runs.write(self._pending[name])
+            del self._pending[name]
+
+        self.position = self._read_position
+        self._write_position()
+        return False
+
+    def log_artifact(self, path: Path) -> None:
+        """Upload a file, or a folder under its name; one that is not there is left out."""
+        self._runs.log_artifact(path)
+
+    def remove_duplicates(self) -> None:
+        """Remove runs that the server created after a request was given up."""
+        self._runs.remove_duplicates()
+
+    def _read_events(self) -> bool:
+        """Read the next events as updates, one per run; False where there are none."""
+        events = list(islice(read_journal(self._folder / JOURNAL, self._read_position), MAX_EVENTS))
+        for event, position in events:
+            self._add_updates(event)
+            self._read_position = position
+        return bool(events)
+
+    def _add_updates(self, event: Event) -> None:
+        for update in self._tree.apply(event):
+            if update.name in self._pending:
+                self._pending[update.name].add(update)
+            else:
+                self._pending[update.name] = update
+
+    def _skip(self, position: int) -> None:
+        """Apply the events up to a position without sending them; ignore a position in a line."""
+        tree = RunTree()
+        for event, event_end in read_journal(self._folder / JOURNAL):
+            if event_end > position:
+                break
+            tree.apply(event)
+            if event_end == position:
+                self._tree = tree
+                self._read_position = self.position = position
+
+    def _write_position(self) -> None:
+        """Write the position, without a sync: from an older one, the same rows are sent twice."""
+        record = {
+            "uri": masked(self._uri),
+            "position": self.position,
+            "experiment_id": self._experiment_id,
+            "run_id": self._runs.study_run_id,
+        }
+        temporary = self._folder / f".{TRACKING}.tmp"
+        temporary.write_text(json.dumps(record, indent=1))
+        temporary.replace(self._folder / TRACKING)
+
+
+def _read_position(folder: Path, uri: str) -> int:
+    """Return how far the journal has been sent to this server; 0 where that is not known."""
+    try:
+        record = json.loads((folder / TRACKING).read_text())
+        return int(record["position"]) if record["uri"] == masked(uri) else 0
+    except (OSError, ValueError, TypeError, KeyError):
+        return 0

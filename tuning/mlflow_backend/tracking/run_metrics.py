@@ -1,0 +1,167 @@
+"""The metrics of runs: one name per quantity, and the values that events give it.
+
+A score's name says which score it is (`devel`, `held_out`, `out_of_fold` or `deciding`) and in
+which measure: `ccc`, or `re` for an auto-encoder. `mlflow/README.md` lists all names. Knows no
+server.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from statistics import fmean, stdev
+from typing import Any, NamedTuple
+
+from pipeline.stages.task import Task
+from tuning.journal.events import StudyFinished, TaskCompleted, TrialEnded, TrialProgressed
+
+MAX_KEY = 250  # characters of a name that MLflow takes
+
+STUDY_METRICS = ("trials", "epochs_trained", "wall_s", "cpu_s", "store_hits")
+TARGET_METRICS = {
+    "ccc": "devel_ccc",
+    "ccc_low": "devel_ccc_low",
+    "ccc_high": "devel_ccc_high",
+    "without_difficulty": "devel_ccc.without_difficulty",
+    "session_mean_ccc": "devel_session_mean_ccc",
+    "undefined_sessions": "devel_undefined_sessions",
+    "frames": "devel_frames",
+    "sessions": "devel_sessions",
+    "subjects": "devel_subjects",
+}
+"""Key of a target in summary.json -> name of the metric."""
+TARGET_METRIC_GROUPS = {"floors": "devel_ccc.floor", "unimodal": "devel_ccc.unimodal"}
+"""Key of a table of a target in summary.json -> what the names of its metrics begin with."""
+
+StepValue = tuple[str, float | None, int]
+"""Name, value and step of a metric that may be undefined."""
+
+
+class MetricValue(NamedTuple):
+    """One value of a metric.
+
+    `at_ms` is the event's time in milliseconds, so that sending a value twice writes the same row.
+    """
+
+    key: str
+    value: float
+    at_ms: int
+    step: int
+
+
+def measure(task: Task) -> str:
+    """Return in which measure a task is scored: "ccc", or "re" for an auto-encoder."""
+    return "ccc" if task.target else "re"
+
+
+def milliseconds(at: float) -> int:
+    """Return an event's time as MLflow stores it."""
+    return round(at * 1000)
+
+
+def to_key(name: str) -> str:
+    """Return the name of a parameter, metric or tag in the characters that MLflow allows."""
+    cleaned = re.sub(r"[^\w.\- :]", "_", name)[:MAX_KEY]
+    return cleaned if cleaned.strip(".") else f"_{cleaned}"
+
+
+def progress_metrics(
+    task: Task, event: TrialProgressed, *, after_epoch: int = 0
+) -> list[MetricValue]:
+    """Return the loss and the devel score of a trial's new epochs, and what they cost.
+
+    Args:
+        task: of the trial.
+        event: may repeat epochs that were sent before.
+        after_epoch: the last epoch that was sent before.
+    """
+    epochs = [epoch for epoch in event.epochs if epoch[0] > after_epoch]
+    if not epochs:
+        return []
+
+    score_name = f"devel_{measure(task)}"
+    values: list[StepValue] = []
+    for epoch, loss, score in epochs:
+        values.append((score_name, _natural(task, score), epoch))
+        values.append(("loss", loss, epoch))
+
+    last_epoch = epochs[-1][0]
+    values.append(("cpu_s", event.cpu_s, last_epoch))
+    values.append(("wall_s", event.wall_s, last_epoch))
+    return _defined(values, event.at)
+
+
+def trial_metrics(task: Task, event: TrialEnded) -> list[MetricValue]:
+    """Return what a trial reached, and what it cost."""
+    suffix = measure(task)
+    values: list[StepValue] = [
+        ("best_epoch", event.best_epoch, 0),
+        (f"best_devel_{suffix}", _natural(task, event.devel), 0),
+        (f"held_out_{suffix}", _natural(task, event.held_out), 0),
+        (f"deciding_{suffix}", _natural(task, event.deciding), 0),
+        ("epochs", event.epochs, 0),
+        ("cpu_s", event.cpu_s, event.epochs),
+        ("wall_s", event.wall_s, event.epochs),
+    ]
+    return _defined(values, event.at)
+
+
+def task_metrics(task: Task, event: TaskCompleted) -> list[MetricValue]:
+    """Return the scores of a task's best finalist: means over its seeds, and their spread."""
+    best = event.finalists[0]
+    suffix = measure(task)
+    values: list[StepValue] = [
+        (f"deciding_{suffix}", _natural(task, best.mean_deciding), 0),
+        (f"devel_{suffix}", _natural(task, fmean(best.devel)), 0),
+        ("seeds", len(best.deciding), 0),
+        ("finalists", len(event.finalists), 0),
+    ]
+
+    if len(best.deciding) > 1:
+        values.append((f"deciding_{suffix}_spread", stdev(best.deciding), 0))
+
+    out_of_fold = [score for score in best.out_of_fold if score is not None]
+    if out_of_fold:
+        values.append((f"out_of_fold_{suffix}", _natural(task, fmean(out_of_fold)), 0))
+
+    return _defined(values, event.at)
+
+
+def summary_metrics(event: StudyFinished) -> list[MetricValue]:
+    """Return what a study took, and its winner's scores on devel for every target."""
+    values: list[StepValue] = [
+        (name, _number(event.summary.get(name)), 0) for name in STUDY_METRICS
+    ]
+    for target, scores in event.summary.get("targets", {}).items():
+        for name, value in _target_values(scores):
+            values.append((to_key(f"{target}.{name}"), value, 0))
+
+    return _defined(values, event.at)
+
+
+def _target_values(scores: Mapping[str, Any]) -> Iterator[tuple[str, float | None]]:
+    for key, name in TARGET_METRICS.items():
+        yield name, _number(scores.get(key))
+    for key, prefix in TARGET_METRIC_GROUPS.items():
+        for prediction, ccc in scores.get(key, {}).items():
+            yield f"{prefix}.{prediction}", _number(ccc)
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _natural(task: Task, score: float | None) -> float | None:
+    """Turn minus a reconstruction error, which is maximised, into the error that people read."""
+    return score if score is None or task.target else -score
+
+
+def _defined(values: Iterable[StepValue], at: float) -> list[MetricValue]:
+    """Return the values that are finite numbers, with their time."""
+    at_ms = milliseconds(at)
+    return [
+        MetricValue(key, float(value), at_ms, step)
+        for key, value, step in values
+        if value is not None and math.isfinite(value)
+    ]

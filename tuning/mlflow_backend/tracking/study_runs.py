@@ -1,0 +1,144 @@
+"""Finds the experiment and the runs of a study on a tracking server.
+
+Knows by which tags runs are found, and which format of runs this version of Affectune goes on with.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pipeline.environment import DEFAULT_TRACKING_URI
+from pipeline.errors import InputError
+from tuning.mlflow_backend.client import (
+    ALREADY_EXISTS,
+    cause_of,
+    connect,
+    masked,
+    raise_if_unreachable,
+    search_all,
+    sqlite_path,
+)
+from tuning.mlflow_backend.tracking.run_updates import FORMAT, FORMAT_TAG, STUDY
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Experiment, Run
+
+STUDY_TAG = "affectune.study"
+"""Tag of every run: whose it is, see `study_id`."""
+RUN_TAG = "affectune.trial"
+"""Tag of every run: "<study id>/<name of the run>"."""
+
+
+def raise_if_not_recordable(uri: str, study: str) -> None:
+    """Prove that a study can be recorded, before it starts, by writing to its experiment.
+
+    Args:
+        uri: of the tracking server.
+        study: name of the study, which is also that of its experiment.
+
+    Raises:
+        InputError: the server does not answer or cannot be written, or the experiment was deleted.
+    """
+    try:
+        raise_if_unreachable(uri)
+        client = connect(uri)
+        experiment_id = find_or_create_experiment(client, uri, study)
+        client.set_experiment_tag(experiment_id, "affectune", "study")
+    except InputError:
+        raise
+    except Exception as error:  # a driver, a proxy or a file system raises errors of its own
+        raise InputError(
+            f"Cannot write to the tracking server '{masked(uri)}': {cause_of(error)}. Start it, or "
+            f"choose another with --tracking-uri, such as {DEFAULT_TRACKING_URI} for a file in the "
+            "current folder."
+        ) from error
+
+
+def find_or_create_experiment(client: MlflowClient, uri: str, study: str) -> str:
+    """Return the id of a study's experiment, which is created if it is not there.
+
+    Raises:
+        InputError: the experiment was deleted.
+    """
+    from mlflow.exceptions import MlflowException
+
+    experiment = client.get_experiment_by_name(study)
+    if experiment is None:
+        try:
+            return str(client.create_experiment(study, artifact_location=_artifact_location(uri)))
+        except MlflowException as error:
+            if error.error_code != ALREADY_EXISTS:
+                raise
+            # Another process was faster.
+            experiment = client.get_experiment_by_name(study)
+
+    assert experiment is not None
+    _raise_if_deleted(experiment)
+    return str(experiment.experiment_id)
+
+
+def find_runs(client: MlflowClient, experiment_id: str, study_id: str) -> dict[str, list[Run]]:
+    """Return the runs of a study by name; of several with one name, the fullest first.
+
+    A run can be there twice where the answer to its creation was lost.
+
+    Raises:
+        InputError: the runs have an earlier format.
+    """
+    condition = f"tags.`{STUDY_TAG}` = '{study_id}'"
+    runs_by_name: dict[str, list[Run]] = defaultdict(list)
+    for run in search_all(
+        lambda token: client.search_runs([experiment_id], condition, page_token=token)
+    ):
+        name = run.data.tags.get(RUN_TAG, "").partition("/")[2]
+        runs_by_name[name].append(run)
+
+    for runs in runs_by_name.values():
+        runs.sort(key=_num_values, reverse=True)
+
+    _raise_if_earlier_format(runs_by_name.get(STUDY, ()))
+    return dict(runs_by_name)
+
+
+def identity_tags(study_id: str, name: str) -> dict[str, str]:
+    """Return the tags by which a run is found.
+
+    Args:
+        study_id: see `run_updates.study_id`.
+        name: of the run.
+    """
+    return {STUDY_TAG: study_id, RUN_TAG: f"{study_id}/{name}"}
+
+
+def _num_values(run: Run) -> int:
+    return len(run.data.metrics) + len(run.data.params)
+
+
+def _raise_if_earlier_format(study_runs: Sequence[Run]) -> None:
+    """Refuse to mix two meanings of a metric's name in one study."""
+    for run in study_runs:
+        run_format = run.data.tags.get(FORMAT_TAG, "1")
+        if run_format != FORMAT:
+            raise InputError(
+                f"The study's run {run.info.run_id} in MLflow has format {run_format}, and this "
+                f"version of Affectune writes format {FORMAT}, in which metrics have other names. "
+                "Delete the study's runs in MLflow, or give another --tracking-uri: then the same "
+                "command with --resume sends all of them."
+            )
+
+
+def _raise_if_deleted(experiment: Experiment) -> None:
+    if experiment.lifecycle_stage != "active":
+        raise InputError(
+            f"The experiment '{experiment.name}' was deleted in MLflow. Restore it (`mlflow "
+            f"experiments restore -x {experiment.experiment_id}`), or give the study another name."
+        )
+
+
+def _artifact_location(uri: str) -> str | None:
+    """Return the folder beside an sqlite file; None where a server decides where artefacts go."""
+    path = sqlite_path(uri)
+    return None if path is None else (path.absolute().parent / "mlruns").as_uri()

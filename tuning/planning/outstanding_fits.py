@@ -1,0 +1,167 @@
+"""Which fits a study still needs: what planner, time budget and status go by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+from pipeline.stages.task import StageName, Task
+from tuning.journal.events import Purpose
+from tuning.journal.history import History, Trial
+from tuning.spec.space import STAGES, Configuration
+from tuning.spec.study_spec import StudySpec
+from tuning.spec.tasks import study_tasks
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A configuration on one fold with one seed."""
+
+    configuration: Configuration
+    fold: int
+    seed: int
+
+    def __hash__(self) -> int:
+        return hash((frozenset(self.configuration.items()), self.fold, self.seed))
+
+
+@dataclass(frozen=True)
+class OutstandingFits:
+    """How many fits a task has not asked for yet, by purpose, as far as is known."""
+
+    search: int
+    refit: int
+    comparison: int
+
+    @property
+    def total(self) -> int:
+        """Return their sum."""
+        return self.search + self.refit + self.comparison
+
+
+class FitPlan:
+    """The fits that a study consists of; what never changes is worked out once.
+
+    Args:
+        study: its modalities and targets known.
+        num_folds: trainings of a configuration.
+    """
+
+    def __init__(self, study: StudySpec, num_folds: int) -> None:
+        self.study, self.num_folds = study, num_folds
+        self.tasks = study_tasks(study.modalities or (), study.targets or ())
+        self.num_trials: dict[StageName, int] = {stage: study.num_trials(stage) for stage in STAGES}
+
+    def ready_tasks(self, history: History) -> list[Task]:
+        """Return the tasks that can go on: all that they read is completed."""
+        completed, modalities = history.completed, self.study.modalities or ()
+        return [
+            task
+            for task in self.tasks
+            if task not in completed
+            and all(upstream in completed for upstream in task.upstream_tasks(modalities))
+        ]
+
+    def is_complete(self, history: History) -> bool:
+        """Return whether every task has its winner, and no comparison is missing."""
+        if len(history.completed) < len(self.tasks):
+            return False
+        return not any(self.missing_comparisons(history, task) for task in self.tasks)
+
+    def finalist_fits(self, configuration: Configuration, seeds: int) -> list[Fit]:
+        """Return all trainings of a finalist, one seed after the other."""
+        return [
+            Fit(configuration, fold, self.study.seed + seed)
+            for seed, fold in product(range(seeds), range(self.num_folds))
+        ]
+
+    def refits(self, history: History, task: Task) -> list[Fit]:
+        """Return all trainings of a task's finalists, once these are chosen."""
+        chosen = history.chosen[task]
+        fits: list[Fit] = []
+        for configuration in chosen.configurations:
+            fits += self.finalist_fits(configuration, chosen.seeds)
+        return fits
+
+    def comparison_fits(self, history: History, task: Task) -> list[Fit]:
+        """Return the trainings of the winning fusion without difficulty.
+
+        There are none before the task is completed, or where the winner reads no difficulty.
+        """
+        finalists = history.completed.get(task)
+        if task.stage != "fusion" or finalists is None:
+            return []
+        winner = finalists[0].configuration
+        if not self._reads_difficulty(winner):
+            return []
+        return self.finalist_fits({**winner, "difficulty": False}, history.chosen[task].seeds)
+
+    def missing_comparisons(self, history: History, task: Task) -> list[Fit]:
+        """Return the comparison fits that were not asked for yet."""
+        return self.missing(history, task, self.comparison_fits(history, task), "comparison")
+
+    def missing(
+        self, history: History, task: Task, fits: Sequence[Fit], purpose: Purpose
+    ) -> list[Fit]:
+        """Return the fits that were not asked for yet, but none of a failed configuration."""
+        trials = trials_by_fit(history, task, purpose)
+        failed = failed_configurations(trials.values())
+        return [fit for fit in fits if fit not in trials and fit.configuration not in failed]
+
+    def outstanding(self, history: History, task: Task) -> OutstandingFits:
+        """Count the fits that a task has not asked for yet."""
+        return OutstandingFits(
+            search=self._outstanding_search(history, task),
+            refit=self._outstanding_refits(history, task),
+            comparison=self._outstanding_comparisons(history, task),
+        )
+
+    def _outstanding_search(self, history: History, task: Task) -> int:
+        if task in history.chosen:
+            return 0
+        return max(self.num_trials[task.stage] - len(history.trials_of(task, "search")), 0)
+
+    def _outstanding_refits(self, history: History, task: Task) -> int:
+        if task in history.completed:
+            return 0
+        if task in history.chosen:
+            return len(self.missing(history, task, self.refits(history, task), "refit"))
+
+        # Of each finalist, one fit comes from the search.
+        table = self.study.table(task.stage)
+        num_finalists = min(table.finalists, self.num_trials[task.stage])
+        return num_finalists * (table.seeds * self.num_folds - 1)
+
+    def _outstanding_comparisons(self, history: History, task: Task) -> int:
+        if task in history.completed:
+            return len(self.missing_comparisons(history, task))
+
+        if task.stage != "fusion" or not self.study.fusion.difficulty:
+            return 0
+        chosen = history.chosen.get(task)
+        seeds = chosen.seeds if chosen else self.study.table(task.stage).seeds
+        return seeds * self.num_folds
+
+    def _reads_difficulty(self, configuration: Configuration) -> bool:
+        """Return whether a fusion reads difficulty."""
+        return bool(configuration.get("difficulty", self.study.fusion.difficulty))
+
+
+def trials_by_fit(history: History, task: Task, purpose: Purpose) -> dict[Fit, Trial]:
+    """Return a task's trials of one purpose, by what they fit.
+
+    A search trial that was trained to the end counts as a refit of the finalist that it became.
+    """
+    trials = {}
+    for trial in history.trials_of(task):
+        proposed = trial.proposed
+        is_early_refit = purpose == "refit" and proposed.purpose == "search" and trial.is_complete
+        if proposed.purpose == purpose or is_early_refit:
+            trials[Fit(proposed.configuration, proposed.fold, proposed.seed)] = trial
+    return trials
+
+
+def failed_configurations(trials: Iterable[Trial]) -> list[Configuration]:
+    """Return the configurations of which a fit failed."""
+    return [trial.proposed.configuration for trial in trials if trial.has_failed]
