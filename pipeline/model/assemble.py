@@ -71,14 +71,14 @@ def assemble_model(
         targets: the corpus's targets in order -> their ensembles.
         study: the search that found them, for the model card: see `FusedModel.study`.
     """
-    ensembles = {
+    chosen = {
         (target, modality): ensemble
         for target, target_ensembles in targets.items()
         for modality, ensemble in target_ensembles.auto_encoders.items()
     }
-    encoder_of = encoder_names({path: ensemble.keys for path, ensemble in ensembles.items()})
-    encoders = {encoder_of[path]: ensemble for path, ensemble in ensembles.items()}
-    modalities = {modality for _, modality in ensembles}
+    encoder_of = encoder_names({path: ensemble.keys for path, ensemble in chosen.items()})
+    encoders = {encoder_of[path]: ensemble for path, ensemble in chosen.items()}
+    modalities = {modality for _, modality in chosen}
 
     weights = {target: _floor_weights(corpus, target, targets[target]) for target in targets}
     out_of_fold = {}

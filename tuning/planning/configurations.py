@@ -93,6 +93,12 @@ class Configurations:
             )
         return job
 
+    def raise_if_changed(self) -> None:
+        """Raise an InputError where a trial that has not ended would not go on as it began."""
+        for trial in self._history.trials.values():
+            if trial.ended is None:
+                self.job_of(trial.proposed)
+
     def encoder_rank(self, task: Task, configuration: Configuration, modality: str) -> int:
         """Return the rank of a modality's auto-encoder that a fusion reads: its regressor's."""
         rank = self.space(task).ranks(configuration)[modality]

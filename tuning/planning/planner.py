@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import inf
 
 from pipeline.corpus import Corpus
@@ -101,9 +101,7 @@ class StudyPlanner:
         self._store, self._journal = store, journal
         self._on_event = on_event or (lambda event: None)
         self._worker_losses: Counter[str] = Counter()
-        for trial in history.trials.values():
-            if trial.ended is None:
-                self.configurations.job_of(trial.proposed)  # raises where it cannot go on
+        self.configurations.raise_if_changed()
 
     @property
     def is_done(self) -> bool:
@@ -173,7 +171,7 @@ class StudyPlanner:
     def _next_job_of(self, task: Task) -> Job | None:
         """Return the next fit of a ready task; complete the task where there is none left."""
         if task not in self.history.chosen:
-            if job := self._next_search_job(task):
+            if job := self._first_job(task, self._search_fits(task), "search"):
                 return job
             if not self._end_search(task):
                 return None
@@ -187,16 +185,14 @@ class StudyPlanner:
             self._complete(task)
         return None
 
-    def _next_search_job(self, task: Task) -> Job | None:
+    def _search_fits(self, task: Task) -> Iterator[Fit]:
+        """Yield fits until the search has all its trials; each one must be proposed at once."""
         while len(self.history.trials_of(task, "search")) < self.budget.num_trials(task):
-            configuration = self._samplers.propose(task)
-            if configuration is None:
-                break
-            if job := self._propose(task, "search", Fit(configuration, 0, self.study.seed)):
-                return job
-        return None
+            if (configuration := self._samplers.propose(task)) is None:
+                return
+            yield Fit(configuration, 0, self.study.seed)
 
-    def _first_job(self, task: Task, fits: list[Fit], purpose: Purpose) -> Job | None:
+    def _first_job(self, task: Task, fits: Iterable[Fit], purpose: Purpose) -> Job | None:
         """Propose fits until one has to be trained."""
         for fit in fits:
             if job := self._propose(task, purpose, fit):
@@ -205,27 +201,17 @@ class StudyPlanner:
 
     def _propose(self, task: Task, purpose: Purpose, fit: Fit) -> Job | None:
         """Write down a fit that is wanted; return None where the store has it already."""
-        name = f"{len(self.history.trials) + 1:04d}"
-        job = self.configurations.job(name, task, purpose, fit)
-        proposed = TrialProposed(
-            at=time.time(),
-            trial=name,
-            task=str(task),
-            purpose=purpose,
-            configuration=fit.configuration,
-            fold=fit.fold,
-            seed=fit.seed,
-            key=job.key,
-        )
-        self._record(proposed)
+        number = len(self.history.trials) + 1
+        job = self.configurations.job(f"{number:04d}", task, purpose, fit)
+        self._record(_proposed(job, purpose, fit))
 
         predictions = self._store.read(held_out_name(job.key), HeldOutPredictions.from_files)
         if predictions is not None:
             report = report_from_store(predictions, job, self.corpus, self.cross_fit_plan)
-            self.receive(name, report)
+            self.receive(job.trial, report)
             return None
 
-        self.running.add(name)
+        self.running.add(job.trial)
         return job
 
     def _end_search(self, task: Task) -> bool:
@@ -301,6 +287,19 @@ def _too_many_failures(history: History) -> str | None:
     return (
         f"{len(errors)} of {len(ended)} trials failed, more than {MAX_FAILED_SHARE:.0%}. "
         f"The first cause: {errors[0]}"
+    )
+
+
+def _proposed(job: Job, purpose: Purpose, fit: Fit) -> TrialProposed:
+    return TrialProposed(
+        at=time.time(),
+        trial=job.trial,
+        task=str(job.task),
+        purpose=purpose,
+        configuration=fit.configuration,
+        fold=fit.fold,
+        seed=fit.seed,
+        key=job.key,
     )
 
 
