@@ -128,6 +128,7 @@ def trained_copy(trained: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(trained, tmp_path / "model"))
 
 
+@pytest.mark.slow
 def test_train_leaves_a_bundle_with_a_summary(trained: Path) -> None:
     assert names_in(trained) == {
         "model.json",
@@ -147,6 +148,7 @@ def test_train_leaves_a_bundle_with_a_summary(trained: Path) -> None:
     assert set(affectune.load(trained).columns) == {"voice", "face"}
 
 
+@pytest.mark.slow
 def test_a_repeated_train_trains_nothing_and_gives_the_same_bytes(
     trained: Path,
     corpus_path: Path,
@@ -166,6 +168,7 @@ def test_a_repeated_train_trains_nothing_and_gives_the_same_bytes(
         assert (tmp_path / "model" / name).read_bytes() == (trained / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_evaluate_prints_json_and_draws(
     trained: Path, corpus_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -186,6 +189,7 @@ def test_evaluate_prints_json_and_draws(
     assert "95% interval" in output
 
 
+@pytest.mark.slow
 def test_predict_writes_the_format_of_the_challenge(
     trained: Path, corpus_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -222,6 +226,7 @@ def _num_stored(store: Path) -> int:
     return len(list(store.glob("?" * KEY_LENGTH + "/manifest.json")))
 
 
+@pytest.mark.slow
 def test_a_killed_train_goes_on_from_the_store(
     corpus_path: Path, spec_path: Path, trained: Path, tmp_path: Path
 ) -> None:
@@ -314,6 +319,7 @@ def test_a_killed_train_goes_on_from_the_store(
         (["fly"], "fly"),
     ],
 )
+@pytest.mark.slow
 def test_a_mistake_ends_with_status_2_and_a_message_and_writes_nothing(
     arguments: list[str],
     message: str,
@@ -341,6 +347,7 @@ def test_a_mistake_ends_with_status_2_and_a_message_and_writes_nothing(
     assert sorted(path.name for path in tmp_path.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_a_changed_bundle_is_refused(
     trained_copy: Path, corpus_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -405,6 +412,7 @@ def test_a_label_that_a_fold_lacks_is_refused_before_training(
     assert not (tmp_path / "s").exists()
 
 
+@pytest.mark.slow
 def test_a_bundle_with_other_files_in_it_is_not_replaced(
     trained_copy: Path, corpus_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -426,6 +434,7 @@ def _nearest_rows(path: Path, timestamps_ms: np.ndarray) -> np.ndarray:
     return np.where(is_near, values, np.nan)
 
 
+@pytest.mark.slow
 def test_predictions_from_raw_files_and_from_raw_arrays_agree(
     trained: Path, corpus_path: Path
 ) -> None:

@@ -450,6 +450,7 @@ def test_the_digest_depends_on_contents_and_settings_but_not_on_the_path(tmp_pat
     assert read_corpus(other).digest != digest
 
 
+@pytest.mark.slow
 def test_the_real_corpus_can_be_read(real_corpus_path: Path) -> None:
     corpus = read_corpus(real_corpus_path)
 

@@ -205,6 +205,7 @@ def test_states_and_gradients_equal_torch(
 # Gates that are all saturated.
 @example([3], 64, 1, 1, False, 30.0, 0)
 @example([3, 3], 51, 1, 1, True, 1e3, 0)
+@pytest.mark.slow
 def test_any_shape_and_size_of_input_is_as_exact_as_torch(
     lengths: list[int],
     num_features: int,
@@ -223,6 +224,7 @@ def test_any_shape_and_size_of_input_is_as_exact_as_torch(
 
 
 @pytest.mark.parametrize("lengths", [[1], [300], [150, 400], [3] * 130, list(range(1, 131))])
+@pytest.mark.slow
 def test_few_long_and_many_short_sequences_equal_torch(lengths: list[int]) -> None:
     """Chunks of steps may hold one sequence or a hundred."""
     torch.manual_seed(0)

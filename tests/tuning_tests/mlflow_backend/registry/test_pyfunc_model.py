@@ -32,6 +32,7 @@ mlflow.pyfunc.load_model("models:/affectune@challenger").predict(table).to_parqu
 """
 
 
+@pytest.mark.slow
 def test_a_version_predicts_the_same_where_affectune_is_not_installed(
     model: FusedModel, bundle: Path, uri: str, tmp_path: Path
 ) -> None:

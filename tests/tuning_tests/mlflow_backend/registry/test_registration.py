@@ -133,6 +133,7 @@ def test_a_winner_is_not_registered_into_runs_of_an_earlier_format(bundle: Path,
         register_winner(bundle, uri)
 
 
+@pytest.mark.slow
 def test_lost_answers_give_no_second_version(bundle: Path, uri: str) -> None:
     """Every request is carried out, and the first answer to each kind is lost."""
     lost = Counter[str]()
@@ -168,6 +169,7 @@ def _register_two(bundle: Path, uri: str, process: int) -> list[str]:
     return versions
 
 
+@pytest.mark.slow
 def test_processes_that_register_at_once_make_distinct_versions_and_one_champion(
     bundle: Path, uri: str
 ) -> None:
