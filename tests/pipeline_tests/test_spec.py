@@ -108,6 +108,7 @@ def test_normalisation_changes_what_is_learned(plain: bytes) -> None:
     assert len({plain, _weights({}, {}, "train"), _weights({}, {}, "session")}) == 3
 
 
+@pytest.mark.slow
 def test_weight_decay_shrinks_weights() -> None:
     """Weight decay makes weights smaller."""
     corpus = tiny_corpus()

@@ -99,6 +99,7 @@ def test_a_good_body_with_changed_bytes_gets_a_documented_response(
 
 @CASES
 @given(st.data())
+@pytest.mark.slow
 def test_a_good_request_with_a_replaced_part_gets_a_documented_response(
     post: Callable[[bytes, str], httpx.Response], data: st.DataObject
 ) -> None:
@@ -119,6 +120,7 @@ def test_a_good_request_with_a_replaced_part_gets_a_documented_response(
 
 
 @pytest.mark.hypothesis
+@pytest.mark.slow
 def test_requests_made_from_the_openapi_document_get_a_documented_response(client: Client) -> None:
     schema = schemathesis.openapi.from_asgi("/openapi.json", client.app)
     count = 0

@@ -48,6 +48,7 @@ def _weights(stage: TrainedStage) -> bytes:
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
 @pytest.mark.parametrize("bidirectional", [True, False])
 @pytest.mark.parametrize("loss", ["ccc", "mse", "l1"])
+@pytest.mark.slow
 def test_every_cell_and_loss_learns_an_easy_target(
     cell: str, bidirectional: bool, loss: str
 ) -> None:

@@ -292,6 +292,7 @@ def test_the_prediction_of_several_seeds_is_their_mean(both: FusedModel, corpus:
     np.testing.assert_array_equal(predict(repeated), expected)
 
 
+@pytest.mark.slow
 def test_each_target_is_evaluated_on_what_its_fusion_reads(
     joined: FusedModel, both: FusedModel, face_alone: FusedModel, corpus: Corpus
 ) -> None:

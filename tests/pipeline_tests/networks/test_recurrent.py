@@ -257,6 +257,7 @@ def test_padding_content_changes_neither_states_nor_gradients(cell: Cell, conten
     assert not filled["x"][is_padding_BT].any()
 
 
+@pytest.mark.slow
 def test_a_sequence_alone_equals_itself_in_a_batch() -> None:
     """No sequence sees another one."""
     torch.manual_seed(0)
@@ -484,6 +485,7 @@ def test_wrong_input_is_refused(cell: Cell, shape: tuple[int, ...]) -> None:
         layers(torch.zeros(shape), lengths_B)
 
 
+@pytest.mark.slow
 def test_importing_compiles_nothing() -> None:
     """Who needs no GRU does not wait for numba."""
     code = "import sys, pipeline.networks.recurrent; sys.exit('numba' in sys.modules)"

@@ -280,6 +280,7 @@ def test_a_trial_that_began_on_another_device_does_not_go_on(tmp_path: Path) -> 
             StudyPlanner(study, corpus, store, journal, history, device="cpu")
 
 
+@pytest.mark.slow
 def test_a_finalist_whose_refit_fails_is_left_out(tmp_path: Path) -> None:
     task = UnimodalTask("voice", "arousal")
     refits: list[str] = []

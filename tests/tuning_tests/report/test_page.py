@@ -144,6 +144,7 @@ def test_the_page_shows_how_to_reproduce_the_study(page: Page) -> None:
     assert '"learning_rate"' in page.text
 
 
+@pytest.mark.slow
 def test_an_audit_is_in_the_report_where_there_is_one(
     study_events: list[Event], tmp_path: Path
 ) -> None:

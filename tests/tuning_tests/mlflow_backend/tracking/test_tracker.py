@@ -367,6 +367,7 @@ def test_a_run_that_somebody_deleted_does_not_hold_up_the_others(folder: Path, u
     assert len(curve(uri, runs(uri)["0001"], "devel_ccc")) == 1
 
 
+@pytest.mark.slow
 def test_a_server_that_hangs_in_the_middle_costs_nothing(
     folder: Path,
     server: Server,
