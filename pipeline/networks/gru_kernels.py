@@ -384,6 +384,9 @@ def _add_product(sum_BM: Floats, rows_BK: Floats, weight_KM: Floats) -> None:
 # A compiler does not vectorise loops over this many arrays: for all it knows they overlap. So the
 # loops compute with vectors, a type that this section teaches numba. One fills a register of the
 # CPU; in the last one of a row some lanes may be unused.
+#
+# It is in this file because numba's cache notices changes of a function's own file only: the walk
+# would go on with vectors as they were when it was compiled.
 
 # For which CPU numba compiles: the key of its cache.
 _TARGET = cpu_target.target_context.codegen().magic_tuple()

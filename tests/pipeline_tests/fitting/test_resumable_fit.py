@@ -168,15 +168,20 @@ def test_a_damaged_checkpoint_costs_its_epochs_and_nothing_else(
     assert timeless_files(stage) == timeless_files(uninterrupted)
 
 
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Return a clock that fits go by, and that only the test moves."""
+    clock = Clock()
+    monkeypatch.setattr(time, "monotonic", clock)
+    return clock
+
+
 def test_seconds_of_all_processes_add_up(
     problem: SupervisedProblem,
     corpus: Corpus,
     store: StageStore,
-    monkeypatch: pytest.MonkeyPatch,
+    clock: Clock,
 ) -> None:
-    clock = Clock()
-    monkeypatch.setattr(time, "monotonic", clock)
-
     def pass_time(epoch: Epoch) -> None:
         clock.now_s += EPOCH_S
 
@@ -195,11 +200,8 @@ def test_seconds_of_a_piece_that_fails_count(
     problem: SupervisedProblem,
     corpus: Corpus,
     store: StageStore,
-    monkeypatch: pytest.MonkeyPatch,
+    clock: Clock,
 ) -> None:
-    clock = Clock()
-    monkeypatch.setattr(time, "monotonic", clock)
-
     def fail(epoch: Epoch) -> None:
         clock.now_s += EPOCH_S
         raise AffectuneError("The loss is not finite.")
