@@ -25,7 +25,7 @@ from pipeline.data.cli import parse_names
 from pipeline.data.layout import find_layout
 from pipeline.data.muse import read_corpus
 from pipeline.errors import AffectuneError, InputError
-from pipeline.evaluation.corruption import FORMS, parse_corruption
+from pipeline.preprocessing.corruption import FORMS, parse_corruption
 from pipeline.spec import Spec, override, read_spec
 from pipeline.storage.atomic_file import write_atomically
 from pipeline.storage.atomic_folder import MANIFEST, MODEL, read_folder

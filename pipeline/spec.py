@@ -21,6 +21,8 @@ OptionalSize = Annotated[int, Field(ge=0, le=4096)]
 Cell = Literal["gru", "lstm"]
 Protocol = Literal["cross_fit", "in_sample"]
 Inference = Literal["refit", "fold_mean"]
+CorruptionKind = Literal["drop", "freeze", "noise", "shift"]
+FusionKind = Literal["gate", "gated_recurrent", "recurrent"]
 
 
 class Settings(BaseModel):
@@ -132,21 +134,52 @@ class UnimodalSpec(Settings):
 
 
 class FusionNetworkSpec(NetworkSpec):
-    """The shape of a fusion, which has a linear path.
+    """The shape of a fusion. Whatever its kind, it begins as the mean of the predictions.
 
-    The path begins as the mean of the unimodal predictions: a fusion starts at its floor.
+    The paper has the recurrent kind, with four layers of 64. A gate needs few units: it has little
+    to learn beside the mean, and few people to learn it from.
     """
 
+    kind: FusionKind = "gated_recurrent"
+    """What joins the predictions of the modalities.
+
+    "gate": a weight per modality and frame, which sum to 1; feed-forward layers of ReLUs decide on
+    them frame by frame. "gated_recurrent": recurrent layers decide on them, so that they remember.
+    "recurrent": recurrent layers beside a linear path, without weights.
+    """
+    num_layers: Annotated[int, Field(ge=1, le=16)] = 1
+    hidden_size: Size = 16
+    dropout: Share = 0.0
     skip: bool = True
+    """Whether the recurrent kind has a linear path, which begins as the mean of the predictions.
+
+    Gates begin as that mean in any case.
+    """
+
+
+class CorruptionSpec(Settings):
+    """What broken modalities a fusion meets in training (not in the paper).
+
+    Copies of training sessions in which one modality is spoilt; the models that held the session
+    out predict them. Without copies a fusion never learns what a high difficulty means.
+    """
+
+    share: Share = 0.5
+    """Chance that a training session is replaced by a corrupted copy, drawn anew in each epoch."""
+    kinds: Annotated[tuple[CorruptionKind, ...], Field(min_length=1, strict=False)] = (
+        "drop",
+        "freeze",
+        "noise",
+        "shift",
+    )
+    """How a modality is spoilt: see `pipeline.preprocessing.corruption.corrupted_copy`."""
 
 
 class FusionFitSpec(FitSpec):
-    """How a fusion is trained: at the smallest learning rate of the paper.
+    """How a fusion is trained: in larger batches than the paper's, because its network is small."""
 
-    Little is left to learn beside the mean.
-    """
-
-    learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.0005
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.002
+    batch_size: Count = 16
 
 
 class FusionSpec(Settings):
@@ -154,8 +187,14 @@ class FusionSpec(Settings):
 
     network: FusionNetworkSpec = FusionNetworkSpec()
     fit: FusionFitSpec = FusionFitSpec()
+    corruption: CorruptionSpec = CorruptionSpec()
     difficulty: bool = True
     """Whether the network reads the difficulties beside the predictions."""
+    reads: Literal["own", "all"] = "own"
+    """Whose predictions the network reads: its own target's, or those of all targets.
+
+    What other targets' regressors predict helps to decide; it is not part of the weighted mean.
+    """
 
 
 class Spec(Settings):

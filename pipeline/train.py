@@ -85,10 +85,14 @@ def fit_fusions(
     """
     requests = {}
     for target in cross_fitter.corpus.targets:
-        task = FusionTask(target=target)
+        task, own = FusionTask(target=target), regressors[target]
+        others = {other: regressors[other] for other in regressors if other != target}
+        if cross_fitter.spec.fusion.reads == "own":
+            others = {}
+
         if cross_fitter.spec.fusion.difficulty:
-            requests[target, FUSION] = FitRequest(task, auto_encoders, regressors[target])
-        requests[target, WITHOUT_DIFFICULTY] = FitRequest(task, None, regressors[target])
+            requests[target, FUSION] = FitRequest(task, auto_encoders, own, others)
+        requests[target, WITHOUT_DIFFICULTY] = FitRequest(task, None, own, others)
 
     ensembles = cross_fitter.fit(requests)
     return _by_target(ensembles)

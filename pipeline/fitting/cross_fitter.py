@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import TypeVar
 
 from pipeline.corpus import Corpus
 from pipeline.fitting.worker_pool import WorkerPool
-from pipeline.spec import Spec
+from pipeline.spec import CorruptionKind, Spec
 from pipeline.stages.cross_fit import CrossFitPlan
-from pipeline.stages.ensemble import Ensemble, read_ensembles
-from pipeline.stages.task import SupervisedProblem, Task
+from pipeline.stages.ensemble import Ensemble, upstream_keys
+from pipeline.stages.task import SupervisedProblem, Task, UpstreamOutputs
 from pipeline.stages.trained_stage import Columns, TrainedStage
+from pipeline.stages.upstream import StageOutputs, corrupt_corpus, join_upstream
 
 Name = TypeVar("Name", bound=Hashable)
 
@@ -26,11 +27,14 @@ class FitRequest:
         task: what is fitted.
         auto_encoders: modality -> those whose error is its difficulty; None where none is read.
         regressors: modality -> those whose predictions are fused; None but for fusion.
+        other_regressors: other target -> modality -> those whose predictions a fusion reads beside
+            these; None but for a fusion that reads all.
     """
 
     task: Task
     auto_encoders: Mapping[str, Ensemble] | None = None
     regressors: Mapping[str, Ensemble] | None = None
+    other_regressors: Mapping[str, Mapping[str, Ensemble]] | None = None
 
 
 class CrossFitter:
@@ -61,35 +65,84 @@ class CrossFitter:
 
         ensembles = {}
         for name, fold_stages in stages.items():
-            ensembles[name] = Ensemble(
-                keys=tuple((stage.key,) for stage in fold_stages),
-                models=self._plan.inference_models(_one_seed(fold_stages)),
-                outputs=self._predict_held_out(problems[name][0], fold_stages),
-            )
+            ensembles[name] = self._ensemble(requests[name], problems[name][0], fold_stages)
         return ensembles
 
     def _pose(self, request: FitRequest) -> list[SupervisedProblem]:
         """Pose a task's problem on every fold."""
-        keys, outputs = read_ensembles(
-            self.spec.difficulty_scale,
+        folds = self._plan.folds
+        upstream = upstream_keys(
             auto_encoders=request.auto_encoders,
             regressors=request.regressors,
+            other_regressors=request.other_regressors,
+        )
+        keys = [
+            request.task.key(self.corpus, self.spec, fold, upstream, self._pool.device)
+            for fold in folds
+        ]
+
+        # The outputs for corrupted copies take a while: a fusion in the store does not need them.
+        needs_copies = any(self._pool.store.get(key) is None for key in keys)
+        outputs = self._upstream_outputs(request, self._copy_kinds if needs_copies else ())
+        return [
+            request.task.problem(self.corpus, self.spec, fold, key, outputs)
+            for fold, key in zip(folds, keys, strict=True)
+        ]
+
+    @property
+    def _copy_kinds(self) -> tuple[CorruptionKind, ...]:
+        corruption = self.spec.fusion.corruption
+        return corruption.kinds if corruption.share else ()
+
+    def _upstream_outputs(
+        self, request: FitRequest, copy_kinds: tuple[CorruptionKind, ...]
+    ) -> UpstreamOutputs:
+        sessions = [*self.corpus.partition("train"), *self.corpus.partition("devel")]
+
+        def outputs(ensembles: Mapping[str, Ensemble] | None) -> dict[str, StageOutputs]:
+            return {
+                modality: StageOutputs(
+                    ensemble.outputs,
+                    {kind: ensemble.copies(kind) for kind in copy_kinds if kind != "drop"},
+                )
+                for modality, ensemble in (ensembles or {}).items()
+            }
+
+        others = request.other_regressors or {}
+        return join_upstream(
+            sessions,
+            self.spec.difficulty_scale,
+            auto_encoders=outputs(request.auto_encoders),
+            regressors=outputs(request.regressors),
+            other_regressors={target: outputs(others[target]) for target in others},
+            copy_kinds=copy_kinds,
         )
 
-        problems = []
-        for fold in self._plan.folds:
-            key = request.task.key(self.corpus, self.spec, fold, keys, self._pool.device)
-            problems.append(request.task.problem(self.corpus, self.spec, fold, key, outputs))
-        return problems
+    def _ensemble(
+        self, request: FitRequest, problem: SupervisedProblem, fold_stages: list[TrainedStage]
+    ) -> Ensemble:
+        models = _one_seed(fold_stages)
+        task, device = request.task, self._pool.device
 
-    def _predict_held_out(
-        self, problem: SupervisedProblem, fold_stages: list[TrainedStage]
-    ) -> Columns:
-        """Predict every training session with the models that held it out, and devel."""
-        predict = partial(
-            problem.task.predict, upstream=problem.upstream_outputs, device=self._pool.device
-        )
-        return self._plan.predict(self.corpus, _one_seed(fold_stages), predict)
+        # Every training session from the models that held it out, and devel.
+        predict = partial(task.predict, upstream=problem.upstream_outputs, device=device)
+        outputs = self._plan.predict(self.corpus, models, predict)
+
+        @cache
+        def copies(kind: CorruptionKind) -> Columns:
+            spoilt = corrupt_corpus(self.corpus, task.modality, kind)
+            encoders = {
+                modality: StageOutputs(encoder.copies(kind))
+                for modality, encoder in (request.auto_encoders or {}).items()
+            }
+            upstream = join_upstream(
+                spoilt.sessions, self.spec.difficulty_scale, auto_encoders=encoders
+            )
+            predict_copies = partial(task.predict, upstream=upstream, device=device)
+            return self._plan.predict(spoilt, models, predict_copies)
+
+        keys = tuple((stage.key,) for stage in fold_stages)
+        return Ensemble(keys, self._plan.inference_models(models), outputs, copies)
 
 
 def _one_seed(fold_stages: list[TrainedStage]) -> list[tuple[TrainedStage]]:

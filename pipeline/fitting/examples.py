@@ -59,6 +59,8 @@ class ExampleScaling:
             difficulty_size=problem.difficulty_size,
             mode=problem.normalisation_mode,
             difficulty_scale=problem.difficulty_scale,
+            # Of a fusion the presence of the modalities, which stands after their predictions.
+            unscaled=slice(problem.num_modalities, 2 * problem.num_modalities),
         )
 
         target = problem.task.target

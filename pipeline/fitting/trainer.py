@@ -17,12 +17,20 @@ from torch import Tensor
 
 from pipeline.corpus import Corpus
 from pipeline.errors import AffectuneError
+from pipeline.fitting.corrupted_examples import CorruptedExamples
 from pipeline.fitting.examples import Example, ExampleScaling, training_batches
 from pipeline.metrics.ccc import ccc, ccc_loss
-from pipeline.networks.sequence_regressor import SequenceRegressor
+from pipeline.networks.modality_gate import ModalityGate
 from pipeline.spec import FitSpec
 from pipeline.stages.task import SupervisedProblem
-from pipeline.stages.trained_stage import Epoch, TrainedStage, pad, predict_sequences
+from pipeline.stages.trained_stage import (
+    Epoch,
+    Network,
+    TrainedStage,
+    new_network,
+    pad,
+    predict_sequences,
+)
 
 UNDEFINED_SCORE = -1.0
 """What a search sees of an undefined CCC: finite, and no better than the worst."""
@@ -82,14 +90,14 @@ class Trainer:
         self.problem, self.device = problem, device
 
         self._scaling = scaling = ExampleScaling.fit(problem, corpus)
-        self._train = [scaling.example(problem, corpus.session(name)) for name in problem.train_ids]
-        self._devel = [scaling.example(problem, corpus.session(name)) for name in problem.devel_ids]
-        if not any(example.mask.any() for example in self._train):
+        self._train = CorruptedExamples(problem, corpus, scaling, problem.train_ids)
+        self._devel = CorruptedExamples(problem, corpus, scaling, problem.devel_ids)
+        if not any(example.mask.any() for example in self._train.clean):
             raise AffectuneError(
                 f"{problem.name}: no training frame has both a label and features. "
                 "Check the corpus."
             )
-        self._output_size = self._train[0].truth.shape[1]
+        self._output_size = self._train.clean[0].truth.shape[1]
 
         self._random_state: dict[str, Tensor] = {}
         self._network = self._new_network().to(device)
@@ -101,8 +109,7 @@ class Trainer:
 
         self.history: list[Epoch] = []
         self.best = Epoch(0, 0.0, -np.inf)
-        if problem.upstream_outputs.predictions is not None and self._network.skip is not None:
-            _start_from_mean(self._network, scaling)
+        if problem.num_modalities and _start_from_mean(self._network, problem, scaling):
             self.best = Epoch(0, 0.0, self._score())
         self._best_weights = _copy_weights(self._network)
         self.cpu_s = time.process_time() - begin
@@ -162,6 +169,8 @@ class Trainer:
             history=tuple(self.history),
             cpu_s=self.cpu_s,
             weights=self._best_weights,
+            num_modalities=problem.num_modalities,
+            num_other_predictions=problem.num_other_predictions,
         )
 
     def checkpoint(self) -> dict[str, bytes]:
@@ -213,19 +222,25 @@ class Trainer:
         self.cpu_s = record["cpu_s"]
 
     def _score(self) -> float:
-        has_target = bool(self.problem.task.target)
-        return devel_score(self._network, self._devel, has_target=has_target, device=self.device)
+        """Score the network on devel; a fusion half of it on devel's corrupted copies."""
+        score = self._score_of(self._devel.clean)
+        copies = self._devel.every_kind()
+        return (score + self._score_of(copies)) / 2 if copies else score
 
-    def _new_network(self) -> SequenceRegressor:
+    def _score_of(self, examples: Sequence[Example]) -> float:
+        has_target = bool(self.problem.task.target)
+        return devel_score(self._network, examples, has_target=has_target, device=self.device)
+
+    def _new_network(self) -> Network:
         """Initialise the network from the problem's seed; keep the state of random numbers."""
-        normalisation = self._scaling.normalisation
+        problem = self.problem
         with _random_numbers(self.device) as get_state:
-            torch.manual_seed(self.problem.seed)
-            network = SequenceRegressor(
-                self.problem.network,
-                normalisation.input_size,
+            torch.manual_seed(problem.seed)
+            network = new_network(
+                problem.network,
+                self._scaling.normalisation,
                 self._output_size,
-                normalisation.difficulty_size,
+                problem.num_modalities,
             )
             self._random_state = get_state()
         return network
@@ -236,7 +251,8 @@ class Trainer:
         network.train()
         losses = []
 
-        for batch in training_batches(self._train, problem.fit, problem.seed, epoch):
+        examples = self._train.epoch(problem.seed, epoch)
+        for batch in training_batches(examples, problem.fit, problem.seed, epoch):
             loss = _batch_loss(network, batch, problem.fit, self.device)
             self._optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -254,7 +270,7 @@ class Trainer:
 
 
 def devel_score(
-    network: SequenceRegressor, examples: Sequence[Example], *, has_target: bool, device: str
+    network: Network, examples: Sequence[Example], *, has_target: bool, device: str
 ) -> float:
     """Return the CCC over all devel frames, or minus the mean squared error; always finite.
 
@@ -292,30 +308,40 @@ def masked_loss(truth_BTO: Tensor, y_BTO: Tensor, mask_BT: Tensor, spec: FitSpec
     return distance_BTO.sum() / (mask_BT.sum().clamp_min(1) * truth_BTO.shape[2])
 
 
-def _batch_loss(
-    network: SequenceRegressor, batch: Sequence[Example], spec: FitSpec, device: str
-) -> Tensor:
+def _batch_loss(network: Network, batch: Sequence[Example], spec: FitSpec, device: str) -> Tensor:
     x_BTF, lengths_B = pad([example.inputs for example in batch])
     truth_BTO, _ = pad([example.truth for example in batch])
     mask_BT1, _ = pad([example.mask[:, None].astype(np.float32) for example in batch])
 
     if spec.input_noise:
         x_BTF = x_BTF + spec.input_noise * torch.randn_like(x_BTF)
-    y_BTO = network(x_BTF.to(device), lengths_B)
+    # A gate's weights stand after its output.
+    y_BTO = network(x_BTF.to(device), lengths_B)[..., : truth_BTO.shape[2]]
     mask_BT = mask_BT1[..., 0].bool().to(device)
     return masked_loss(truth_BTO.to(device), y_BTO, mask_BT, spec)
 
 
-def _start_from_mean(network: SequenceRegressor, scaling: ExampleScaling) -> None:
-    """Begin a fusion as the mean of the predictions: its inputs and its output are z-scores."""
-    normalisation = scaling.normalisation
-    predictions = slice(0, len(normalisation.mean) - normalisation.difficulty_size)
-    mean, std = normalisation.mean[predictions], normalisation.std[predictions]
-    std = np.where(np.isfinite(std), std, 0.0)
+def _start_from_mean(network: Network, problem: SupervisedProblem, scaling: ExampleScaling) -> bool:
+    """Begin a fusion as the mean of the predictions: its inputs and its output are z-scores.
 
-    weight_F = torch.from_numpy(std / (scaling.label_std * len(std)))
-    bias = float(mean.mean() - scaling.label_mean) / scaling.label_std
-    network.start_from(weight_F, bias)
+    Returns:
+        Whether it can: a recurrent fusion without a linear path begins at random.
+    """
+    size, normalisation = problem.num_modalities, scaling.normalisation
+    mean, std = normalisation.mean[:size], normalisation.std[:size]
+    std = np.where(np.isfinite(std), std, 0.0) / scaling.label_std
+    mean = (mean - scaling.label_mean) / scaling.label_std
+
+    if isinstance(network, ModalityGate):
+        network.start_from_mean(torch.from_numpy(std), torch.from_numpy(mean))
+        return True
+    if network.skip is None:
+        return False
+
+    weight_F = np.zeros(network.skip.in_features)
+    weight_F[:size] = std / size
+    network.start_from(torch.from_numpy(weight_F), float(mean.mean()))
+    return True
 
 
 @contextlib.contextmanager
@@ -352,5 +378,5 @@ def _with_prefix(prefix: str, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]
     }
 
 
-def _copy_weights(network: SequenceRegressor) -> dict[str, Tensor]:
+def _copy_weights(network: Network) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}

@@ -18,6 +18,7 @@ from pipeline.stages.fusion import FusionTask, floors, join_columns
 from pipeline.stages.task import UpstreamOutputs
 from pipeline.stages.trained_stage import Columns, TrainedStage
 from pipeline.stages.unimodal import unimodal_predictions
+from pipeline.stages.upstream import presence_columns
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ class Prediction:
         floors: target -> "mean" and "weighted_mean" of the unimodal predictions.
         without_difficulty: target -> the prediction of the variant of the fusion that does not read
             the difficulties; a target without such a variant is absent.
+        weights: target -> modality -> how much its prediction is trusted, from 0 to 1; they sum to
+            1 where any modality has a prediction. A target whose fusion has no gate is absent.
     """
 
     timestamps_ms: NDArray[np.int64]
@@ -54,6 +57,7 @@ class Prediction:
     unimodal: Mapping[str, Mapping[str, NDArray[np.float64]]]
     floors: Mapping[str, Mapping[str, NDArray[np.float64]]]
     without_difficulty: Mapping[str, NDArray[np.float64]]
+    weights: Mapping[str, Mapping[str, NDArray[np.float64]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -164,8 +168,12 @@ class FusedModel:
         sessions = [replace(s, session_id=str(place)) for place, s in enumerate(sessions)]
 
         errors = self._reconstruction_errors(sessions, device)
+        unimodal = {
+            target: self._predict_unimodal(target, sessions, errors, device)
+            for target in self.targets
+        }
         outputs = {
-            target: self._predict_target(target, sessions, errors, device)
+            target: self._fuse_target(target, sessions, errors, unimodal, device)
             for target in self.targets
         }
         return [self._prediction(session, errors, outputs) for session in sessions]
@@ -181,29 +189,55 @@ class FusedModel:
             errors[encoder] = _by_session(sessions, arrays)
         return errors
 
-    def _predict_target(
+    def _predict_unimodal(
         self, target: str, sessions: Sequence[Session], errors: Mapping[str, Columns], device: str
-    ) -> _TargetOutputs:
-        modalities = self.fusion_modalities[target]
-        scale = self.spec.difficulty_scale
-        difficulty = {
-            modality: difficulty_columns(errors[self.encoder_of[target, modality]], scale)
-            for modality in modalities
-        }
-
+    ) -> Columns:
+        """Return what each modality alone predicts of a target, in the order of its fusion."""
         unimodal = []
-        for modality in modalities:
+        for modality in self.fusion_modalities[target]:
             models = self.regressors[target, modality]
-            columns = difficulty[modality] if models[0].reads_difficulty else None
+            encoder = self.encoder_of[target, modality]
+            difficulty = difficulty_columns(errors[encoder], self.spec.difficulty_scale)
+            columns = difficulty if models[0].reads_difficulty else None
             arrays = unimodal_predictions(models, sessions, modality, columns, device)
             unimodal.append(_by_session(sessions, arrays))
-        predictions = join_columns(unimodal)
+        return join_columns(unimodal)
 
-        upstream = UpstreamOutputs(predictions, join_columns(list(difficulty.values())))
-        fused = _fuse(target, self.fusions[target], sessions, upstream, device)
+    def _fuse_target(
+        self,
+        target: str,
+        sessions: Sequence[Session],
+        errors: Mapping[str, Columns],
+        unimodal: Mapping[str, Columns],
+        device: str,
+    ) -> _TargetOutputs:
+        modalities, scale = self.fusion_modalities[target], self.spec.difficulty_scale
+        difficulty = [
+            difficulty_columns(errors[self.encoder_of[target, modality]], scale)
+            for modality in modalities
+        ]
+        others = [unimodal[other] for other in self.targets if other != target]
+        upstream = UpstreamOutputs(
+            predictions=unimodal[target],
+            difficulty=join_columns(difficulty),
+            presence=presence_columns(sessions, modalities),
+            other_predictions=join_columns(others) if others else None,
+        )
+
+        task = FusionTask(target=target)
+        fused = task.predict_with_weights(self.fusions[target], sessions, upstream, device)
         models = self.fusions_without_difficulty.get(target, ())
-        without_difficulty = _fuse(target, models, sessions, upstream, device) if models else None
-        return _TargetOutputs(predictions, fused, without_difficulty)
+        without = task.predict(models, sessions, upstream, device) if models else None
+        return _TargetOutputs(
+            unimodal=unimodal[target],
+            fused=_by_session(sessions, [prediction for prediction, _ in fused]),
+            weights={
+                session.session_id: weights
+                for session, (_, weights) in zip(sessions, fused, strict=True)
+                if weights is not None
+            },
+            without_difficulty=None if without is None else _by_session(sessions, without),
+        )
 
     def _prediction(
         self,
@@ -228,14 +262,23 @@ class FusedModel:
                 modality: _series(predictions[:, [column]])
                 for column, modality in enumerate(modalities)
             }
-            weights = [self.floor_weights[target][modality] for modality in modalities]
-            target_floors[target] = floors(predictions, weights)
+            devel_weights = [self.floor_weights[target][modality] for modality in modalities]
+            target_floors[target] = floors(predictions, devel_weights)
 
         without_difficulty = {}
         for target in self.targets:
             columns = outputs[target].without_difficulty
             if columns is not None:
                 without_difficulty[target] = _series(columns[name])
+
+        weights: dict[str, dict[str, NDArray[np.float64]]] = {}
+        for target in self.targets:
+            if name in outputs[target].weights:
+                by_modality = outputs[target].weights[name]
+                weights[target] = {
+                    modality: _series(by_modality[:, [column]])
+                    for column, modality in enumerate(self.fusion_modalities[target])
+                }
 
         return Prediction(
             timestamps_ms=session.timestamps_ms,
@@ -244,6 +287,7 @@ class FusedModel:
             unimodal=unimodal,
             floors=target_floors,
             without_difficulty=without_difficulty,
+            weights=weights,
         )
 
 
@@ -254,24 +298,13 @@ class _TargetOutputs:
     Attributes:
         unimodal: shape (frames, modalities), in the order that the fusion reads.
         fused, without_difficulty: shape (frames, 1).
+        weights: shape (frames, modalities); empty without a gate.
     """
 
     unimodal: Columns
     fused: Columns
+    weights: Columns
     without_difficulty: Columns | None
-
-
-def _fuse(
-    target: str,
-    models: Sequence[TrainedStage],
-    sessions: Sequence[Session],
-    upstream: UpstreamOutputs,
-    device: str,
-) -> Columns:
-    if not models[0].reads_difficulty:
-        upstream = replace(upstream, difficulty=None)
-    fused = FusionTask(target=target).predict(models, sessions, upstream, device)
-    return _by_session(sessions, fused)
 
 
 def _by_session(

@@ -49,6 +49,7 @@ class Normalisation:
         difficulty_size: int,
         mode: NormalisationMode,
         difficulty_scale: DifficultyScale,
+        unscaled: slice = slice(0),
     ) -> Normalisation:
         """Fit on training sessions.
 
@@ -57,9 +58,11 @@ class Normalisation:
             difficulty_size: how many of the last columns are difficulties.
             mode: see `Normalisation`.
             difficulty_scale: "raw" difficulties are not z-scored.
+            unscaled: columns that are inputs as they are, such as presence.
         """
         num_columns = sessions[0].shape[1]
         mean, std = _mean_and_std(sessions)
+        mean[unscaled], std[unscaled] = 0.0, 1.0
         missing = np.zeros(num_columns)
         difficulty = slice(num_columns - difficulty_size, num_columns)
 

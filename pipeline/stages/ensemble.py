@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from pipeline.preprocessing.normalisation import DifficultyScale
-from pipeline.stages.difficulty import difficulty_columns
-from pipeline.stages.fusion import join_columns
-from pipeline.stages.task import StageKeys, UpstreamKeys, UpstreamOutputs
+from pipeline.spec import CorruptionKind
+from pipeline.stages.task import StageKeys, UpstreamKeys
 from pipeline.stages.trained_stage import Columns, TrainedStage
 
 
@@ -22,36 +20,37 @@ class Ensemble:
         outputs: session id -> shape (frames, 1), for every training session from the models that
             held it out, and for devel: reconstruction errors, or predictions in the label's unit.
             In sample, a training session was held out by none.
+        copies: returns, for a kind of corruption, outputs likewise for copies of these sessions in
+            which the modality is spoilt (`corrupted_copy`): a fusion learns from them.
     """
 
     keys: StageKeys
     models: tuple[TrainedStage, ...]
     outputs: Columns
+    copies: Callable[[CorruptionKind], Columns]
 
 
-def read_ensembles(
-    scale: DifficultyScale,
+def upstream_keys(
     *,
     auto_encoders: Mapping[str, Ensemble] | None = None,
     regressors: Mapping[str, Ensemble] | None = None,
-) -> tuple[UpstreamKeys, UpstreamOutputs]:
-    """Return what a task reads from ensembles: their keys, and their outputs beside each other.
+    other_regressors: Mapping[str, Mapping[str, Ensemble]] | None = None,
+) -> UpstreamKeys:
+    """Return the keys of the ensembles that a task reads.
 
     Args:
-        scale: of the difficulty.
         auto_encoders: modality -> those whose error is its difficulty; None where none is read.
         regressors: modality -> those whose predictions are fused; None but for fusion.
+        other_regressors: other target -> modality -> those that a fusion reads beside its own.
     """
-    encoders, regressors = auto_encoders or {}, regressors or {}
-    keys = UpstreamKeys(
-        auto_encoders={modality: ensemble.keys for modality, ensemble in encoders.items()},
-        regressors={modality: ensemble.keys for modality, ensemble in regressors.items()},
+    return UpstreamKeys(
+        auto_encoders=_keys(auto_encoders or {}),
+        regressors=_keys(regressors or {}),
+        other_regressors={
+            target: _keys(ensembles) for target, ensembles in (other_regressors or {}).items()
+        },
     )
 
-    predictions = difficulty = None
-    if regressors:
-        predictions = join_columns([ensemble.outputs for ensemble in regressors.values()])
-    if encoders:
-        columns = [difficulty_columns(ensemble.outputs, scale) for ensemble in encoders.values()]
-        difficulty = join_columns(columns)
-    return keys, UpstreamOutputs(predictions, difficulty)
+
+def _keys(ensembles: Mapping[str, Ensemble]) -> dict[str, StageKeys]:
+    return {modality: ensemble.keys for modality, ensemble in ensembles.items()}

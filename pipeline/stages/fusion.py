@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline.corpus import Session
 from pipeline.stages.task import StageName, Task, UpstreamOutputs, raw_inputs
-from pipeline.stages.trained_stage import Columns, TrainedStage, mean_prediction
+from pipeline.stages.trained_stage import Columns, TrainedStage, mean_of
 from pipeline.stages.unimodal import UnimodalTask
 
 FUSION, WITHOUT_DIFFICULTY = "fusion", "without difficulty"
@@ -41,8 +41,50 @@ class FusionTask(Task):
         device: str = "cpu",
     ) -> list[NDArray[np.float32]]:
         """Return the mean prediction for every frame, in the label's unit; shape (frames, 1)."""
-        inputs = [raw_inputs(session, "", upstream) for session in sessions]
-        return mean_prediction(models, inputs, device)
+        predictions = self.predict_with_weights(models, sessions, upstream, device)
+        return [prediction for prediction, _ in predictions]
+
+    def predict_with_weights(
+        self,
+        models: Sequence[TrainedStage],
+        sessions: Sequence[Session],
+        upstream: UpstreamOutputs,
+        device: str = "cpu",
+    ) -> list[tuple[NDArray[np.float32], NDArray[np.float32] | None]]:
+        """Return the mean prediction of several models, and the mean weight of each modality.
+
+        Args:
+            models: each reads those of the upstream outputs that it was trained with.
+            sessions: to predict.
+            upstream: everything that any of the models reads.
+            device: "cpu" or "cuda".
+
+        Returns:
+            For each session the prediction, shape (frames, 1), in the label's unit; and the
+            weights, shape (frames, modalities), of those models that have a gate, None if none has.
+        """
+        by_model = []
+        for model in models:
+            own_upstream = read_by(model, upstream)
+            inputs = [raw_inputs(session, "", own_upstream) for session in sessions]
+            by_model.append(model.predict_with_weights(inputs, device))
+
+        predictions: list[tuple[NDArray[np.float32], NDArray[np.float32] | None]] = []
+        for outputs in zip(*by_model, strict=True):
+            weights = [weights for _, weights in outputs if weights.shape[1]]
+            prediction = mean_of([prediction for prediction, _ in outputs])
+            predictions.append((prediction, mean_of(weights) if weights else None))
+        return predictions
+
+
+def read_by(model: TrainedStage, upstream: UpstreamOutputs) -> UpstreamOutputs:
+    """Return those of the upstream outputs that a fusion was trained with."""
+    return UpstreamOutputs(
+        predictions=upstream.predictions,
+        difficulty=upstream.difficulty if model.reads_difficulty else None,
+        presence=upstream.presence if model.num_modalities else None,
+        other_predictions=upstream.other_predictions if model.num_other_predictions else None,
+    )
 
 
 def join_columns(columns: Sequence[Columns]) -> dict[str, NDArray[np.float32]]:

@@ -20,6 +20,8 @@ from pipeline.corpus import Corpus, Session
 from pipeline.preprocessing.normalisation import DifficultyScale, NormalisationMode
 from pipeline.spec import (
     AutoEncoderSpec,
+    CorruptionKind,
+    CorruptionSpec,
     FitSpec,
     FusionSpec,
     NetworkSpec,
@@ -29,7 +31,7 @@ from pipeline.spec import (
 from pipeline.stages.cross_fit import Fold
 from pipeline.stages.trained_stage import Columns, TrainedStage
 
-TRAINING_CODE = 1
+TRAINING_CODE = 2
 """Raise it when the same problem would give other weights: stages are then trained anew."""
 
 StageName = Literal["auto_encoder", "unimodal", "fusion"]
@@ -45,14 +47,20 @@ class UpstreamKeys:
         auto_encoders: modality -> the auto-encoders whose error is its difficulty; empty where no
             difficulty is read.
         regressors: modality -> the regressors whose predictions are fused; empty but for fusion.
+        other_regressors: other target -> modality -> the regressors whose predictions a fusion
+            reads beside its own; empty but for a fusion that reads all.
     """
 
     auto_encoders: Mapping[str, StageKeys] = field(default_factory=dict)
     regressors: Mapping[str, StageKeys] = field(default_factory=dict)
+    other_regressors: Mapping[str, Mapping[str, StageKeys]] = field(default_factory=dict)
 
     def flat(self) -> list[str]:
         """Return every key, in a fixed order."""
-        stages = [*self.auto_encoders.values(), *self.regressors.values()]
+        others = [
+            keys for by_modality in self.other_regressors.values() for keys in by_modality.values()
+        ]
+        stages = [*self.auto_encoders.values(), *self.regressors.values(), *others]
         return [key for folds in stages for seeds in folds for key in seeds]
 
 
@@ -63,10 +71,20 @@ class UpstreamOutputs:
     Attributes:
         predictions: of the regressors, shape (frames, modalities) per session; None but for fusion.
         difficulty: of the auto-encoders, shape (frames, modalities read); None where none is read.
+        presence: of the modalities, shape (frames, modalities), see `presence_columns`; None but
+            for fusion.
+        other_predictions: of the regressors of other targets, shape (frames, other targets x
+            modalities); None but for a fusion that reads all.
+        copies: kind of corruption -> the same for copies of the sessions; the columns of each
+            modality are those of the copy in which that modality is spoilt. Empty but for a fusion
+            that learns from corrupted copies.
     """
 
     predictions: Columns | None = None
     difficulty: Columns | None = None
+    presence: Columns | None = None
+    other_predictions: Columns | None = None
+    copies: Mapping[CorruptionKind, UpstreamOutputs] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -185,6 +203,7 @@ class Task(ABC):
             devel_ids=tuple(session.session_id for session in corpus.partition("devel")),
             key=key,
             upstream_outputs=upstream,
+            corruption=settings.corruption if isinstance(settings, FusionSpec) else None,
         )
 
     def settings(self, spec: Spec) -> AutoEncoderSpec | UnimodalSpec | FusionSpec:
@@ -204,6 +223,7 @@ class SupervisedProblem:
         devel_ids: sessions that decide when to stop.
         key: sha256 over everything that decides the result.
         upstream_outputs: further input columns, from earlier stages.
+        corruption: what corrupted copies are learned from; None but for fusion.
     """
 
     task: Task
@@ -217,6 +237,7 @@ class SupervisedProblem:
     devel_ids: tuple[str, ...]
     key: str
     upstream_outputs: UpstreamOutputs
+    corruption: CorruptionSpec | None = None
 
     def raw_inputs(self, session: Session) -> NDArray[np.float32]:
         """Return one session's raw input, shape (frames, columns), NaN where missing."""
@@ -225,12 +246,24 @@ class SupervisedProblem:
     @property
     def difficulty_size(self) -> int:
         """Return how many of the input columns are difficulties."""
-        difficulty = self.upstream_outputs.difficulty
-        return 0 if difficulty is None else next(iter(difficulty.values())).shape[1]
+        return _width(self.upstream_outputs.difficulty)
+
+    @property
+    def num_modalities(self) -> int:
+        """Return of how many modalities predictions are fused; 0 but for fusion."""
+        return _width(self.upstream_outputs.predictions)
+
+    @property
+    def num_other_predictions(self) -> int:
+        """Return how many of the input columns are predictions of other targets."""
+        return _width(self.upstream_outputs.other_predictions)
 
 
 def raw_inputs(session: Session, modality: str, upstream: UpstreamOutputs) -> NDArray[np.float32]:
-    """Join a stage's input columns for one session: feature set, predictions, difficulty.
+    """Join a stage's input columns for one session.
+
+    Their order: the feature set or the predictions, presence, predictions of other targets,
+    difficulty.
 
     Returns:
         Shape (frames, columns), NaN where missing.
@@ -244,8 +277,17 @@ def raw_inputs(session: Session, modality: str, upstream: UpstreamOutputs) -> ND
             features = np.where(is_present[:, None], features, np.float32(np.nan))
         parts.append(features)
 
-    for columns in (upstream.predictions, upstream.difficulty):
+    for columns in (
+        upstream.predictions,
+        upstream.presence,
+        upstream.other_predictions,
+        upstream.difficulty,
+    ):
         if columns is not None:
             parts.append(columns[session.session_id])
 
     return np.concatenate(parts, axis=1)
+
+
+def _width(columns: Columns | None) -> int:
+    return 0 if columns is None else next(iter(columns.values())).shape[1]

@@ -16,15 +16,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipeline.networks.modality_gate import ModalityGate
 from pipeline.networks.sequence_regressor import SequenceRegressor
 from pipeline.preprocessing.normalisation import Normalisation
-from pipeline.spec import FitSpec, NetworkSpec
+from pipeline.spec import FitSpec, FusionNetworkSpec, NetworkSpec
 
 INFERENCE_BATCH = 64
 """Sequences predicted together."""
 STAGE_FILE, WEIGHTS_FILE = "stage.json", "weights.safetensors"
 NORMALISATION_PREFIX = "scale."
 """Of the arrays of a `Normalisation` among the weights; bundles have it, so it stays."""
+
+Network = SequenceRegressor | ModalityGate
 
 Columns = Mapping[str, NDArray[np.float32]]
 """Session id -> shape (frames, columns), NaN where missing: what a stage outputs."""
@@ -57,6 +60,9 @@ class TrainedStage:
         score: the best epoch's on devel; an undefined CCC counts as -1.
         history: every epoch, in order.
         cpu_s: processor seconds that the training took.
+        num_modalities: of how many modalities it fuses predictions; 0 but for fusion. The input has
+            their presence beside the predictions, and `num_other_predictions` of other targets. A
+            fusion of version 0.1 has 0 here, and reads neither.
     """
 
     stage: str
@@ -74,21 +80,25 @@ class TrainedStage:
     history: tuple[Epoch, ...]
     cpu_s: float
     weights: Mapping[str, Tensor] = field(repr=False)
+    num_modalities: int = 0
+    num_other_predictions: int = 0
+
+    @property
+    def has_gate(self) -> bool:
+        """Return whether it says how much each modality is trusted: see `ModalityGate`."""
+        return is_gate(self.network)
 
     @property
     def reads_difficulty(self) -> bool:
         """Return whether the last of the input columns are difficulties."""
         return self.normalisation.difficulty_size > 0
 
-    def build_network(self, device: str = "cpu") -> SequenceRegressor:
+    def build_network(self, device: str = "cpu") -> Network:
         """Build a network with these weights, ready to predict."""
         # No memory and no random numbers for weights that are there already.
         with torch.device("meta"):
-            network = SequenceRegressor(
-                self.network,
-                self.normalisation.input_size,
-                self.output_size,
-                self.normalisation.difficulty_size,
+            network = new_network(
+                self.network, self.normalisation, self.output_size, self.num_modalities
             )
 
         weights = {name: tensor.clone() for name, tensor in self.weights.items()}
@@ -96,7 +106,7 @@ class TrainedStage:
         return network.to(device).eval()
 
     @cached_property
-    def _cpu_network(self) -> SequenceRegressor:
+    def _cpu_network(self) -> Network:
         """Kept, because building it takes a third of a prediction of one session."""
         return self.build_network()
 
@@ -116,11 +126,24 @@ class TrainedStage:
             For each session shape (frames, outputs), in the label's unit (an auto-encoder's:
             z-scores).
         """
+        return [outputs for outputs, _ in self.predict_with_weights(sessions, device)]
+
+    def predict_with_weights(
+        self, sessions: Sequence[NDArray[np.float32]], device: str = "cpu"
+    ) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+        """Predict whole sessions, as `predict` does, and say how much each modality is trusted.
+
+        Returns:
+            For each session what `predict` returns, and the weights of the modalities, shape
+            (frames, modalities), which sum to 1 wherever any has a prediction. Without a gate the
+            second has no columns.
+        """
         inputs = [self.normalisation.apply(session) for session in sessions]
         network = self._cpu_network if device == "cpu" else self.build_network(device)
         outputs = predict_sequences(network, inputs, device)
         std, mean = np.float32(self.label_std), np.float32(self.label_mean)
-        return [output * std + mean for output in outputs]
+        size = self.output_size
+        return [(output[:, :size] * std + mean, output[:, size:]) for output in outputs]
 
     def record(self) -> dict[str, Any]:
         """Return all but the arrays, as JSON. The names are those of a bundle, so they stay."""
@@ -140,6 +163,8 @@ class TrainedStage:
             "score": self.score,
             "cpu_s": self.cpu_s,
             "history": [astuple(epoch) for epoch in self.history],
+            "num_modalities": self.num_modalities,
+            "num_other_predictions": self.num_other_predictions,
         }
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -172,7 +197,7 @@ class TrainedStage:
             stage=record["stage"],
             name=record["name"],
             key=record["key"],
-            network=NetworkSpec.model_validate(record["network"]),
+            network=_network_spec(record),
             fit=FitSpec.model_validate(record["fit"]),
             seed=record["seed"],
             normalisation=normalisation,
@@ -184,6 +209,8 @@ class TrainedStage:
             history=tuple(Epoch(*epoch) for epoch in record["history"]),
             cpu_s=record["cpu_s"],
             weights=weights,
+            num_modalities=record.get("num_modalities", 0),
+            num_other_predictions=record.get("num_other_predictions", 0),
         )
 
     def to_files(self) -> dict[str, bytes]:
@@ -198,6 +225,36 @@ class TrainedStage:
         """Return the stage that `to_files` came from."""
         arrays = safetensors.numpy.load(files[WEIGHTS_FILE])
         return cls.from_record(json.loads(files[STAGE_FILE]), arrays)
+
+
+def is_gate(spec: NetworkSpec) -> bool:
+    """Return whether a network of this shape is a `ModalityGate`."""
+    return isinstance(spec, FusionNetworkSpec) and spec.kind != "recurrent"
+
+
+def new_network(
+    spec: NetworkSpec, normalisation: Normalisation, output_size: int, num_modalities: int
+) -> Network:
+    """Build a network with random weights.
+
+    Args:
+        spec: its shape.
+        normalisation: of its inputs.
+        output_size: number of outputs.
+        num_modalities: of how many modalities it fuses predictions; 0 but for fusion.
+    """
+    if isinstance(spec, FusionNetworkSpec) and is_gate(spec):
+        return ModalityGate(spec, normalisation.input_size, num_modalities)
+    return SequenceRegressor(
+        spec, normalisation.input_size, output_size, normalisation.difficulty_size
+    )
+
+
+def _network_spec(record: Mapping[str, Any]) -> NetworkSpec:
+    """Return the shape of a stage's network; a fusion of version 0.1 is recurrent."""
+    if record["stage"] != "fusion":
+        return NetworkSpec.model_validate(record["network"])
+    return FusionNetworkSpec.model_validate({"kind": "recurrent", **record["network"]})
 
 
 def mean_prediction(
@@ -228,7 +285,7 @@ def pad(sequences: Sequence[NDArray[np.float32]]) -> tuple[Tensor, Tensor]:
 
 @torch.inference_mode()
 def predict_sequences(
-    network: SequenceRegressor, inputs: Sequence[NDArray[np.float32]], device: str = "cpu"
+    network: Network, inputs: Sequence[NDArray[np.float32]], device: str = "cpu"
 ) -> list[NDArray[np.float32]]:
     """Return the network's outputs for whole sequences of normalised inputs.
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, field
 
 import numpy as np
 import safetensors.numpy
 
-from pipeline.corpus import Corpus
-from pipeline.stages.cross_fit import CrossFitPlan
-from pipeline.stages.task import UpstreamOutputs
-from pipeline.stages.trained_stage import Columns, Epoch, TrainedStage
-from tuning.fitting.job import Job
+from pipeline.spec import CorruptionKind
+from pipeline.stages.trained_stage import Columns, Epoch
+from pipeline.stages.upstream import COPY_KINDS
 
 RECORD_FILE, ARRAYS_FILE = "held_out_predictions.json", "held_out_predictions.safetensors"
 
@@ -29,12 +27,16 @@ class HeldOutPredictions:
         outputs: session id -> shape (frames, 1), of the sessions that its fold held out and of
             devel: reconstruction errors, or predictions in the label's unit; NaN where the
             modality is missing.
+        copies: kind of corruption -> outputs likewise for copies of these sessions in which the
+            stage's modality is spoilt: a fusion learns from them. A fusion itself has none, and a
+            modality that was dropped has no outputs.
     """
 
     history: tuple[Epoch, ...]
     best_epoch: int
     devel: float
     outputs: Columns
+    copies: Mapping[CorruptionKind, Columns] = field(default_factory=dict)
 
     def to_files(self) -> dict[str, bytes]:
         """Return the files of a store entry: JSON and safetensors."""
@@ -43,10 +45,10 @@ class HeldOutPredictions:
             "best_epoch": self.best_epoch,
             "devel": self.devel,
         }
-        arrays = {name: np.ascontiguousarray(output) for name, output in self.outputs.items()}
         return {
             RECORD_FILE: json.dumps(record).encode(),
-            ARRAYS_FILE: safetensors.numpy.save(arrays),
+            ARRAYS_FILE: _to_bytes(self.outputs),
+            **{_copies_file(kind): _to_bytes(columns) for kind, columns in self.copies.items()},
         }
 
     @classmethod
@@ -58,6 +60,11 @@ class HeldOutPredictions:
             best_epoch=record["best_epoch"],
             devel=record["devel"],
             outputs=safetensors.numpy.load(files[ARRAYS_FILE]),
+            copies={
+                kind: safetensors.numpy.load(files[_copies_file(kind)])
+                for kind in COPY_KINDS
+                if _copies_file(kind) in files
+            },
         )
 
 
@@ -66,19 +73,10 @@ def held_out_name(key: str) -> str:
     return f"{key}-held-out"
 
 
-def predict_held_out(
-    stage: TrainedStage,
-    job: Job,
-    corpus: Corpus,
-    plan: CrossFitPlan,
-    upstream: UpstreamOutputs,
-) -> HeldOutPredictions:
-    """Predict the sessions that the stage's fold held out, and devel."""
-    held_out_ids = plan.folds[job.fold].held_out_ids
-    sessions = [corpus.session(session_id) for session_id in held_out_ids]
-    sessions += corpus.partition("devel")
+def _copies_file(kind: CorruptionKind) -> str:
+    return f"held_out_copies_{kind}.safetensors"
 
-    arrays = job.task.predict([stage], sessions, upstream, job.device)
-    session_ids = [session.session_id for session in sessions]
-    outputs = dict(zip(session_ids, arrays, strict=True))
-    return HeldOutPredictions(stage.history, stage.best_epoch, stage.score, outputs)
+
+def _to_bytes(columns: Columns) -> bytes:
+    arrays = {name: np.ascontiguousarray(output) for name, output in columns.items()}
+    return safetensors.numpy.save(arrays)

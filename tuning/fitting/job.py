@@ -80,6 +80,10 @@ class Job:
             upstream_keys=UpstreamKeys(
                 auto_encoders=_stage_keys(upstream["auto_encoders"]),
                 regressors=_stage_keys(upstream["regressors"]),
+                other_regressors={
+                    target: _stage_keys(keys)
+                    for target, keys in upstream["other_regressors"].items()
+                },
             ),
             rungs=tuple(record["rungs"]),
             device=record["device"],

@@ -12,13 +12,11 @@ from pipeline.errors import AffectuneError
 from pipeline.fitting.resumable_fit import ResumableFit
 from pipeline.spec import Spec
 from pipeline.stages.cross_fit import CrossFitPlan
-from pipeline.stages.trained_stage import Epoch
+from pipeline.stages.task import UpstreamOutputs
+from pipeline.stages.trained_stage import Columns, Epoch, TrainedStage
+from pipeline.stages.upstream import COPY_KINDS
 from pipeline.storage.stage_store import StageStore
-from tuning.fitting.held_out_predictions import (
-    HeldOutPredictions,
-    held_out_name,
-    predict_held_out,
-)
+from tuning.fitting.held_out_predictions import HeldOutPredictions, held_out_name
 from tuning.fitting.job import Job
 from tuning.fitting.scoring import FitScores, fit_scores
 from tuning.fitting.upstream_predictions import UpstreamPredictions
@@ -155,9 +153,10 @@ class TrialFit:
 
     def _begin(self) -> ResumableFit:
         context, job = self._context, self.job
-        problem = job.problem(
-            context.corpus, context.plan, context.upstream.outputs(job.upstream_keys)
-        )
+        corruption = job.spec.fusion.corruption
+        copy_kinds = corruption.kinds if job.task.stage == "fusion" and corruption.share else ()
+        outputs = context.upstream.outputs(job.upstream_keys, copy_kinds)
+        problem = job.problem(context.corpus, context.plan, outputs)
         return ResumableFit(problem, context.corpus, context.store, device=job.device)
 
     def _end(self) -> FitReport:
@@ -166,8 +165,7 @@ class TrialFit:
         stage, trainer, context = self._fit.stage, self._fit.trainer, self._context
 
         begin = time.monotonic()
-        upstream = trainer.problem.upstream_outputs
-        predictions = predict_held_out(stage, self.job, context.corpus, context.plan, upstream)
+        predictions = predict_held_out(stage, self.job, context)
         context.store.write(held_out_name(self.job.key), predictions.to_files())
         self._fit.wall_s += time.monotonic() - begin
 
@@ -188,10 +186,35 @@ class TrialFit:
         stage = context.store.get(job.key)
         if stage is None:
             return None
-        upstream = context.upstream.outputs(job.upstream_keys)
-        predictions = predict_held_out(stage, job, context.corpus, context.plan, upstream)
+        predictions = predict_held_out(stage, job, context)
         context.store.write(held_out_name(job.key), predictions.to_files())
         return predictions
+
+
+def predict_held_out(stage: TrainedStage, job: Job, context: FitContext) -> HeldOutPredictions:
+    """Predict the sessions that the stage's fold held out, and devel; and their corrupted copies.
+
+    Args:
+        stage: what the job trained.
+        job: says which fold.
+        context: knows what the stage reads.
+    """
+    corpus, upstream = context.corpus, context.upstream
+    held_out_ids = context.plan.folds[job.fold].held_out_ids
+    session_ids = [*held_out_ids, *(session.session_id for session in corpus.partition("devel"))]
+
+    def predict(sessions: Corpus, outputs: UpstreamOutputs) -> Columns:
+        chosen = [sessions.session(session_id) for session_id in session_ids]
+        arrays = job.task.predict([stage], chosen, outputs, job.device)
+        return dict(zip(session_ids, arrays, strict=True))
+
+    outputs = predict(corpus, upstream.outputs(job.upstream_keys))
+    copies = {}
+    if job.task.modality and job.spec.fusion.corruption.share:
+        for kind in COPY_KINDS:
+            spoilt = upstream.corrupted_corpus(job.task.modality, kind)
+            copies[kind] = predict(spoilt, upstream.copy_outputs(job.upstream_keys, kind))
+    return HeldOutPredictions(stage.history, stage.best_epoch, stage.score, outputs, copies)
 
 
 def report_from_store(

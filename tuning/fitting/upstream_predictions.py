@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 
 from pipeline.corpus import Corpus
 from pipeline.errors import AffectuneError
-from pipeline.spec import Spec
+from pipeline.spec import CorruptionKind, Spec
 from pipeline.stages.cross_fit import CrossFitPlan
-from pipeline.stages.difficulty import difficulty_columns
-from pipeline.stages.fusion import join_columns
 from pipeline.stages.task import StageKeys, UpstreamKeys, UpstreamOutputs
 from pipeline.stages.trained_stage import Columns
+from pipeline.stages.upstream import COPY_KINDS, StageOutputs, corrupt_corpus, join_upstream
 from pipeline.storage.stage_store import StageStore
 from tuning.fitting.held_out_predictions import HeldOutPredictions, held_out_name
 
-CACHED_STAGES = 64
+CACHED_STAGES = 256
 """So many stages' outputs at most are kept in memory; each is a number per frame."""
 
 
@@ -32,46 +32,89 @@ class UpstreamPredictions:
     def __init__(self, store: StageStore, corpus: Corpus, plan: CrossFitPlan, spec: Spec) -> None:
         self._store, self._corpus, self._plan = store, corpus, plan
         self._difficulty_scale = spec.difficulty_scale
-        self._cache: OrderedDict[StageKeys, Columns] = OrderedDict()
+        self._cache: OrderedDict[tuple[StageKeys, CorruptionKind | None], Columns] = OrderedDict()
+        self._corrupted: dict[tuple[str, CorruptionKind], Corpus] = {}
 
-    def outputs(self, upstream: UpstreamKeys) -> UpstreamOutputs:
+    def outputs(
+        self, upstream: UpstreamKeys, copy_kinds: Sequence[CorruptionKind] = ()
+    ) -> UpstreamOutputs:
         """Return all that a task reads, modalities beside each other.
+
+        Args:
+            upstream: which trained stages.
+            copy_kinds: the corruptions whose copies a fusion learns from.
 
         Raises:
             AffectuneError: the store has lost some of it.
         """
-        predictions = difficulty = None
-        if upstream.regressors:
-            regressors = [self.stage_outputs(keys) for keys in upstream.regressors.values()]
-            predictions = join_columns(regressors)
 
-        if upstream.auto_encoders:
-            errors = [self.stage_outputs(keys) for keys in upstream.auto_encoders.values()]
-            difficulty = join_columns(
-                [difficulty_columns(error, self._difficulty_scale) for error in errors]
-            )
-        return UpstreamOutputs(predictions, difficulty)
+        def outputs(stages: Mapping[str, StageKeys]) -> dict[str, StageOutputs]:
+            kinds = [kind for kind in copy_kinds if kind in COPY_KINDS]
+            return {
+                modality: StageOutputs(
+                    self.stage_outputs(keys),
+                    {kind: self.stage_outputs(keys, kind) for kind in kinds},
+                )
+                for modality, keys in stages.items()
+            }
 
-    def stage_outputs(self, keys: StageKeys) -> Columns:
+        others = upstream.other_regressors
+        return join_upstream(
+            [*self._corpus.partition("train"), *self._corpus.partition("devel")],
+            self._difficulty_scale,
+            auto_encoders=outputs(upstream.auto_encoders),
+            regressors=outputs(upstream.regressors),
+            other_regressors={target: outputs(others[target]) for target in others},
+            copy_kinds=copy_kinds,
+        )
+
+    def copy_outputs(self, upstream: UpstreamKeys, kind: CorruptionKind) -> UpstreamOutputs:
+        """Return what a regressor reads of copies of the sessions in which its modality is spoilt.
+
+        Raises:
+            AffectuneError: the store has lost it.
+        """
+        encoders = {
+            modality: StageOutputs(self.stage_outputs(keys, kind))
+            for modality, keys in upstream.auto_encoders.items()
+        }
+        return join_upstream((), self._difficulty_scale, auto_encoders=encoders)
+
+    def corrupted_corpus(self, modality: str, kind: CorruptionKind) -> Corpus:
+        """Return copies of the sessions in which a modality is spoilt; the last few are kept."""
+        if (modality, kind) not in self._corrupted:
+            while len(self._corrupted) >= len(COPY_KINDS):
+                self._corrupted.pop(next(iter(self._corrupted)))
+            self._corrupted[modality, kind] = corrupt_corpus(self._corpus, modality, kind)
+        return self._corrupted[modality, kind]
+
+    def stage_outputs(self, keys: StageKeys, kind: CorruptionKind | None = None) -> Columns:
         """Return a stage's outputs for every train and devel session, as the mean over its seeds.
+
+        Args:
+            keys: of the stage.
+            kind: of the copies that are predicted; None for the sessions as they are.
 
         Raises:
             AffectuneError: the store has lost them.
         """
-        if keys not in self._cache:
-            outputs = [[self._held_out(key) for key in seeds] for seeds in keys]
-            self._cache[keys] = self._plan.average(self._corpus, outputs)
+        if (keys, kind) not in self._cache:
+            outputs = [[self._held_out(key, kind) for key in seeds] for seeds in keys]
+            self._cache[keys, kind] = self._plan.average(self._corpus, outputs)
             while len(self._cache) > CACHED_STAGES:
                 self._cache.popitem(last=False)
 
-        self._cache.move_to_end(keys)
-        return self._cache[keys]
+        self._cache.move_to_end((keys, kind))
+        return self._cache[keys, kind]
 
-    def _held_out(self, key: str) -> Columns:
+    def _held_out(self, key: str, kind: CorruptionKind | None) -> Columns:
         predictions = self._store.read(held_out_name(key), HeldOutPredictions.from_files)
-        if predictions is None:
+        columns = None
+        if predictions is not None:
+            columns = predictions.outputs if kind is None else predictions.copies.get(kind)
+        if columns is None:
             raise AffectuneError(
                 f"The store '{self._store.uri}' no longer has the stage {key[:12]} that later ones "
                 "read. Restore it, or start the study anew in another --out."
             )
-        return predictions.outputs
+        return columns

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
+
 from pipeline.corpus import Corpus
 from pipeline.errors import InputError
 from pipeline.spec import Spec
@@ -120,7 +123,7 @@ class Configurations:
         # The winning fusion as it is, but for difficulty, which it neither reads nor searches.
         winner = self.finalist(task, 1).configuration
         spec = self._spec(task, winner, fit.seed)
-        upstream = UpstreamKeys(regressors=self._upstream(task, winner, spec).regressors)
+        upstream = replace(self._upstream(task, winner, spec), auto_encoders={})
         fusion = spec.fusion.model_copy(update={"difficulty": False})
         return spec.model_copy(update={"fusion": fusion}), upstream
 
@@ -144,7 +147,22 @@ class Configurations:
             if spec.fusion.difficulty:
                 encoder_rank = self.encoder_rank(task, configuration, modality)
                 encoders[modality] = self._encoder_keys(modality, encoder_rank)
-        return UpstreamKeys(encoders, regressors)
+        return UpstreamKeys(encoders, regressors, self._other_regressors(task, spec, ranks))
+
+    def _other_regressors(
+        self, task: Task, spec: Spec, modalities: Iterable[str]
+    ) -> dict[str, dict[str, StageKeys]]:
+        """Return the best regressors of other targets, if the fusion reads them."""
+        if spec.fusion.reads == "own":
+            return {}
+        others = [target for target in self._study.targets or () if target != task.target]
+        return {
+            target: {
+                modality: self.finalist(UnimodalTask(modality, target), 1).keys
+                for modality in modalities
+            }
+            for target in others
+        }
 
     def _encoder_keys(self, modality: str, rank: int) -> StageKeys:
         return self.finalist(AutoEncoderTask(modality), rank).keys

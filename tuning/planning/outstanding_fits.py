@@ -55,13 +55,19 @@ class FitPlan:
 
     def ready_tasks(self, history: History) -> list[Task]:
         """Return the tasks that can go on: all that they read is completed."""
-        completed, modalities = history.completed, self.study.modalities or ()
+        completed = history.completed
         return [
             task
             for task in self.tasks
             if task not in completed
-            and all(upstream in completed for upstream in task.upstream_tasks(modalities))
+            and all(upstream in completed for upstream in self._upstream_tasks(task))
         ]
+
+    def _upstream_tasks(self, task: Task) -> Sequence[Task]:
+        """Return what a task waits for: a fusion that may read all, the regressors of all."""
+        if task.stage == "fusion" and self.study.may_read_all:
+            return [other for other in self.tasks if other.stage == "unimodal"]
+        return task.upstream_tasks(self.study.modalities or ())
 
     def is_complete(self, history: History) -> bool:
         """Return whether every task has its winner, and no comparison is missing."""

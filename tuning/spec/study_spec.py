@@ -92,6 +92,12 @@ class StudySpec(Spec):
 
         return space
 
+    @property
+    def may_read_all(self) -> bool:
+        """Return whether a fusion of the study may read the predictions of all targets."""
+        table = self.table("fusion").space.get("reads")
+        return self.fusion.reads == "all" or (table is not None and "all" in (table.choice or ()))
+
     def num_trials(self, stage: StageName) -> int:
         """Return the number of trials per task: as many as planned, or one per configuration."""
         limits = (self.table(stage).trials, self.space(stage).size)
@@ -192,6 +198,7 @@ def _raise_if_impossible(study: StudySpec) -> None:
         if study.table(stage) is not NOT_SEARCHED:
             _raise_if_grace_is_too_long(study, space)
         _raise_if_too_few_finalists(study, stage)
+    _raise_if_others_are_ambiguous(study)
 
 
 def _raise_if_grace_is_too_long(study: StudySpec, space: Space) -> None:
@@ -222,6 +229,18 @@ def _raise_if_too_few_finalists(study: StudySpec, stage: StageName) -> None:
         raise InputError(
             f"[search.{stage}.space] '{upstream}': top = {top}, but the number of finalists of "
             f"[search.{upstream}] is only {num_finalists}. Lower top, or raise its finalists."
+        )
+
+
+def _raise_if_others_are_ambiguous(study: StudySpec) -> None:
+    """Refuse a fusion of all targets where targets could have different regressors."""
+    searched = [
+        path for path in study.table("fusion").space if path == MODALITIES or path == "unimodal"
+    ]
+    if study.may_read_all and searched:
+        raise InputError(
+            f"[search.fusion.space] '{searched[0]}' cannot be searched where fusions may read the "
+            'best regressors of all targets (reads = "all"). Remove it, or reads = "all".'
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from pipeline.corpus import Corpus
@@ -60,7 +61,10 @@ def _winning_ensembles(planner: StudyPlanner, store: StageStore, target: str) ->
 def _ensemble(planner: StudyPlanner, store: StageStore, keys: StageKeys) -> Ensemble:
     inference_keys = planner.cross_fit_plan.inference_models(keys)
     models = tuple(_load_stage(store, key) for key in inference_keys)
-    return Ensemble(keys, models, planner.upstream_predictions.stage_outputs(keys))
+    upstream = planner.upstream_predictions
+    return Ensemble(
+        keys, models, upstream.stage_outputs(keys), partial(upstream.stage_outputs, keys)
+    )
 
 
 def _load_stage(store: StageStore, key: str) -> TrainedStage:

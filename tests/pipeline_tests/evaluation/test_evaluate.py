@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline.corpus import Corpus, Session
 from pipeline.errors import InputError
-from pipeline.evaluation.corruption import parse_corruption
+from pipeline.preprocessing.corruption import parse_corruption
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.model.fused_model import FusedModel, Prediction
 from pipeline.stages.difficulty import spearman

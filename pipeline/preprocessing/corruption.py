@@ -1,6 +1,6 @@
-"""Spoils one modality of a session in a known way, to see what a model makes of it.
+"""Spoils one modality of a session in a known way: to see what a model makes of it, or to teach it.
 
-Knows no model: the size of noise comes from a normalisation.
+Knows no model: the size of noise comes from the standard deviations of columns.
 """
 
 from __future__ import annotations
@@ -17,11 +17,19 @@ from numpy.typing import NDArray
 from pipeline.corpus import Session
 from pipeline.errors import InputError
 from pipeline.preprocessing.normalisation import Normalisation
+from pipeline.spec import CorruptionKind
 
 Corruption = Callable[[Session], Session]
 
 FORMS = "SET=noise:STD, SET=drop, SET=freeze or SET=shift:FRAMES"
 """The corruptions that `parse_corruption` reads, for messages and help."""
+
+COPY_NOISE = (0.5, 4.0)
+"""Between these many standard deviations lies the noise of a training copy, log-uniform."""
+COPY_SHIFT_MS = (1_000, 10_000)
+"""A training copy is early or late by a time between these."""
+COPY_SEED = 1
+"""Training copies have other noise than evaluations, whose seed is 0."""
 
 _PATTERN = re.compile(
     r"(?P<modality>[^=]+)="
@@ -69,15 +77,79 @@ def parse_corruption(
     return lambda session: _shift(session, modality, int(match["frames"]))
 
 
+def corrupted_copy(
+    session: Session,
+    modality: str,
+    kind: CorruptionKind,
+    column_std: NDArray[np.float64] | None = None,
+) -> Session:
+    """Return the copy of a session that teaches fusion what a broken modality looks like.
+
+    How much it is spoilt differs between sessions, and is the same in every run. "drop": the
+    modality is missing. "freeze": from some frame in the session's first half on it stands still.
+    "noise": Gaussian, of a size drawn from `COPY_NOISE`. "shift": early or late by a time drawn
+    from `COPY_SHIFT_MS`, but by half of the session at most.
+
+    Args:
+        session: any session.
+        modality: what is spoilt.
+        kind: how.
+        column_std: standard deviation of each of its columns, shape (columns,); only noise needs
+            it.
+    """
+    random = _session_random(session, modality, COPY_SEED)
+
+    if kind == "drop":
+        return _drop(session, modality)
+    if kind == "freeze":
+        onset = int(random.uniform(0, 0.5) * session.num_frames)
+        return _freeze(session, modality, onset)
+    if kind == "noise":
+        low, high = np.log(COPY_NOISE)
+        size = float(np.exp(random.uniform(low, high)))
+        assert column_std is not None
+        return _add_noise(session, modality, size * column_std, COPY_SEED)
+
+    num_frames = int(random.uniform(*COPY_SHIFT_MS) / _frame_period_ms(session))
+    num_frames = min(max(num_frames, 1), session.num_frames // 2)
+    return _shift(session, modality, num_frames if random.random() < 0.5 else -num_frames)
+
+
+def column_std(sessions: tuple[Session, ...], modality: str) -> NDArray[np.float64]:
+    """Return the standard deviation of a modality's columns over its present frames.
+
+    Returns:
+        Shape (columns,); 0 for a constant column.
+    """
+    present = [session.features[modality][session.present[modality]] for session in sessions]
+    total = sum(len(values) for values in present)
+    if not total:
+        return np.zeros(sessions[0].features[modality].shape[1])
+
+    mean = sum(values.sum(axis=0, dtype=np.float64) for values in present) / total
+    squares = sum(((values - mean) ** 2).sum(axis=0, dtype=np.float64) for values in present)
+    return np.asarray(np.sqrt(squares / total))
+
+
 def _column_std(normalisation: Normalisation) -> NDArray[np.float64]:
     """Return each column's standard deviation in training; 0 for a constant column."""
     return np.where(np.isfinite(normalisation.std), normalisation.std, 0.0)
 
 
-def _add_noise(session: Session, modality: str, std: NDArray[np.float64], seed: int) -> Session:
-    # Each session and modality has noise of its own, the same in every run.
+def _session_random(session: Session, modality: str, seed: int) -> np.random.Generator:
+    """Return random numbers of one session and modality, the same in every run."""
     name = f"{session.session_id}/{modality}"
-    random = np.random.default_rng([seed, zlib.crc32(name.encode())])
+    return np.random.default_rng([seed, zlib.crc32(name.encode())])
+
+
+def _frame_period_ms(session: Session) -> float:
+    if session.num_frames < 2:
+        return 1.0
+    return float(np.median(np.diff(session.timestamps_ms)))
+
+
+def _add_noise(session: Session, modality: str, std: NDArray[np.float64], seed: int) -> Session:
+    random = _session_random(session, modality, seed)
     values, present = session.features[modality], session.present[modality]
 
     noisy = values + std * random.standard_normal(values.shape)
@@ -91,14 +163,19 @@ def _drop(session: Session, modality: str) -> Session:
     return _replace_modality(session, modality, np.zeros_like(values), missing)
 
 
-def _freeze(session: Session, modality: str) -> Session:
+def _freeze(session: Session, modality: str, onset: int = 0) -> Session:
+    """Repeat the first frame from an onset on at which the modality is present."""
     values, present = session.features[modality], session.present[modality]
-    if not present.any():
+    candidates = np.flatnonzero(present[onset:])
+    if not candidates.size:
         return session
 
-    first = int(np.flatnonzero(present)[0])
-    repeated = np.repeat(values[first : first + 1], len(present), axis=0)
-    return _replace_modality(session, modality, repeated, np.ones(len(present), dtype=bool))
+    first = onset + int(candidates[0])
+    # What comes before a freeze from the session's start is frozen, too.
+    begin = first if onset else 0
+    values, present = values.copy(), present.copy()
+    values[begin:], present[begin:] = values[first], True
+    return _replace_modality(session, modality, values, present)
 
 
 def _shift(session: Session, modality: str, num_frames: int) -> Session:
