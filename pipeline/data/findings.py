@@ -139,7 +139,7 @@ def stuck_findings(
     Args:
         as_read: the session, with the rows of stuck sensors.
         marked: the same without them.
-        max_held_frames: feature set -> from how many frames on it is stuck.
+        max_held_frames: feature set -> the most frames in which it may stay the same.
         frame_period_ms: distance of two frames.
     """
     findings = []
@@ -165,7 +165,7 @@ def limit_findings(
 
     Args:
         feature_sets: all that were read.
-        max_held_frames: feature set -> from how many frames on it is stuck; absent if it never is.
+        max_held_frames: feature set -> the most frames that are not stuck; absent if it never is.
         frame_period_ms: distance of two frames.
     """
     findings = []

@@ -33,7 +33,8 @@ def held(stretches: list[tuple[int, int]]) -> Rows:
 
 def drawn_present(data: st.DataObject, num_rows: int) -> Present:
     """Draw which rows are present."""
-    return np.array(data.draw(st.lists(st.booleans(), min_size=num_rows, max_size=num_rows)), bool)
+    bits = data.draw(st.integers(0, 2**num_rows - 1))
+    return np.array([bool(bits >> row & 1) for row in range(num_rows)])
 
 
 def walked(values: Rows, present: Present, limit: int) -> list[int]:
