@@ -190,6 +190,7 @@ def evaluate_command(
         modalities=fused_model.modalities,
         targets=fused_model.targets,
         tolerance_ms=tolerance_ms,
+        mark_stuck_rows=False,  # the model does, by its own limits
     )
     evaluation = evaluate(fused_model, sessions, part, corrupt=corrupt_session, device=torch_device)
     written = write_plots(evaluation, plots or _plots_folder(bundle, part, corrupt or []))
@@ -233,6 +234,7 @@ def predict_command(
         modalities=fused_model.modalities,
         targets=[target for target in fused_model.targets if target in labelled],
         tolerance_ms=tolerance_ms,
+        mark_stuck_rows=False,
     )
     raise_if_incompatible(fused_model, read)
     sessions = read.partition(part)

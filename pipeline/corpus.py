@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
@@ -52,7 +52,7 @@ class Session:
         segment_ids: shape (frames,), as written in the second column of the label files.
         features: feature set -> shape (frames, columns), float32, finite; 0 where not present.
         present: feature set -> shape (frames,); False where the set has nothing for this frame
-            (no row within the tolerance, a row of zeros, a row of NaN).
+            (no row within the tolerance, a row of zeros, a row of NaN, a row of a stuck sensor).
         labels: target -> shape (frames,), float64; NaN where the label is unknown.
     """
 
@@ -83,6 +83,9 @@ class Corpus:
         frame_period_ms: median distance of two frames.
         digest: sha256 over the content of every file that was read and the settings of reading.
         findings: what reading dropped, imputed or noticed.
+        max_held_frames: feature set -> for how many frames it may hold its values in training; what
+            stays the same for longer is of a stuck sensor (see `preprocessing.stuck`). A set that
+            may hold them for any time is absent.
     """
 
     name: str
@@ -92,6 +95,7 @@ class Corpus:
     frame_period_ms: float
     digest: str
     findings: tuple[Finding, ...] = ()
+    max_held_frames: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def modalities(self) -> tuple[str, ...]:

@@ -169,12 +169,15 @@ def _count(metrics: Metrics, response: SessionResponse) -> None:
         if known.size:
             metrics.difficulty.labels(modality).observe(float(known.mean()))
 
+    missing = set()
     for notice in response.warnings:
         modality = notice.where.split(".")[-1]
         if notice.code == "difficult":
             metrics.difficult.labels(modality).inc()
-        elif notice.code == "missing_modality":
-            metrics.missing.labels(modality).inc()
+        elif notice.code in {"missing_modality", "stuck_sensor"}:
+            missing.add(modality)
+    for modality in missing:
+        metrics.missing.labels(modality).inc()
 
 
 def _require(predictor: Predictor | None) -> Predictor:

@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.model.fused_model import FusedModel
+from pipeline.preprocessing.cleaning import clean
 from pipeline.preprocessing.normalisation import CLIP, Normalisation
+from pipeline.preprocessing.stuck import stuck_rows
 from serving.request_error import RequestError
 from serving.schema import FeatureSet, Notice, SessionFeatures, printable_name
 
@@ -27,8 +29,8 @@ class ModelInput:
 
     Attributes:
         timestamps_ms: shape (frames,), ascending.
-        features: modality -> shape (frames, columns), in the model's order; NaN where missing. A
-            modality that was not sent is absent.
+        features: modality -> shape (frames, columns), in the model's order; NaN where missing, also
+            because the sensor is stuck. A modality that was not sent is absent.
         warnings: what to know about the features.
     """
 
@@ -48,17 +50,20 @@ def to_model_input(session: SessionFeatures, model: FusedModel) -> ModelInput:
     timestamps_ms, warnings = _timestamps(session.timestamps_ms, num_frames, model.frame_period_ms)
 
     features = {}
+    has_number = False
     for modality in model.modalities:
         if modality not in session.feature_sets:
             warnings.append(_missing(modality, "The feature set is missing"))
             continue
 
         values, notices = _select_columns(modality, session.feature_sets[modality], model)
-        features[modality] = values
+        has_number = has_number or bool(np.isfinite(values).any())
         warnings += notices
         warnings += _feature_warnings(modality, values, training_scale(model, modality))
+        features[modality], notices = _without_stuck_rows(modality, values, timestamps_ms, model)
+        warnings += notices
 
-    if not any(np.isfinite(values).any() for values in features.values()):
+    if not has_number:
         raise RequestError.unprocessable("no_features", "No feature set has a number.", "features")
     return ModelInput(timestamps_ms, features, tuple(warnings))
 
@@ -207,6 +212,31 @@ def _feature_warnings(
     return warnings
 
 
+def _without_stuck_rows(
+    modality: str, values: NDArray[np.float32], timestamps_ms: NDArray[np.int64], model: FusedModel
+) -> tuple[NDArray[np.float32], list[Notice]]:
+    """Return the values with NaN in the rows of a stuck sensor, and a warning of it.
+
+    The model does the same, but of a long session it reads a chunk at a time.
+    """
+    limit = model.max_held_frames.get(modality)
+    if limit is None:
+        return values, []
+
+    cleaned = clean(timestamps_ms, values.copy())
+    stuck = stuck_rows(cleaned.values, cleaned.present, limit)
+    if not stuck.any():
+        return values, []
+
+    is_known = cleaned.present & ~stuck
+    seconds = limit * model.frame_period_ms / 1000
+    frames = f"{stuck.sum()} of {len(values)} frames repeat the same row for longer than"
+    notice = _missing(
+        modality, f"{frames} {seconds:g} s, as of a stuck sensor", code="stuck_sensor"
+    )
+    return np.where(is_known[:, None], cleaned.values, np.float32("nan")), [notice]
+
+
 def _num_outside(values: NDArray[np.float32], scale: Normalisation) -> int:
     """Return how many values the normalisation clips."""
     with np.errstate(over="ignore", invalid="ignore"):
@@ -214,9 +244,9 @@ def _num_outside(values: NDArray[np.float32], scale: Normalisation) -> int:
         return int((np.abs(z) > CLIP).sum())
 
 
-def _missing(modality: str, cause: str) -> Notice:
+def _missing(modality: str, cause: str, code: str = "missing_modality") -> Notice:
     message = (
         f"{cause}: imputed by the training mean and counted as hardest, "
         "as the model's card says. Expect less."
     )
-    return Notice(code="missing_modality", message=message, where=f"features.{modality}")
+    return Notice(code=code, message=message, where=f"features.{modality}")

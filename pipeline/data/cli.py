@@ -196,9 +196,9 @@ def _print_findings(groups: Sequence[FindingGroup], console: Console) -> None:
             console.print(f"  {escape(group.message)}", soft_wrap=True, highlight=False)
             printed_message = group.message
 
-        line = f"{group.where}:"
+        line = group.where
         if group.total:
-            line += f" {group.count:,} of {group.total:,}"
+            line += f": {group.count:,} of {group.total:,}"
         if group.sessions:
             line += f" in {len(group.sessions)} sessions: {quoted_list(group.sessions)}"
         console.print(f"    {escape(line)}", soft_wrap=True, highlight=False)

@@ -11,6 +11,7 @@ from pipeline.corpus import Finding, Session
 from pipeline.data.align import AlignedFeatures
 from pipeline.data.input_errors import quoted_list
 from pipeline.data.tables.parse import FeatureTable
+from pipeline.preprocessing.stuck import MIN_LIMIT_MS
 
 Level = Literal["note", "warning"]
 
@@ -128,6 +129,60 @@ def gap_findings(session: Session, period_ms: float) -> list[Finding]:
             message,
         )
     ]
+
+
+def stuck_findings(
+    as_read: Session, marked: Session, max_held_frames: Mapping[str, int], frame_period_ms: float
+) -> list[Finding]:
+    """Return the findings about sensors that are stuck in a session.
+
+    Args:
+        as_read: the session, with the rows of stuck sensors.
+        marked: the same without them.
+        max_held_frames: feature set -> the most frames in which it may stay the same.
+        frame_period_ms: distance of two frames.
+    """
+    findings = []
+    for feature_set, limit in max_held_frames.items():
+        num_stuck = int((as_read.present[feature_set] & ~marked.present[feature_set]).sum())
+        if num_stuck:
+            message = (
+                f"The same row for longer than {limit * frame_period_ms / 1000:g} s: the sensor "
+                "is stuck, and the set counts as missing there."
+            )
+            total, name = as_read.num_frames, as_read.session_id
+            findings.append(
+                Finding("warning", "stuck rows", feature_set, name, num_stuck, total, message)
+            )
+
+    return findings
+
+
+def limit_findings(
+    feature_sets: Iterable[str], max_held_frames: Mapping[str, int], frame_period_ms: float
+) -> list[Finding]:
+    """Return the findings about sets that usually hold their values for long.
+
+    Args:
+        feature_sets: all that were read.
+        max_held_frames: feature set -> the most frames that are not stuck; absent if it never is.
+        frame_period_ms: distance of two frames.
+    """
+    findings = []
+    for feature_set in feature_sets:
+        limit = max_held_frames.get(feature_set)
+        if limit is None:
+            message = "It usually stays the same through half of a session: it is never stuck."
+        elif limit * frame_period_ms > MIN_LIMIT_MS:
+            seconds = limit * frame_period_ms / 1000
+            message = (
+                f"It usually stays the same for a while: it is stuck only after {seconds:g} s."
+            )
+        else:
+            continue
+        findings.append(corpus_finding("note", "rows held", feature_set, 0, 0, message))
+
+    return findings
 
 
 def corpus_findings(

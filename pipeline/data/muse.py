@@ -18,7 +18,12 @@ from numpy.typing import NDArray
 
 from pipeline.corpus import Corpus, Finding, Session
 from pipeline.data.build_session import BuiltSession, Timing, build_session
-from pipeline.data.findings import corpus_finding, corpus_findings
+from pipeline.data.findings import (
+    corpus_finding,
+    corpus_findings,
+    limit_findings,
+    stuck_findings,
+)
 from pipeline.data.input_errors import raise_if_any
 from pipeline.data.layout import Layout, find_layout
 from pipeline.data.metadata import PARTITION_FILE
@@ -26,8 +31,9 @@ from pipeline.data.tables.cache import FeatureFile, default_folder, read_feature
 from pipeline.data.tables.csv_columns import read_content
 from pipeline.data.tables.parse import LabelTable, parse_labels
 from pipeline.errors import InputError
+from pipeline.preprocessing.stuck import learn_limits, mark_stuck
 
-READING = 1
+READING = 2
 """Part of the digest: raised when the same files are read to another corpus."""
 
 logger = logging.getLogger(__name__)
@@ -54,6 +60,7 @@ def read_corpus(
     targets: Sequence[str] | None = None,
     tolerance_ms: float | None = None,
     max_imputed_share: float = 0.2,
+    mark_stuck_rows: bool = True,
     cache_folder: Path | None = None,
 ) -> Corpus:
     """Read a corpus: one frame per label row of any target, with the nearest row of each set.
@@ -69,6 +76,9 @@ def read_corpus(
             median distance of two label rows, so that neighbouring frames do not compete for a row.
         max_imputed_share: the largest share of NaN or infinite cells in the present rows of a
             session's feature set, 0 to 1.
+        mark_stuck_rows: whether rows of stuck sensors become missing, by what is usual in this
+            corpus (see `preprocessing.stuck`). False where a model reads the sessions: it marks
+            them by what was usual in its training.
         cache_folder: where parsed files are kept; None for `$AFFECTUNE_CACHE`, else
             `$XDG_CACHE_HOME/affectune`, else `~/.cache/affectune`. Never in the corpus.
 
@@ -90,21 +100,33 @@ def read_corpus(
     timing = Timing(period_ms, period_ms / 2 if tolerance_ms is None else float(tolerance_ms))
     columns, header_findings = _name_columns(features)
     built = _build_sessions(layout, features, labels, columns, timing)
-    sessions = tuple(result.session for result in built)
+    as_read = [result.session for result in built]
+    frame_period_ms = _median_step_ms(session.timestamps_ms for session in as_read)
+
+    max_held_frames: dict[str, int] = {}
+    if mark_stuck_rows:
+        # A corpus that nothing can be learned from is checked by what is usual in all of it.
+        usual = [session for session in as_read if session.partition == "train"] or as_read
+        max_held_frames = learn_limits(usual, frame_period_ms)
+    sessions = tuple(mark_stuck(session, max_held_frames) for session in as_read)
 
     findings = [*layout.findings, *header_findings]
     findings += corpus_findings(sessions, columns, period_ms)
-    for result in built:
+    if mark_stuck_rows:
+        findings += limit_findings(columns, max_held_frames, frame_period_ms)
+    for result, session in zip(built, sessions, strict=True):
         findings += result.findings
+        findings += stuck_findings(result.session, session, max_held_frames, frame_period_ms)
 
     return Corpus(
         name=layout.root.resolve().name,
         columns=columns,
         targets=tuple(layout.labels),
         sessions=sessions,
-        frame_period_ms=_median_step_ms(session.timestamps_ms for session in sessions),
-        digest=_digest(layout, features, labels, timing),
+        frame_period_ms=frame_period_ms,
+        digest=_digest(layout, features, labels, timing, mark_stuck_rows),
         findings=tuple(findings),
+        max_held_frames=max_held_frames,
     )
 
 
@@ -239,11 +261,14 @@ def _check_lengths(sessions: Sequence[Session]) -> None:
     )
 
 
-def _digest(layout: Layout, features: Features, labels: Labels, timing: Timing) -> str:
+def _digest(
+    layout: Layout, features: Features, labels: Labels, timing: Timing, mark_stuck_rows: bool
+) -> str:
     """Hash contents and settings in the order in which they were named, but no path and no time."""
     document = {
         "reading": READING,
         "tolerance_ms": timing.tolerance_ms,
+        "mark_stuck_rows": mark_stuck_rows,
         "metadata": {
             name: hashlib.sha256(content).hexdigest()
             for name, content in sorted(layout.metadata.contents.items())

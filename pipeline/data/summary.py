@@ -34,6 +34,7 @@ class SetSummary:
     present_share: float
     zero_rows: int
     empty_rows: int
+    stuck_rows: int
     imputed_cells: int
     dropped_rows: int
     frames_without_row: int
@@ -161,6 +162,7 @@ def _summarise_set(corpus: Corpus, name: str, groups: Sequence[FindingGroup]) ->
         present_share=float(present.mean()),
         zero_rows=_count(groups, name, "zero rows"),
         empty_rows=_count(groups, name, "empty rows"),
+        stuck_rows=_count(groups, name, "stuck rows"),
         imputed_cells=_count(groups, name, "cells imputed"),
         dropped_rows=_count(groups, name, "rows not used"),
         frames_without_row=_count(groups, name, "frames without a row"),

@@ -119,7 +119,7 @@ def evaluate(
         model: what is evaluated.
         corpus: read with the model's modalities and targets.
         partition: which sessions to predict; those without any label are left out.
-        corrupt: applied to every session first.
+        corrupt: applied to every session first; what it freezes is then missing to the model.
         device: "cpu" or "cuda".
 
     Raises:

@@ -37,7 +37,7 @@ def model_card(model: FusedModel, evaluation: Evaluation, warnings: Sequence[str
         *_study_section(model.study),
         *_scores_section(model, evaluation),
         *_out_of_fold_section(model),
-        *_limits_section(warnings),
+        *_limits_section(model, warnings),
     ]
 
     return "\n".join(lines)
@@ -211,7 +211,7 @@ def _out_of_fold_cell(record: Mapping[str, float | None] | None) -> str:
     return str(Score.from_json(record)) if record else ""
 
 
-def _limits_section(warnings: Sequence[str]) -> list[str]:
+def _limits_section(model: FusedModel, warnings: Sequence[str]) -> list[str]:
     return [
         "",
         "## Limits",
@@ -219,8 +219,22 @@ def _limits_section(warnings: Sequence[str]) -> list[str]:
         "and scale columns within the session, too.",
         "- A missing frame is imputed by the training mean and counts as hard; "
         "so does a missing feature set.",
+        *_stuck_limit(model),
         "- Subjects, devices and situations unlike the corpus's are untested. "
         "Not a medical device.",
         *(f"- {warning}" for warning in warnings),
         "",
     ]
+
+
+def _stuck_limit(model: FusedModel) -> list[str]:
+    """Return for how long each feature set may hold its values; nothing where any time will do."""
+    seconds = {
+        modality: limit * model.frame_period_ms / 1000
+        for modality, limit in model.max_held_frames.items()
+    }
+    if not seconds:
+        return []
+
+    limits = ", ".join(f"{modality} {limit:g} s" for modality, limit in seconds.items())
+    return [f"- A feature set is missing where its row stays the same for longer than: {limits}."]

@@ -118,6 +118,11 @@ def assemble_model(
             for target, ensembles in targets.items()
         },
         study=study or {},
+        max_held_frames={
+            modality: limit
+            for modality, limit in corpus.max_held_frames.items()
+            if modality in modalities
+        },
     )
 
 

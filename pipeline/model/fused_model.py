@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pipeline.corpus import Session
 from pipeline.model.raw_session import raw_session
+from pipeline.preprocessing.stuck import mark_stuck
 from pipeline.spec import Spec
 from pipeline.stages.difficulty import difficulty_columns, percentile, reconstruction_errors
 from pipeline.stages.fusion import FusionTask, floors, join_columns
@@ -91,6 +92,10 @@ class FusedModel:
             the absolute error of its unimodal prediction, out of fold (in sample: of the sample).
         study: the search it won, for its card: "name", "trials" and other figures, as JSON; under
             "seeds" target -> "scores", one per seed; {} where nothing was searched.
+        max_held_frames: feature set -> for how many frames it may hold its values, by what was
+            usual in training: a row that stays the same for longer is of a stuck sensor, and
+            missing (see `preprocessing.stuck`). A set that may hold them for any time is absent;
+            {} in a bundle that was written before there was the rule.
     """
 
     columns: Mapping[str, tuple[str, ...]]
@@ -109,6 +114,7 @@ class FusedModel:
     out_of_fold: Mapping[str, Mapping[str, Mapping[str, float | None]]]
     difficulty_spearman: Mapping[str, Mapping[str, float | None]]
     study: Mapping[str, Any] = field(default_factory=dict)
+    max_held_frames: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         paths = {
@@ -147,9 +153,9 @@ class FusedModel:
 
         Args:
             features: modality -> shape (frames, columns), raw; cleaned as a corpus is (`clean`):
-                rows of zeros or NaN are missing. An array has its columns in the order of
-                `columns`; a DataFrame in any order, by name, and further ones are ignored. A
-                modality that is left out is missing throughout.
+                rows of zeros or NaN are missing, and so are those of a stuck sensor. An array has
+                its columns in the order of `columns`; a DataFrame in any order, by name, and
+                further ones are ignored. A modality that is left out is missing throughout.
             timestamps_ms: shape (frames,), ascending; default: from 0, a frame period apart.
             device: "cpu" or "cuda".
 
@@ -163,7 +169,11 @@ class FusedModel:
     def predict_sessions(
         self, sessions: Sequence[Session], *, device: str = "cpu"
     ) -> list[Prediction]:
-        """Predict several sessions that are read already; each as if it were alone."""
+        """Predict several sessions that are read already; each as if it were alone.
+
+        Rows of stuck sensors are missing to the model, by its own limits.
+        """
+        sessions = [mark_stuck(session, self.max_held_frames) for session in sessions]
         # Named by place: two sessions may have the same id.
         sessions = [replace(s, session_id=str(place)) for place, s in enumerate(sessions)]
 

@@ -8,6 +8,8 @@ from pipeline.corpus import Corpus, Partition, Session
 from pipeline.spec import Spec
 
 COLUMNS = {"voice": 4, "face": 3}
+MAX_HELD_FRAMES = {"voice": 10, "face": 10}
+"""Those of 5 s: what is learned from sessions that vary."""
 
 
 def tiny_session(
@@ -55,6 +57,7 @@ def corpus_of(sessions: list[Session]) -> Corpus:
         sessions=tuple(sorted(sessions, key=lambda session: session.session_id)),
         frame_period_ms=500.0,
         digest="0" * 64,
+        max_held_frames=MAX_HELD_FRAMES,
     )
 
 

@@ -117,7 +117,10 @@ def trained(corpus_path: Path, spec_path: Path, tmp_path_factory: pytest.TempPat
         text=True,
         check=True,
     )
-    assert ended.stderr == ""  # no progress where there is no terminal
+    # No progress where there is no terminal.
+    assert ended.stderr == (
+        "Note: the corpus has warnings: stuck rows (1). See `affectune corpus check`.\n"
+    )
     assert json.loads(ended.stdout) == read_json(folder / "model" / "summary.json")
     return folder / "model"
 
@@ -187,6 +190,27 @@ def test_evaluate_prints_json_and_draws(
     status, output, _ = run(capsys, *arguments)
     assert status == 0
     assert "95% interval" in output
+
+
+@pytest.mark.slow
+def test_a_sensor_that_is_stuck_in_the_files_is_missing_when_they_are_evaluated(
+    trained: Path, corpus_copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By what was usual in training, though all sessions at hand are stuck."""
+    files = sorted((corpus_copy / "feature_segments" / "voice").iterdir())
+    arguments = ("evaluate", trained, "--corpus", corpus_copy, "--plots", tmp_path, "--json")
+
+    for path in files:
+        header, first, *rows = path.read_text().splitlines()
+        held = first.split(",")[2:]
+        rows = [",".join([*row.split(",")[:2], *held]) for row in rows]
+        path.write_text("\n".join([header, first, *rows]) + "\n")
+    status, frozen, error = run(capsys, *arguments)
+    assert status == 0, error
+
+    status, dropped, _ = run(capsys, *arguments, "--corrupt", "voice=drop")
+    assert status == 0
+    assert json.loads(frozen)["targets"] == json.loads(dropped)["targets"]
 
 
 @pytest.mark.slow

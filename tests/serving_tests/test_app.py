@@ -127,6 +127,66 @@ def test_a_modality_that_is_left_out_is_imputed_with_a_warning(
     _assert_close(response.json()["predictions"]["valence"], expected)
 
 
+def test_a_stuck_sensor_is_missing_with_a_warning(
+    client: Client, request_: Request, predictor: Predictor
+) -> None:
+    """From the first repeated row on, in JSON and in Arrow."""
+    voice = request_["features"]["voice"]["data"]
+    voice[8:28] = [voice[8]] * 20
+    voice[20] = [None, *voice[20][1:]]
+
+    response = client.post(request_)
+    assert _warning_codes(response) == ["imputed_values", "stuck_sensor"]
+    warning = response.json()["warnings"][-1]
+    assert warning["where"] == "features.voice"
+    assert "19 of 30 frames repeat the same row for longer than 5 s" in warning["message"]
+
+    errors = response.json()["difficulty"]["voice"]["error"]
+    assert [error is None for error in errors] == [False] * 9 + [True] * 19 + [False] * 2
+    raw = {name: np.array(f["data"], np.float32) for name, f in request_["features"].items()}
+    _assert_close(
+        response.json()["predictions"]["arousal"], predictor.model.predict(raw).values["arousal"]
+    )
+
+    as_table = client.post(as_arrow(request_), kind=MEDIA_TYPE, accept=MEDIA_TYPE).content
+    metadata = pa.ipc.open_stream(as_table).schema.metadata
+    assert warning in json.loads(metadata[b"affectune"])["warnings"]
+
+
+def test_a_session_whose_sensors_are_all_stuck_is_predicted_as_missing(
+    client: Client, request_: Request
+) -> None:
+    for sent in request_["features"].values():
+        sent["data"] = [sent["data"][0]] * 30
+
+    response = client.post(request_)
+    assert _warning_codes(response) == ["stuck_sensor", "stuck_sensor"]
+    assert all(math.isfinite(value) for value in response.json()["predictions"]["arousal"])
+    assert set(response.json()["difficulty"]["voice"]["error"]) == {None}
+
+
+def test_a_stuck_sensor_counts_as_one_missing_modality(client: Client, request_: Request) -> None:
+    voice = request_["features"]["voice"]["data"]
+    voice[:15] = [voice[0]] * 15
+    voice[20] = [None] * 4
+
+    assert _warning_codes(client.post(request_)) == ["missing_modality", "stuck_sensor"]
+    text = client.get("/metrics").text
+    assert 'affectune_missing_modalities_total{modality="voice"} 1.0' in text
+
+
+def test_a_sensor_that_is_stuck_across_chunks_is_missing_in_all_of_them(
+    client_of: Callable[..., Client], request_: Request
+) -> None:
+    voice = request_["features"]["voice"]["data"]
+    voice[11:23] = [voice[11]] * 12  # no more than nine of them lie in one chunk
+
+    response = client_of(whole_frames=15, overlap_frames=5).post(request_)
+    assert _warning_codes(response) == ["stuck_sensor", "chunked"]
+    errors = response.json()["difficulty"]["voice"]["error"]
+    assert [error is None for error in errors] == [False] * 12 + [True] * 11 + [False] * 7
+
+
 def test_further_columns_are_ignored_with_a_warning(client: Client, request_: Request) -> None:
     before = client.post(request_).json()
     request_["features"]["face"]["columns"].append("further")

@@ -116,7 +116,9 @@ def report(folder: Path, history: History, corpus_path: Path | None = None) -> P
     path = corpus_path or Path(history.opened.corpus["path"])
     evaluation = None
     if corpus_path is not None or path.is_dir():
-        corpus = read_corpus(path, modalities=model.modalities, targets=model.targets)
+        corpus = read_corpus(
+            path, modalities=model.modalities, targets=model.targets, mark_stuck_rows=False
+        )
         evaluation = evaluate(model, corpus, "devel")
     return write_report(folder, history, evaluation, model)
 

@@ -15,6 +15,7 @@ from pipeline.data.summary import summarise
 from pipeline.errors import InputError
 from tests.pipeline_tests.data.muse_files import (
     feature_values,
+    label_values,
     write_corpus,
     write_features,
     write_labels,
@@ -97,6 +98,29 @@ def test_check_prints_one_json_object(root: Path) -> None:
     assert [target["name"] for target in document["targets"]] == ["arousal", "valence"]
     assert document["digest"] == read_corpus(root, modalities=["voice"]).digest
     assert document["verdict"] == "look"
+
+
+def test_check_warns_of_a_stuck_sensor_by_session_and_set(tmp_path: Path) -> None:
+    root = write_corpus(tmp_path / "corpus", partitions={"1": "train", "2": "train", "3": "devel"})
+    for session in ("1", "2", "3"):
+        for target in ("arousal", "valence"):
+            write_labels(root, target, session, label_values(session, target, 40))
+        write_features(root, "face", session, feature_values(session, 2, 40))
+        voice = feature_values(session, 3, 40)
+        if session == "3":
+            voice[20:] = voice[20]
+        write_features(root, "voice", session, voice)
+
+    text = run("check", root)
+    assert "warning stuck rows" in text
+    assert "voice: 19 of 40 in 1 sessions: '3'" in text
+    assert text.rstrip().splitlines()[-1].startswith("look: ")
+
+    document = json.loads(run("check", root, "--json"))
+    assert {each["name"]: each["stuck_rows"] for each in document["sets"]} == {
+        "face": 0,
+        "voice": 19,
+    }
 
 
 def test_a_clean_corpus_is_ready(tmp_path: Path) -> None:

@@ -480,3 +480,95 @@ def test_a_real_session_holds_the_numbers_in_its_files(real_corpus_path: Path) -
     with (real_corpus_path / "label_segments/valence/P05_V3.csv").open(newline="") as file:
         labels = [float(row["value"]) for row in csv.DictReader(file)]
     assert np.array_equal(session.labels["valence"], labels)
+
+
+LONG = 30
+"""Frames of a session in which a sensor can be stuck for more than 5 s."""
+
+
+def write_long_corpus(root: Path) -> Path:
+    """Write a corpus of sessions of 15 s in which nothing is stuck."""
+    write_corpus(root)
+    for session in ("1", "2", "a-3", "4"):
+        for feature_set, width in {"voice": 3, "face": 2}.items():
+            write_features(root, feature_set, session, feature_values(session, width, LONG))
+        for target in ("arousal", "valence") if session != "4" else ():
+            write_labels(root, target, session, label_values(session, target, LONG))
+    return root
+
+
+def freeze(root: Path, session: str, frames: slice) -> None:
+    """Let a session's voice stay the same for some frames."""
+    voice = feature_values(session, 3, LONG)
+    voice[frames] = voice[frames][0]
+    write_features(root, "voice", session, voice)
+
+
+def test_rows_of_a_stuck_sensor_are_missing_with_a_warning(tmp_path: Path) -> None:
+    root = write_long_corpus(tmp_path)
+    freeze(root, "a-3", slice(12, 28))
+    corpus = read_corpus(root)
+
+    assert corpus.max_held_frames == {"voice": 10, "face": 10}
+    session = corpus.session("a-3")
+    assert session.present["voice"].tolist() == [True] * 13 + [False] * 15 + [True] * 2
+    assert session.present["face"].all()
+    assert not session.features["voice"][13:28].any()
+    assert not session.features["voice"].flags.writeable
+    assert not session.present["voice"].flags.writeable
+
+    warnings = [finding for finding in corpus.findings if finding.level == "warning"]
+    (finding,) = warnings
+    assert (finding.kind, finding.where, finding.session_id) == ("stuck rows", "voice", "a-3")
+    assert (finding.count, finding.total) == (15, LONG)
+    assert "longer than 5 s" in finding.message
+
+
+def test_a_model_can_have_the_sessions_with_the_rows_of_stuck_sensors(tmp_path: Path) -> None:
+    root = write_long_corpus(tmp_path)
+    freeze(root, "a-3", slice(0, LONG))
+    corpus = read_corpus(root, mark_stuck_rows=False)
+
+    assert corpus.session("a-3").present["voice"].all()
+    assert corpus.max_held_frames == {}
+    assert not [finding for finding in corpus.findings if "stuck" in finding.kind]
+    assert corpus.digest != read_corpus(root).digest
+
+
+def test_what_is_usual_in_training_is_not_stuck_and_noted(tmp_path: Path) -> None:
+    root = write_long_corpus(tmp_path)
+    for session in ("1", "2", "a-3", "4"):
+        freeze(root, session, slice(3, 15))
+        write_features(root, "face", session, np.full((LONG, 2), 7.0))
+    corpus = read_corpus(root)
+
+    assert corpus.max_held_frames == {"voice": 24}
+    assert all(session.present["voice"].all() for session in corpus.sessions)
+    assert all(session.present["face"].all() for session in corpus.sessions)
+    notes = {f.where: f.message for f in corpus.findings if f.kind == "rows held"}
+    assert set(notes) == {"voice", "face"}
+    assert "only after 12 s" in notes["voice"]
+    assert "never stuck" in notes["face"]
+
+
+def test_a_stuck_sensor_of_a_training_subject_is_found_though_it_was_trained_on(
+    tmp_path: Path,
+) -> None:
+    root = write_long_corpus(tmp_path)
+    freeze(root, "1", slice(0, LONG))
+    corpus = read_corpus(root)
+
+    assert corpus.max_held_frames["voice"] == 10
+    assert not corpus.session("1").present["voice"].any()
+
+
+def test_a_corpus_of_test_sessions_alone_is_checked_by_what_is_usual_in_it(
+    tmp_path: Path,
+) -> None:
+    root = write_long_corpus(tmp_path)
+    partitions = "".join(f"{session},test\n" for session in ("1", "2", "a-3", "4"))
+    (root / "metadata/partition.csv").write_text("Id,Proposal\n" + partitions)
+    freeze(root, "4", slice(10, LONG))
+    corpus = read_corpus(root)
+
+    assert [f.session_id for f in corpus.findings if f.kind == "stuck rows"] == ["4"]

@@ -22,6 +22,7 @@ from pipeline.model.fused_model import FusedModel
         "cross_fit",
         "fusion is below the mean",
         "weighted mean",
+        "stays the same for longer than: voice 5 s, face 5 s.",
     ],
 )
 def test_the_card_holds_what_matters(model: FusedModel, corpus: Corpus, content: str) -> None:

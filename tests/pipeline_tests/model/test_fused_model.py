@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -131,6 +132,44 @@ def test_rows_of_nan_are_missing_frames_and_single_nan_cells_are_imputed(
     assert np.isfinite(prediction.values["valence"]).all()
 
 
+def test_rows_of_a_stuck_sensor_are_missing_frames(model: FusedModel, corpus: Corpus) -> None:
+    session = corpus.partition("devel")[0]
+    voice, stuck = session.features["voice"].copy(), session.features["voice"].copy()
+    stuck[10:25] = stuck[10]
+    voice[11:25] = np.nan
+
+    prediction = model.predict({**session.features, "voice": stuck})
+    assert_same(prediction, model.predict({**session.features, "voice": voice}))
+
+    read = replace(session, features={**session.features, "voice": stuck})
+    assert_same(prediction, model.predict_sessions([read])[0], tolerance=1e-6)
+
+
+def test_a_bundle_keeps_the_limits_of_its_training_and_an_older_one_has_none(
+    model: FusedModel, corpus: Corpus, tmp_path: Path
+) -> None:
+    assert model.max_held_frames == corpus.max_held_frames
+    save_model(model, tmp_path / "bundle")
+    assert affectune.load(tmp_path / "bundle").max_held_frames == model.max_held_frames
+
+    files = bundle_files(model)
+    record = json.loads(files["model.json"])
+    del record["max_held_frames"]
+    write_folder(tmp_path / "old", {**files, "model.json": json.dumps(record).encode()})
+    old = affectune.load(tmp_path / "old")
+
+    frozen = {name: np.repeat(v[:1], 30, axis=0) for name, v in corpus.sessions[0].features.items()}
+    assert old.max_held_frames == {}
+    assert np.isfinite(old.predict(frozen).difficulty["voice"].error).all()
+    assert np.isnan(model.predict(frozen).difficulty["voice"].error).all()
+
+
+def test_a_model_keeps_the_limits_of_what_it_reads(corpus: Corpus, tmp_path: Path) -> None:
+    voice_only = replace(corpus, columns={"voice": corpus.columns["voice"]})
+    model = train(voice_only, tiny_spec(), WorkerPool(voice_only, StageStore(tmp_path)))
+    assert model.max_held_frames == {"voice": corpus.max_held_frames["voice"]}
+
+
 def test_difficulty_references_are_101_ascending_percentiles(model: FusedModel) -> None:
     reference = model.difficulty_references["voice"]
     assert reference == sorted(reference)
@@ -204,7 +243,7 @@ def test_a_manifest_that_is_none_is_refused(
 
 
 @pytest.mark.parametrize(
-    "change", [{"spec": {"unknown": 1}}, {"stages": {}}, {"targets": 3}, {"stages": None}]
+    "change", [{"spec": {"unknown": 1}}, {"stages": {}}, {"targets": 3}, {"max_held_frames": [10]}]
 )
 def test_a_complete_bundle_with_an_unknown_record_is_refused_in_a_sentence(
     model: FusedModel, tmp_path: Path, change: dict[str, object]

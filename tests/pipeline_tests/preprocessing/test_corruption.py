@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -124,6 +126,38 @@ def test_corruption_raises_difficulty_and_a_dropped_modality_leaves_a_score(
     dropped = evaluate_corrupted("voice=drop").to_json("m")
     assert dropped["targets"]["arousal"]["ccc"] is not None
     assert dropped["targets"]["arousal"]["unimodal"]["voice"] is None
+
+
+def test_a_frozen_modality_is_missing_to_the_model(model: FusedModel, corpus: Corpus) -> None:
+    """The model's own limits say so, whatever was done when the corpus was read."""
+    normalisations = model_normalisations(model)
+
+    def scores(model: FusedModel, corpus: Corpus, text: str) -> dict[str, object]:
+        corrupt = parse_corruption(text, normalisations)
+        return evaluate(model, corpus, corrupt=corrupt).to_json("m")
+
+    without_limits = replace(model, max_held_frames={})
+    dropped = scores(model, corpus, "voice=drop")
+    assert scores(model, corpus, "voice=freeze") == dropped
+    assert scores(model, replace(corpus, max_held_frames={}), "voice=freeze") == dropped
+    assert scores(without_limits, corpus, "voice=freeze") != dropped
+
+
+def test_a_modality_that_freezes_in_mid_session_is_missing_from_then_on(
+    model: FusedModel, corpus: Corpus
+) -> None:
+    """What came before is predicted as ever, and other modalities are as they were."""
+
+    def freeze_from_12(session: Session) -> Session:
+        voice = session.features["voice"].copy()
+        voice[12:] = voice[12]
+        return replace(session, features={**session.features, "voice": voice})
+
+    for prediction in evaluate(model, corpus, corrupt=freeze_from_12).predictions:
+        is_missing = np.isnan(prediction.difficulty["voice"].error)
+        assert is_missing.tolist() == [False] * 13 + [True] * 17
+        assert np.isfinite(prediction.difficulty["face"].error).all()
+        assert np.isfinite(prediction.values["arousal"]).all()
 
 
 def mean_error(evaluation: Evaluation, modality: str) -> float:
