@@ -97,8 +97,6 @@ class CrossFitter:
     def _upstream_outputs(
         self, request: FitRequest, copy_kinds: tuple[CorruptionKind, ...]
     ) -> UpstreamOutputs:
-        sessions = [*self.corpus.partition("train"), *self.corpus.partition("devel")]
-
         def outputs(ensembles: Mapping[str, Ensemble] | None) -> dict[str, StageOutputs]:
             return {
                 modality: StageOutputs(
@@ -110,7 +108,7 @@ class CrossFitter:
 
         others = request.other_regressors or {}
         return join_upstream(
-            sessions,
+            self.corpus,
             self.spec.difficulty_scale,
             auto_encoders=outputs(request.auto_encoders),
             regressors=outputs(request.regressors),
@@ -135,9 +133,7 @@ class CrossFitter:
                 modality: StageOutputs(encoder.copies(kind))
                 for modality, encoder in (request.auto_encoders or {}).items()
             }
-            upstream = join_upstream(
-                spoilt.sessions, self.spec.difficulty_scale, auto_encoders=encoders
-            )
+            upstream = join_upstream(spoilt, self.spec.difficulty_scale, auto_encoders=encoders)
             predict_copies = partial(task.predict, upstream=upstream, device=device)
             return self._plan.predict(spoilt, models, predict_copies)
 

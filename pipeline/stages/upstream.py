@@ -15,6 +15,7 @@ from pipeline.corpus import Corpus, Session
 from pipeline.networks.modality_gate import NO_PREDICTION
 from pipeline.preprocessing.corruption import column_std, corrupted_copy
 from pipeline.preprocessing.normalisation import DifficultyScale
+from pipeline.preprocessing.stuck import mark_stuck
 from pipeline.spec import CorruptionKind
 from pipeline.stages.difficulty import difficulty_columns
 from pipeline.stages.fusion import join_columns
@@ -39,7 +40,7 @@ class StageOutputs:
 
 
 def join_upstream(
-    sessions: Sequence[Session],
+    corpus: Corpus,
     scale: DifficultyScale,
     *,
     auto_encoders: Mapping[str, StageOutputs] | None = None,
@@ -47,22 +48,22 @@ def join_upstream(
     other_regressors: Mapping[str, Mapping[str, StageOutputs]] | None = None,
     copy_kinds: Sequence[CorruptionKind] = (),
 ) -> UpstreamOutputs:
-    """Return what a task reads of sessions, modalities beside each other.
+    """Return what a task reads of train and devel, modalities beside each other.
 
     Args:
-        sessions: all that the task reads.
+        corpus: says where modalities are present.
         scale: of the difficulty.
         auto_encoders: modality -> reconstruction errors; None where no difficulty is read.
         regressors: modality -> predictions to fuse; None but for fusion.
         other_regressors: other target -> modality -> predictions that are read beside these.
         copy_kinds: the corruptions whose copies a fusion learns from.
     """
-    clean = _join(sessions, scale, auto_encoders, regressors, other_regressors, None)
+    clean = _join(corpus, scale, auto_encoders, regressors, other_regressors, None)
     if not regressors:
         return clean
 
     copies = {
-        kind: _join(sessions, scale, auto_encoders, regressors, other_regressors, kind)
+        kind: _join(corpus, scale, auto_encoders, regressors, other_regressors, kind)
         for kind in copy_kinds
     }
     return UpstreamOutputs(
@@ -82,20 +83,18 @@ def corrupt_corpus(corpus: Corpus, modality: str, kind: CorruptionKind) -> Corpu
     std = column_std(train, modality) if kind == "noise" else None
 
     sessions = (*train, *corpus.partition("devel"))
-    return corpus.select([corrupted_copy(session, modality, kind, std) for session in sessions])
+    copies = [corrupted_copy(session, modality, kind, std) for session in sessions]
+    return corpus.select([mark_stuck(copy, corpus.max_held_frames) for copy in copies])
 
 
 def presence_columns(
-    sessions: Sequence[Session],
-    modalities: Sequence[str],
-    kind: CorruptionKind | None = None,
+    sessions: Sequence[Session], modalities: Sequence[str]
 ) -> dict[str, NDArray[np.float32]]:
     """Return where modalities are present.
 
     Args:
         sessions: of any partition.
         modalities: in the order in which a fusion reads them.
-        kind: of each modality's corrupted copy; None for the sessions as they are.
 
     Returns:
         Session id -> shape (frames, modalities): 1 at a frame where the modality is present, 0
@@ -103,22 +102,23 @@ def presence_columns(
     """
     columns = {}
     for session in sessions:
-        by_modality = [_presence(session, modality, kind) for modality in modalities]
-        columns[session.session_id] = np.stack(by_modality, axis=1)
+        present = np.stack([session.present[modality] for modality in modalities], axis=1)
+        missing = np.where(present.any(axis=0), 0.0, NO_PREDICTION)
+        columns[session.session_id] = np.where(present, 1.0, missing).astype(np.float32)
     return columns
 
 
-def _presence(session: Session, modality: str, kind: CorruptionKind | None) -> NDArray[np.float32]:
-    if kind is not None and kind != "noise":  # noise leaves it as it is
+def _with_copies(
+    session: Session, modalities: Sequence[str], kind: CorruptionKind, corpus: Corpus
+) -> Session:
+    """Return a session in which every modality is spoilt as in its own copy."""
+    for modality in modalities:
         session = corrupted_copy(session, modality, kind)
-
-    present = session.present[modality]
-    missing = 0.0 if present.any() else NO_PREDICTION
-    return np.where(present, 1.0, missing).astype(np.float32)
+    return mark_stuck(session, corpus.max_held_frames)
 
 
 def _join(
-    sessions: Sequence[Session],
+    corpus: Corpus,
     scale: DifficultyScale,
     auto_encoders: Mapping[str, StageOutputs] | None,
     regressors: Mapping[str, StageOutputs] | None,
@@ -129,7 +129,12 @@ def _join(
 
     if regressors:
         predictions = join_columns([_outputs(stage, kind) for stage in regressors.values()])
-        presence = presence_columns(sessions, list(regressors), kind)
+        sessions = [*corpus.partition("train"), *corpus.partition("devel")]
+        if kind is not None and kind != "noise":  # noise leaves presence as it is
+            sessions = [
+                _with_copies(session, list(regressors), kind, corpus) for session in sessions
+            ]
+        presence = presence_columns(sessions, list(regressors))
     if other_regressors:
         others = [stage for stages in other_regressors.values() for stage in stages.values()]
         other_predictions = join_columns([_outputs(stage, kind) for stage in others])

@@ -60,7 +60,7 @@ class UpstreamPredictions:
 
         others = upstream.other_regressors
         return join_upstream(
-            [*self._corpus.partition("train"), *self._corpus.partition("devel")],
+            self._corpus,
             self._difficulty_scale,
             auto_encoders=outputs(upstream.auto_encoders),
             regressors=outputs(upstream.regressors),
@@ -78,7 +78,7 @@ class UpstreamPredictions:
             modality: StageOutputs(self.stage_outputs(keys, kind))
             for modality, keys in upstream.auto_encoders.items()
         }
-        return join_upstream((), self._difficulty_scale, auto_encoders=encoders)
+        return join_upstream(self._corpus, self._difficulty_scale, auto_encoders=encoders)
 
     def corrupted_corpus(self, modality: str, kind: CorruptionKind) -> Corpus:
         """Return copies of the sessions in which a modality is spoilt; the last few are kept."""
