@@ -19,7 +19,7 @@ MISSING: list[tuple[int, ...]] = [(), (0,), (1, 2)]
 def _gate(kind: FusionKind, *, seed: int = 0) -> ModalityGate:
     torch.manual_seed(seed)
     spec = FusionNetworkSpec(kind=kind, num_layers=2, hidden_size=5)
-    return ModalityGate(spec, INPUT_SIZE, NUM_MODALITIES).eval()
+    return ModalityGate(spec, INPUT_SIZE, NUM_MODALITIES, NUM_MODALITIES).eval()
 
 
 def _inputs(frames: int, *, missing: tuple[int, ...] = (), seed: int = 0) -> torch.Tensor:
