@@ -83,6 +83,13 @@ def test_the_json_has_the_fixed_keys(model: FusedModel, corpus: Corpus) -> None:
         "ccc",
         "ccc_low",
         "ccc_high",
+        "between_ccc",
+        "between_ccc_low",
+        "between_ccc_high",
+        "within_ccc",
+        "within_ccc_low",
+        "within_ccc_high",
+        "label_variance_between_sessions",
         "session_mean_ccc",
         "undefined_sessions",
         "frames",
@@ -91,6 +98,7 @@ def test_the_json_has_the_fixed_keys(model: FusedModel, corpus: Corpus) -> None:
         "floors",
         "unimodal",
         "without_difficulty",
+        "predictions",
     }
 
 
