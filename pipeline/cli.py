@@ -83,7 +83,10 @@ def train_command(
     ] = None,
     split: Annotated[
         str | None,
-        typer.Option(help="What folds hold out: subject (default), stimulus or both."),
+        typer.Option(
+            help="What folds hold out: subject (default), stimulus, or both, with folds x "
+            "stimulus_groups folds."
+        ),
     ] = None,
     seed: Annotated[
         int | None, typer.Option(help="The same seed gives the same bytes on a CPU.")

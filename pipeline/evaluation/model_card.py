@@ -25,6 +25,8 @@ QUESTIONS = {
 """Split -> whom out-of-fold scores speak of."""
 UNSEEN = {"subject": "subject", "stimulus": "stimulus", "both": "subject nor the stimulus"}
 """Split -> what the models that predict a training session never saw."""
+HELD_OUT = {"subject": "subject", "stimulus": "stimulus", "both": "subject or the stimulus"}
+"""Split -> whose labels those models did not learn from."""
 
 
 def model_card(model: FusedModel, evaluation: Evaluation, warnings: Sequence[str]) -> str:
@@ -262,7 +264,8 @@ def _out_of_fold_section(model: FusedModel) -> list[str]:
         "## CCC on training subjects out of fold",
         "More subjects than devel, and no fit was stopped by them. "
         "A modality's own prediction owes nothing to the",
-        "subject's labels; the two fusions' does, at second hand, and is optimistic.",
+        f"labels of the {HELD_OUT[model.spec.split]}; the two fusions' does, at second hand, "
+        "and is optimistic.",
         "",
         f"| prediction | {' | '.join(model.targets)} |",
         f"| --- |{' --- |' * len(model.targets)}",

@@ -16,6 +16,7 @@ from plotly.offline import get_plotlyjs
 from pipeline.errors import InputError
 from pipeline.evaluation.evaluate import Evaluation
 from pipeline.evaluation.model_card import (
+    HELD_OUT,
     QUESTIONS,
     UNSEEN,
     floor_warnings,
@@ -145,6 +146,7 @@ def render(
         registered=history.registered,
         study=searches.study,
         folds=folds_text(searches.study),
+        held_out=HELD_OUT[searches.study.split],
         unseen=UNSEEN[searches.study.split],
         question=QUESTIONS[searches.study.split],
         num_configurations=_num_configurations(history),

@@ -80,17 +80,13 @@ def test_out_of_fold_a_floor_knows_no_label_of_what_the_fold_held_out(
     plan = CrossFitPlan.from_spec(corpus_of(crossed), spec)
     before = held_out_label_floors(corpus_of(crossed), plan, "arousal")
 
-    is_of = {
-        "subject": lambda session: session.subject == "p0",
-        "stimulus": lambda session: session.stimulus == "calm",
-        "both": lambda session: session.subject == "p0" or session.stimulus == "calm",
-    }[split]
-    changed = [
-        replace(session, labels={"arousal": session.labels["arousal"] + 100})
-        if is_of(session)
-        else session
-        for session in crossed
-    ]
+    changed = []
+    for session in crossed:
+        is_of_subject = split != "stimulus" and session.subject == "p0"
+        is_of_stimulus = split != "subject" and session.stimulus == "calm"
+        shift = 100.0 if is_of_subject or is_of_stimulus else 0.0
+        labels = {"arousal": session.labels["arousal"] + shift}
+        changed.append(replace(session, labels=labels))
     corpus = corpus_of(changed)
     after = held_out_label_floors(corpus, plan, "arousal")
 
