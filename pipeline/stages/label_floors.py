@@ -114,11 +114,13 @@ def held_out_label_floors(corpus: Corpus, plan: CrossFitPlan, target: str) -> Fl
     """Return the floors of every training session from the sessions that its fold learned from.
 
     So they know as much as the models that held the session out: labels of other people, and with
-    folds by stimulus none of its stimulus, where time alone stands in.
+    folds by stimulus none of its stimulus.
 
     Returns:
-        Floor -> series of the training sessions, in their order.
+        "time" -> series of the training sessions, in their order; "stimulus" -> series likewise,
+        where any fold learned from a stimulus that it held out a session of.
     """
+    has_stimulus = False
     series: dict[str, dict[str, NDArray[np.float64]]] = {}
     for fold in plan.folds:
         learned = [corpus.session(session_id) for session_id in fold.train_ids]
@@ -128,16 +130,16 @@ def held_out_label_floors(corpus: Corpus, plan: CrossFitPlan, target: str) -> Fl
 
         floors = LabelFloors.from_sessions(learned, [target], corpus.frame_period_ms)
         predicted = floors.predict(held_out, target)
+        has_stimulus = has_stimulus or STIMULUS in predicted
         for key in LABEL_FLOORS:
             values = predicted.get(key, predicted[TIME])
             series.setdefault(key, {}).update(zip(fold.held_out_ids, values, strict=True))
 
-    has_stimuli = any(session.stimulus for session in corpus.partition("train"))
     train_ids = [session.session_id for session in corpus.partition("train")]
     return {
         key: [by_session[session_id] for session_id in train_ids]
         for key, by_session in series.items()
-        if key == TIME or has_stimuli
+        if key == TIME or has_stimulus
     }
 
 
