@@ -85,7 +85,7 @@ def test_floors_of_labels_alone_are_scored_where_the_model_and_the_sessions_have
     for row, session in zip(table, learned, strict=True):
         row[: session.num_frames] = session.labels["arousal"]
     track = pd.Series(np.nanmean(table[:, : max(s.num_frames for s in learned)], axis=0))
-    guess = track.reindex(range(longest)).ffill().to_numpy()
+    guess = track.reindex(range(longest)).ffill().to_numpy(np.float64)
     expected = pooled_ccc(
         devel,
         model.predict_sessions(devel),
