@@ -78,7 +78,16 @@ def train_command(
     protocol: Annotated[
         str | None, typer.Option(help="cross_fit or in_sample (the paper's).")
     ] = None,
-    folds: Annotated[int | None, typer.Option(help="Folds grouped by subject.")] = None,
+    folds: Annotated[
+        int | None, typer.Option(help="Folds; with --split both, groups of people.")
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            help="What folds hold out: subject (default), stimulus, or both, with folds x "
+            "stimulus_groups folds."
+        ),
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(help="The same seed gives the same bytes on a CPU.")
     ] = None,
@@ -98,7 +107,7 @@ def train_command(
     """
     clock = _Clock()
     from pipeline.evaluation.evaluate import evaluate
-    from pipeline.evaluation.model_card import floor_warnings, model_card
+    from pipeline.evaluation.model_card import floor_warnings, model_card, out_of_fold_warnings
     from pipeline.fitting.progress_bar import ProgressBar
     from pipeline.fitting.worker_pool import WorkerPool
     from pipeline.model.bundle import save_model
@@ -107,7 +116,11 @@ def train_command(
     from pipeline.train import num_fits, train
 
     settings = override(
-        read_spec(spec) if spec else Spec(), protocol=protocol, folds=folds, seed=seed
+        read_spec(spec) if spec else Spec(),
+        protocol=protocol,
+        folds=folds,
+        split=split,
+        seed=seed,
     )
     torch_device = find_device(device)
     out = out.absolute()
@@ -147,7 +160,7 @@ def train_command(
         typer.echo(text)
         return
     _print_evaluation(evaluation)
-    for warning in warnings:
+    for warning in [*warnings, *out_of_fold_warnings(model.out_of_fold)]:
         console.print(f"[yellow]Note:[/] {warning}")
     fits = f"{summary['trials']} fits ({pool.store_hits} from the store)"
     Console().print(f"{fits}, {summary['wall_s']:.0f} s. Written: {out}", soft_wrap=True)
@@ -374,9 +387,10 @@ def _print_corpus_warnings(corpus: Corpus, console: Console) -> None:
 
 
 def _print_evaluation(evaluation: Evaluation) -> None:
-    from pipeline.evaluation.evaluate import score_table
+    from pipeline.evaluation.evaluate import score_table, session_score_table, session_score_title
 
     console = Console()
+    session_rows = session_score_table(evaluation)
     for target, rows in score_table(evaluation).items():
         scores = evaluation.targets[target]
         table = _evaluation_table(f"{target} on {evaluation.partition}", scores)
@@ -384,6 +398,8 @@ def _print_evaluation(evaluation: Evaluation) -> None:
             rho = scores.difficulty_spearman.get(name)
             table.add_row(name, score, gap, "" if rho is None or np.isnan(rho) else f"{rho:+.2f}")
         console.print(table)
+        title = session_score_title(evaluation, target)
+        console.print(session_table(title, session_rows[target]))
 
 
 def _evaluation_table(title: str, scores: TargetEvaluation) -> Table:
@@ -400,6 +416,16 @@ def _evaluation_table(title: str, scores: TargetEvaluation) -> Table:
     )
     for heading in ("prediction", "CCC [95% interval]", "fusion minus it", "rho"):
         table.add_column(heading, no_wrap=True)
+    return table
+
+
+def session_table(title: str, rows: Sequence[tuple[str, str, str]]) -> Table:
+    """Return a target's rows of `session_score_table` as a table, 80 columns wide at most."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False)
+    for heading in ("prediction", "CCC between sessions", "CCC within sessions"):
+        table.add_column(heading, no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
     return table
 
 

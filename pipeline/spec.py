@@ -23,6 +23,7 @@ Protocol = Literal["cross_fit", "in_sample"]
 Inference = Literal["refit", "fold_mean"]
 CorruptionKind = Literal["drop", "freeze", "noise", "shift"]
 FusionKind = Literal["gate", "gated_recurrent", "recurrent"]
+Split = Literal["subject", "stimulus", "both"]
 
 
 class Settings(BaseModel):
@@ -214,13 +215,38 @@ class Spec(Settings):
     "cross_fit": held-out predictions. "in_sample" (the paper's): what the stages before them
     predict for the sessions that they were trained on themselves.
     """
+    split: Split = "subject"
+    """What a fold holds out, and so which question its scores answer.
+
+    "subject": people, for new people who are shown what others were shown. "stimulus": stimuli,
+    whoever saw them, for known people and new stimuli. "both": a group of people with a group of
+    stimuli, for new people and new stimuli; a fold learns from the sessions that have neither.
+    The devel partition is of other people in any case.
+    """
     folds: Annotated[int, Field(ge=2, le=100)] = 5
+    """Number of folds; with split "both", of groups of people."""
+    stimulus_groups: Annotated[int, Field(ge=2, le=100)] = 3
+    """Number of groups of stimuli with split "both"; else it is not read.
+
+    There are folds * stimulus_groups folds, and so many fits of each task: 15 with both defaults,
+    each learning from (1 - 1/5) * (1 - 1/3), 53% of the training sessions.
+    """
     inference: Inference = "fold_mean"
     """Which models predict devel, test and new sessions.
 
     "refit": one trained on all training sessions. "fold_mean": the mean of the folds' models.
     """
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+
+    @model_validator(mode="after")
+    def _in_sample_holds_nothing_out(self) -> Self:
+        if self.protocol == "in_sample" and self.split != "subject":
+            raise ValueError(
+                f"protocol 'in_sample' holds nothing out, so split '{self.split}' divides nothing: "
+                "leave out one of them"
+            )
+
+        return self
 
 
 def read_spec(path: Path | str) -> Spec:

@@ -28,6 +28,7 @@ class Predictor:
         model: without what only an evaluation needs.
         name, version: under which every response names it.
         ccc: target -> CCC on devel, None where the bundle does not have it.
+        between_ccc, within_ccc: target -> CCC on devel between and within sessions; likewise.
         card: the model card, Markdown.
         limits: from when on a session is chunked, and a modality called difficult.
     """
@@ -36,6 +37,8 @@ class Predictor:
     name: str
     version: str
     ccc: dict[str, float | None]
+    between_ccc: dict[str, float | None]
+    within_ccc: dict[str, float | None]
     card: str
     limits: Limits
 
@@ -50,9 +53,11 @@ class Predictor:
         # sixth longer.
         model = replace(load_model(folder), fusions_without_difficulty={})
         files = read_folder(folder)
-        ccc = _devel_ccc(files, model.targets)
+        ccc, between_ccc, within_ccc = (
+            _devel_scores(files, model.targets, key) for key in ("ccc", "between_ccc", "within_ccc")
+        )
         card = files.get(CARD, b"").decode()
-        return cls(model, name, version, ccc, card, limits)
+        return cls(model, name, version, ccc, between_ccc, within_ccc, card, limits)
 
     def describe(self) -> dict[str, Any]:
         """Return the body of GET /v1/model, a `ModelResponse`."""
@@ -65,6 +70,8 @@ class Predictor:
             "features": features,
             "frame_rate_hz": 1000 / self.model.frame_period_ms,
             "ccc": self.ccc,
+            "between_ccc": self.between_ccc,
+            "within_ccc": self.within_ccc,
             "limits": limits,
             "card": self.card,
         }
@@ -139,12 +146,14 @@ def _chunked(chunk_frames: int) -> Notice:
     return Notice(code="chunked", message=message, where="")
 
 
-def _devel_ccc(files: dict[str, bytes], targets: tuple[str, ...]) -> dict[str, float | None]:
+def _devel_scores(
+    files: dict[str, bytes], targets: tuple[str, ...], key: str
+) -> dict[str, float | None]:
     """Read the scores in the bundle's summary, which is optional: without it they are None."""
     try:
         scores = json.loads(files["summary.json"])["targets"]
         return {
-            target: None if scores[target]["ccc"] is None else float(scores[target]["ccc"])
+            target: None if scores[target][key] is None else float(scores[target][key])
             for target in targets
         }
     except (KeyError, TypeError, ValueError):

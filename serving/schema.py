@@ -106,6 +106,8 @@ class ModelResponse(BaseModel):
     features: dict[str, list[str]]
     frame_rate_hz: float
     ccc: dict[str, float | None]
+    between_ccc: dict[str, float | None]
+    within_ccc: dict[str, float | None]
     limits: dict[str, float]
     card: str
 

@@ -16,9 +16,15 @@ from pipeline.corpus import Corpus, Partition, Session
 from pipeline.errors import InputError
 from pipeline.metrics.bootstrap import Score, bootstrap, subject_moments
 from pipeline.metrics.ccc import ccc_from_moments
+from pipeline.metrics.session_parts import (
+    SessionParts,
+    label_variance_between_sessions,
+    session_parts,
+)
 from pipeline.model.fused_model import FusedModel, Prediction
 from pipeline.stages.difficulty import spearman
 from pipeline.stages.fusion import FLOORS, FUSION, WITHOUT_DIFFICULTY
+from pipeline.stages.label_floors import LABEL_FLOORS
 
 Series = Sequence[NDArray[np.float64]]
 """One prediction of every session, each of shape (frames,)."""
@@ -34,7 +40,11 @@ class TargetEvaluation:
     Attributes:
         scores: prediction -> its score. Predictions are "fusion", "without difficulty" (the fusion
             that reads none, where there is one), the floors, and each modality that the fusion
-            reads.
+            reads. The floors of labels are absent for a bundle that has none, "stimulus alone" also
+            where no session's stimulus was seen in training.
+        between: prediction -> its CCC between sessions (see `session_parts`).
+        within: prediction -> its CCC within sessions.
+        label_variance_between_sessions: share of the label's variance, 0 to 1; NaN where undefined.
         differences: every other prediction -> the fusion's CCC minus its, as a paired bootstrap.
         session_mean_ccc: mean over the sessions whose CCC is defined.
         undefined_sessions: sessions with a constant label, whose CCC is undefined. Their frames
@@ -48,6 +58,9 @@ class TargetEvaluation:
     """
 
     scores: Mapping[str, Score]
+    between: Mapping[str, Score]
+    within: Mapping[str, Score]
+    label_variance_between_sessions: float
     differences: Mapping[str, Score]
     session_mean_ccc: float
     undefined_sessions: int
@@ -59,22 +72,33 @@ class TargetEvaluation:
 
     def to_json(self) -> dict[str, Any]:
         """Return the target's part of `Evaluation.to_json`."""
-        named = {FUSION, WITHOUT_DIFFICULTY, *FLOORS.values()}
+        floors = FLOORS | LABEL_FLOORS
+        named = {FUSION, WITHOUT_DIFFICULTY, *floors.values()}
         modalities = [name for name in self.scores if name not in named]
         without = self.scores.get(WITHOUT_DIFFICULTY)
+        parts = {
+            name: SessionParts(score, self.between[name], self.within[name]).to_json()
+            for name, score in self.scores.items()
+        }
 
         return {
-            **self.scores[FUSION].to_json(),
+            **parts[FUSION],
+            "label_variance_between_sessions": _to_number(self.label_variance_between_sessions),
             "session_mean_ccc": _to_number(self.session_mean_ccc),
             "undefined_sessions": self.undefined_sessions,
             "frames": self.frames,
             "sessions": self.sessions,
             "subjects": self.subjects,
-            "floors": {key: _to_number(self.scores[name].ccc) for key, name in FLOORS.items()},
+            "floors": {
+                key: _to_number(self.scores[name].ccc)
+                for key, name in floors.items()
+                if name in self.scores
+            },
             "unimodal": {
                 modality: _to_number(self.scores[modality].ccc) for modality in modalities
             },
             "without_difficulty": None if without is None else _to_number(without.ccc),
+            "predictions": parts,
         }
 
 
@@ -153,6 +177,27 @@ def score_table(evaluation: Evaluation) -> Mapping[str, list[tuple[str, str, str
     return {target: _score_rows(scores) for target, scores in evaluation.targets.items()}
 
 
+def session_score_table(evaluation: Evaluation) -> Mapping[str, list[tuple[str, str, str]]]:
+    """Return the parts of the scores as text: target -> rows of prediction, between, within.
+
+    The last two are CCCs between and within sessions, of the form "CCC [low, high]".
+    """
+    return {
+        target: [
+            (name, str(scores.between[name]), str(scores.within[name])) for name in scores.scores
+        ]
+        for target, scores in evaluation.targets.items()
+    }
+
+
+def session_score_title(evaluation: Evaluation, target: str) -> str:
+    """Return what stands above a target's rows of `session_score_table`."""
+    share = evaluation.targets[target].label_variance_between_sessions
+    if not np.isfinite(share):
+        return f"{target} on {evaluation.partition}, between and within sessions"
+    return f"{target} on {evaluation.partition}: {share:.0%} of its variance between sessions"
+
+
 def raise_if_incompatible(model: FusedModel, corpus: Corpus) -> None:
     """Refuse a corpus that differs from what the model was trained on.
 
@@ -202,8 +247,8 @@ def _raise_if_other_columns(modality: str, expected: Sequence[str], corpus: Corp
 def _evaluate_target(
     model: FusedModel, target: str, sessions: Sequence[Session], predictions: Sequence[Prediction]
 ) -> TargetEvaluation:
-    series = _predicted_series(model, target, predictions)
-    sums = {name: subject_moments(sessions, target, values) for name, values in series.items()}
+    series = _predicted_series(model, target, sessions, predictions)
+    parts = {name: session_parts(sessions, target, values) for name, values in series.items()}
     differences = {
         name: _difference(sessions, target, series[FUSION], values)
         for name, values in series.items()
@@ -219,11 +264,14 @@ def _evaluate_target(
     subjects = {session.subject for session in sessions if session.session_id in session_ccc}
 
     return TargetEvaluation(
-        scores={name: bootstrap(subjects_sums) for name, subjects_sums in sums.items()},
+        scores={name: part.pooled for name, part in parts.items()},
+        between={name: part.between for name, part in parts.items()},
+        within={name: part.within for name, part in parts.items()},
+        label_variance_between_sessions=label_variance_between_sessions(sessions, target),
         differences=differences,
         session_mean_ccc=float(np.mean(defined)) if defined else float("nan"),
         undefined_sessions=len(session_ccc) - len(defined),
-        frames=int(sums[FUSION][:, 0].sum()),
+        frames=_num_frames(sessions, target, series[FUSION]),
         sessions=len(session_ccc),
         subjects=len(subjects),
         difficulty_spearman={
@@ -235,7 +283,7 @@ def _evaluate_target(
 
 
 def _predicted_series(
-    model: FusedModel, target: str, predictions: Sequence[Prediction]
+    model: FusedModel, target: str, sessions: Sequence[Session], predictions: Sequence[Prediction]
 ) -> dict[str, Series]:
     """Return every prediction of a target, by the name that scores have."""
     series: dict[str, Series] = {FUSION: [each.values[target] for each in predictions]}
@@ -244,6 +292,10 @@ def _predicted_series(
 
     for floor, name in FLOORS.items():
         series[name] = [each.floors[target][floor] for each in predictions]
+
+    if model.label_floors is not None:
+        for floor, values in model.label_floors.predict(sessions, target).items():
+            series[LABEL_FLOORS[floor]] = values
 
     for modality in model.fusion_modalities[target]:
         series[modality] = [each.unimodal[target][modality] for each in predictions]
@@ -287,6 +339,15 @@ def _difficulty_spearman(
         residuals.append(prediction.unimodal[target][modality] - session.labels[target])
 
     return spearman(errors, residuals)
+
+
+def _num_frames(sessions: Sequence[Session], target: str, predictions: Series) -> int:
+    """Return how many frames have a label and a prediction."""
+    pairs = zip(sessions, predictions, strict=True)
+    return sum(
+        int((np.isfinite(session.labels[target]) & np.isfinite(values)).sum())
+        for session, values in pairs
+    )
 
 
 def _is_labelled(session: Session, target: str) -> bool:

@@ -43,7 +43,7 @@ class Score:
         """Return the score as tables show it, such as "0.512 [0.401, 0.623]"."""
         if not np.isfinite(self.ccc):
             return "undefined"
-        return f"{self.ccc:.3f} [{self.low:.3f}, {self.high:.3f}]"
+        return f"{self.ccc:z.3f} [{self.low:z.3f}, {self.high:z.3f}]"
 
     def to_json(self) -> dict[str, float | None]:
         """Return "ccc", "ccc_low" and "ccc_high"; None where undefined."""
@@ -78,17 +78,47 @@ def subject_moments(
         Shape (subjects, 6), subjects in the order of their names; rows as `moments` returns them,
         all 0 for a subject of whom no frame counts.
     """
+    return sum_by_subject(sessions, session_moments(sessions, target, predictions))
+
+
+def session_moments(
+    sessions: Sequence[Session], target: str, predictions: Sequence[NDArray[np.floating[Any]]]
+) -> NDArray[np.float64]:
+    """Return the sums of each session, about a centre that all sessions share.
+
+    Args:
+        sessions: at least one.
+        target: the label to compare with.
+        predictions: as `subject_moments` takes them.
+
+    Returns:
+        Shape (sessions, 6); rows as `moments` returns them.
+    """
     labels = np.concatenate([session.labels[target] for session in sessions])
     centre = float(np.nanmean(labels)) if np.isfinite(labels).any() else 0.0
 
-    totals: dict[str, NDArray[np.float64]] = {}
+    sums = []
     for session, prediction in zip(sessions, predictions, strict=True):
         truth = session.labels[target]
         is_known = np.isfinite(truth) & np.isfinite(prediction)
-        sums = moments(truth[is_known], prediction[is_known], centre)
-        totals[session.subject] = totals.get(session.subject, np.zeros(6)) + sums
+        sums.append(moments(truth[is_known], prediction[is_known], centre))
+    return np.stack(sums)
 
-    return np.stack([totals[subject] for subject in sorted(totals)])
+
+def sum_by_subject(sessions: Sequence[Session], sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Add up the sums of the sessions of each subject.
+
+    Args:
+        sessions: several may be of the same subject.
+        sums: shape (sessions, 6).
+
+    Returns:
+        Shape (subjects, 6), subjects in the order of their names.
+    """
+    names, rows = np.unique([session.subject for session in sessions], return_inverse=True)
+    totals = np.zeros((len(names), sums.shape[1]))
+    np.add.at(totals, rows, sums)
+    return totals
 
 
 def bootstrap(

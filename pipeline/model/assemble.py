@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.corpus import PARTITIONS, Corpus
-from pipeline.metrics.bootstrap import bootstrap, subject_moments
 from pipeline.metrics.ccc import ccc
+from pipeline.metrics.session_parts import label_variance_between_sessions, session_parts
 from pipeline.model.fused_model import FusedModel
 from pipeline.spec import Spec
+from pipeline.stages.cross_fit import CrossFitPlan
 from pipeline.stages.difficulty import reference_percentiles, spearman
 from pipeline.stages.ensemble import Ensemble
 from pipeline.stages.fusion import (
@@ -25,10 +26,11 @@ from pipeline.stages.fusion import (
     floors,
     join_columns,
 )
+from pipeline.stages.label_floors import LABEL_FLOORS, LabelFloors, held_out_label_floors
 from pipeline.stages.trained_stage import Columns
 
 Scores = dict[str, float | None]
-"""A CCC and its interval: "ccc", "ccc_low", "ccc_high"."""
+"""A CCC, its parts and their intervals: see `SessionParts.to_json`."""
 
 
 @dataclass(frozen=True)
@@ -83,9 +85,10 @@ def assemble_model(
     weights = {target: _floor_weights(corpus, target, targets[target]) for target in targets}
     out_of_fold = {}
     if spec.protocol == "cross_fit":
+        plan = CrossFitPlan.from_spec(corpus, spec)
         for target, target_ensembles in targets.items():
             out_of_fold[target] = _out_of_fold_scores(
-                corpus, target, target_ensembles, weights[target]
+                corpus, plan, target, target_ensembles, weights[target]
             )
 
     return FusedModel(
@@ -123,6 +126,9 @@ def assemble_model(
             for modality, limit in corpus.max_held_frames.items()
             if modality in modalities
         },
+        label_floors=LabelFloors.from_sessions(
+            corpus.partition("train"), corpus.targets, corpus.frame_period_ms
+        ),
     )
 
 
@@ -159,6 +165,10 @@ def encoder_names(
 def describe(corpus: Corpus) -> dict[str, Any]:
     """Say what a model learned from, for its bundle."""
     sessions = {partition: corpus.partition(partition) for partition in PARTITIONS}
+    shares = {
+        target: label_variance_between_sessions(sessions["train"], target)
+        for target in corpus.targets
+    }
     return {
         "name": corpus.name,
         "digest": corpus.digest,
@@ -166,6 +176,9 @@ def describe(corpus: Corpus) -> dict[str, Any]:
         "subjects": {
             partition: len({session.subject for session in sessions[partition]})
             for partition in PARTITIONS
+        },
+        "label_variance_between_sessions": {
+            target: share if np.isfinite(share) else None for target, share in shares.items()
         },
     }
 
@@ -189,9 +202,13 @@ def _devel_ccc(corpus: Corpus, target: str, predictions: Columns) -> float:
 
 
 def _out_of_fold_scores(
-    corpus: Corpus, target: str, ensembles: TargetEnsembles, weights: Mapping[str, float]
+    corpus: Corpus,
+    plan: CrossFitPlan,
+    target: str,
+    ensembles: TargetEnsembles,
+    weights: Mapping[str, float],
 ) -> dict[str, Scores]:
-    """Return the CCC, with its interval, on training subjects, out of fold.
+    """Return the CCC, with its parts and intervals, on training subjects, out of fold.
 
     Each is predicted by models that held it out. There are more of them than in devel, and no fit
     was stopped by them. A modality's prediction for a subject owes nothing to that subject's
@@ -216,13 +233,15 @@ def _out_of_fold_scores(
     session_floors = [floors(unimodal[name], list(weights.values())) for name in session_ids]
     for key, floor in FLOORS.items():
         predictions[floor] = [values[key] for values in session_floors]
+    for key, series in held_out_label_floors(corpus, plan, target).items():
+        predictions[LABEL_FLOORS[key]] = series
     for column, modality in enumerate(weights):
         predictions[modality] = [unimodal[name][:, column] for name in session_ids]
 
-    scores = {}
-    for name, series in predictions.items():
-        scores[name] = bootstrap(subject_moments(sessions, target, series)).to_json()
-    return scores
+    return {
+        name: session_parts(sessions, target, series).to_json()
+        for name, series in predictions.items()
+    }
 
 
 def _difficulty_references(corpus: Corpus, ensemble: Ensemble) -> list[float]:

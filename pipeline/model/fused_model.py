@@ -16,6 +16,7 @@ from pipeline.preprocessing.stuck import mark_stuck
 from pipeline.spec import Spec
 from pipeline.stages.difficulty import difficulty_columns, percentile, reconstruction_errors
 from pipeline.stages.fusion import FusionTask, floors, join_columns
+from pipeline.stages.label_floors import LabelFloors
 from pipeline.stages.task import UpstreamOutputs
 from pipeline.stages.trained_stage import Columns, TrainedStage
 from pipeline.stages.unimodal import unimodal_predictions
@@ -85,11 +86,14 @@ class FusedModel:
         floor_weights: target -> modality -> weight in the weighted mean.
         difficulty_references: encoder's name -> percentiles 0 to 100 of the out-of-fold errors in
             training.
-        data: the corpus it learned from: name, digest, sessions and subjects by partition.
-        out_of_fold: target -> prediction -> its CCC on training subjects that its models held out;
-            {} in sample.
+        data: the corpus it learned from: name, digest, sessions and subjects by partition, and of
+            each target's label in train the share of its variance between sessions.
+        out_of_fold: target -> prediction -> its CCC on training sessions that its models held out,
+            also between and within sessions (see `SessionParts.to_json`); {} in sample.
         difficulty_spearman: target -> modality -> rank correlation of a training frame's error with
             the absolute error of its unimodal prediction, out of fold (in sample: of the sample).
+        label_floors: the mean labels of its training sessions over time and by stimulus, for an
+            evaluation; None in a bundle of an earlier version.
         study: the search it won, for its card: "name", "trials" and other figures, as JSON; under
             "seeds" target -> "scores", one per seed; {} where nothing was searched.
         max_held_frames: feature set -> for how many frames it may hold its values, by what was
@@ -115,6 +119,7 @@ class FusedModel:
     difficulty_spearman: Mapping[str, Mapping[str, float | None]]
     study: Mapping[str, Any] = field(default_factory=dict)
     max_held_frames: Mapping[str, int] = field(default_factory=dict)
+    label_floors: LabelFloors | None = None
 
     def __post_init__(self) -> None:
         paths = {

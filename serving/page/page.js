@@ -24,10 +24,13 @@ async function loadModel() {
   clearError();
 }
 
-function describeModel({ name, version, targets, features, ccc }) {
-  const scores = targets.map((target) =>
-    ccc[target] === null ? target : `${target} (CCC ${ccc[target].toFixed(2)})`,
-  );
+function describeModel({ name, version, targets, features, ...scoresOf }) {
+  const kinds = { ccc: "CCC", between_ccc: "between sessions", within_ccc: "within" };
+  const scores = targets.map((target) => {
+    const known = Object.keys(kinds).filter((kind) => typeof scoresOf[kind]?.[target] === "number");
+    const texts = known.map((kind) => `${kinds[kind]} ${scoresOf[kind][target].toFixed(2)}`);
+    return texts.length ? `${target} (${texts.join(", ")})` : target;
+  });
   const modalities = Object.keys(features).join(", ");
   return `${name}, version ${version}: ${scores.join(", ")} from ${modalities}`;
 }

@@ -67,6 +67,10 @@ def run_command(
     targets: Annotated[
         str | None, typer.Option(help="Labels, with commas; default: the study's.")
     ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(help="What folds hold out: subject, stimulus or both; default: the study's."),
+    ] = None,
     store: Annotated[
         str, typer.Option(help="Trained stages: a folder or an object-store URI.")
     ] = ".affectune/store",
@@ -82,7 +86,10 @@ def run_command(
     if address is None:
         keep_ray_on_loopback()  # before Ray is imported
     spec = override(
-        read_study(study), modalities=parse_names(modalities), targets=parse_names(targets)
+        read_study(study),
+        modalities=parse_names(modalities),
+        targets=parse_names(targets),
+        split=split,
     )
     path = corpus or (Path(spec.corpus) if spec.corpus else None)
     if path is None:

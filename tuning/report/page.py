@@ -15,9 +15,17 @@ from plotly.offline import get_plotlyjs
 
 from pipeline.errors import InputError
 from pipeline.evaluation.evaluate import Evaluation
-from pipeline.evaluation.model_card import floor_warnings
+from pipeline.evaluation.model_card import (
+    HELD_OUT,
+    QUESTIONS,
+    UNSEEN,
+    floor_warnings,
+    folds_text,
+    out_of_fold_warnings,
+)
 from pipeline.model.fused_model import FusedModel
 from pipeline.stages.fusion import FLOORS, FUSION, WITHOUT_DIFFICULTY
+from pipeline.stages.label_floors import EXPLANATIONS, LABEL_FLOORS
 from pipeline.storage.atomic_file import write_atomically
 from tuning.audit.cli_output import AUDIT
 from tuning.journal.history import History
@@ -137,10 +145,14 @@ def render(
         opened=history.opened,
         registered=history.registered,
         study=searches.study,
+        folds=folds_text(searches.study),
+        held_out=HELD_OUT[searches.study.split],
+        unseen=UNSEEN[searches.study.split],
+        question=QUESTIONS[searches.study.split],
         num_configurations=_num_configurations(history),
         num_tasks=len(status.tasks),
         overview=_overview(history, status),
-        warnings=_warnings(history, status, evaluation),
+        warnings=_warnings(history, status, evaluation, model),
         scores=scores,
         intervals={target: score_intervals(target, scores[target]) for target in scores},
         evaluation=evaluation,
@@ -170,7 +182,8 @@ def _environment() -> jinja2.Environment:
     environment.globals |= {
         "fusion": FUSION,
         "without": WITHOUT_DIFFICULTY,
-        "floors": tuple(FLOORS.values()),
+        "floors": (*FLOORS.values(), *LABEL_FLOORS.values()),
+        "explanations": EXPLANATIONS,
         "plotly": Markup(get_plotlyjs()),
         "style": Markup((HERE / "page.css").read_text(encoding="utf-8")),
         "script": Markup((HERE / "page.js").read_text(encoding="utf-8")),
@@ -212,7 +225,12 @@ def _overview(history: History, status: StudyStatus) -> list[tuple[str, str]]:
     ]
 
 
-def _warnings(history: History, status: StudyStatus, evaluation: Evaluation | None) -> list[str]:
+def _warnings(
+    history: History,
+    status: StudyStatus,
+    evaluation: Evaluation | None,
+    model: FusedModel | None,
+) -> list[str]:
     """Return the sentences that must not be overlooked."""
     warnings = []
     if not status.is_finished:
@@ -231,6 +249,8 @@ def _warnings(history: History, status: StudyStatus, evaluation: Evaluation | No
 
     if evaluation is not None:
         warnings += [f"Devel CCC of {sentence}" for sentence in floor_warnings(evaluation)]
+    if model is not None:
+        warnings += [f"CCC of {sentence}" for sentence in out_of_fold_warnings(model.out_of_fold)]
 
     return warnings
 

@@ -43,10 +43,16 @@ def test_a_fusion_below_a_floor_has_a_warning(model: FusedModel, corpus: Corpus)
             "fusion": Score(fusion_ccc, fusion_ccc, fusion_ccc),
             "mean": Score(0.5, 0.4, 0.6),
             "weighted mean": Score(0.2, 0.1, 0.3),
+            "time alone": Score(0.05, 0.0, 0.1),
+            "stimulus alone": Score(0.15, 0.1, 0.2),
         }
         targets = {"arousal": replace(arousal, scores=scores)}
         return floor_warnings(replace(evaluation, targets=targets))
 
     assert warnings(0.51) == []
     assert warnings(0.4) == ["arousal: fusion (0.400) is below the mean (0.500)."]
-    assert len(warnings(0.1)) == 2
+    assert warnings(0.1)[2] == (
+        "arousal: fusion (0.100) is no better than stimulus alone (0.150): the mean label of other "
+        "people on the same stimulus at each time, without any feature."
+    )
+    assert len(warnings(0.1)) == 3

@@ -16,6 +16,7 @@ from pipeline.errors import AffectuneError, InputError
 from pipeline.fitting.worker_pool import WorkerPool
 from pipeline.model.bundle import bundle_files, save_model
 from pipeline.model.fused_model import FusedModel, Prediction
+from pipeline.stages.label_floors import LabelFloors
 from pipeline.storage.atomic_folder import read_folder, write_folder
 from pipeline.storage.stage_store import StageStore
 from pipeline.train import train
@@ -71,6 +72,27 @@ def test_save_and_load_give_identical_predictions(
     for one, other in zip(expected, predictions, strict=True):
         assert_same(one, other)
     assert bundle_files(loaded, "# card") == bundle_files(model, "# card")
+
+
+def test_a_loaded_bundle_has_its_label_floors_and_an_old_one_has_none(
+    model: FusedModel, corpus: Corpus, tmp_path: Path
+) -> None:
+    """Names may have any characters: they are part of a place in the file."""
+    learned = [replace(s, stimulus="a/b (ä)") for s in corpus.partition("train")]
+    devel = [replace(s, stimulus="a/b (ä)") for s in corpus.partition("devel")]
+    floors = LabelFloors.from_sessions(learned, corpus.targets, corpus.frame_period_ms)
+    save_model(replace(model, label_floors=floors), tmp_path / "new")
+    save_model(replace(model, label_floors=None), tmp_path / "old")
+
+    loaded = affectune.load(tmp_path / "new").label_floors
+    assert loaded is not None
+    for target in corpus.targets:
+        expected, predicted = floors.predict(devel, target), loaded.predict(devel, target)
+        assert set(predicted) == {"time", "stimulus"}
+        for floor, series in expected.items():
+            for one, other in zip(series, predicted[floor], strict=True):
+                np.testing.assert_array_equal(one, other)
+    assert affectune.load(tmp_path / "old").label_floors is None
 
 
 def test_predict_takes_raw_arrays_and_agrees_with_evaluation(

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from pipeline.errors import AffectuneError, InputError
+from pipeline.model.fused_model import FusedModel
 from tests.tuning_tests.evaluations import fabricate_evaluation, fabricate_model
 from tests.tuning_tests.journals import STUDY, events
 from tests.tuning_tests.report.pages import Page
@@ -107,6 +110,27 @@ def test_without_a_model_out_of_fold_scores_come_from_the_summary(
     scores = winner_scores(history_of([*earlier, finished]), None, None)
     assert str(scores["arousal"].out_of_fold["fusion"]) == "0.312 [0.244, 0.388]"
     assert scores["valence"].out_of_fold == {}
+
+
+def test_a_fusion_below_a_floor_of_labels_alone_is_no_better_on_the_first_screen() -> None:
+    study_events = events(modalities=("gaze", "head"), targets=("arousal",))
+    evaluation = fabricate_evaluation(("gaze", "head"), ("arousal",))
+    records = {
+        "fusion": {"ccc": 0.3, "ccc_low": 0.2, "ccc_high": 0.4},
+        "stimulus alone": {"ccc": 0.56, "ccc_low": 0.5, "ccc_high": 0.63},
+    }
+    model = cast(FusedModel, SimpleNamespace(out_of_fold={"arousal": records}))
+
+    text = Page(render(history_of(study_events), evaluation, model)).text
+    sentence = "CCC of arousal out of fold: fusion (0.300) is no better than stimulus alone (0.560)"
+    assert sentence in text
+    assert text.index(sentence) < text.index("configurations of all stages")
+
+
+def test_the_split_says_for_whom_scores_out_of_fold_are() -> None:
+    text = Page(render(history_of(events()), None, None)).text
+    assert "folds grouped by subject" in text
+    assert "new people, shown what the training people were shown" in text
 
 
 @pytest.mark.parametrize("share", [0.0, 0.002, 0.02, 0.3, 0.95])
