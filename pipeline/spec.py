@@ -21,6 +21,7 @@ OptionalSize = Annotated[int, Field(ge=0, le=4096)]
 Cell = Literal["gru", "lstm"]
 Protocol = Literal["cross_fit", "in_sample"]
 Inference = Literal["refit", "fold_mean"]
+Calibration = Literal["none", "linear"]
 
 
 class Settings(BaseModel):
@@ -181,7 +182,23 @@ class Spec(Settings):
 
     "refit": one trained on all training sessions. "fold_mean": the mean of the folds' models.
     """
+    calibration: Calibration = "none"
+    """What corrects the scale and the bias of the fused predictions.
+
+    "linear": learned on out-of-fold predictions of the training people, as far as they agree on it;
+    it needs the protocol "cross_fit". "none" by default: on held-out people it won nothing.
+    """
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+
+    @model_validator(mode="after")
+    def _calibration_is_out_of_fold(self) -> Self:
+        if self.calibration == "linear" and self.protocol == "in_sample":
+            raise ValueError(
+                "calibration is 'linear', which is learned from people that models held out; "
+                "the protocol 'in_sample' holds out none: choose 'cross_fit' or 'none'"
+            )
+
+        return self
 
 
 def read_spec(path: Path | str) -> Spec:

@@ -62,7 +62,11 @@ class Score:
 
 
 def subject_moments(
-    sessions: Sequence[Session], target: str, predictions: Sequence[NDArray[np.floating[Any]]]
+    sessions: Sequence[Session],
+    target: str,
+    predictions: Sequence[NDArray[np.floating[Any]]],
+    *,
+    centre: float | None = None,
 ) -> NDArray[np.float64]:
     """Return the sums of each subject that a pooled CCC is made of: what a bootstrap draws from.
 
@@ -73,13 +77,15 @@ def subject_moments(
         sessions: at least one; several may be of the same subject.
         target: the label to compare with.
         predictions: one per session, shape (frames,), in the label's unit; NaN where missing.
+        centre: subtracted from both; the mean label by default.
 
     Returns:
         Shape (subjects, 6), subjects in the order of their names; rows as `moments` returns them,
         all 0 for a subject of whom no frame counts.
     """
-    labels = np.concatenate([session.labels[target] for session in sessions])
-    centre = float(np.nanmean(labels)) if np.isfinite(labels).any() else 0.0
+    if centre is None:
+        labels = np.concatenate([session.labels[target] for session in sessions])
+        centre = float(np.nanmean(labels)) if np.isfinite(labels).any() else 0.0
 
     totals: dict[str, NDArray[np.float64]] = {}
     for session, prediction in zip(sessions, predictions, strict=True):

@@ -14,6 +14,8 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
+from pipeline.model.bands import BandCalibration
+from pipeline.model.correction import Correction
 from pipeline.model.fused_model import FusedModel
 from pipeline.spec import Spec
 from pipeline.stages.trained_stage import TrainedStage
@@ -119,6 +121,11 @@ def _record(model: FusedModel, stages: Mapping[str, TrainedStage]) -> dict[str, 
         "out_of_fold": model.out_of_fold,
         "difficulty_spearman": model.difficulty_spearman,
         "study": model.study,
+        "bands": {target: band.to_json() for target, band in model.bands.items()},
+        "corrections": {
+            target: {variant: each.to_json() for variant, each in corrections.items()}
+            for target, corrections in model.corrections.items()
+        },
         "versions": library_versions(),
         # Seconds differ from run to run; the same seed must give the same bytes.
         "stages": {place: {**stage.record(), "cpu_s": 0.0} for place, stage in stages.items()},
@@ -172,6 +179,15 @@ def _from_record(record: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) 
         out_of_fold=record["out_of_fold"],
         difficulty_spearman=record["difficulty_spearman"],
         study=record["study"],
+        # Bundles of earlier versions have no bands and no corrections.
+        bands={
+            target: BandCalibration.from_json(band)
+            for target, band in record.get("bands", {}).items()
+        },
+        corrections={
+            target: {variant: Correction.from_json(each) for variant, each in corrections.items()}
+            for target, corrections in record.get("corrections", {}).items()
+        },
     )
 
 

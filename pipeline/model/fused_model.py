@@ -11,10 +11,12 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from pipeline.corpus import Session
+from pipeline.model.bands import Band, BandCalibration, sigma_inputs
+from pipeline.model.correction import Correction
 from pipeline.model.raw_session import raw_session
 from pipeline.spec import Spec
 from pipeline.stages.difficulty import difficulty_columns, percentile, reconstruction_errors
-from pipeline.stages.fusion import FusionTask, floors, join_columns
+from pipeline.stages.fusion import FUSION, WITHOUT_DIFFICULTY, FusionTask, floors, join_columns
 from pipeline.stages.task import UpstreamOutputs
 from pipeline.stages.trained_stage import Columns, TrainedStage
 from pipeline.stages.unimodal import unimodal_predictions
@@ -46,6 +48,8 @@ class Prediction:
         floors: target -> "mean" and "weighted_mean" of the unimodal predictions.
         without_difficulty: target -> the prediction of the variant of the fusion that does not read
             the difficulties; a target without such a variant is absent.
+        bands: target -> the band around the fused prediction; a target whose model has no
+            calibration is absent.
     """
 
     timestamps_ms: NDArray[np.int64]
@@ -54,6 +58,7 @@ class Prediction:
     unimodal: Mapping[str, Mapping[str, NDArray[np.float64]]]
     floors: Mapping[str, Mapping[str, NDArray[np.float64]]]
     without_difficulty: Mapping[str, NDArray[np.float64]]
+    bands: Mapping[str, Band] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,9 @@ class FusedModel:
             the absolute error of its unimodal prediction, out of fold (in sample: of the sample).
         study: the search it won, for its card: "name", "trials" and other figures, as JSON; under
             "seeds" target -> "scores", one per seed; {} where nothing was searched.
+        bands: target -> how its band is made; a target without a band is absent.
+        corrections: target -> variant (`FUSION`, `WITHOUT_DIFFICULTY`) -> the correction of its
+            prediction; {} without the spec's `calibration`.
     """
 
     columns: Mapping[str, tuple[str, ...]]
@@ -105,6 +113,8 @@ class FusedModel:
     out_of_fold: Mapping[str, Mapping[str, Mapping[str, float | None]]]
     difficulty_spearman: Mapping[str, Mapping[str, float | None]]
     study: Mapping[str, Any] = field(default_factory=dict)
+    bands: Mapping[str, BandCalibration] = field(default_factory=dict)
+    corrections: Mapping[str, Mapping[str, Correction]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         paths = {
@@ -203,7 +213,9 @@ class FusedModel:
         fused = _fuse(target, self.fusions[target], sessions, upstream, device)
         models = self.fusions_without_difficulty.get(target, ())
         without_difficulty = _fuse(target, models, sessions, upstream, device) if models else None
-        return _TargetOutputs(predictions, fused, without_difficulty)
+
+        errors_read = join_columns([errors[self.encoder_of[target, m]] for m in modalities])
+        return _TargetOutputs(predictions, errors_read, fused, without_difficulty)
 
     def _prediction(
         self,
@@ -235,16 +247,30 @@ class FusedModel:
         for target in self.targets:
             columns = outputs[target].without_difficulty
             if columns is not None:
-                without_difficulty[target] = _series(columns[name])
+                correction = self._correction(target, WITHOUT_DIFFICULTY)
+                without_difficulty[target] = correction.apply(_series(columns[name]))
+
+        values = {
+            target: self._correction(target, FUSION).apply(_series(outputs[target].fused[name]))
+            for target in self.targets
+        }
+        bands = {}
+        for target, calibration in self.bands.items():
+            inputs = sigma_inputs(outputs[target].errors[name], outputs[target].unimodal[name])
+            bands[target] = calibration.band(values[target], inputs)
 
         return Prediction(
             timestamps_ms=session.timestamps_ms,
-            values={target: _series(outputs[target].fused[name]) for target in self.targets},
+            values=values,
             difficulty=difficulty,
             unimodal=unimodal,
             floors=target_floors,
             without_difficulty=without_difficulty,
+            bands=bands,
         )
+
+    def _correction(self, target: str, variant: str) -> Correction:
+        return self.corrections.get(target, {}).get(variant, Correction())
 
 
 @dataclass(frozen=True)
@@ -253,10 +279,12 @@ class _TargetOutputs:
 
     Attributes:
         unimodal: shape (frames, modalities), in the order that the fusion reads.
+        errors: reconstruction errors, likewise.
         fused, without_difficulty: shape (frames, 1).
     """
 
     unimodal: Columns
+    errors: Columns
     fused: Columns
     without_difficulty: Columns | None
 
