@@ -139,3 +139,28 @@ def bootstrap(
         return Score(value, np.nan, np.nan)
     low, high = np.percentile(drawn, INTERVAL_PERCENTILES)
     return Score(value, float(low), float(high))
+
+
+def bootstrap_mean(subjects: NDArray[np.float64], *, seed: int = 0) -> tuple[float, float, float]:
+    """Return a mean over frames and its 95% interval, by the bootstrap of subjects of `bootstrap`.
+
+    Args:
+        subjects: each subject's number of frames and the sum over them, shape (subjects, 2); at
+            least one frame in all.
+        seed: of the draws.
+
+    Returns:
+        The mean, the lower and the upper end; the ends are NaN of fewer than two subjects.
+    """
+    subjects = subjects[subjects[:, 0] > 0]
+    num_subjects = len(subjects)
+    frames, total = subjects.sum(axis=0).tolist()
+    if num_subjects < 2:
+        return total / frames, np.nan, np.nan
+
+    draws = np.random.default_rng(seed).multinomial(
+        num_subjects, np.full(num_subjects, 1 / num_subjects), size=BOOTSTRAPS
+    )
+    drawn = draws @ subjects
+    low, high = np.percentile(drawn[:, 1] / drawn[:, 0], INTERVAL_PERCENTILES)
+    return total / frames, float(low), float(high)
