@@ -185,7 +185,8 @@ function describeBands(model, bands) {
   if (!known.length) return "";
 
   const shares = known.map((level) => `${Math.round(100 * level)}%`).join(" or ");
-  return `Shaded: the band that holds the label in ${shares} of a new person's frames, on average over people.`;
+  const meaning = `the band that holds the label in ${shares} of a new person's frames`;
+  return `Shaded: ${meaning}, on average over people.`;
 }
 
 function warningItem({ where, message }) {
