@@ -251,7 +251,8 @@ def _bands_section(model: FusedModel, evaluation: Evaluation) -> list[str]:
         interval = f"[{bands.width_difference_low:+.3f}, {bands.width_difference_high:+.3f}]"
         verdicts.append(
             f"- {target}: difficulty and disagreement {bands.verdict}: "
-            f"{bands.width_difference:+.3f} {interval} against the constant band."
+            f"{bands.width_difference:+.3f} {interval} against the constant band. "
+            f"A deviation more widens by {_widening(model, target)}."
         )
 
     levels = sorted({f"{bands.level:.0%}" for bands in evaluated.values()})
@@ -274,6 +275,14 @@ def _bands_section(model: FusedModel, evaluation: Evaluation) -> list[str]:
         "",
         *verdicts,
     ]
+
+
+def _widening(model: FusedModel, target: str) -> str:
+    """Return by which factor a band widens with a deviation more of each input of sigma."""
+    inputs = [f"difficulty of {modality}" for modality in model.fusion_modalities[target]]
+    weights = model.bands[target].weights
+    named = zip([*inputs, "disagreement"][: len(weights)], weights, strict=True)
+    return ", ".join(f"{np.exp(weight):.2f} ({name})" for name, weight in named)
 
 
 def _why_no_bands(model: FusedModel) -> str:

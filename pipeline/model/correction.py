@@ -80,7 +80,7 @@ def learn_correction(people: NDArray[np.float64], centre: float) -> Correction:
     variances = (num_people - 1) / num_people * squares.sum(axis=0)
 
     log_scale, shift = (
-        value * max(0.0, 1 - variance / value**2) if value else 0.0
+        value * (1 - variance / value**2) if value**2 > variance else 0.0
         for value, variance in zip(shape, variances.tolist(), strict=True)
     )
     return _correction(people, centre, log_scale, shift)

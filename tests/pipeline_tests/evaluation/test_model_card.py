@@ -70,6 +70,8 @@ def test_the_card_says_what_bands_cover_and_how_predictions_are_corrected(
     assert f"| arousal | {bands.coverage:.1%} |" in card
     assert "A band covers 90% of a new person's frames on average" in card
     assert f"arousal: difficulty and disagreement {bands.verdict}" in card
+    # exp(0.2), exp(0.1) and exp(0.3), the weights of `band_calibration`.
+    assert "1.22 (difficulty of voice), 1.11 (difficulty of face), 1.35 (disagreement)" in card
     assert "valence * 1.250 -0.500" in card
 
 
