@@ -322,8 +322,8 @@ def _raise_if_without_bands(model: FusedModel, name: str) -> None:
     without = [target for target in model.targets if target not in model.bands]
     if without:
         raise InputError(
-            f"--bands: the model '{name}' has no calibrated band of {without[0]}; its card says "
-            "why. Leave out --bands, or train a new model."
+            f"--bands: the model '{name}' has no calibrated band of {without[0]}: it was trained "
+            "before there were bands, in sample, or on too few people. Leave out --bands."
         )
 
 
