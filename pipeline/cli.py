@@ -227,6 +227,9 @@ def predict_command(
     corpus: CorpusPath,
     out: Annotated[Path, typer.Option(help="Gets <target>/<session>.csv.", show_default=False)],
     partition: Annotated[str, typer.Option(help="train, devel or test.")] = "test",
+    bands: Annotated[
+        bool, typer.Option("--bands", help="Add the columns low and high: the calibrated band.")
+    ] = False,
     device: Device = "auto",
     tolerance_ms: ToleranceMs = None,
 ) -> None:
@@ -240,6 +243,8 @@ def predict_command(
     torch_device = find_device(device)
     part = _parse_partition(partition)
     fused_model = load_model(context.obj(model))
+    if bands:
+        _raise_if_without_bands(fused_model, model)
 
     labelled = find_layout(corpus, fused_model.modalities, None).labels
     read = read_corpus(
@@ -259,7 +264,7 @@ def predict_command(
         _make_folder(out / target)
         for session, prediction in zip(sessions, predictions, strict=True):
             path = out / target / f"{session.session_id}.csv"
-            write_atomically(path, _predictions_csv(session, prediction, target))
+            write_atomically(path, _predictions_csv(session, prediction, target, bands=bands))
 
     counts = f"{len(sessions)} sessions of {part}, {len(fused_model.targets)} targets"
     Console().print(f"{counts}: {out}", soft_wrap=True)
@@ -328,10 +333,26 @@ def _plots_folder(bundle: Path, partition: str, corruptions: Sequence[str]) -> P
     return bundle.with_name(f"{bundle.name}-{partition}{suffix}")
 
 
-def _predictions_csv(session: Session, prediction: Prediction, target: str) -> str:
+def _raise_if_without_bands(model: FusedModel, name: str) -> None:
+    without = [target for target in model.targets if target not in model.bands]
+    if without:
+        raise InputError(
+            f"--bands: the model '{name}' has no calibrated band of {without[0]}: it was trained "
+            "before there were bands, in sample, or on too few people. Leave out --bands."
+        )
+
+
+def _predictions_csv(session: Session, prediction: Prediction, target: str, *, bands: bool) -> str:
     rows = zip(session.timestamps_ms, prediction.values[target], session.segment_ids, strict=True)
     lines = [f"{timestamp},{value:.6f},{segment}" for timestamp, value, segment in rows]
-    return "\n".join(["timestamp,value,segment_id", *lines]) + "\n"
+    if not bands:
+        return "\n".join(["timestamp,value,segment_id", *lines]) + "\n"
+
+    # Behind the columns of the challenge, so that what reads those by position still does.
+    band = prediction.bands[target]
+    ends = zip(band.low, band.high, strict=True)
+    lines = [f"{line},{low:.6f},{high:.6f}" for line, (low, high) in zip(lines, ends, strict=True)]
+    return "\n".join(["timestamp,value,segment_id,low,high", *lines]) + "\n"
 
 
 def _parse_partition(name: str) -> Partition:
@@ -400,6 +421,14 @@ def _print_evaluation(evaluation: Evaluation) -> None:
         console.print(table)
         title = session_score_title(evaluation, target)
         console.print(session_table(title, session_rows[target]))
+        if scores.bands is not None:
+            bands = scores.bands
+            worst = bands.subject_coverage[bands.worst_subject]
+            console.print(
+                f"Bands of {bands.level:.0%} cover {bands.coverage:.1%}, of the worst person "
+                f"{worst:.1%}; mean width {bands.mean_width:.3f}, constant "
+                f"{bands.constant_width:.3f}: difficulty and disagreement {bands.verdict}."
+            )
 
 
 def _evaluation_table(title: str, scores: TargetEvaluation) -> Table:

@@ -24,6 +24,7 @@ Inference = Literal["refit", "fold_mean"]
 CorruptionKind = Literal["drop", "freeze", "noise", "shift"]
 FusionKind = Literal["gate", "gated_recurrent", "recurrent"]
 Split = Literal["subject", "stimulus", "both"]
+Calibration = Literal["none", "linear"]
 
 
 class Settings(BaseModel):
@@ -179,7 +180,7 @@ class CorruptionSpec(Settings):
 class FusionFitSpec(FitSpec):
     """How a fusion is trained: in larger batches than the paper's, because its network is small."""
 
-    learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.002
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.005
     batch_size: Count = 16
 
 
@@ -236,6 +237,12 @@ class Spec(Settings):
 
     "refit": one trained on all training sessions. "fold_mean": the mean of the folds' models.
     """
+    calibration: Calibration = "none"
+    """What corrects the scale and the bias of the fused predictions.
+
+    "linear": learned on out-of-fold predictions of the training people, as far as they agree on it;
+    it needs the protocol "cross_fit". "none" by default: on held-out people it won nothing.
+    """
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
     @model_validator(mode="after")
@@ -244,6 +251,16 @@ class Spec(Settings):
             raise ValueError(
                 f"protocol 'in_sample' holds nothing out, so split '{self.split}' divides nothing: "
                 "leave out one of them"
+            )
+
+        return self
+
+    @model_validator(mode="after")
+    def _calibration_is_out_of_fold(self) -> Self:
+        if self.calibration == "linear" and self.protocol == "in_sample":
+            raise ValueError(
+                "calibration is 'linear', which is learned from people that models held out; "
+                "the protocol 'in_sample' holds out none: choose 'cross_fit' or 'none'"
             )
 
         return self

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.corpus import Corpus, Partition, Session
 from pipeline.errors import InputError
+from pipeline.evaluation.band_evaluation import BandEvaluation, evaluate_bands
 from pipeline.metrics.bootstrap import Score, bootstrap, subject_moments
 from pipeline.metrics.ccc import ccc_from_moments
 from pipeline.metrics.session_parts import (
@@ -55,6 +56,7 @@ class TargetEvaluation:
         difficulty_spearman: modality -> rank correlation of the reconstruction error at a frame
             with the absolute error of the unimodal prediction there.
         session_ccc: id of a labelled session -> the CCC of its fused prediction.
+        bands: what the bands cover; None where the model has none.
     """
 
     scores: Mapping[str, Score]
@@ -69,6 +71,7 @@ class TargetEvaluation:
     subjects: int
     difficulty_spearman: Mapping[str, float]
     session_ccc: Mapping[str, float]
+    bands: BandEvaluation | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the target's part of `Evaluation.to_json`."""
@@ -99,6 +102,7 @@ class TargetEvaluation:
             },
             "without_difficulty": None if without is None else _to_number(without.ccc),
             "predictions": parts,
+            "bands": None if self.bands is None else self.bands.to_json(),
         }
 
 
@@ -279,7 +283,19 @@ def _evaluate_target(
             for modality in model.fusion_modalities[target]
         },
         session_ccc=session_ccc,
+        bands=_evaluate_bands(model, target, sessions, predictions),
     )
+
+
+def _evaluate_bands(
+    model: FusedModel, target: str, sessions: Sequence[Session], predictions: Sequence[Prediction]
+) -> BandEvaluation | None:
+    calibration = model.bands.get(target)
+    if calibration is None:
+        return None
+    bands = [prediction.bands[target] for prediction in predictions]
+    constant_bands = [calibration.constant_band(each.values[target]) for each in predictions]
+    return evaluate_bands(sessions, target, calibration.level, bands, constant_bands)
 
 
 def _predicted_series(

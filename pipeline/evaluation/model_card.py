@@ -12,6 +12,7 @@ import numpy as np
 
 from pipeline.evaluation.evaluate import Evaluation, TargetEvaluation, score_table
 from pipeline.metrics.session_parts import SessionParts
+from pipeline.model.bands import LEVEL, fewest_people
 from pipeline.model.fused_model import FusedModel
 from pipeline.spec import Spec
 from pipeline.stages.fusion import FLOORS, FUSION
@@ -50,6 +51,7 @@ def model_card(model: FusedModel, evaluation: Evaluation, warnings: Sequence[str
         *_study_section(model.study),
         *_scores_section(model, evaluation),
         *_out_of_fold_section(model),
+        *_bands_section(model, evaluation),
         *_limits_section(model, warnings),
     ]
 
@@ -151,7 +153,25 @@ def _protocol_section(model: FusedModel) -> list[str]:
         *questions,
         "Devel decided when each fit stopped and weights the weighted mean, "
         "so devel scores are optimistic.",
+        *_correction_lines(model),
         "",
+    ]
+
+
+def _correction_lines(model: FusedModel) -> list[str]:
+    """Return how fused predictions are corrected; nothing where they are not."""
+    if not model.corrections:
+        return []
+
+    corrected = [
+        f"{target} * {corrections[FUSION].scale:.3f} {corrections[FUSION].bias:+.3f}"
+        for target, corrections in model.corrections.items()
+    ]
+    return [
+        "",
+        "Fused predictions are corrected in scale and bias, as learned out of fold: "
+        f"{', '.join(corrected)}.",
+        "Floors and modalities are not.",
     ]
 
 
@@ -325,6 +345,69 @@ def _out_of_fold_cell(
     record: Mapping[str, float | None] | None, part: Literal["pooled", "between", "within"]
 ) -> str:
     return str(getattr(SessionParts.from_json(record), part)) if record else ""
+
+
+def _bands_section(model: FusedModel, evaluation: Evaluation) -> list[str]:
+    """Return what the bands cover, and whether difficulty narrows them."""
+    evaluated = {
+        target: scores.bands
+        for target, scores in evaluation.targets.items()
+        if scores.bands is not None
+    }
+    if not evaluated:
+        return ["", "## Bands", f"None: {_why_no_bands(model)}."]
+
+    rows, verdicts = [], []
+    for target, bands in evaluated.items():
+        worst = bands.subject_coverage[bands.worst_subject]
+        rows.append(
+            f"| {target} | {bands.coverage:.1%} | {worst:.1%} ({bands.worst_subject}) | "
+            f"{bands.mean_width:.3f} | {bands.constant_width:.3f} ({bands.constant_coverage:.1%}) |"
+        )
+        interval = f"[{bands.width_difference_low:+.3f}, {bands.width_difference_high:+.3f}]"
+        verdicts.append(
+            f"- {target}: difficulty and disagreement {bands.verdict}: "
+            f"{bands.width_difference:+.3f} {interval} against the constant band. "
+            f"A deviation more widens by {_widening(model, target)}."
+        )
+
+    levels = sorted({f"{bands.level:.0%}" for bands in evaluated.values()})
+    people = sorted({str(model.bands[target].people) for target in evaluated})
+    return [
+        "",
+        "## Bands",
+        f"A band covers {' or '.join(levels)} of a new person's frames on average over people, not "
+        "of each person's. Calibrated on",
+        f"{' or '.join(people)} training people out of fold; neither devel nor test was read. Each "
+        f"person counts alike. On {evaluation.partition}:",
+        "",
+        "| target | coverage | worst person | mean width | constant band (coverage) |",
+        "| --- | --- | --- | --- | --- |",
+        *rows,
+        "",
+        "A band's width grows with the difficulties and with how much the modalities disagree. "
+        "Its mean, at equal nominal",
+        "coverage, with 95% intervals from a bootstrap of subjects:",
+        "",
+        *verdicts,
+    ]
+
+
+def _widening(model: FusedModel, target: str) -> str:
+    """Return by which factor a band widens with a deviation more of each input of sigma."""
+    inputs = [f"difficulty of {modality}" for modality in model.fusion_modalities[target]]
+    weights = model.bands[target].weights
+    named = zip([*inputs, "disagreement"][: len(weights)], weights, strict=True)
+    return ", ".join(f"{np.exp(weight):.2f} ({name})" for name, weight in named)
+
+
+def _why_no_bands(model: FusedModel) -> str:
+    if model.spec.protocol == "in_sample":
+        return "in sample no person is held out to calibrate them on"
+    people = model.data["subjects"]["train"]
+    if people < fewest_people(LEVEL):
+        return f"{LEVEL:.0%} needs {fewest_people(LEVEL)} training people, there are {people}"
+    return "the errors of the training people differ too much to bound those of a new one"
 
 
 def _limits_section(model: FusedModel, warnings: Sequence[str]) -> list[str]:

@@ -62,7 +62,11 @@ class Score:
 
 
 def subject_moments(
-    sessions: Sequence[Session], target: str, predictions: Sequence[NDArray[np.floating[Any]]]
+    sessions: Sequence[Session],
+    target: str,
+    predictions: Sequence[NDArray[np.floating[Any]]],
+    *,
+    centre: float | None = None,
 ) -> NDArray[np.float64]:
     """Return the sums of each subject that a pooled CCC is made of: what a bootstrap draws from.
 
@@ -73,29 +77,34 @@ def subject_moments(
         sessions: at least one; several may be of the same subject.
         target: the label to compare with.
         predictions: one per session, shape (frames,), in the label's unit; NaN where missing.
+        centre: subtracted from both; the mean label by default.
 
     Returns:
         Shape (subjects, 6), subjects in the order of their names; rows as `moments` returns them,
         all 0 for a subject of whom no frame counts.
     """
-    return sum_by_subject(sessions, session_moments(sessions, target, predictions))
+    return sum_by_subject(sessions, session_moments(sessions, target, predictions, centre))
 
 
 def session_moments(
-    sessions: Sequence[Session], target: str, predictions: Sequence[NDArray[np.floating[Any]]]
+    sessions: Sequence[Session],
+    target: str,
+    predictions: Sequence[NDArray[np.floating[Any]]],
+    centre: float | None = None,
 ) -> NDArray[np.float64]:
     """Return the sums of each session, about a centre that all sessions share.
 
     Args:
         sessions: at least one.
         target: the label to compare with.
-        predictions: as `subject_moments` takes them.
+        predictions, centre: as `subject_moments` takes them.
 
     Returns:
         Shape (sessions, 6); rows as `moments` returns them.
     """
-    labels = np.concatenate([session.labels[target] for session in sessions])
-    centre = float(np.nanmean(labels)) if np.isfinite(labels).any() else 0.0
+    if centre is None:
+        labels = np.concatenate([session.labels[target] for session in sessions])
+        centre = float(np.nanmean(labels)) if np.isfinite(labels).any() else 0.0
 
     sums = []
     for session, prediction in zip(sessions, predictions, strict=True):
@@ -163,3 +172,28 @@ def bootstrap(
         return Score(value, np.nan, np.nan)
     low, high = np.percentile(drawn, INTERVAL_PERCENTILES)
     return Score(value, float(low), float(high))
+
+
+def bootstrap_mean(subjects: NDArray[np.float64], *, seed: int = 0) -> tuple[float, float, float]:
+    """Return a mean over frames and its 95% interval, by the bootstrap of subjects of `bootstrap`.
+
+    Args:
+        subjects: each subject's number of frames and the sum over them, shape (subjects, 2); at
+            least one frame in all.
+        seed: of the draws.
+
+    Returns:
+        The mean, the lower and the upper end; the ends are NaN of fewer than two subjects.
+    """
+    subjects = subjects[subjects[:, 0] > 0]
+    num_subjects = len(subjects)
+    frames, total = subjects.sum(axis=0).tolist()
+    if num_subjects < 2:
+        return total / frames, np.nan, np.nan
+
+    draws = np.random.default_rng(seed).multinomial(
+        num_subjects, np.full(num_subjects, 1 / num_subjects), size=BOOTSTRAPS
+    )
+    drawn = draws @ subjects
+    low, high = np.percentile(drawn[:, 1] / drawn[:, 0], INTERVAL_PERCENTILES)
+    return total / frames, float(low), float(high)

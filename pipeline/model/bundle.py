@@ -14,6 +14,8 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
+from pipeline.model.bands import BandCalibration
+from pipeline.model.correction import Correction
 from pipeline.model.fused_model import FusedModel
 from pipeline.spec import Spec
 from pipeline.stages.label_floors import LabelFloors, Track
@@ -123,6 +125,11 @@ def _record(model: FusedModel, stages: Mapping[str, TrainedStage]) -> dict[str, 
         "difficulty_spearman": model.difficulty_spearman,
         "study": model.study,
         "max_held_frames": dict(model.max_held_frames),
+        "bands": {target: band.to_json() for target, band in model.bands.items()},
+        "corrections": {
+            target: {variant: each.to_json() for variant, each in corrections.items()}
+            for target, corrections in model.corrections.items()
+        },
         "versions": library_versions(),
         # Seconds differ from run to run; the same seed must give the same bytes.
         "stages": {place: {**stage.record(), "cpu_s": 0.0} for place, stage in stages.items()},
@@ -180,6 +187,15 @@ def _from_record(record: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) 
             modality: int(frames) for modality, frames in record.get("max_held_frames", {}).items()
         },
         label_floors=_read_label_floors(arrays, record["frame_period_ms"]),
+        # Bundles of earlier versions have no bands and no corrections.
+        bands={
+            target: BandCalibration.from_json(band)
+            for target, band in record.get("bands", {}).items()
+        },
+        corrections={
+            target: {variant: Correction.from_json(each) for variant, each in corrections.items()}
+            for target, corrections in record.get("corrections", {}).items()
+        },
     )
 
 

@@ -5,6 +5,8 @@ const DARK = ["#7ab7ff", "#ffb07a", "#6fd6ae", "#cfa3f0", "#e6cf6b", "#ff9cc2"];
 const TARGET_SHARE = 3;
 const DIFFICULTY_SHARE = 1.4;
 const GAP = 0.055;
+/** Of a band's colour, as the two last digits of a hexadecimal one. */
+const BAND_OPACITY = "33";
 
 /** Draws a response of the endpoint into an element. */
 export function drawChart(element, response) {
@@ -19,15 +21,18 @@ export function drawChart(element, response) {
   layout.xaxis = timeAxis(panels);
 
   const seconds = response.timestamps_ms.map((time) => time / 1000);
-  const traces = panels.map((panel, index) => trace(panel, index, seconds));
+  const traces = panels.flatMap((panel, index) => [
+    ...bandTraces(panel, index, seconds),
+    trace(panel, index, seconds),
+  ]);
   Plotly.react(element, traces, layout, { responsive: true, displayModeBar: false });
 }
 
 /** The panels from top to bottom; `top` and `bottom` are shares of the chart's height. */
-function placePanels({ predictions, difficulty }) {
+function placePanels({ predictions, bands, difficulty }) {
   const panels = [
     ...Object.entries(predictions).map(([name, values]) => {
-      return { name, values, isTarget: true, share: TARGET_SHARE };
+      return { name, values, band: bands[name], isTarget: true, share: TARGET_SHARE };
     }),
     ...Object.entries(difficulty).map(([name, { percentile }]) => {
       return { name, values: percentile, isTarget: false, share: DIFFICULTY_SHARE };
@@ -102,19 +107,42 @@ function title({ name, isTarget, top }) {
   };
 }
 
+/** A target's band: its lower end, and its upper end filled down to it; nothing without one. */
+function bandTraces({ name, band }, index, seconds) {
+  if (!band) return [];
+
+  const common = {
+    x: seconds,
+    yaxis: axisName(index),
+    mode: "lines",
+    line: { width: 0 },
+    connectgaps: false,
+    hovertemplate: "%{y:.3f}",
+  };
+  const fillcolor = `${lineColour(index)}${BAND_OPACITY}`;
+  return [
+    { ...common, y: band.low, name: `${name}, from` },
+    { ...common, y: band.high, name: `${name}, to`, fill: "tonexty", fillcolor },
+  ];
+}
+
 function trace({ name, values, isTarget }, index, seconds) {
-  const colours = matchMedia("(prefers-color-scheme: dark)").matches ? DARK : LIGHT;
   return {
     x: seconds,
     y: values,
     name: isTarget ? name : `${name}, difficulty`,
     yaxis: axisName(index),
     mode: "lines",
-    line: { color: colours[index % colours.length], width: isTarget ? 2 : 1.4 },
+    line: { color: lineColour(index), width: isTarget ? 2 : 1.4 },
     fill: isTarget ? undefined : "tozeroy",
     connectgaps: false,
     hovertemplate: isTarget ? "%{y:.3f}" : "%{y:.0f} of 100",
   };
+}
+
+function lineColour(index) {
+  const colours = matchMedia("(prefers-color-scheme: dark)").matches ? DARK : LIGHT;
+  return colours[index % colours.length];
 }
 
 function axisName(index) {

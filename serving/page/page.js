@@ -177,7 +177,19 @@ function showResponse(response) {
     `Prediction${session}, by ${model.name} version ${model.version}`;
   element("warnings").replaceChildren(...warnings.map(warningItem));
   element("summary").replaceChildren(...tableRows(summaryRows(response)));
+  element("band-reading").textContent = describeBands(state.model, response.bands);
   drawChart(element("chart"), response);
+}
+
+/** What the shaded bands mean; nothing where there are none. */
+function describeBands(model, bands) {
+  const levels = Object.keys(bands).map((target) => model.bands[target]?.level);
+  const known = [...new Set(levels.filter((level) => level !== undefined))];
+  if (!known.length) return "";
+
+  const shares = known.map((level) => `${Math.round(100 * level)}%`).join(" or ");
+  const meaning = `the band that holds the label in ${shares} of a new person's frames`;
+  return `Shaded: ${meaning}, on average over people.`;
 }
 
 function warningItem({ where, message }) {
@@ -207,8 +219,12 @@ function summaryRow(name, values, digits) {
 
 /** Saves the response as CSV, one row per frame. */
 function download() {
-  const { session_id: id, timestamps_ms: times, predictions, difficulty } = state.response;
+  const { session_id: id, timestamps_ms: times, predictions, bands, difficulty } = state.response;
   const columns = { timestamp: times, ...predictions };
+  for (const [name, { low, high }] of Object.entries(bands)) {
+    columns[`${name}.low`] = low;
+    columns[`${name}.high`] = high;
+  }
   for (const [name, { percentile }] of Object.entries(difficulty)) {
     columns[`${name}.difficulty`] = percentile;
   }

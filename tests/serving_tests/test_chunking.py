@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from pipeline.model.bands import Band
 from pipeline.model.fused_model import Difficulty, Prediction
 from serving.chunking import Arrays, chunk_starts, predict_in_chunks
 
@@ -26,7 +27,9 @@ class _CountingModel:
 
         start = np.full(num_frames, float(timestamps_ms[0]))
         values = {"arousal": np.arange(num_frames, dtype=np.float64)}
-        return Prediction(timestamps_ms, values, {"voice": Difficulty(start, start)}, {}, {}, {})
+        band = Band(values["arousal"] - 1, values["arousal"] + start)
+        difficulty = {"voice": Difficulty(start, start)}
+        return Prediction(timestamps_ms, values, difficulty, {}, {}, {}, bands={"arousal": band})
 
 
 @given(st.integers(2, 500), st.integers(4, 60), st.data())
@@ -67,4 +70,9 @@ def test_where_chunks_overlap_they_cross_fade_linearly() -> None:
     np.testing.assert_allclose(prediction.values["arousal"], expected)
     np.testing.assert_allclose(
         prediction.difficulty["voice"].error, [0] * 6 + [1.2, 2.4, 3.6, 4.8] + [6] * 6
+    )
+    np.testing.assert_allclose(prediction.bands["arousal"].low, np.array(expected) - 1)
+    # The upper end is above the value by the chunk's first frame: by 0, then by 6.
+    np.testing.assert_allclose(
+        prediction.bands["arousal"].high - expected, [0] * 6 + [1.2, 2.4, 3.6, 4.8] + [6] * 6
     )

@@ -155,7 +155,10 @@ def test_dropped_files_become_traces_with_the_numbers_of_the_api(
     playwright.expect(page.locator("#result-title")).to_contain_text(
         f"Prediction for {session.session_id}"
     )
-    playwright.expect(page.locator("#chart .scatterlayer .trace")).to_have_count(4)
+    playwright.expect(page.locator("#chart .scatterlayer .trace")).to_have_count(6)
+
+    # Two targets, two modalities, and the two ends of the one band.
+    playwright.expect(page.locator("#band-reading")).to_contain_text("90%")
 
     expected = _predict(address, session)
     _assert_hover_has_one_of(page, expected["predictions"]["arousal"])
@@ -194,6 +197,10 @@ def _assert_download_has(page: Page, session_id: str, expected: dict[str, Any]) 
     assert [int(row["timestamp"]) for row in rows] == expected["timestamps_ms"]
     for target, values in expected["predictions"].items():
         np.testing.assert_allclose([float(row[target]) for row in rows], values, rtol=0, atol=1e-12)
+    for target, band in expected["bands"].items():
+        for end in ("low", "high"):
+            ends = [float(row[f"{target}.{end}"]) for row in rows]
+            np.testing.assert_allclose(ends, band[end], rtol=0, atol=1e-12)
     for modality, difficulty in expected["difficulty"].items():
         percentiles = [float(row[f"{modality}.difficulty"]) for row in rows]
         np.testing.assert_allclose(percentiles, difficulty["percentile"])
@@ -236,5 +243,5 @@ def test_the_example_works_by_keyboard_alone(page: Page) -> None:
 def test_nothing_is_wider_than_the_screen(page: Page, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 800})
     page.locator("#example").click()
-    playwright.expect(page.locator("#chart .scatterlayer .trace")).to_have_count(4)
+    playwright.expect(page.locator("#chart .scatterlayer .trace")).to_have_count(6)
     assert page.evaluate("document.documentElement.scrollWidth") <= width

@@ -19,7 +19,7 @@ from pipeline.model.fused_model import FusedModel, Prediction
 from pipeline.preprocessing.corruption import parse_corruption
 from pipeline.stages.difficulty import spearman
 from pipeline.stages.fusion import floor_weights, floors
-from tests.pipeline_tests.corpora import corpus_of, tiny_session
+from tests.pipeline_tests.corpora import band_calibration, corpus_of, tiny_session
 
 Series = Callable[[Prediction], NDArray[np.float64]]
 
@@ -142,7 +142,9 @@ def test_the_json_has_the_fixed_keys(model: FusedModel, corpus: Corpus) -> None:
         "unimodal",
         "without_difficulty",
         "predictions",
+        "bands",
     }
+    assert record["targets"]["arousal"]["bands"] is None
 
 
 def test_constant_and_unknown_labels_are_counted_not_hidden(model: FusedModel) -> None:
@@ -248,3 +250,22 @@ def test_spearman_compares_ranks_and_ignores_unknown_frames() -> None:
 
     assert spearman(errors, residuals) == pytest.approx(1)
     assert np.isnan(spearman([np.ones(5)], [np.arange(5.0)]))
+
+
+def test_the_bands_of_a_model_are_evaluated_with_its_scores(
+    model: FusedModel, corpus: Corpus
+) -> None:
+    """Coverage and widths are those of the bands that the model predicts."""
+    banded = replace(model, bands={"arousal": band_calibration()})
+    devel = corpus.partition("devel")
+    bands = [prediction.bands["arousal"] for prediction in banded.predict_sessions(devel)]
+    low, high = (np.concatenate([getattr(band, end) for band in bands]) for end in ("low", "high"))
+    labels = np.concatenate([session.labels["arousal"] for session in devel])
+    scores = evaluate(banded, corpus).to_json("m")["targets"]
+
+    assert scores["valence"]["bands"] is None
+    record = scores["arousal"]["bands"]
+    assert record["level"] == 0.9
+    assert record["coverage"] == pytest.approx(np.mean((low <= labels) & (labels <= high)))
+    assert record["mean_width"] == pytest.approx(np.mean(high - low))
+    assert set(record["persons"]) == {"d0", "d1", "d2"}
