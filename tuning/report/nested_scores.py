@@ -103,7 +103,7 @@ def nested_tables(nested: NestedScores) -> list[Table]:
 
 def _table(nested: NestedScores, name: str, scores: PairedScores) -> Table:
     table = Table(
-        title=f"{name}: {nested.num_subjects} people, each predicted by a search that never saw them",
+        title=f"{name}: {nested.num_subjects} people, predicted by searches that never saw them",
         title_justify="left",
         box=box.SIMPLE,
         pad_edge=False,
