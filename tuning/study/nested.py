@@ -93,7 +93,7 @@ def run_nested(
         corpus: test sessions are never read.
         corpus_path: where it lies, for the record.
         options: where to run. The time budget is divided evenly over the folds, for their studies;
-            the default, which has no trials, is trained to its end.
+            the default, which has no trials, is trained to its end, on this machine.
         console: for tables and notes.
         num_folds: K.
         resume: whether unfinished studies of folds are to go on.
@@ -120,7 +120,10 @@ def run_nested(
                     continue
                 if not num_run:  # all folds share one Ray
                     stack.enter_context(cluster(options.address, options.workers))
-                _run_fold(study, fold, folder / PREDICTIONS, console)
+                try:
+                    _run_fold(study, fold, folder / PREDICTIONS, console)
+                except KeyboardInterrupt:
+                    raise _interrupted(fold) from None
 
             num_run += 1
             left_s = (time.monotonic() - begin) / num_run * (num_folds - number)
@@ -206,10 +209,7 @@ def _run_fold(study: Study, fold: OuterFold, predictions: Path, console: Console
         raise _interrupted(fold)
 
     folder, begin = study.options.folder, time.monotonic()
-    try:
-        default = _train_default(study, console)
-    except KeyboardInterrupt:
-        raise _interrupted(fold) from None
+    default = _train_default(study, console)
     default_s = time.monotonic() - begin
 
     winner = load_model(folder / MODEL_FOLDER)
