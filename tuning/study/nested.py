@@ -11,14 +11,12 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
 from rich.console import Console
 
 from pipeline.corpus import PARTITIONS, Corpus, Session
@@ -29,9 +27,8 @@ from pipeline.fitting.worker_pool import WorkerPool
 from pipeline.metrics.bootstrap import subject_moments
 from pipeline.metrics.ccc import ccc_from_moments
 from pipeline.model.bundle import load_model
-from pipeline.model.fused_model import FusedModel, Prediction
+from pipeline.model.fused_model import FusedModel
 from pipeline.spec import Spec
-from pipeline.stages.fusion import FLOORS
 from pipeline.stages.outer_folds import OuterFold, outer_folds
 from pipeline.stages.requirements import raise_if_untrainable
 from pipeline.storage.atomic_file import write_atomically
@@ -41,7 +38,6 @@ from tuning.monitoring.live_table import LiveTable
 from tuning.monitoring.status import format_duration
 from tuning.ray_backend.cluster import cluster
 from tuning.report.nested_scores import (
-    BEST_MODALITY,
     DEFAULT,
     NESTED,
     WINNER,
@@ -50,10 +46,15 @@ from tuning.report.nested_scores import (
     nested_tables,
 )
 from tuning.spec.study_spec import StudySpec
+from tuning.study.outer_fold_predictions import (
+    best_modality,
+    predict_set_apart,
+    read_predictions,
+    write_predictions,
+)
 from tuning.study.study import MODEL_FOLDER, Study, StudyOptions, open_study, run_study
 
 FOLDER, DIVISION, PREDICTIONS, FOLD = "nested", "subjects.json", "predictions", "fold.json"
-FRAME_COLUMNS = ("timestamp", "segment_id")
 
 
 @dataclass(frozen=True)
@@ -213,10 +214,10 @@ def _run_fold(study: Study, fold: OuterFold, predictions: Path, console: Console
     default_s = time.monotonic() - begin
 
     winner = load_model(folder / MODEL_FOLDER)
-    best = {target: _best_modality(default, target) for target in default.targets}
-    series = _predict(winner, default, best, fold.test, study.options.device)
+    best = {target: best_modality(default, target) for target in default.targets}
+    series = predict_set_apart(winner, default, best, fold.test, study.options.device)
     for target, by_name in series.items():
-        _write_predictions(predictions / target, fold.test, by_name)
+        write_predictions(predictions / target, fold.test, by_name)
 
     record = OuterFoldRecord(
         name=fold.name,
@@ -244,52 +245,6 @@ def _train_default(study: Study, console: Console) -> FusedModel:
         ) as pool,
     ):
         return train(study.corpus, spec, pool)
-
-
-def _best_modality(default: FusedModel, target: str) -> str:
-    """Return the modality that predicts a target best, by the people that the default trained on.
-
-    By its score out of fold; with `in_sample`, where there is none, by devel.
-    """
-    scores: Mapping[str, float | None] = default.floor_weights[target]
-    if target in default.out_of_fold:
-        scores = {name: score["ccc"] for name, score in default.out_of_fold[target].items()}
-
-    def score_of(modality: str) -> float:
-        score = scores[modality]
-        return float("-inf") if score is None else score
-
-    return max(default.fusion_modalities[target], key=score_of)
-
-
-def _predict(
-    winner: FusedModel,
-    default: FusedModel,
-    best_modality: Mapping[str, str],
-    sessions: Sequence[Session],
-    device: str,
-) -> Predictions:
-    """Return what all predictors make of the people set apart."""
-    predicted = {
-        name: model.predict_sessions(sessions, device=device)
-        for name, model in ((WINNER, winner), (DEFAULT, default))
-    }
-
-    by_target: dict[str, dict[str, list[NDArray[np.float64]]]] = {}
-    for target in winner.targets:
-        series = by_target[target] = {}
-        for name, predictions in predicted.items():
-            series[name] = [each.values[target] for each in predictions]
-            for floor, title in FLOORS.items():
-                series[f"{name} {title}"] = [each.floors[target][floor] for each in predictions]
-        series[BEST_MODALITY] = _unimodal(predicted[DEFAULT], target, best_modality[target])
-    return by_target
-
-
-def _unimodal(
-    predictions: Sequence[Prediction], target: str, modality: str
-) -> list[NDArray[np.float64]]:
-    return [prediction.unimodal[target][modality] for prediction in predictions]
 
 
 def _fold_ccc(
@@ -334,7 +289,7 @@ def _gather(spec: StudySpec, folds: Sequence[OuterFold], folder: Path) -> Nested
     sessions = tuple(session for fold in folds for session in fold.test)
     targets = folds[0].corpus.targets
     predictions = {
-        target: _read_predictions(folder / PREDICTIONS / target, sessions) for target in targets
+        target: read_predictions(folder / PREDICTIONS / target, sessions) for target in targets
     }
 
     firsts = (WINNER, DEFAULT)
@@ -348,43 +303,6 @@ def _gather(spec: StudySpec, folds: Sequence[OuterFold], folder: Path) -> Nested
         folds=tuple(_read_record(folder / f"fold-{number}") for number in range(1, len(folds) + 1)),
     )
     return NestedRun(scores, sessions, predictions)
-
-
-def _write_predictions(
-    folder: Path,
-    sessions: Sequence[Session],
-    predictions: Mapping[str, Sequence[NDArray[np.float64]]],
-) -> None:
-    """Write a file per session: a column per prediction, in the label's unit."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for number, session in enumerate(sessions):
-        frames = (session.timestamps_ms, session.segment_ids)
-        columns = dict(zip(FRAME_COLUMNS, frames, strict=True))
-        table = pd.DataFrame(
-            columns | {name: series[number] for name, series in predictions.items()}
-        )
-        text = table.to_csv(index=False, float_format="%.6f", lineterminator="\n")
-        write_atomically(folder / f"{session.session_id}.csv", text)
-
-
-def _read_predictions(
-    folder: Path, sessions: Sequence[Session]
-) -> dict[str, list[NDArray[np.float64]]]:
-    """Return prediction -> one series per session."""
-    series: dict[str, list[NDArray[np.float64]]] = {}
-    for session in sessions:
-        path = folder / f"{session.session_id}.csv"
-        try:
-            table = pd.read_csv(path, dtype={"segment_id": str})
-        except (OSError, ValueError) as error:
-            raise AffectuneError(
-                f"Cannot read the predictions '{path}': {error}. "
-                f"Remove '{folder.parent.parent}', and run the same command again: trained stages "
-                "are reused."
-            ) from error
-        for name in table.columns.drop(list(FRAME_COLUMNS)):
-            series.setdefault(name, []).append(table[name].to_numpy(dtype=np.float64))
-    return series
 
 
 def _read_record(folder: Path) -> OuterFoldRecord:
