@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pipeline.corpus import Corpus, Partition, Session
 from pipeline.errors import InputError
 from pipeline.evaluation.band_evaluation import BandEvaluation, evaluate_bands
-from pipeline.metrics.bootstrap import Score, bootstrap, subject_moments
+from pipeline.metrics.bootstrap import Score, bootstrap, common_moments, subject_moments
 from pipeline.metrics.ccc import ccc_from_moments
 from pipeline.metrics.session_parts import (
     SessionParts,
@@ -321,16 +321,7 @@ def _predicted_series(
 
 def _difference(sessions: Sequence[Session], target: str, first: Series, second: Series) -> Score:
     """Return the CCC of one prediction minus that of another, over the frames that both have."""
-    first_common, second_common = [], []
-    for one, other in zip(first, second, strict=True):
-        is_common = np.isfinite(one) & np.isfinite(other)
-        first_common.append(np.where(is_common, one, np.nan))
-        second_common.append(np.where(is_common, other, np.nan))
-
-    return bootstrap(
-        subject_moments(sessions, target, first_common),
-        subject_moments(sessions, target, second_common),
-    )
+    return bootstrap(*common_moments(sessions, target, first, second))
 
 
 def _session_ccc(session: Session, target: str, prediction: NDArray[np.float64]) -> float:

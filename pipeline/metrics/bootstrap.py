@@ -130,6 +130,25 @@ def sum_by_subject(sessions: Sequence[Session], sums: NDArray[np.float64]) -> ND
     return totals
 
 
+def common_moments(
+    sessions: Sequence[Session],
+    target: str,
+    first: Sequence[NDArray[np.floating[Any]]],
+    second: Sequence[NDArray[np.floating[Any]]],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the sums of two predictions over the frames that both have: see `subject_moments`."""
+    first_common, second_common = [], []
+    for one, other in zip(first, second, strict=True):
+        is_common = np.isfinite(one) & np.isfinite(other)
+        first_common.append(np.where(is_common, one, np.nan))
+        second_common.append(np.where(is_common, other, np.nan))
+
+    return (
+        subject_moments(sessions, target, first_common),
+        subject_moments(sessions, target, second_common),
+    )
+
+
 def bootstrap(
     subjects: NDArray[np.float64], other: NDArray[np.float64] | None = None, *, seed: int = 0
 ) -> Score:
@@ -141,7 +160,9 @@ def bootstrap(
     percentiles 2.5 and 97.5 of the draws' CCCs (Efron 1979).
 
     Args:
-        subjects: sums from `subject_moments`, shape (subjects, 6).
+        subjects: sums from `subject_moments`, shape (subjects, 6); or of several targets of the
+            same subjects, shape (targets, subjects, 6): the score is then the mean over targets of
+            their CCCs, all taken of the same draws.
         other: those of a second prediction of the same frames. The score is then the difference of
             the CCCs, the second subtracted from the first, and paired: both are taken of the same
             draws.
@@ -151,27 +172,26 @@ def bootstrap(
         The score. A subject of whom no frame counts is not drawn. The interval is NaN of fewer than
         two subjects, the CCC too where it is undefined; draws with an undefined CCC are left out.
     """
-    has_frames = subjects[:, 0] > 0
-    subjects = subjects[has_frames]
-    other = None if other is None else other[has_frames]
-    num_subjects = len(subjects)
+    has_frames = (subjects[..., 0] > 0).reshape(-1, subjects.shape[-2]).any(axis=0)
+    subjects = subjects[..., has_frames, :]
+    other = None if other is None else other[..., has_frames, :]
+    num_subjects = subjects.shape[-2]
     if not num_subjects:
         return Score(np.nan, np.nan, np.nan)
 
     draws = np.random.default_rng(seed).multinomial(
         num_subjects, np.full(num_subjects, 1 / num_subjects), size=BOOTSTRAPS
     )
-    value = float(ccc_from_moments(subjects.sum(axis=0)))
-    drawn = ccc_from_moments(draws @ subjects)
+    value, drawn = _mean_ccc(subjects.sum(axis=-2)[..., None, :]), _mean_ccc(draws @ subjects)
     if other is not None:
-        value -= float(ccc_from_moments(other.sum(axis=0)))
-        drawn = drawn - ccc_from_moments(draws @ other)
+        value = value - _mean_ccc(other.sum(axis=-2)[..., None, :])
+        drawn = drawn - _mean_ccc(draws @ other)
 
     drawn = drawn[np.isfinite(drawn)]
     if num_subjects < 2 or not drawn.size:
-        return Score(value, np.nan, np.nan)
+        return Score(value.item(), np.nan, np.nan)
     low, high = np.percentile(drawn, INTERVAL_PERCENTILES)
-    return Score(value, float(low), float(high))
+    return Score(value.item(), float(low), float(high))
 
 
 def bootstrap_mean(subjects: NDArray[np.float64], *, seed: int = 0) -> tuple[float, float, float]:
@@ -197,3 +217,9 @@ def bootstrap_mean(subjects: NDArray[np.float64], *, seed: int = 0) -> tuple[flo
     drawn = draws @ subjects
     low, high = np.percentile(drawn[:, 1] / drawn[:, 0], INTERVAL_PERCENTILES)
     return total / frames, float(low), float(high)
+
+
+def _mean_ccc(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the mean over targets of CCCs, shape (draws,), from sums (targets, draws, 6)."""
+    coefficients = ccc_from_moments(sums)
+    return np.asarray(coefficients.reshape(-1, coefficients.shape[-1]).mean(axis=0))

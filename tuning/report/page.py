@@ -51,6 +51,7 @@ from tuning.report.formats import (
     score_text,
 )
 from tuning.report.importance import Importance, importance
+from tuning.report.nested_scores import NESTED, WINNER, NestedScores
 from tuning.report.results import (
     failed_trials,
     finalist_rows,
@@ -91,7 +92,9 @@ class TaskCharts:
 def write_report(
     folder: Path, history: History, evaluation: Evaluation | None, model: FusedModel | None
 ) -> Path:
-    """Write a study's report.html, with its audit where there is one; replace an older one.
+    """Write a study's report.html, with its audit and nested scores where there are any.
+
+    An older report is replaced.
 
     Args:
         folder: of the study.
@@ -108,7 +111,11 @@ def write_report(
     """
     audit_path = folder / AUDIT
     audit = json.loads(audit_path.read_bytes()) if audit_path.exists() else None
-    text = render(history, evaluation, model, audit)
+    nested_path = folder / NESTED
+    nested = None
+    if nested_path.exists():
+        nested = NestedScores.from_json(json.loads(nested_path.read_bytes()))
+    text = render(history, evaluation, model, audit, nested)
 
     path = folder / REPORT
     write_atomically(path, text)
@@ -121,12 +128,14 @@ def render(
     evaluation: Evaluation | None,
     model: FusedModel | None,
     audit: dict[str, Any] | None = None,
+    nested: NestedScores | None = None,
 ) -> str:
     """Return the page as HTML.
 
     Args:
         history: as for `write_report`; likewise evaluation and model.
         audit: the content of audit.json.
+        nested: how good the search is on people it never saw.
 
     Raises:
         InputError: the study was never opened.
@@ -163,6 +172,7 @@ def render(
         traces=session_traces(evaluation) if evaluation is not None else [],
         failures=failed_trials(history),
         audit=audit,
+        nested=nested,
         settings=json.dumps(history.opened.study, indent=1, ensure_ascii=False),
         command=_command(history),
         written=date_text(datetime.now(tz=UTC).timestamp()),
@@ -181,6 +191,7 @@ def _environment() -> jinja2.Environment:
 
     environment.globals |= {
         "fusion": FUSION,
+        "nested_winner": WINNER,
         "without": WITHOUT_DIFFICULTY,
         "floors": (*FLOORS.values(), *LABEL_FLOORS.values()),
         "explanations": EXPLANATIONS,
