@@ -95,6 +95,7 @@ class Predictor:
                 modality: {"error": difficulty.error, "percentile": difficulty.percentile}
                 for modality, difficulty in prediction.difficulty.items()
             },
+            weights=prediction.weights,
             warnings=tuple(warnings),
         )
 

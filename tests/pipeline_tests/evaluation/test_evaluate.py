@@ -91,6 +91,7 @@ def test_the_json_has_the_fixed_keys(model: FusedModel, corpus: Corpus) -> None:
         "floors",
         "unimodal",
         "without_difficulty",
+        "mean_weights",
     }
 
 
