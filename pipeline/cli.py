@@ -6,16 +6,19 @@ does not wait for it.
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
+from numpy.typing import NDArray
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -230,6 +233,14 @@ def predict_command(
     bands: Annotated[
         bool, typer.Option("--bands", help="Add the columns low and high: the calibrated band.")
     ] = False,
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            help="Another folder that gets <target>/<session>.csv: how much each modality is "
+            "trusted.",
+            show_default=False,
+        ),
+    ] = None,
     device: Device = "auto",
     tolerance_ms: ToleranceMs = None,
 ) -> None:
@@ -245,6 +256,8 @@ def predict_command(
     fused_model = load_model(context.obj(model))
     if bands:
         _raise_if_without_bands(fused_model, model)
+    if weights is not None:
+        _raise_if_no_weights(fused_model, weights, out)
 
     labelled = find_layout(corpus, fused_model.modalities, None).labels
     read = read_corpus(
@@ -265,9 +278,14 @@ def predict_command(
         for session, prediction in zip(sessions, predictions, strict=True):
             path = out / target / f"{session.session_id}.csv"
             write_atomically(path, _predictions_csv(session, prediction, target, bands=bands))
+    if weights is not None:
+        _write_weights(weights, sessions, predictions)
 
     counts = f"{len(sessions)} sessions of {part}, {len(fused_model.targets)} targets"
     Console().print(f"{counts}: {out}", soft_wrap=True)
+    if weights is not None:
+        trusting = ", ".join(predictions[0].weights)
+        Console().print(f"Weights of the modalities for {trusting}: {weights}", soft_wrap=True)
 
 
 def find_device(name: str) -> str:
@@ -353,6 +371,42 @@ def _predictions_csv(session: Session, prediction: Prediction, target: str, *, b
     ends = zip(band.low, band.high, strict=True)
     lines = [f"{line},{low:.6f},{high:.6f}" for line, (low, high) in zip(lines, ends, strict=True)]
     return "\n".join(["timestamp,value,segment_id,low,high", *lines]) + "\n"
+
+
+def _raise_if_no_weights(model: FusedModel, folder: Path, out: Path) -> None:
+    """Refuse a model that has no weights, and a folder where they would replace predictions."""
+    stages = [stage for target in model.targets for stage in model.fusions[target]]
+    if not any(stage.has_gate for stage in stages):
+        raise InputError(
+            "--weights: no fusion of the model has a gate, so there are no weights. Leave it out, "
+            "or train a fusion of the kind 'gate' or 'gated_recurrent'."
+        )
+    if folder.resolve() == out.resolve():
+        raise InputError(
+            f"--weights '{folder}' is --out, too: files of the same names. Choose another folder."
+        )
+
+
+def _write_weights(
+    folder: Path, sessions: Sequence[Session], predictions: Sequence[Prediction]
+) -> None:
+    """Write <target>/<session>.csv for every target whose fusion has a gate."""
+    for target in predictions[0].weights:
+        _make_folder(folder / target, "--weights")
+        for session, prediction in zip(sessions, predictions, strict=True):
+            path = folder / target / f"{session.session_id}.csv"
+            write_atomically(path, _weights_csv(session, prediction.weights[target]))
+
+
+def _weights_csv(session: Session, weights: Mapping[str, NDArray[np.float64]]) -> str:
+    """Return a feature file's columns: timestamp, segment_id, and a weight per modality."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["timestamp", "segment_id", *weights])
+    rows = zip(session.timestamps_ms, session.segment_ids, *weights.values(), strict=True)
+    for timestamp, segment, *values in rows:
+        writer.writerow([timestamp, segment, *(f"{value:.6f}" for value in values)])
+    return stream.getvalue()
 
 
 def _parse_partition(name: str) -> Partition:
@@ -458,10 +512,10 @@ def session_table(title: str, rows: Sequence[tuple[str, str, str]]) -> Table:
     return table
 
 
-def _make_folder(folder: Path) -> None:
+def _make_folder(folder: Path, option: str = "--out") -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise AffectuneError(
-            f"Cannot make the folder '{folder}': {error.strerror}. Choose another --out."
+            f"Cannot make the folder '{folder}': {error.strerror}. Choose another {option}."
         ) from error

@@ -5,13 +5,15 @@ A request is one stream per feature set, one after the other. Each has a schema 
 column `timestamp_ms`, and one record batch.
 
 A response is one stream of one record batch: `timestamp_ms`, the targets, `<target>.low` and
-`<target>.high` of those with a band, `<modality>.error` and `<modality>.percentile`. The metadata
-`affectune` of its schema holds the rest as JSON.
+`<target>.high` of those with a band, `<modality>.error` and `<modality>.percentile`, and of those
+targets whose fusion has a gate `<target>.weight.<modality>`. The metadata `affectune` of its schema
+holds the rest as JSON.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -71,7 +73,11 @@ def read_arrow(body: bytes, limits: Limits) -> SessionFeatures:
 
 
 def write_arrow(response: SessionResponse) -> bytes:
-    """Write a response as one stream."""
+    """Write a response as one stream.
+
+    Raises:
+        RequestError: 406, two columns would have the same name.
+    """
     columns = {TIMESTAMP: pa.array(response.timestamps_ms)}
     for target, values in response.predictions.items():
         columns[target] = pa.array(values)
@@ -79,6 +85,8 @@ def write_arrow(response: SessionResponse) -> bytes:
         columns |= {f"{target}.{name}": pa.array(values) for name, values in series.items()}
     for modality, series in response.difficulty.items():
         columns |= {f"{modality}.{name}": pa.array(values) for name, values in series.items()}
+    for target, weights in response.weights.items():
+        _add_weights(columns, target, weights)
 
     metadata = {
         "session_id": response.session_id,
@@ -92,6 +100,22 @@ def write_arrow(response: SessionResponse) -> bytes:
         writer.write_batch(batch)
     stream: bytes = sink.getvalue().to_pybytes()
     return stream
+
+
+def _add_weights(
+    columns: dict[str, pa.Array], target: str, weights: Mapping[str, NDArray[np.float64]]
+) -> None:
+    """Add a column for every modality, beside the columns that are there."""
+    for modality, values in weights.items():
+        name = f"{target}.weight.{modality}"
+        if name in columns:
+            # Names are those of a corpus's folders, which may have dots, too.
+            message = (
+                f"Two columns would be named {printable_name(name)!r}, by the names of the "
+                "model's targets and feature sets. Ask for JSON."
+            )
+            raise RequestError(406, "ambiguous_columns", message)
+        columns[name] = pa.array(values)
 
 
 def _read_streams(body: bytes, limits: Limits) -> SessionFeatures:

@@ -13,6 +13,9 @@ from pipeline.model.fused_model import Difficulty, Prediction
 
 Arrays = Mapping[str, NDArray[np.float32]]
 
+_WEIGHT_OF = "weight of "
+"""What the kind of a series begins with that holds the weights of a target."""
+
 
 class Model(Protocol):
     """What a fused model does with one session."""
@@ -54,7 +57,7 @@ def predict_in_chunks(
         overlap_frames: that two neighbours share at least.
 
     Returns:
-        The fused predictions, their bands and the difficulties; nothing else.
+        The fused predictions, their bands, the difficulties and the weights; nothing else.
     """
     fade = _CrossFade(len(timestamps_ms), chunk_frames, overlap_frames)
 
@@ -76,6 +79,7 @@ def predict_in_chunks(
         floors={},
         without_difficulty={},
         bands=fade.bands(),
+        weights=fade.weights(),
     )
 
 
@@ -102,6 +106,9 @@ class _CrossFade:
         for modality, difficulty in prediction.difficulty.items():
             self._add(("error", modality), difficulty.error, chunk)
             self._add(("percentile", modality), difficulty.percentile, chunk)
+        for target, weights in prediction.weights.items():
+            for modality, series in weights.items():
+                self._add((f"{_WEIGHT_OF}{target}", modality), series, chunk)
 
     def means(self, kind: str) -> dict[str, NDArray[np.float64]]:
         """Return the means of one kind: by target or, of "error" and "percentile", by modality."""
@@ -123,6 +130,11 @@ class _CrossFade:
             modality: Difficulty(error, percentiles[modality])
             for modality, error in self.means("error").items()
         }
+
+    def weights(self) -> dict[str, dict[str, NDArray[np.float64]]]:
+        """Return the mean weight of every modality, by target."""
+        kinds = dict.fromkeys(kind for kind, _ in self._sums if kind.startswith(_WEIGHT_OF))
+        return {kind.removeprefix(_WEIGHT_OF): self.means(kind) for kind in kinds}
 
     def _add(self, key: tuple[str, str], series: NDArray[np.float64], chunk: slice) -> None:
         total = self._sums.setdefault(key, np.zeros(len(self._total_weight)))

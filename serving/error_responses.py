@@ -20,6 +20,7 @@ Responses = dict[int | str, dict[str, Any]]
 ERROR_RESPONSES: Responses = {
     400: {"model": Error, "description": "The body is not JSON, or not Arrow."},
     401: {"model": Error, "description": "The bearer token is missing or wrong."},
+    406: {"model": Error, "description": "Two Arrow columns would have the same name."},
     408: {"model": Error, "description": "The body did not come in time."},
     413: {"model": Error, "description": "The body is too large."},
     415: {"model": Error, "description": "Neither JSON nor Arrow."},

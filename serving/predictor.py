@@ -106,6 +106,7 @@ class Predictor:
                 modality: {"error": difficulty.error, "percentile": difficulty.percentile}
                 for modality, difficulty in prediction.difficulty.items()
             },
+            weights=prediction.weights,
             warnings=tuple(warnings),
             bands={
                 target: {"low": band.low, "high": band.high}

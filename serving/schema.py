@@ -115,6 +115,10 @@ class PredictionResponse(BaseModel):
         description="Target -> its band; a target without a calibration has none."
     )
     difficulty: dict[str, ModalityDifficulty]
+    weights: dict[str, dict[str, Series]] = Field(
+        description="Target -> feature set -> how much its prediction is trusted, 0 to 1. They sum "
+        "to 1 wherever any has a prediction; a target whose fusion has no gate is absent."
+    )
     warnings: list[Notice]
 
 
@@ -174,6 +178,8 @@ class SessionResponse:
         timestamps_ms: the frames.
         predictions: target -> series, in the label's unit.
         difficulty: modality -> "error" and "percentile" -> series, NaN where missing.
+        weights: target -> modality -> how much its prediction is trusted, 0 to 1; a target whose
+            fusion has no gate is absent.
         warnings: what to know about the prediction.
         bands: target -> "low" and "high" -> series; a target without a band is absent.
     """
@@ -184,6 +190,7 @@ class SessionResponse:
     timestamps_ms: NDArray[np.int64]
     predictions: Mapping[str, NDArray[np.float64]]
     difficulty: Mapping[str, Mapping[str, NDArray[np.float64]]]
+    weights: Mapping[str, Mapping[str, NDArray[np.float64]]]
     warnings: tuple[Notice, ...]
     bands: Mapping[str, Mapping[str, NDArray[np.float64]]] = field(default_factory=dict)
 
@@ -199,6 +206,7 @@ class SessionResponse:
                 "difficulty": {
                     modality: _lists(series) for modality, series in self.difficulty.items()
                 },
+                "weights": {target: _lists(series) for target, series in self.weights.items()},
                 "warnings": [notice.model_dump() for notice in self.warnings],
             }
         )

@@ -57,6 +57,9 @@ class TargetEvaluation:
             with the absolute error of the unimodal prediction there.
         session_ccc: id of a labelled session -> the CCC of its fused prediction.
         bands: what the bands cover; None where the model has none.
+        mean_weights: modality -> how much its prediction is trusted, 0 to 1, as a mean over the
+            labelled frames at which any modality has a prediction; NaN where there are none. None
+            if the fusion has no gate.
     """
 
     scores: Mapping[str, Score]
@@ -72,6 +75,7 @@ class TargetEvaluation:
     difficulty_spearman: Mapping[str, float]
     session_ccc: Mapping[str, float]
     bands: BandEvaluation | None = None
+    mean_weights: Mapping[str, float] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the target's part of `Evaluation.to_json`."""
@@ -103,6 +107,9 @@ class TargetEvaluation:
             "without_difficulty": None if without is None else _to_number(without.ccc),
             "predictions": parts,
             "bands": None if self.bands is None else self.bands.to_json(),
+            "mean_weights": None
+            if self.mean_weights is None
+            else {modality: _to_number(mean) for modality, mean in self.mean_weights.items()},
         }
 
 
@@ -284,6 +291,7 @@ def _evaluate_target(
         },
         session_ccc=session_ccc,
         bands=_evaluate_bands(model, target, sessions, predictions),
+        mean_weights=_mean_weights(target, sessions, predictions),
     )
 
 
@@ -355,6 +363,25 @@ def _num_frames(sessions: Sequence[Session], target: str, predictions: Series) -
         int((np.isfinite(session.labels[target]) & np.isfinite(values)).sum())
         for session, values in pairs
     )
+
+
+def _mean_weights(
+    target: str, sessions: Sequence[Session], predictions: Sequence[Prediction]
+) -> dict[str, float] | None:
+    """Return each modality's mean weight, see `TargetEvaluation`; None without a gate."""
+    if target not in predictions[0].weights:
+        return None
+
+    series = [prediction.weights[target] for prediction in predictions]
+    weights = {
+        modality: np.concatenate([each[modality] for each in series]) for modality in series[0]
+    }
+    is_labelled = np.isfinite(np.concatenate([session.labels[target] for session in sessions]))
+    is_counted = is_labelled & (sum(weights.values()) > 0)
+    return {
+        modality: float(values[is_counted].mean()) if is_counted.any() else float("nan")
+        for modality, values in weights.items()
+    }
 
 
 def _is_labelled(session: Session, target: str) -> bool:

@@ -50,6 +50,7 @@ def model_card(model: FusedModel, evaluation: Evaluation, warnings: Sequence[str
         *_protocol_section(model),
         *_study_section(model.study),
         *_scores_section(model, evaluation),
+        *_weights_section(evaluation),
         *_out_of_fold_section(model),
         *_bands_section(model, evaluation),
         *_limits_section(model, warnings),
@@ -269,6 +270,38 @@ def _target_section(
         f"Mean of the sessions' own CCCs: {evaluated.session_mean_ccc:.3f} "
         f"({evaluated.undefined_sessions} undefined).",
         "Rank correlation of difficulty with absolute error: " + ", ".join(correlations) + ".",
+    ]
+
+
+def _weights_section(evaluation: Evaluation) -> list[str]:
+    """Return how much each modality is trusted on average; nothing where no fusion has a gate."""
+    weights = {
+        target: evaluated.mean_weights
+        for target, evaluated in evaluation.targets.items()
+        if evaluated.mean_weights is not None
+    }
+    if not weights:
+        return []
+
+    modalities = dict.fromkeys(modality for means in weights.values() for modality in means)
+    rows = []
+    for modality in modalities:
+        # A cell is empty where the fusion of the target does not read the modality.
+        cells = [
+            f"{means[modality]:.2f}" if modality in means else "" for means in weights.values()
+        ]
+        rows.append(f"| {modality} | {' | '.join(cells)} |")
+
+    return [
+        "",
+        f"## Weights on {evaluation.partition}",
+        "How much the fusion trusts each modality's prediction at a frame, from 0 to 1, "
+        "on average over labelled frames.",
+        "The weights of a frame sum to 1; every prediction comes with them.",
+        "",
+        f"| modality | {' | '.join(weights)} |",
+        f"| --- |{' --- |' * len(weights)}",
+        *rows,
     ]
 
 

@@ -31,8 +31,8 @@ PLOTS = ("traces", "difficulty", "ccc")
 TRUTH_COLOUR, FUSED_COLOUR, REFERENCE_COLOUR, MUTED = "#222222", "#c2410c", "#475569", "#94a3b8"
 MISSING_COLOUR = "#dbeafe"
 TRACED_SESSIONS = 3
-TRACES_HEIGHT, STRIP_HEIGHT = 3.0, 0.45
-"""How high the traces of a target and the difficulty of a modality are, relative to each other."""
+TRACES_HEIGHT, WEIGHTS_HEIGHT, STRIP_HEIGHT = 3.0, 1.1, 0.45
+"""How high the traces and weights of a target and the difficulty of a modality are, relatively."""
 NUM_BINS = 10
 """Into how many equal ranges difficulty's percentiles are divided."""
 
@@ -92,12 +92,18 @@ class _TracedSession:
 
 
 def _draw_traces(evaluation: Evaluation) -> Figure:
-    """Draw a column for each traced session: traces by target, then difficulty by modality."""
+    """Draw a column for each traced session: traces by target, then difficulty by modality.
+
+    Below the traces of a target whose fusion has a gate are the weights of its modalities.
+    """
     traced = _traced_sessions(evaluation)
     targets = list(evaluation.targets)
     modalities = list(evaluation.predictions[0].difficulty)
 
-    heights = [*[TRACES_HEIGHT] * len(targets), *[STRIP_HEIGHT] * len(modalities)]
+    target_heights = {target: _target_heights(evaluation, target) for target in targets}
+    heights = [height for rows in target_heights.values() for height in rows]
+    num_target_rows = len(heights)
+    heights += [STRIP_HEIGHT] * len(modalities)
     size = (4.6 * len(traced) + 0.6, 0.62 * sum(heights) + 0.9)
     figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(
@@ -106,12 +112,18 @@ def _draw_traces(evaluation: Evaluation) -> Figure:
 
     image = None
     for column, one in enumerate(traced):
-        for row, target in enumerate(targets):
+        is_last = column == len(traced) - 1
+        row = 0
+        for target in targets:
             session_ccc = evaluation.targets[target].session_ccc
             _draw_target(grid[row, column], one, target, session_ccc, is_first=row == 0)
             grid[row, column].set_ylabel(target if column == 0 else "")
+            if len(target_heights[target]) > 1:
+                _draw_weights(grid[row + 1, column], one, target, modalities, has_legend=is_last)
+                grid[row + 1, column].set_ylabel("trusted" if column == 0 else "", fontsize=8)
+            row += len(target_heights[target])
 
-        for row, modality in enumerate(modalities, start=len(targets)):
+        for row, modality in enumerate(modalities, start=num_target_rows):
             image = _draw_strip(grid[row, column], one, modality)
             if column == 0:
                 grid[row, column].set_ylabel(
@@ -123,7 +135,7 @@ def _draw_traces(evaluation: Evaluation) -> Figure:
     grid[0, 0].legend(fontsize=7, loc="best", framealpha=0.7)
     if image is not None:
         label = "difficulty\npercentile\n(blue: missing)"
-        figure.colorbar(image, ax=grid[len(targets) :, :], label=label, shrink=0.9, aspect=8)
+        figure.colorbar(image, ax=grid[num_target_rows:, :], label=label, shrink=0.9, aspect=8)
     return figure
 
 
@@ -176,6 +188,47 @@ def _draw_target(
     text = "undefined" if np.isnan(coefficient) else format(coefficient, ".2f")
     axes.set_title(f"{name}CCC {text}", fontsize=9)
     axes.grid(alpha=0.2)
+
+
+def _target_heights(evaluation: Evaluation, target: str) -> list[float]:
+    """Return the heights of a target's rows: its traces, and its weights if it has any."""
+    has_weights = target in evaluation.predictions[0].weights
+    return [TRACES_HEIGHT, WEIGHTS_HEIGHT] if has_weights else [TRACES_HEIGHT]
+
+
+def _draw_weights(
+    axes: Axes,
+    traced: _TracedSession,
+    target: str,
+    modalities: Sequence[str],
+    *,
+    has_legend: bool,
+) -> None:
+    """Draw how much each modality is trusted, stacked up to 1.
+
+    Args:
+        axes: where.
+        traced: what.
+        target: whose fusion trusts them.
+        modalities: all of the model: a modality has the colour of its place among them.
+        has_legend: whether to name the modalities, at the right of the axes.
+    """
+    weights = traced.prediction.weights[target]
+    axes.stackplot(
+        traced.seconds,
+        *weights.values(),
+        labels=list(weights),
+        colors=[f"C{modalities.index(modality) % 10}" for modality in weights],
+        alpha=0.55,
+        linewidth=0,
+    )
+    axes.set_ylim(0, 1)
+    axes.set_yticks([0, 0.5, 1], ["0", "", "1"], fontsize=7)
+    if has_legend:
+        # From top to bottom, as they are stacked.
+        axes.legend(
+            fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, reverse=True
+        )
 
 
 def _draw_strip(axes: Axes, traced: _TracedSession, modality: str) -> AxesImage:

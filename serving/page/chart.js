@@ -1,12 +1,17 @@
-// A prediction as a chart: one panel per target, and below them one per modality's difficulty.
+// A prediction as a chart: panels of each target and of whom it trusts, then of each difficulty.
 
 const LIGHT = ["#0b5cad", "#b3460f", "#1a7f5a", "#7a3fa0", "#8a6d00", "#b0215c"];
 const DARK = ["#7ab7ff", "#ffb07a", "#6fd6ae", "#cfa3f0", "#e6cf6b", "#ff9cc2"];
 const TARGET_SHARE = 3;
+const WEIGHTS_SHARE = 1.4;
 const DIFFICULTY_SHARE = 1.4;
 const GAP = 0.055;
 /** Of a band's colour, as the two last digits of a hexadecimal one. */
 const BAND_OPACITY = "33";
+/** Of one row of the legend, in pixels; the chart's panels shrink for further ones. */
+const LEGEND_HEIGHT = 28;
+/** Of an area of weights, as the two last digits of a hexadecimal colour. */
+const WEIGHT_OPACITY = "99";
 
 /** Draws a response of the endpoint into an element. */
 export function drawChart(element, response) {
@@ -21,21 +26,37 @@ export function drawChart(element, response) {
   layout.xaxis = timeAxis(panels);
 
   const seconds = response.timestamps_ms.map((time) => time / 1000);
-  const traces = panels.flatMap((panel, index) => [
-    ...bandTraces(panel, index, seconds),
-    trace(panel, index, seconds),
-  ]);
+  const inLegend = new Set();
+  const traces = panels.flatMap((panel, index) =>
+    panel.weights
+      ? weightTraces(panel, index, seconds, inLegend)
+      : [...bandTraces(panel, index, seconds), trace(panel, index, seconds)],
+  );
   Plotly.react(element, traces, layout, { responsive: true, displayModeBar: false });
 }
 
 /** The panels from top to bottom; `top` and `bottom` are shares of the chart's height. */
-function placePanels({ predictions, bands, difficulty }) {
+function placePanels({ predictions, bands, difficulty, weights }) {
+  // A modality has one colour, as difficulty and as weight.
+  const firstColour = Object.keys(predictions).length;
+  const colours = Object.fromEntries(
+    Object.keys(difficulty).map((name, number) => [name, firstColour + number]),
+  );
+
   const panels = [
-    ...Object.entries(predictions).map(([name, values]) => {
-      return { name, values, band: bands[name], isTarget: true, share: TARGET_SHARE };
-    }),
+    ...Object.entries(predictions).flatMap(([name, values], number) => [
+      {
+        name,
+        values,
+        band: bands[name],
+        colour: number,
+        isTarget: true,
+        share: TARGET_SHARE,
+      },
+      ...(weights[name] ? [{ name, weights: weights[name], colours, share: WEIGHTS_SHARE }] : []),
+    ]),
     ...Object.entries(difficulty).map(([name, { percentile }]) => {
-      return { name, values: percentile, isTarget: false, share: DIFFICULTY_SHARE };
+      return { name, values: percentile, colour: colours[name], share: DIFFICULTY_SHARE };
     }),
   ];
 
@@ -52,9 +73,11 @@ function placePanels({ predictions, bands, difficulty }) {
 
 function baseLayout(panels, isNarrow) {
   const targets = panels.filter(({ isTarget }) => isTarget).length;
-  const modalities = panels.length - targets;
+  const others = panels.length - targets;
+  const hasWeights = panels.some(({ weights }) => weights);
+  const panelsHeight = (isNarrow ? 110 : 125) * targets + 72 * others + 44;
   return {
-    height: (isNarrow ? 110 : 125) * targets + 72 * modalities + 110,
+    height: panelsHeight + 66 + (hasWeights ? LEGEND_HEIGHT : 0),
     margin: { l: isNarrow ? 44 : 58, r: 12, t: 22, b: 44 },
     paper_bgcolor: "rgba(0,0,0,0)",
     plot_bgcolor: "rgba(0,0,0,0)",
@@ -66,13 +89,25 @@ function baseLayout(panels, isNarrow) {
       bordercolor: colour("--line"),
       font: { color: colour("--text") },
     },
-    showlegend: false,
+    showlegend: hasWeights,
+    legend: {
+      title: { text: "trusted: " },
+      orientation: "h",
+      traceorder: "normal",
+      x: 0,
+      y: -44 / panelsHeight, // below the title of the time axis
+      yanchor: "top",
+      itemclick: false,
+      itemdoubleclick: false,
+    },
     annotations: [],
   };
 }
 
-function valueAxis({ isTarget, top, bottom }) {
-  const ticks = isTarget ? { nticks: 5 } : { range: [0, 100], tickvals: [0, 50, 100] };
+function valueAxis({ isTarget, weights, top, bottom }) {
+  const ofDifficulty = { range: [0, 100], tickvals: [0, 50, 100] };
+  const ofWeights = { range: [0, 1], tickvals: [0, 1] };
+  const ticks = isTarget ? { nticks: 5 } : weights ? ofWeights : ofDifficulty;
   return {
     domain: [Math.max(0, bottom), top],
     gridcolor: colour("--line"),
@@ -85,7 +120,7 @@ function valueAxis({ isTarget, top, bottom }) {
 
 function timeAxis(panels) {
   return {
-    title: { text: "seconds" },
+    title: { text: "seconds", standoff: 6 },
     unifiedhovertitle: { text: "%{x} s" },
     anchor: axisName(panels.length - 1),
     gridcolor: colour("--line"),
@@ -93,10 +128,11 @@ function timeAxis(panels) {
   };
 }
 
-function title({ name, isTarget, top }) {
+function title({ name, isTarget, weights, top }) {
   const bold = `<b>${withoutMarkup(name)}</b>`;
+  const other = weights ? `trusted for ${bold}` : `difficulty of ${bold}`;
   return {
-    text: isTarget ? bold : `difficulty of ${bold}`,
+    text: isTarget ? bold : other,
     xref: "paper",
     yref: "paper",
     x: 0,
@@ -108,7 +144,7 @@ function title({ name, isTarget, top }) {
 }
 
 /** A target's band: its lower end, and its upper end filled down to it; nothing without one. */
-function bandTraces({ name, band }, index, seconds) {
+function bandTraces({ name, band, colour }, index, seconds) {
   if (!band) return [];
 
   const common = {
@@ -117,32 +153,57 @@ function bandTraces({ name, band }, index, seconds) {
     mode: "lines",
     line: { width: 0 },
     connectgaps: false,
+    showlegend: false,
     hovertemplate: "%{y:.3f}",
   };
-  const fillcolor = `${lineColour(index)}${BAND_OPACITY}`;
+  const fillcolor = `${lineColour(colour)}${BAND_OPACITY}`;
   return [
     { ...common, y: band.low, name: `${name}, from` },
     { ...common, y: band.high, name: `${name}, to`, fill: "tonexty", fillcolor },
   ];
 }
 
-function trace({ name, values, isTarget }, index, seconds) {
+/** The weights of a target's modalities, stacked up to 1; a modality is in the legend once. */
+function weightTraces({ name: target, weights, colours }, index, seconds, inLegend) {
+  return Object.entries(weights).map(([modality, values]) => {
+    const color = lineColour(colours[modality]);
+    const name = withoutMarkup(modality);
+    const showlegend = !inLegend.has(modality);
+    inLegend.add(modality);
+    return {
+      x: seconds,
+      y: values,
+      name,
+      yaxis: axisName(index),
+      mode: "lines",
+      line: { color, width: 0 },
+      fillcolor: `${color}${WEIGHT_OPACITY}`,
+      stackgroup: "weights",
+      showlegend,
+      hoverlabel: { namelength: -1 },
+      hovertemplate: `%{y:.0%}<extra>${name}, trusted for ${withoutMarkup(target)}</extra>`,
+    };
+  });
+}
+
+function trace({ name, values, colour, isTarget }, index, seconds) {
   return {
     x: seconds,
     y: values,
     name: isTarget ? name : `${name}, difficulty`,
     yaxis: axisName(index),
     mode: "lines",
-    line: { color: lineColour(index), width: isTarget ? 2 : 1.4 },
+    line: { color: lineColour(colour), width: isTarget ? 2 : 1.4 },
+    showlegend: false,
     fill: isTarget ? undefined : "tozeroy",
     connectgaps: false,
     hovertemplate: isTarget ? "%{y:.3f}" : "%{y:.0f} of 100",
   };
 }
 
-function lineColour(index) {
+function lineColour(number) {
   const colours = matchMedia("(prefers-color-scheme: dark)").matches ? DARK : LIGHT;
-  return colours[index % colours.length];
+  return colours[number % colours.length];
 }
 
 function axisName(index) {

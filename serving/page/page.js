@@ -178,6 +178,8 @@ function showResponse(response) {
   element("warnings").replaceChildren(...warnings.map(warningItem));
   element("summary").replaceChildren(...tableRows(summaryRows(response)));
   element("band-reading").textContent = describeBands(state.model, response.bands);
+  element("weights-reading").textContent = describeWeights(response.weights);
+  element("weights-reading").hidden = !Object.keys(response.weights).length;
   drawChart(element("chart"), response);
 }
 
@@ -192,6 +194,23 @@ function describeBands(model, bands) {
   return `Shaded: ${meaning}, on average over people.`;
 }
 
+/** What the areas of weights mean, and whom each target trusts on average; "" without any. */
+function describeWeights(weights) {
+  const targets = Object.entries(weights).map(([target, byModality]) => {
+    const shares = Object.entries(byModality)
+      .map(([modality, values]) => [modality, mean(values)])
+      .sort(([, first], [, second]) => second - first)
+      .map(([modality, share]) => `${modality} ${Math.round(100 * share)}%`);
+    return ` For ${target}, on average: ${shares.join(", ")}.`;
+  });
+  if (!targets.length) return "";
+  return `Trusted: the share of each feature set in a frame's prediction.${targets.join("")}`;
+}
+
+function mean(values) {
+  return values.reduce((sum, value) => sum + value, 0) / values.length;
+}
+
 function warningItem({ where, message }) {
   const item = document.createElement("li");
   const place = where.split(".")[1] || where;
@@ -199,27 +218,38 @@ function warningItem({ where, message }) {
   return item;
 }
 
-function summaryRows({ predictions, difficulty }) {
+function summaryRows({ predictions, difficulty, weights }) {
   const headings = ["", "mean", "lowest", "highest"];
   const targets = Object.entries(predictions).map(([name, values]) => summaryRow(name, values, 3));
   const modalities = Object.entries(difficulty).map(([name, { percentile }]) =>
     summaryRow(`difficulty of ${name}`, percentile, 0),
   );
-  return [headings, ...targets, ...modalities];
+  const trusted = Object.entries(weights).flatMap(([target, byModality]) =>
+    Object.entries(byModality).map(([name, values]) =>
+      summaryRow(`weight of ${name} for ${target}`, values, 2),
+    ),
+  );
+  return [headings, ...targets, ...modalities, ...trusted];
 }
 
 function summaryRow(name, values, digits) {
   const known = values.filter((value) => value !== null);
   if (!known.length) return [name, "missing", "missing", "missing"];
 
-  const mean = known.reduce((sum, value) => sum + value, 0) / known.length;
-  const figures = [mean, Math.min(...known), Math.max(...known)];
+  const figures = [mean(known), Math.min(...known), Math.max(...known)];
   return [name, ...figures.map((value) => value.toFixed(digits))];
 }
 
 /** Saves the response as CSV, one row per frame. */
 function download() {
-  const { session_id: id, timestamps_ms: times, predictions, bands, difficulty } = state.response;
+  const {
+    session_id: id,
+    timestamps_ms: times,
+    predictions,
+    bands,
+    difficulty,
+    weights,
+  } = state.response;
   const columns = { timestamp: times, ...predictions };
   for (const [name, { low, high }] of Object.entries(bands)) {
     columns[`${name}.low`] = low;
@@ -227,6 +257,11 @@ function download() {
   }
   for (const [name, { percentile }] of Object.entries(difficulty)) {
     columns[`${name}.difficulty`] = percentile;
+  }
+  for (const [target, byModality] of Object.entries(weights)) {
+    for (const [name, values] of Object.entries(byModality)) {
+      columns[`${target}.weight.${name}`] = values;
+    }
   }
 
   const series = Object.values(columns);

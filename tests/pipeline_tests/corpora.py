@@ -106,6 +106,12 @@ def tiny_spec(**values: object) -> Spec:
     return Spec.model_validate(tiny | values)
 
 
+def tiny_fusion(*, kind: str) -> dict[str, object]:
+    """Return the settings of a fusion of this kind, for `tiny_spec(fusion=...)`."""
+    network = {"kind": kind, "num_layers": 1, "hidden_size": 8, "dropout": 0.0}
+    return {"network": network, "fit": {"max_epochs": 3, "batch_size": 4}}
+
+
 def _column_names(modality: str) -> tuple[str, ...]:
     return tuple(f"{modality}_{index}" for index in range(COLUMNS[modality]))
 

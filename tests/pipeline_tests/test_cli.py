@@ -271,6 +271,50 @@ def test_bands_of_a_model_that_has_none_are_refused_before_anything_is_predicted
     assert not (tmp_path / "p").exists()
 
 
+@pytest.mark.slow
+def test_predict_writes_the_weights_of_the_modalities_where_it_is_told_to(
+    trained: Path, corpus_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("predict", trained, "--corpus", corpus_path, "--partition", "test")
+    folders = ("--out", tmp_path / "p", "--weights", tmp_path / "w")
+    status, output, _ = run(capsys, *arguments, *folders)
+    assert status == 0
+    assert "Weights of the modalities for arousal, valence" in output
+
+    sessions = read_corpus(corpus_path, modalities=["voice", "face"]).partition("test")
+    predictions = affectune.load(trained).predict_sessions(sessions)
+    for target in ("arousal", "valence"):
+        names = {f"{session.session_id}.csv" for session in sessions}
+        assert names_in(tmp_path / "p" / target) == names_in(tmp_path / "w" / target) == names
+        for session, prediction in zip(sessions, predictions, strict=True):
+            table = pd.read_csv(tmp_path / "w" / target / f"{session.session_id}.csv")
+            assert list(table.columns) == ["timestamp", "segment_id", "voice", "face"]
+            assert table["timestamp"].tolist() == session.timestamps_ms.tolist()
+            for modality, weights in prediction.weights[target].items():
+                np.testing.assert_allclose(table[modality], weights, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_predict_refuses_weights_that_a_model_does_not_have(
+    trained: Path, corpus_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before anything is predicted or written."""
+    model = affectune.load(trained)
+    networks = {
+        target: tuple(
+            replace(stage, network=stage.network.model_copy(update={"kind": "recurrent"}))
+            for stage in stages
+        )
+        for target, stages in model.fusions.items()
+    }
+    save_model(replace(model, fusions=networks), tmp_path / "gateless")
+    arguments = ("--corpus", corpus_path, "--out", tmp_path / "p", "--weights", tmp_path / "w")
+    status, _, error = run(capsys, "predict", tmp_path / "gateless", *arguments)
+    assert status == 2
+    assert "no fusion of the model has a gate" in error
+    assert names_in(tmp_path) == {"gateless"}
+
+
 def _is_group_running(group: int) -> bool:
     """Return whether a process of the group runs; one that was not waited for does not count."""
     for path in Path("/proc").glob("[0-9]*/stat"):
@@ -375,6 +419,10 @@ def test_a_killed_train_goes_on_from_the_store(
         ),
         (["evaluate", "MODEL", "--corpus", "CORPUS", "--corrupt", "voice=blur"], "SET=noise:STD"),
         (["evaluate", "MODEL", "--corpus", "CORPUS", "--corrupt", "text=drop"], "the model reads"),
+        (
+            ["predict", "MODEL", "--corpus", "CORPUS", "--out", "p", "--weights", "./p"],
+            "Choose another folder",
+        ),
         (["predict", "nothing", "--corpus", "CORPUS", "--out", "p"], "not a complete bundle"),
         (["fly"], "fly"),
     ],

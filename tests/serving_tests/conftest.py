@@ -22,7 +22,7 @@ from pipeline.train import train
 from serving.app import build_app
 from serving.predictor import Predictor
 from serving.settings import Settings
-from tests.pipeline_tests.corpora import band_calibration, tiny_corpus, tiny_spec
+from tests.pipeline_tests.corpora import band_calibration, tiny_corpus, tiny_fusion, tiny_spec
 
 
 @dataclass(frozen=True)
@@ -64,10 +64,16 @@ def corpus() -> Corpus:
 
 
 @pytest.fixture(scope="session")
-def bundle(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def store(tmp_path_factory: pytest.TempPathFactory) -> StageStore:
+    """What the bundles are trained into: they share their first stages."""
+    return StageStore(tmp_path_factory.mktemp("served-store"))
+
+
+@pytest.fixture(scope="session")
+def bundle(corpus: Corpus, store: StageStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A trained bundle as `affectune train` writes it."""
     folder = tmp_path_factory.mktemp("served") / "model"
-    with WorkerPool(corpus, StageStore(tmp_path_factory.mktemp("served-store"))) as pool:
+    with WorkerPool(corpus, store) as pool:
         model = train(corpus, tiny_spec(), pool)
 
     # One target has a band, the other one none.
@@ -77,6 +83,17 @@ def bundle(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_model(
         model, folder, card=model_card(model, evaluation, []), extra_files={"summary.json": summary}
     )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def gateless_bundle(
+    corpus: Corpus, store: StageStore, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A bundle whose fusions are recurrent layers without a gate."""
+    folder = tmp_path_factory.mktemp("gateless") / "model"
+    with WorkerPool(corpus, store) as pool:
+        save_model(train(corpus, tiny_spec(fusion=tiny_fusion(kind="recurrent")), pool), folder)
     return folder
 
 

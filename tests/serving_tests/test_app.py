@@ -8,6 +8,7 @@ import gzip
 import json
 import math
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -18,9 +19,10 @@ from numpy.typing import NDArray
 
 from pipeline.corpus import Corpus
 from serving.app import build_app
-from serving.arrow import MEDIA_TYPE
+from serving.arrow import MEDIA_TYPE, write_arrow
 from serving.predictor import Predictor
-from serving.schema import PredictionResponse
+from serving.request_error import RequestError
+from serving.schema import PredictionResponse, SessionResponse
 from serving.settings import Settings
 from tests.serving_tests.conftest import Client
 from tests.serving_tests.sessions import Request, as_arrow, as_json, columns_of
@@ -67,6 +69,11 @@ def test_served_predictions_are_those_of_the_model(
                 expected = getattr(difficulty, name)
                 _assert_close(as_text["difficulty"][modality][name], expected)
                 _assert_close(table[f"{modality}.{name}"].to_numpy(), expected)
+        for target, weights in offline.weights.items():
+            assert set(as_text["weights"][target]) == set(weights) == {"voice", "face"}
+            for modality, expected in weights.items():
+                _assert_close(as_text["weights"][target][modality], expected)
+                _assert_close(table[f"{target}.weight.{modality}"].to_numpy(), expected)
 
         assert set(as_text["bands"]) == set(offline.bands) == {"arousal"}
         assert "valence.low" not in table.column_names
@@ -543,3 +550,74 @@ def test_long_sessions_are_predicted_in_chunks_with_a_warning(
     assert all(low <= value for low, value in zip(band["low"], values, strict=True))
     assert all(value <= high for value, high in zip(values, band["high"], strict=True))
     assert all(math.isfinite(value) for value in values)
+
+
+def _sums(weights: dict[str, list[float]]) -> NDArray[np.float64]:
+    """Return what the weights of all modalities sum to at each frame."""
+    total: NDArray[np.float64] = np.sum(list(weights.values()), axis=0)
+    return total
+
+
+def test_weights_sum_to_one_and_a_modality_that_is_left_out_has_none(
+    client: Client, request_: Request
+) -> None:
+    whole = client.post(request_).json()["weights"]
+    del request_["features"]["face"]
+    without_face = client.post(request_).json()["weights"]
+
+    assert set(whole) == {"arousal", "valence"}
+    for target in ("arousal", "valence"):
+        _assert_close(_sums(whole[target]), np.ones(30))
+        assert min(whole[target]["face"]) > 0
+        assert set(without_face[target]["face"]) == {0.0}
+        _assert_close(without_face[target]["voice"], np.ones(30))
+
+
+def test_weights_of_a_session_of_which_nothing_is_there_are_zero(
+    client: Client, request_: Request
+) -> None:
+    for sent in request_["features"].values():
+        sent["data"] = [sent["data"][0]] * 30  # stuck from its second frame on
+
+    weights = client.post(request_).json()["weights"]["arousal"]
+    _assert_close(_sums(weights), np.zeros(30))
+
+
+def test_a_model_without_a_gate_has_no_weights(gateless_bundle: Path, request_: Request) -> None:
+    predictor = Predictor.load(gateless_bundle, "affectune", "4", Settings())
+    client = Client(build_app(lambda: predictor, Settings()))
+
+    body = client.post(request_).content
+    assert PredictionResponse.model_validate_json(body).model_dump() == json.loads(body)
+    assert json.loads(body)["weights"] == {}
+    table = client.post(as_arrow(request_), kind=MEDIA_TYPE, accept=MEDIA_TYPE).content
+    assert pa.ipc.open_stream(table).read_all().column_names == [
+        *("timestamp_ms", "arousal", "valence"),
+        *("voice.error", "voice.percentile", "face.error", "face.percentile"),
+    ]
+
+
+def test_weights_in_chunks_sum_to_one(client_of: Callable[..., Client], request_: Request) -> None:
+    chunked = client_of(whole_frames=20, overlap_frames=5).post(request_)
+    assert _warning_codes(chunked) == ["chunked"]
+    for weights in chunked.json()["weights"].values():
+        _assert_close(_sums(weights), np.ones(30))
+
+
+def test_arrow_columns_that_would_have_one_name_are_refused() -> None:
+    """A target may be named as the weight of another one is."""
+    series = np.zeros(3)
+    response = SessionResponse(
+        session_id=None,
+        name="affectune",
+        version="1",
+        timestamps_ms=np.arange(3),
+        predictions={"arousal": series, "arousal.weight.voice": series},
+        difficulty={"voice": {"error": series, "percentile": series}},
+        weights={"arousal": {"voice": series}},
+        warnings=(),
+    )
+    assert json.loads(response.to_json())["weights"] == {"arousal": {"voice": [0, 0, 0]}}
+    with pytest.raises(RequestError, match=r"'arousal\.weight\.voice'.*Ask for JSON") as refused:
+        write_arrow(response)
+    assert (refused.value.status, refused.value.code) == (406, "ambiguous_columns")

@@ -17,7 +17,8 @@ from serving.chunking import Arrays, chunk_starts, predict_in_chunks
 class _CountingModel:
     """Predicts how far a frame is into its chunk; a chunk is as difficult as it is late."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, has_gate: bool = True) -> None:
+        self.has_gate = has_gate
         self.chunk_lengths: list[int] = []
 
     def predict(self, features: Arrays, *, timestamps_ms: NDArray[np.int64]) -> Prediction:
@@ -28,8 +29,20 @@ class _CountingModel:
         start = np.full(num_frames, float(timestamps_ms[0]))
         values = {"arousal": np.arange(num_frames, dtype=np.float64)}
         band = Band(values["arousal"] - 1, values["arousal"] + start)
+        # The first chunk trusts the voice alone, the others the face.
+        voice = (start == 0).astype(np.float64)
+        weights = {"arousal": {"voice": voice, "face": 1 - voice}} if self.has_gate else {}
         difficulty = {"voice": Difficulty(start, start)}
-        return Prediction(timestamps_ms, values, difficulty, {}, {}, {}, bands={"arousal": band})
+        return Prediction(
+            timestamps_ms,
+            values,
+            difficulty,
+            {},
+            {},
+            {},
+            bands={"arousal": band},
+            weights=weights,
+        )
 
 
 @given(st.integers(2, 500), st.integers(4, 60), st.data())
@@ -76,3 +89,15 @@ def test_where_chunks_overlap_they_cross_fade_linearly() -> None:
     np.testing.assert_allclose(
         prediction.bands["arousal"].high - expected, [0] * 6 + [1.2, 2.4, 3.6, 4.8] + [6] * 6
     )
+
+
+def test_weights_cross_fade_as_predictions_do_and_still_sum_to_one() -> None:
+    features = {"voice": np.zeros((16, 1), np.float32)}
+    prediction = predict_in_chunks(_CountingModel(), features, np.arange(16), 10, 4)
+
+    weights = prediction.weights["arousal"]
+    np.testing.assert_allclose(weights["voice"], [1] * 6 + [0.8, 0.6, 0.4, 0.2] + [0] * 6)
+    np.testing.assert_allclose(weights["voice"] + weights["face"], np.ones(16))
+
+    without = predict_in_chunks(_CountingModel(has_gate=False), features, np.arange(16), 10, 4)
+    assert without.weights == {}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
+import re
 import shutil
 import threading
 import urllib.request
@@ -45,6 +47,8 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+NUM_TRACES = 10
+"""Two targets, each with the weights of two feature sets, and two difficulties."""
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
@@ -57,6 +61,12 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def address(bundle: Path) -> Iterator[str]:
     """The application behind a plain server."""
+    with _serve(bundle) as address:
+        yield address
+
+
+@contextlib.contextmanager
+def _serve(bundle: Path) -> Iterator[str]:
     settings = Settings()
     predictor = Predictor.load(bundle, "affectune", "3", settings)
     app = build_app(lambda: predictor, settings)
@@ -155,9 +165,7 @@ def test_dropped_files_become_traces_with_the_numbers_of_the_api(
     playwright.expect(page.locator("#result-title")).to_contain_text(
         f"Prediction for {session.session_id}"
     )
-    playwright.expect(page.locator("#chart .scatterlayer .trace")).to_have_count(6)
-
-    # Two targets, two modalities, and the two ends of the one band.
+    playwright.expect(page.locator("#chart .scatterlayer .trace")).to_have_count(NUM_TRACES)
     playwright.expect(page.locator("#band-reading")).to_contain_text("90%")
 
     expected = _predict(address, session)
@@ -204,6 +212,53 @@ def _assert_download_has(page: Page, session_id: str, expected: dict[str, Any]) 
     for modality, difficulty in expected["difficulty"].items():
         percentiles = [float(row[f"{modality}.difficulty"]) for row in rows]
         np.testing.assert_allclose(percentiles, difficulty["percentile"])
+    for target, weights in expected["weights"].items():
+        for modality, values in weights.items():
+            saved = [float(row[f"{target}.weight.{modality}"]) for row in rows]
+            np.testing.assert_allclose(saved, values)
+
+
+def test_whom_a_target_trusts_is_drawn_named_and_said_in_words(
+    page: Page, address: str, corpus: Corpus, tmp_path: Path
+) -> None:
+    """In the chart by colour with a legend, on hover, and as text for who cannot see it."""
+    session = corpus.partition("devel")[0]
+    _drop(page, _write(session, tmp_path))
+    legend = page.locator("#chart .infolayer > .legend .legendtext")
+    playwright.expect(legend).to_have_text(["voice", "face"])
+
+    means = {
+        modality: float(np.mean(values))
+        for modality, values in _predict(address, session)["weights"]["arousal"].items()
+    }
+    shares = sorted(means.items(), key=lambda entry: -entry[1])
+    text = ", ".join(f"{modality} {round(100 * mean)}%" for modality, mean in shares)
+    reading = page.locator("#weights-reading")
+    playwright.expect(reading).to_contain_text(f"For arousal, on average: {text}.")
+    chart = page.get_by_role("img", name="Predictions over time")
+    playwright.expect(chart).to_have_accessible_description(reading.text_content() or "")
+    row = page.get_by_role("row", name="weight of voice for arousal")
+    playwright.expect(row).to_contain_text(f"{means['voice']:.2f}")
+
+    plot = page.locator("#chart .nsewdrag").first.bounding_box()
+    assert plot is not None
+    page.mouse.move(plot["x"] + plot["width"] / 2, plot["y"] + plot["height"] / 2)
+    playwright.expect(page.locator("#chart .hoverlayer")).to_contain_text(
+        re.compile(r"voice, trusted for arousal : \d+%")
+    )
+
+
+def test_a_model_without_a_gate_shows_no_trust(browser: Browser, gateless_bundle: Path) -> None:
+    with _serve(gateless_bundle) as address, browser.new_context() as context:
+        context.set_default_timeout(PATIENCE_MS)
+        page = context.new_page()
+        page.goto(address)
+        playwright.expect(page.locator("#model")).to_contain_text("version 3")
+        page.locator("#example").click()
+        playwright.expect(page.locator("#chart .scatterlayer .trace")).to_have_count(4)
+        playwright.expect(page.locator("#weights-reading")).to_be_hidden()
+        playwright.expect(page.locator("#chart .infolayer > .legend")).to_have_count(0)
+        assert "weight of" not in (page.locator("#summary").text_content() or "")
 
 
 def test_a_missing_modality_is_a_warning(page: Page, corpus: Corpus, tmp_path: Path) -> None:
@@ -243,5 +298,5 @@ def test_the_example_works_by_keyboard_alone(page: Page) -> None:
 def test_nothing_is_wider_than_the_screen(page: Page, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 800})
     page.locator("#example").click()
-    playwright.expect(page.locator("#chart .scatterlayer .trace")).to_have_count(6)
+    playwright.expect(page.locator("#chart .scatterlayer .trace")).to_have_count(NUM_TRACES)
     assert page.evaluate("document.documentElement.scrollWidth") <= width

@@ -9,7 +9,7 @@ from pipeline.fitting.worker_pool import WorkerPool
 from pipeline.model.fused_model import FusedModel
 from pipeline.storage.stage_store import StageStore
 from pipeline.train import train
-from tests.pipeline_tests.corpora import tiny_corpus, tiny_spec
+from tests.pipeline_tests.corpora import tiny_corpus, tiny_fusion, tiny_spec
 
 
 @pytest.fixture(scope="package")
@@ -19,8 +19,20 @@ def corpus() -> Corpus:
 
 
 @pytest.fixture(scope="package")
-def model(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> FusedModel:
-    """Return a model that was trained on the corpus in a moment."""
-    store = StageStore(tmp_path_factory.mktemp("store"))
+def store(tmp_path_factory: pytest.TempPathFactory) -> StageStore:
+    """Return the store that the models share."""
+    return StageStore(tmp_path_factory.mktemp("store"))
 
+
+@pytest.fixture(scope="package")
+def model(corpus: Corpus, store: StageStore) -> FusedModel:
+    """Return a model that was trained on the corpus in a moment."""
     return train(corpus, tiny_spec(), WorkerPool(corpus, store))
+
+
+@pytest.fixture(scope="package")
+def gateless_model(corpus: Corpus, store: StageStore) -> FusedModel:
+    """Return a model whose fusions are recurrent layers without a gate."""
+    spec = tiny_spec(fusion=tiny_fusion(kind="recurrent"))
+
+    return train(corpus, spec, WorkerPool(corpus, store))

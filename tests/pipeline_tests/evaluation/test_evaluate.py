@@ -143,8 +143,43 @@ def test_the_json_has_the_fixed_keys(model: FusedModel, corpus: Corpus) -> None:
         "without_difficulty",
         "predictions",
         "bands",
+        "mean_weights",
     }
     assert record["targets"]["arousal"]["bands"] is None
+
+
+@pytest.mark.parametrize("target", ["arousal", "valence"])
+def test_mean_weights_are_those_of_the_labelled_frames_and_sum_to_one(
+    model: FusedModel, corpus: Corpus, target: str
+) -> None:
+    """The first session has no label in its first half; that half does not count."""
+    first, *others = corpus.partition("devel")
+    is_unknown = np.arange(first.num_frames) < 15
+    labels = {name: np.where(is_unknown, np.nan, each) for name, each in first.labels.items()}
+    sessions = [replace(first, labels=labels), *others]
+    weights = [prediction.weights[target] for prediction in model.predict_sessions(sessions)]
+
+    means = evaluate(model, corpus_of(sessions)).to_json("m")["targets"][target]["mean_weights"]
+    assert list(means) == ["voice", "face"]
+    assert sum(means.values()) == pytest.approx(1, abs=1e-6)
+    for modality, mean in means.items():
+        counted = [weights[0][modality][15:], *(each[modality] for each in weights[1:])]
+        assert mean == pytest.approx(np.concatenate(counted).mean())
+
+
+def test_mean_weights_are_null_without_a_gate_or_without_any_modality(
+    model: FusedModel, gateless_model: FusedModel, corpus: Corpus
+) -> None:
+    """NaN is no JSON."""
+    without_gate = evaluate(gateless_model, corpus).to_json("m")["targets"]["arousal"]
+    assert without_gate["mean_weights"] is None
+
+    def drop_all(session: Session) -> Session:
+        absent = {name: np.zeros_like(present) for name, present in session.present.items()}
+        return replace(session, present=absent)
+
+    nothing = evaluate(model, corpus, corrupt=drop_all).to_json("m")["targets"]["arousal"]
+    assert nothing["mean_weights"] == {"voice": None, "face": None}
 
 
 def test_constant_and_unknown_labels_are_counted_not_hidden(model: FusedModel) -> None:

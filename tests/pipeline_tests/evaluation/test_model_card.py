@@ -34,6 +34,23 @@ def test_the_card_holds_what_matters(model: FusedModel, corpus: Corpus, content:
     assert content in card
 
 
+def test_the_card_says_whom_a_gate_trusts_on_average(
+    model: FusedModel, gateless_model: FusedModel, corpus: Corpus
+) -> None:
+    """A column for every target; a model without a gate has no such section."""
+    evaluation = evaluate(model, corpus)
+    means = evaluation.to_json("m")["targets"]
+    card = model_card(model, evaluation, [])
+
+    assert "## Weights on devel" in card
+    assert "| modality | arousal | valence |" in card
+    for modality in ("voice", "face"):
+        arousal, valence = (means[name]["mean_weights"][modality] for name in model.targets)
+        assert f"| {modality} | {arousal:.2f} | {valence:.2f} |" in card
+
+    assert "Weights on" not in model_card(gateless_model, evaluate(gateless_model, corpus), [])
+
+
 def test_a_fusion_below_a_floor_has_a_warning(model: FusedModel, corpus: Corpus) -> None:
     """There is one sentence for every floor that is not reached."""
     evaluation = evaluate(model, corpus)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import struct
+from dataclasses import replace
+
 from pipeline.corpus import Corpus
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.evaluation.plots import draw_plots
@@ -16,3 +19,23 @@ def test_plots_are_pictures(model: FusedModel, corpus: Corpus) -> None:
     for png in plots.values():
         assert png.startswith(b"\x89PNG")
         assert len(png) > 5000
+
+
+def test_the_traces_of_a_target_with_a_gate_have_its_weights_below_them(
+    model: FusedModel, corpus: Corpus
+) -> None:
+    """The picture is higher by a row for each target that has weights."""
+    evaluation = evaluate(model, corpus)
+
+    def height(gated_targets: list[str]) -> int:
+        predictions = [
+            replace(each, weights={target: each.weights[target] for target in gated_targets})
+            for each in evaluation.predictions
+        ]
+        png = draw_plots(replace(evaluation, predictions=tuple(predictions)))["traces.png"]
+        # Eight bytes of signature, then the header: length, "IHDR", width, height (RFC 2083).
+        return int(struct.unpack(">I", png[20:24])[0])
+
+    none, one, both = height([]), height(["valence"]), height(["arousal", "valence"])
+    assert one > none
+    assert both - one == one - none
