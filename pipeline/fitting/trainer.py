@@ -20,6 +20,7 @@ from pipeline.errors import AffectuneError
 from pipeline.fitting.examples import Example, ExampleScaling, training_batches
 from pipeline.metrics.ccc import ccc, ccc_loss
 from pipeline.networks.sequence_regressor import SequenceRegressor
+from pipeline.preprocessing.timing import Timing
 from pipeline.spec import FitSpec
 from pipeline.stages.task import SupervisedProblem
 from pipeline.stages.trained_stage import Epoch, TrainedStage, pad, predict_sequences
@@ -82,8 +83,10 @@ class Trainer:
         self.problem, self.device = problem, device
 
         self._scaling = scaling = ExampleScaling.fit(problem, corpus)
-        self._train = [scaling.example(problem, corpus.session(name)) for name in problem.train_ids]
-        self._devel = [scaling.example(problem, corpus.session(name)) for name in problem.devel_ids]
+        train = [corpus.session(session_id) for session_id in problem.train_ids]
+        devel = [corpus.session(session_id) for session_id in problem.devel_ids]
+        self._train = [scaling.training_example(problem, session) for session in train]
+        self._devel = [scaling.scored_example(problem, session) for session in devel]
         if not any(example.mask.any() for example in self._train):
             raise AffectuneError(
                 f"{problem.name}: no training frame has both a label and features. "
@@ -162,6 +165,7 @@ class Trainer:
             history=tuple(self.history),
             cpu_s=self.cpu_s,
             weights=self._best_weights,
+            timing=problem.timing,
         )
 
     def checkpoint(self) -> dict[str, bytes]:
@@ -213,8 +217,13 @@ class Trainer:
         self.cpu_s = record["cpu_s"]
 
     def _score(self) -> float:
-        has_target = bool(self.problem.task.target)
-        return devel_score(self._network, self._devel, has_target=has_target, device=self.device)
+        return devel_score(
+            self._network,
+            self._devel,
+            self.problem.timing,
+            has_target=bool(self.problem.task.target),
+            device=self.device,
+        )
 
     def _new_network(self) -> SequenceRegressor:
         """Initialise the network from the problem's seed; keep the state of random numbers."""
@@ -254,19 +263,30 @@ class Trainer:
 
 
 def devel_score(
-    network: SequenceRegressor, examples: Sequence[Example], *, has_target: bool, device: str
+    network: SequenceRegressor,
+    examples: Sequence[Example],
+    timing: Timing,
+    *,
+    has_target: bool,
+    device: str,
 ) -> float:
     """Return the CCC over all devel frames, or minus the mean squared error; always finite.
 
     Args:
         network: what is scored.
-        examples: the devel sessions.
+        examples: the devel sessions, with their labels as they are.
+        timing: how the network sees time.
         has_target: whether it predicts a target; an auto-encoder rebuilds its inputs.
         device: "cpu" or "cuda".
     """
     network.eval()
     inputs = [example.inputs for example in examples]
-    outputs = predict_sequences(network, inputs, device)
+    outputs = [
+        timing.session_outputs(output, len(example.truth))
+        for output, example in zip(
+            predict_sequences(network, inputs, device), examples, strict=True
+        )
+    ]
 
     truth = np.concatenate([example.truth[example.mask] for example in examples])
     masks = [example.mask for example in examples]

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from pipeline.networks.sequence_regressor import SequenceRegressor
 from pipeline.preprocessing.normalisation import Normalisation
+from pipeline.preprocessing.timing import Timing
 from pipeline.spec import FitSpec, NetworkSpec
 
 INFERENCE_BATCH = 64
@@ -54,6 +55,7 @@ class TrainedStage:
         name: for people.
         key: of the problem.
         label_mean, label_std: the network predicts in these units; 0 and 1 for an auto-encoder.
+        timing: how the network sees time; outputs are at the session's frames all the same.
         score: the best epoch's on devel; an undefined CCC counts as -1.
         history: every epoch, in order.
         cpu_s: processor seconds that the training took.
@@ -74,6 +76,7 @@ class TrainedStage:
     history: tuple[Epoch, ...]
     cpu_s: float
     weights: Mapping[str, Tensor] = field(repr=False)
+    timing: Timing = field(default_factory=Timing)
 
     @property
     def reads_difficulty(self) -> bool:
@@ -116,9 +119,19 @@ class TrainedStage:
             For each session shape (frames, outputs), in the label's unit (an auto-encoder's:
             z-scores).
         """
-        inputs = [self.normalisation.apply(session) for session in sessions]
+        timing, difficulty_size = self.timing, self.normalisation.difficulty_size
+        inputs = [
+            self.normalisation.apply(timing.network_inputs(raw, difficulty_size=difficulty_size))
+            for raw in sessions
+        ]
+
         network = self._cpu_network if device == "cpu" else self.build_network(device)
-        outputs = predict_sequences(network, inputs, device)
+        outputs = [
+            timing.session_outputs(output, len(raw))
+            for output, raw in zip(
+                predict_sequences(network, inputs, device), sessions, strict=True
+            )
+        ]
         std, mean = np.float32(self.label_std), np.float32(self.label_mean)
         return [output * std + mean for output in outputs]
 
@@ -140,6 +153,7 @@ class TrainedStage:
             "score": self.score,
             "cpu_s": self.cpu_s,
             "history": [astuple(epoch) for epoch in self.history],
+            "timing": self.timing.to_json(),
         }
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -184,6 +198,7 @@ class TrainedStage:
             history=tuple(Epoch(*epoch) for epoch in record["history"]),
             cpu_s=record["cpu_s"],
             weights=weights,
+            timing=Timing.from_json(record.get("timing", {})),
         )
 
     def to_files(self) -> dict[str, bytes]:
