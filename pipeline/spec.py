@@ -46,13 +46,16 @@ def _validate_delay(value: object, validate: ValidatorFunctionWrapHandler) -> ob
 
 def _windows_as_text(value: object) -> str:
     """Return lengths of windows, a list or text such as "2,5,15", as text: distinct, ascending."""
-    parts = value.split(",") if isinstance(value, str) and value.strip() else value or ()
+    parts: Any = value
+    if isinstance(value, str):
+        parts = value.split(",") if value.strip() else ()
 
     try:
-        windows = {float(part) for part in parts}  # type: ignore[attr-defined]
+        windows = {float(part) for part in parts}
+        is_possible = len(windows) <= MAX_WINDOWS and all(0 < w <= MAX_WINDOW_S for w in windows)
     except (TypeError, ValueError):
-        windows = {-1.0}
-    if len(windows) > MAX_WINDOWS or not all(0 < window <= MAX_WINDOW_S for window in windows):
+        is_possible = False
+    if not is_possible:
         raise ValueError(
             f"at most {MAX_WINDOWS} lengths of windows in seconds, each above 0 and up to "
             f'{MAX_WINDOW_S:g}, such as [2, 5, 15] or "2,5,15"'
