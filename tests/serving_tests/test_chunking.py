@@ -22,7 +22,9 @@ class _DelayedModel:
     def predict(self, features: Arrays, *, timestamps_ms: NDArray[np.int64]) -> Prediction:
         """Predict one chunk."""
         values = self.timing.session_outputs(features["voice"], len(timestamps_ms))
-        return Prediction(timestamps_ms, {"arousal": values[:, 0]}, {}, {}, {}, {})
+        return Prediction(
+            timestamps_ms, {"arousal": values[:, 0].astype(np.float64)}, {}, {}, {}, {}
+        )
 
 
 class _CountingModel:
