@@ -31,6 +31,7 @@ Cell = Literal["gru", "lstm"]
 Protocol = Literal["cross_fit", "in_sample"]
 Inference = Literal["refit", "fold_mean"]
 MAX_WINDOWS, MAX_WINDOW_S = 8, 600.0
+"""Of `context_s`: how many, and how long."""
 
 
 def _validate_delay(value: object, validate: ValidatorFunctionWrapHandler) -> object:
