@@ -10,7 +10,16 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 
 from pipeline.errors import InputError
 
@@ -25,6 +34,43 @@ CorruptionKind = Literal["drop", "freeze", "noise", "shift"]
 FusionKind = Literal["gate", "gated_recurrent", "recurrent"]
 Split = Literal["subject", "stimulus", "both"]
 Calibration = Literal["none", "linear"]
+MAX_WINDOWS, MAX_WINDOW_S = 8, 600.0
+"""Of `context_s`: how many, and how long."""
+
+
+def _validate_delay(value: object, validate: ValidatorFunctionWrapHandler) -> object:
+    """Raise one error for the union, in place of one for each of its members."""
+    try:
+        return validate(value)
+    except ValidationError:
+        raise ValueError(
+            "a delay is a number of seconds from 0 to 6, or a table of them by target, such as "
+            "{ arousal = 2.0, valence = 3.0 }"
+        ) from None
+
+
+def _windows_as_text(value: object) -> str:
+    """Return lengths of windows, a list or text such as "2,5,15", as text: distinct, ascending."""
+    parts: Any = value
+    if isinstance(value, str):
+        parts = value.split(",") if value.strip() else ()
+
+    try:
+        windows = {float(part) for part in parts}
+        is_possible = len(windows) <= MAX_WINDOWS and all(0 < w <= MAX_WINDOW_S for w in windows)
+    except (TypeError, ValueError):
+        is_possible = False
+    if not is_possible:
+        raise ValueError(
+            f"at most {MAX_WINDOWS} lengths of windows in seconds, each above 0 and up to "
+            f'{MAX_WINDOW_S:g}, such as [2, 5, 15] or "2,5,15"'
+        )
+    return ",".join(f"{window:g}" for window in sorted(windows))
+
+
+Delay = Annotated[float, Field(ge=0, le=6)]
+Delays = Annotated[Delay | dict[str, Delay], WrapValidator(_validate_delay)]
+Windows = Annotated[str, BeforeValidator(_windows_as_text)]
 
 
 class Settings(BaseModel):
@@ -133,6 +179,33 @@ class UnimodalSpec(Settings):
     """What z-scores are taken over: the training frames, each session, or both (columns twice)."""
     difficulty: bool = True
     """Whether the network reads the difficulty beside the features."""
+    delay_s: Delays = 0.0
+    """How long the labels lag behind what the annotators saw, in seconds, 0 to 6.
+
+    Labels are moved earlier by it for training, and predictions back. A number, or a table by
+    target, where a target that is not in it has 0. Rounded to whole frames.
+    """
+    context_s: Windows = ""
+    """Lengths of windows in seconds, whose mean and slope of each feature column are read, too.
+
+    A list such as [2, 5, 15]; in a search, where a value is no list, the text "2,5,15". A frame is
+    in the middle of its window if the network is bidirectional, else at the end of it.
+    """
+    resample_s: Annotated[float, Field(ge=0, le=60)] = 0.0
+    """Length in seconds of the frames that the regressor works at; 0 for those of the corpus.
+
+    It reads means over so many of the corpus's frames, and its predictions are interpolated.
+    `window_frames` and `hop_frames` count its own, longer frames.
+    """
+
+    def target_delay_s(self, target: str) -> float:
+        """Return the delay of one target."""
+        return self.delay_s.get(target, 0.0) if isinstance(self.delay_s, dict) else self.delay_s
+
+    @property
+    def context_windows_s(self) -> tuple[float, ...]:
+        """Return `context_s` as numbers."""
+        return tuple(float(window) for window in self.context_s.split(",") if window)
 
 
 class FusionNetworkSpec(NetworkSpec):

@@ -9,7 +9,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.corpus import Corpus, Session
+from pipeline.corpus import Session
 from pipeline.fitting.examples import Example, ExampleScaling
 from pipeline.spec import CorruptionKind
 from pipeline.stages.task import SupervisedProblem, raw_inputs
@@ -25,21 +25,19 @@ class CorruptedExamples:
 
     Args:
         problem: of a fusion, with the outputs of copies.
-        corpus: holds the problem's sessions.
         scaling: of the examples.
-        session_ids: which sessions.
+        sessions: those of the examples.
+        clean: their examples.
     """
 
     def __init__(
         self,
         problem: SupervisedProblem,
-        corpus: Corpus,
         scaling: ExampleScaling,
-        session_ids: Sequence[str],
+        sessions: Sequence[Session],
+        clean: list[Example],
     ) -> None:
-        self._problem = problem
-        sessions = [corpus.session(session_id) for session_id in session_ids]
-        self.clean = [scaling.example(problem, session) for session in sessions]
+        self._problem, self.clean = problem, clean
         self._copies = {
             kind: [self._inputs(scaling, kind, session) for session in sessions]
             for kind in problem.upstream_outputs.copies

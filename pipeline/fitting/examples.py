@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,12 +17,13 @@ from pipeline.stages.task import SupervisedProblem
 
 @dataclass(frozen=True)
 class Example:
-    """One session of a problem, or a window of it.
+    """One session of a problem, or a window of it, at the frames of the network.
 
     Attributes:
         inputs: normalised, shape (frames, input columns).
-        truth: normalised labels, or the inputs to rebuild, shape (frames, outputs).
-        mask: which frames count, shape (frames,).
+        truth: normalised labels, or the inputs to rebuild, shape (frames, outputs). To be scored,
+            they are at the frames of the session.
+        mask: which frames of the truth count, shape (frames,).
     """
 
     inputs: NDArray[np.float32]
@@ -55,7 +56,7 @@ class ExampleScaling:
         """
         sessions = [corpus.session(session_id) for session_id in problem.train_ids]
         normalisation = Normalisation.fit(
-            [problem.raw_inputs(session) for session in sessions],
+            [problem.network_inputs(session) for session in sessions],
             difficulty_size=problem.difficulty_size,
             mode=problem.normalisation_mode,
             difficulty_scale=problem.difficulty_scale,
@@ -74,14 +75,26 @@ class ExampleScaling:
         label_std = float(labels.std()) if np.ptp(labels) > 0 else 1.0
         return cls(normalisation, float(labels.mean()), label_std)
 
-    def example(self, problem: SupervisedProblem, session: Session) -> Example:
-        """Turn a session into an example."""
+    def training_example(self, problem: SupervisedProblem, session: Session) -> Example:
+        """Turn a session into an example to learn from."""
+        return self._example(problem, session, problem.timing.network_labels)
+
+    def scored_example(self, problem: SupervisedProblem, session: Session) -> Example:
+        """Turn a session into an example whose labels are as they are, to be scored."""
+        return self._example(problem, session, lambda labels: labels)
+
+    def _example(
+        self,
+        problem: SupervisedProblem,
+        session: Session,
+        labels_to_match: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    ) -> Example:
         modality, target = problem.task.modality, problem.task.target
-        inputs = self.normalisation.apply(problem.raw_inputs(session))
+        inputs = self.normalisation.apply(problem.network_inputs(session))
         if not target:
             return Example(inputs, inputs, session.present[modality])
 
-        label = (session.labels[target] - self.label_mean) / self.label_std
+        label = (labels_to_match(session.labels[target]) - self.label_mean) / self.label_std
         # Without its feature set a session has no prediction: it neither teaches nor stops.
         has_features = session.present[modality].any() if modality else True
         mask = np.isfinite(label) & has_features

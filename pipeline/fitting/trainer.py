@@ -21,6 +21,7 @@ from pipeline.fitting.corrupted_examples import CorruptedExamples
 from pipeline.fitting.examples import Example, ExampleScaling, training_batches
 from pipeline.metrics.ccc import ccc, ccc_loss
 from pipeline.networks.modality_gate import ModalityGate
+from pipeline.preprocessing.timing import Timing
 from pipeline.spec import FitSpec
 from pipeline.stages.task import SupervisedProblem
 from pipeline.stages.trained_stage import (
@@ -90,8 +91,12 @@ class Trainer:
         self.problem, self.device = problem, device
 
         self._scaling = scaling = ExampleScaling.fit(problem, corpus)
-        self._train = CorruptedExamples(problem, corpus, scaling, problem.train_ids)
-        self._devel = CorruptedExamples(problem, corpus, scaling, problem.devel_ids)
+        train = [corpus.session(session_id) for session_id in problem.train_ids]
+        devel = [corpus.session(session_id) for session_id in problem.devel_ids]
+        train_examples = [scaling.training_example(problem, session) for session in train]
+        devel_examples = [scaling.scored_example(problem, session) for session in devel]
+        self._train = CorruptedExamples(problem, scaling, train, train_examples)
+        self._devel = CorruptedExamples(problem, scaling, devel, devel_examples)
         if not any(example.mask.any() for example in self._train.clean):
             raise AffectuneError(
                 f"{problem.name}: no training frame has both a label and features. "
@@ -171,6 +176,7 @@ class Trainer:
             weights=self._best_weights,
             num_modalities=problem.num_modalities,
             num_other_predictions=problem.num_other_predictions,
+            timing=problem.timing,
         )
 
     def checkpoint(self) -> dict[str, bytes]:
@@ -228,8 +234,13 @@ class Trainer:
         return (score + self._score_of(copies)) / 2 if copies else score
 
     def _score_of(self, examples: Sequence[Example]) -> float:
-        has_target = bool(self.problem.task.target)
-        return devel_score(self._network, examples, has_target=has_target, device=self.device)
+        return devel_score(
+            self._network,
+            examples,
+            self.problem.timing,
+            has_target=bool(self.problem.task.target),
+            device=self.device,
+        )
 
     def _new_network(self) -> Network:
         """Initialise the network from the problem's seed; keep the state of random numbers."""
@@ -270,19 +281,30 @@ class Trainer:
 
 
 def devel_score(
-    network: Network, examples: Sequence[Example], *, has_target: bool, device: str
+    network: Network,
+    examples: Sequence[Example],
+    timing: Timing,
+    *,
+    has_target: bool,
+    device: str,
 ) -> float:
     """Return the CCC over all devel frames, or minus the mean squared error; always finite.
 
     Args:
         network: what is scored.
-        examples: the devel sessions.
+        examples: the devel sessions, with their labels as they are.
+        timing: how the network sees time.
         has_target: whether it predicts a target; an auto-encoder rebuilds its inputs.
         device: "cpu" or "cuda".
     """
     network.eval()
     inputs = [example.inputs for example in examples]
-    outputs = predict_sequences(network, inputs, device)
+    outputs = [
+        timing.session_outputs(output, len(example.truth))
+        for output, example in zip(
+            predict_sequences(network, inputs, device), examples, strict=True
+        )
+    ]
 
     truth = np.concatenate([example.truth[example.mask] for example in examples])
     masks = [example.mask for example in examples]

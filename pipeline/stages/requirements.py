@@ -10,6 +10,10 @@ from pipeline.corpus import Corpus, Session
 from pipeline.errors import InputError
 from pipeline.spec import Spec
 from pipeline.stages.cross_fit import CrossFitPlan
+from pipeline.stages.unimodal import UnimodalTask
+
+MAX_INPUT_COLUMNS = 8192
+"""Of a feature set with its context; before normalisation, which may give each twice."""
 
 
 def raise_if_untrainable(corpus: Corpus, spec: Spec) -> None:
@@ -17,7 +21,7 @@ def raise_if_untrainable(corpus: Corpus, spec: Spec) -> None:
 
     Raises:
         InputError: too few subjects; a part of the plan without labels, with one constant label, or
-            without a modality.
+            without a modality; a timing of the regressors that does not suit the sessions.
     """
     if not corpus.modalities or not corpus.targets:
         raise InputError(
@@ -31,10 +35,58 @@ def raise_if_untrainable(corpus: Corpus, spec: Spec) -> None:
                 f"Corpus {corpus.name!r} has no {partition} sessions. Check metadata/partition.csv."
             )
         _raise_if_nothing_to_learn(corpus, f"every {partition} frame", sessions)
+    raise_if_timing_does_not_suit(corpus, spec)
 
     for fold in CrossFitPlan.from_spec(corpus, spec).folds:
         sessions = tuple(corpus.session(session_id) for session_id in fold.train_ids)
         _raise_if_nothing_to_learn(corpus, f"every training frame of {fold.name}", sessions)
+
+
+def raise_if_timing_does_not_suit(corpus: Corpus, spec: Spec) -> None:
+    """Refuse delays, contexts and resampling of regressors that a corpus is too short or wide for.
+
+    Args:
+        corpus: with train and devel sessions.
+        spec: its settings of stage 2.
+
+    Raises:
+        InputError: a delay for an unknown target, or as long as the shortest session; windows or
+            frames that do not suit the corpus's; too many columns.
+    """
+    settings = spec.unimodal
+    delays = settings.delay_s if isinstance(settings.delay_s, dict) else {}
+    if unknown := sorted(delays.keys() - set(corpus.targets)):
+        raise InputError(
+            f"unimodal.delay_s has a delay for {unknown[0]!r}; the targets are "
+            f"{', '.join(corpus.targets)}. Correct the name, or remove it."
+        )
+
+    sessions = [*corpus.partition("train"), *corpus.partition("devel")]
+    shortest = min(sessions, key=lambda session: session.num_frames)
+    length_s = shortest.num_frames * corpus.frame_period_ms / 1000
+    length = f"session {shortest.session_id!r} of corpus {corpus.name!r} lasts {length_s:g} s"
+
+    for target in corpus.targets:
+        timing = UnimodalTask(corpus.modalities[0], target).timing(spec, corpus.frame_period_ms)
+        if timing.delay_frames >= shortest.num_frames:
+            raise InputError(
+                f"unimodal.delay_s is {settings.target_delay_s(target):g} s for {target!r}, and "
+                f"{length}: no label would be left. Lower it, or leave the session out."
+            )
+        if timing.resample_frames > 1 and timing.resample_frames >= shortest.num_frames:
+            raise InputError(
+                f"unimodal.resample_s is {settings.resample_s:g} s, and {length}: it would be a "
+                "single frame. Lower it, or leave the session out."
+            )
+
+        for modality, names in corpus.columns.items():
+            num_columns = len(names) * (1 + 2 * len(timing.context_frames))
+            if timing.context_frames and num_columns > MAX_INPUT_COLUMNS:
+                raise InputError(
+                    f"unimodal.context_s makes {num_columns} columns of the {len(names)} of "
+                    f"{modality!r}; {MAX_INPUT_COLUMNS} are possible. Take fewer windows, or leave "
+                    "the modality out."
+                )
 
 
 def _raise_if_nothing_to_learn(corpus: Corpus, where: str, sessions: Sequence[Session]) -> None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from pipeline.corpus import Corpus, Session
 from pipeline.preprocessing.normalisation import DifficultyScale, NormalisationMode
+from pipeline.preprocessing.timing import Timing
 from pipeline.spec import (
     AutoEncoderSpec,
     CorruptionKind,
@@ -35,6 +36,8 @@ TRAINING_CODE = 2
 """Raise it when the same problem would give other weights: stages are then trained anew."""
 
 StageName = Literal["auto_encoder", "unimodal", "fusion"]
+TIMING_SETTINGS = ("delay_s", "context_s", "resample_s")
+"""Settings of a stage that become its `Timing`."""
 StageKeys = tuple[tuple[str, ...], ...]
 """For each fold the keys of its trained stages, one per seed."""
 
@@ -158,7 +161,7 @@ class Task(ABC):
             "training_code": TRAINING_CODE,
             "stage": self.stage,
             # Whether difficulty is read shows in what is upstream.
-            "spec": self.settings(spec).model_dump(exclude={"difficulty"}),
+            "spec": self.settings(spec).model_dump(exclude={"difficulty", *TIMING_SETTINGS}),
             "seed": spec.seed,
             "train": corpus.digest_of(fold.train_ids, modality=self.modality, target=self.target),
             "devel": corpus.digest_of(devel_ids, modality=self.modality, target=self.target),
@@ -166,6 +169,10 @@ class Task(ABC):
             "upstream": [spec.protocol, spec.inference, *upstream_keys] if upstream_keys else None,
             "device": device,
         }
+        # Frames, not seconds: only they decide. By default nothing, as before there were timings.
+        timing = self.timing(spec, corpus.frame_period_ms)
+        if timing != Timing():
+            parts["timing"] = timing.to_json()
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def problem(
@@ -198,6 +205,7 @@ class Task(ABC):
             fit=settings.fit,
             normalisation_mode=mode,
             difficulty_scale=spec.difficulty_scale,
+            timing=self.timing(spec, corpus.frame_period_ms),
             seed=spec.seed,
             train_ids=fold.train_ids,
             devel_ids=tuple(session.session_id for session in corpus.partition("devel")),
@@ -211,6 +219,18 @@ class Task(ABC):
         settings: AutoEncoderSpec | UnimodalSpec | FusionSpec = getattr(spec, self.stage)
         return settings
 
+    def timing(self, spec: Spec, frame_period_ms: float) -> Timing:
+        """Return how the stage sees time: as the session is, but for a regressor.
+
+        Args:
+            spec: settings, in seconds.
+            frame_period_ms: distance of two frames of the corpus.
+
+        Raises:
+            InputError: settings that are possible in seconds and not in these frames.
+        """
+        return Timing()
+
 
 @dataclass(frozen=True)
 class SupervisedProblem:
@@ -219,6 +239,7 @@ class SupervisedProblem:
     Attributes:
         name: for people, such as "head to arousal, fold 2".
         normalisation_mode: how feature columns are z-scored: see `Normalisation`.
+        timing: how the stage sees time.
         train_ids: sessions learned from.
         devel_ids: sessions that decide when to stop.
         key: sha256 over everything that decides the result.
@@ -232,6 +253,7 @@ class SupervisedProblem:
     fit: FitSpec
     normalisation_mode: NormalisationMode
     difficulty_scale: DifficultyScale
+    timing: Timing
     seed: int
     train_ids: tuple[str, ...]
     devel_ids: tuple[str, ...]
@@ -242,6 +264,11 @@ class SupervisedProblem:
     def raw_inputs(self, session: Session) -> NDArray[np.float32]:
         """Return one session's raw input, shape (frames, columns), NaN where missing."""
         return raw_inputs(session, self.task.modality, self.upstream_outputs)
+
+    def network_inputs(self, session: Session) -> NDArray[np.float32]:
+        """Return one session's input at the network's frames, before it is normalised."""
+        raw = self.raw_inputs(session)
+        return self.timing.network_inputs(raw, difficulty_size=self.difficulty_size)
 
     @property
     def difficulty_size(self) -> int:

@@ -19,6 +19,7 @@ from torch import Tensor
 from pipeline.networks.modality_gate import ModalityGate
 from pipeline.networks.sequence_regressor import SequenceRegressor
 from pipeline.preprocessing.normalisation import Normalisation
+from pipeline.preprocessing.timing import Timing
 from pipeline.spec import FitSpec, FusionNetworkSpec, NetworkSpec
 
 INFERENCE_BATCH = 64
@@ -57,6 +58,7 @@ class TrainedStage:
         name: for people.
         key: of the problem.
         label_mean, label_std: the network predicts in these units; 0 and 1 for an auto-encoder.
+        timing: how the network sees time; outputs are at the session's frames all the same.
         score: the best epoch's on devel; an undefined CCC counts as -1.
         history: every epoch, in order.
         cpu_s: processor seconds that the training took.
@@ -82,6 +84,7 @@ class TrainedStage:
     weights: Mapping[str, Tensor] = field(repr=False)
     num_modalities: int = 0
     num_other_predictions: int = 0
+    timing: Timing = field(default_factory=Timing)
 
     @property
     def has_gate(self) -> bool:
@@ -138,9 +141,19 @@ class TrainedStage:
             (frames, modalities), which sum to 1 wherever any has a prediction. Without a gate the
             second has no columns.
         """
-        inputs = [self.normalisation.apply(session) for session in sessions]
+        timing, difficulty_size = self.timing, self.normalisation.difficulty_size
+        inputs = [
+            self.normalisation.apply(timing.network_inputs(raw, difficulty_size=difficulty_size))
+            for raw in sessions
+        ]
+
         network = self._cpu_network if device == "cpu" else self.build_network(device)
-        outputs = predict_sequences(network, inputs, device)
+        outputs = [
+            timing.session_outputs(output, len(raw))
+            for output, raw in zip(
+                predict_sequences(network, inputs, device), sessions, strict=True
+            )
+        ]
         std, mean = np.float32(self.label_std), np.float32(self.label_mean)
         size = self.output_size
         return [(output[:, :size] * std + mean, output[:, size:]) for output in outputs]
@@ -165,6 +178,7 @@ class TrainedStage:
             "history": [astuple(epoch) for epoch in self.history],
             "num_modalities": self.num_modalities,
             "num_other_predictions": self.num_other_predictions,
+            "timing": self.timing.to_json(),
         }
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -211,6 +225,7 @@ class TrainedStage:
             weights=weights,
             num_modalities=record.get("num_modalities", 0),
             num_other_predictions=record.get("num_other_predictions", 0),
+            timing=Timing.from_json(record.get("timing", {})),
         )
 
     def to_files(self) -> dict[str, bytes]:

@@ -9,6 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.corpus import Session
+from pipeline.errors import InputError
+from pipeline.preprocessing.timing import Timing
+from pipeline.spec import Spec
 from pipeline.stages.auto_encoder import AutoEncoderTask
 from pipeline.stages.task import StageName, Task, UpstreamOutputs, raw_inputs
 from pipeline.stages.trained_stage import Columns, TrainedStage, mean_prediction
@@ -37,6 +40,41 @@ class UnimodalTask(Task):
     ) -> list[NDArray[np.float32]]:
         """Return the mean prediction for every frame: see `unimodal_predictions`."""
         return unimodal_predictions(models, sessions, self.modality, upstream.difficulty, device)
+
+    def timing(self, spec: Spec, frame_period_ms: float) -> Timing:
+        """Return delay, context and resampling in frames, each rounded to whole ones.
+
+        Raises:
+            InputError: a context window of fewer than two frames, or frames of the regressor that
+                are shorter than the corpus's.
+        """
+        settings = spec.unimodal
+        context = [frames_in(window, frame_period_ms) for window in settings.context_windows_s]
+        resample = frames_in(settings.resample_s, frame_period_ms)
+
+        period = f"the corpus has a frame every {frame_period_ms:g} ms"
+        if context and min(context) < 2:
+            raise InputError(
+                f"unimodal.context_s has a window of {settings.context_windows_s[0]:g} s, and "
+                f"{period}: a slope needs two frames. Take a longer window."
+            )
+        if settings.resample_s and not resample:
+            raise InputError(
+                f"unimodal.resample_s is {settings.resample_s:g} s, and {period}: a regressor "
+                "cannot work at shorter ones. Take a longer period, or 0 for the corpus's."
+            )
+
+        return Timing(
+            delay_frames=frames_in(settings.target_delay_s(self.target), frame_period_ms),
+            context_frames=tuple(sorted(set(context))),
+            is_context_centred=bool(context) and settings.network.bidirectional,
+            resample_frames=max(resample, 1),
+        )
+
+
+def frames_in(seconds: float, frame_period_ms: float) -> int:
+    """Return how many frames are nearest to a time."""
+    return round(1000 * seconds / frame_period_ms)
 
 
 def unimodal_predictions(

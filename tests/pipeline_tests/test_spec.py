@@ -175,6 +175,9 @@ def _changed(before: dict[str, SupervisedProblem], after: dict[str, SupervisedPr
         ({"unimodal": {"network": {"cell": "lstm"}}}, {"unimodal"}),
         ({"unimodal": {"fit": {"weight_decay": 0.1}}}, {"unimodal"}),
         ({"unimodal": {"normalisation": "train"}}, {"unimodal"}),
+        ({"unimodal": {"delay_s": 1.0}}, {"unimodal"}),
+        ({"unimodal": {"context_s": [2, 5]}}, {"unimodal"}),
+        ({"unimodal": {"resample_s": 1.0}}, {"unimodal"}),
         ({"fusion": {"network": {"skip": False}}}, {"fusion"}),
         ({"fusion": {"fit": {"learning_rate": 0.01}}}, {"fusion"}),
     ],
@@ -300,6 +303,19 @@ def test_a_spec_file_overrides_the_defaults_of_each_stage(tmp_path: Path) -> Non
     assert spec.unimodal == UnimodalSpec()
 
 
+def test_a_spec_file_may_have_a_table_of_delays_and_a_list_of_windows(tmp_path: Path) -> None:
+    path = tmp_path / "spec.toml"
+    path.write_text(
+        "[unimodal]\ndelay_s = { arousal = 2, valence = 3.5 }\ncontext_s = [15, 2, 5.5, 2]\n"
+    )
+    unimodal = read_spec(path).unimodal
+    assert [unimodal.target_delay_s(name) for name in ("arousal", "valence", "pain")] == [2, 3.5, 0]
+    assert unimodal.context_windows_s == (2, 5.5, 15)
+    assert UnimodalSpec.model_validate({"context_s": "2, 15,5.5"}).context_s == unimodal.context_s
+    assert UnimodalSpec.model_validate({"context_s": []}) == UnimodalSpec()
+    assert UnimodalSpec.model_validate_json(unimodal.model_dump_json()) == unimodal
+
+
 def test_the_small_spec_can_be_read() -> None:
     """The spec that comes with the package has one recurrent layer."""
     assert read_spec("pipeline/specs/small.toml").unimodal.network.num_layers == 1
@@ -312,6 +328,16 @@ def test_the_small_spec_can_be_read() -> None:
         ("seed = -1", "seed"),
         ("seed = true", "seed"),
         ("[fusion.network]\nnum_layers = '4'", "num_layers"),
+        (
+            "[unimodal]\ndelay_s = 7",
+            "unimodal.delay_s': a delay is a number of seconds from 0 to 6",
+        ),
+        ("[unimodal]\ndelay_s = { arousal = -1 }", "'unimodal.delay_s': a delay is a number"),
+        ("[unimodal]\ndelay_s = 'long'", "'unimodal.delay_s': a delay is a number"),
+        ("[unimodal]\ncontext_s = [2, 0]", "'unimodal.context_s': at most 8 lengths of windows"),
+        ("[unimodal]\ncontext_s = '2;5'", "'unimodal.context_s': at most 8 lengths of windows"),
+        ("[unimodal]\ncontext_s = 5", "'unimodal.context_s': at most 8 lengths of windows"),
+        ("[unimodal]\nresample_s = -1", "unimodal.resample_s"),
         ("[fusion.fit]\nhop_frames = 400", "must not exceed window_frames, 300"),
     ],
 )

@@ -11,7 +11,21 @@ from numpy.typing import NDArray
 
 from pipeline.model.bands import Band
 from pipeline.model.fused_model import Difficulty, Prediction
+from pipeline.preprocessing.timing import Timing
 from serving.chunking import Arrays, chunk_starts, predict_in_chunks
+
+
+class _DelayedModel:
+    """Predicts what its only column was some frames before, as a regressor with a delay does."""
+
+    timing = Timing(delay_frames=6)
+
+    def predict(self, features: Arrays, *, timestamps_ms: NDArray[np.int64]) -> Prediction:
+        """Predict one chunk."""
+        values = self.timing.session_outputs(features["voice"], len(timestamps_ms))
+        return Prediction(
+            timestamps_ms, {"arousal": values[:, 0].astype(np.float64)}, {}, {}, {}, {}
+        )
 
 
 class _CountingModel:
@@ -101,3 +115,26 @@ def test_weights_cross_fade_as_predictions_do_and_still_sum_to_one() -> None:
 
     without = predict_in_chunks(_CountingModel(has_gate=False), features, np.arange(16), 10, 4)
     assert without.weights == {}
+
+
+def test_the_cross_fade_hides_the_frames_at_the_start_of_a_chunk_that_a_delay_lacks() -> None:
+    """They count by less than the delay's share of the overlap, the nearer to the start the less.
+
+    The first frames of a chunk repeat its first prediction, since what came before is not in it.
+    """
+    walk = np.random.default_rng(0).normal(size=(2000, 1)).cumsum(axis=0).astype(np.float32)
+    features, timestamps_ms, model = {"voice": walk}, np.arange(2000), _DelayedModel()
+
+    whole = model.predict(features, timestamps_ms=timestamps_ms).values["arousal"]
+    chunked = predict_in_chunks(model, features, timestamps_ms, 500, 120).values["arousal"]
+
+    delay_frames = model.timing.delay_frames
+    change = max(np.ptp(walk[frame : frame + delay_frames]) for frame in range(2000))
+    difference = np.abs(chunked - whole)
+    assert 0 < difference.max() <= delay_frames / 120 * change
+
+    starts = chunk_starts(2000, 500, 120)[1:]
+    is_early = np.zeros(2000, dtype=bool)
+    for start in starts:
+        is_early[start : start + delay_frames] = True
+    np.testing.assert_allclose(difference[~is_early], 0, atol=1e-5)

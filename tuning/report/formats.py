@@ -69,7 +69,7 @@ def value_text(value: Value) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.4g}"
-    return str(value).replace(",", " + ")
+    return str(value).replace(",", " + ") or "none"
 
 
 def values_text(values: Mapping[str, Value]) -> str:

@@ -200,6 +200,18 @@ class Space:
 
         return larger
 
+    def extreme_specs(self, path: str) -> Iterator[Spec]:
+        """Yield the base with each extreme value of a setting that is searched.
+
+        Args:
+            path: of the setting, or of the table that holds it.
+        """
+        for dimension in self.dimensions:
+            if dimension.path == path or dimension.path.startswith(f"{path}."):
+                for value in dimension.domain.extremes:
+                    settings = self._replace_settings({dimension.path: value})
+                    yield self.base.model_copy(update={self.stage: settings})
+
     @cached_property
     def defaults(self) -> dict[str, Value]:
         """Path of every setting of the stage -> its value in the base."""

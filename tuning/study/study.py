@@ -27,8 +27,8 @@ from pipeline.model.assemble import describe
 from pipeline.model.bundle import library_versions, save_model
 from pipeline.model.fused_model import FusedModel
 from pipeline.stages.cross_fit import CrossFitPlan
-from pipeline.stages.requirements import raise_if_untrainable
-from pipeline.stages.task import TRAINING_CODE
+from pipeline.stages.requirements import raise_if_timing_does_not_suit, raise_if_untrainable
+from pipeline.stages.task import TIMING_SETTINGS, TRAINING_CODE
 from pipeline.storage.atomic_file import write_atomically
 from pipeline.storage.stage_store import StageStore
 from tuning.journal.events import (
@@ -124,6 +124,9 @@ def open_study(
             another process.
     """
     raise_if_untrainable(corpus, spec.base)
+    for path in TIMING_SETTINGS:
+        for extreme in spec.space("unimodal").extreme_specs(path):
+            raise_if_timing_does_not_suit(corpus, extreme)
     store = StageStore(options.store)
     store.raise_if_unusable()
     _make_folder(options.folder)

@@ -54,7 +54,9 @@ def _examples(share: float, kinds: tuple[str, ...] = ("drop", "noise")) -> Corru
     spec = tiny_spec(fusion={"corruption": {"share": share, "kinds": kinds}})
     problem = _problem(corpus, spec)
     scaling = ExampleScaling.fit(problem, corpus)
-    return CorruptedExamples(problem, corpus, scaling, problem.train_ids)
+    sessions = [corpus.session(session_id) for session_id in problem.train_ids]
+    clean = [scaling.training_example(problem, session) for session in sessions]
+    return CorruptedExamples(problem, scaling, sessions, clean)
 
 
 def test_without_a_share_every_session_is_as_it_is() -> None:

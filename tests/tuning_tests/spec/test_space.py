@@ -228,6 +228,54 @@ def test_the_base_configuration_of_fusion_has_all_modalities_and_the_best_of_eac
     assert ranks == [1] * len(MODALITIES)
 
 
+# Timings
+
+
+def test_delay_context_and_resampling_can_be_searched(tmp_path: Path) -> None:
+    space = unimodal_space(
+        tmp_path,
+        '"delay_s" = { uniform = [0.0, 4.0] }',
+        '"context_s" = { choice = ["", "2,5,15"] }',
+        '"resample_s" = { choice = [0, 1, 2] }',
+    )
+    assert space.base_configuration() == {"delay_s": 0.0, "context_s": "", "resample_s": 0}
+
+    configuration: Configuration = {"delay_s": 2.5, "context_s": "2,5,15", "resample_s": 1}
+    unimodal = space.spec(configuration).unimodal
+    assert unimodal.target_delay_s("arousal") == 2.5
+    assert unimodal.context_windows_s == (2, 5, 15)
+    assert unimodal.resample_s == 1
+    assert json.loads(space.canonical_json(configuration)) == configuration
+
+
+def test_the_delay_of_one_target_can_be_searched_where_the_base_has_a_table(
+    tmp_path: Path,
+) -> None:
+    text = """
+        name = "a study"
+        [unimodal]
+        delay_s = { arousal = 1.0, valence = 3.0 }
+        [search.unimodal]
+        trials = 2
+        finalists = 1
+        [search.unimodal.space]
+        "delay_s.arousal" = { choice = [1.0, 2.0] }
+    """
+    space = read_written(tmp_path, text).space("unimodal")
+    unimodal = space.spec({"delay_s.arousal": 2.0}).unimodal
+    assert [unimodal.target_delay_s(target) for target in ("arousal", "valence")] == [2, 3]
+
+
+def test_extreme_specs_are_the_base_with_both_ends_of_what_is_searched(tmp_path: Path) -> None:
+    space = unimodal_space(
+        tmp_path, '"delay_s" = { uniform = [1.0, 4.0] }', '"network.num_layers" = { int = [1, 2] }'
+    )
+    specs = list(space.extreme_specs("delay_s"))
+    assert [spec.unimodal.delay_s for spec in specs] == [1.0, 4.0]
+    assert {spec.unimodal.network.num_layers for spec in specs} == {4}
+    assert not list(space.extreme_specs("context_s"))
+
+
 # Upstream stages
 
 

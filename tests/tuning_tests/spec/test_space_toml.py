@@ -84,6 +84,12 @@ def difficulty_when(condition: str) -> str:
             "'network.skip': Input should be a valid boolean",
         ),
         ('"network.skip" = { choice = [0, 1] }', "'network.skip': Input should be a valid boolean"),
+        (
+            '"delay_s" = { uniform = [0, 8] }',
+            "'delay_s': a delay is a number of seconds from 0 to 6",
+        ),
+        ('"context_s" = { choice = [[2, 5]] }', "context_s.choice"),
+        ('"context_s" = { choice = [2, 5] }', "'context_s': at most 8 lengths of windows"),
         ('"network.skip" = { top = 2 }', "'top' is not for a setting"),
         ('"network.skip" = { subsets = 2 }', "'subsets' is not for a setting"),
         ('"modalities" = { subsets = 2 }', "'modalities': there is no such setting"),
