@@ -19,7 +19,7 @@ from pipeline.corpus import Corpus
 from pipeline.errors import AffectuneError
 from pipeline.fitting.examples import Example, ExampleScaling, training_batches
 from pipeline.metrics.ccc import ccc, ccc_loss
-from pipeline.networks.sequence_regressor import SequenceRegressor
+from pipeline.networks.sequence_regressor import SequenceRegressor, keep_outputs
 from pipeline.spec import FitSpec
 from pipeline.stages.task import SupervisedProblem
 from pipeline.stages.trained_stage import Epoch, TrainedStage, pad, predict_sequences
@@ -84,7 +84,7 @@ class Trainer:
         self._scaling = scaling = ExampleScaling.fit(problem, corpus)
         self._train = [scaling.example(problem, corpus.session(name)) for name in problem.train_ids]
         self._devel = [scaling.example(problem, corpus.session(name)) for name in problem.devel_ids]
-        if not any(example.mask.any() for example in self._train):
+        if not any(example.scored.any() for example in self._train):
             raise AffectuneError(
                 f"{problem.name}: no training frame has both a label and features. "
                 "Check the corpus."
@@ -154,15 +154,20 @@ class Trainer:
             fit=problem.fit,
             seed=problem.seed,
             normalisation=self._scaling.normalisation,
-            output_size=self._output_size,
+            output_size=self._num_kept_outputs,
             label_mean=self._scaling.label_mean,
             label_std=self._scaling.label_std,
             best_epoch=self.best.epoch,
             score=self.best.score,
             history=tuple(self.history),
             cpu_s=self.cpu_s,
-            weights=self._best_weights,
+            weights=keep_outputs(self._best_weights, self._num_kept_outputs),
         )
+
+    @property
+    def _num_kept_outputs(self) -> int:
+        """Return how many outputs predict: what was learned beside the target does not."""
+        return self._output_size - len(self.problem.other_targets)
 
     def checkpoint(self) -> dict[str, bytes]:
         """Return all that `resume` needs, as files: JSON and safetensors, no pickle."""
@@ -237,7 +242,8 @@ class Trainer:
         losses = []
 
         for batch in training_batches(self._train, problem.fit, problem.seed, epoch):
-            loss = _batch_loss(network, batch, problem.fit, self.device)
+            num_others = len(problem.other_targets)
+            loss = _batch_loss(network, batch, problem.fit, self.device, num_others)
             self._optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
 
@@ -258,6 +264,8 @@ def devel_score(
 ) -> float:
     """Return the CCC over all devel frames, or minus the mean squared error; always finite.
 
+    What is learned beside the target counts for nothing here.
+
     Args:
         network: what is scored.
         examples: the devel sessions.
@@ -268,8 +276,8 @@ def devel_score(
     inputs = [example.inputs for example in examples]
     outputs = predict_sequences(network, inputs, device)
 
-    truth = np.concatenate([example.truth[example.mask] for example in examples])
-    masks = [example.mask for example in examples]
+    masks = [example.scored for example in examples]
+    truth = np.concatenate([example.truth[example.scored] for example in examples])
     output = np.concatenate([y[mask] for y, mask in zip(outputs, masks, strict=True)])
 
     if has_target:
@@ -293,8 +301,13 @@ def masked_loss(truth_BTO: Tensor, y_BTO: Tensor, mask_BT: Tensor, spec: FitSpec
 
 
 def _batch_loss(
-    network: SequenceRegressor, batch: Sequence[Example], spec: FitSpec, device: str
+    network: SequenceRegressor,
+    batch: Sequence[Example],
+    spec: FitSpec,
+    device: str,
+    num_others: int,
 ) -> Tensor:
+    """Return the loss of a batch; with `num_others` further targets the mean over all of them."""
     x_BTF, lengths_B = pad([example.inputs for example in batch])
     truth_BTO, _ = pad([example.truth for example in batch])
     mask_BT1, _ = pad([example.mask[:, None].astype(np.float32) for example in batch])
@@ -303,7 +316,15 @@ def _batch_loss(
         x_BTF = x_BTF + spec.input_noise * torch.randn_like(x_BTF)
     y_BTO = network(x_BTF.to(device), lengths_B)
     mask_BT = mask_BT1[..., 0].bool().to(device)
-    return masked_loss(truth_BTO.to(device), y_BTO, mask_BT, spec)
+    truth_BTO = truth_BTO.to(device)
+    if not num_others:
+        return masked_loss(truth_BTO, y_BTO, mask_BT, spec)
+
+    losses = []
+    for truth_BT1, y_BT1 in zip(truth_BTO.split(1, dim=2), y_BTO.split(1, dim=2), strict=True):
+        is_known_BT = mask_BT & truth_BT1[..., 0].isfinite()
+        losses.append(masked_loss(truth_BT1, y_BT1, is_known_BT, spec))
+    return torch.stack(losses).mean()
 
 
 def _start_from_mean(network: SequenceRegressor, scaling: ExampleScaling) -> None:

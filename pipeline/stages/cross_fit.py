@@ -32,11 +32,21 @@ class Fold:
         train_ids: sessions learned from.
         held_out_ids: training sessions that its models predict: of other subjects, or all of
             them with `in_sample`.
+        number: place among the folds, from 0; 0 also in sample, and for a refit.
     """
 
     name: str
     train_ids: tuple[str, ...]
     held_out_ids: tuple[str, ...]
+    number: int = 0
+
+    def seed(self, spec: Spec) -> int:
+        """Return the seed of this fold's fits: see `Spec.fold_seeds`."""
+        if not spec.fold_seeds or self.number == 0:
+            return spec.seed
+
+        sequence = np.random.SeedSequence([spec.seed, self.number])
+        return int(sequence.generate_state(1)[0])
 
 
 @dataclass(frozen=True)
@@ -136,7 +146,7 @@ def _subject_folds(sessions: Sequence[Session], num_folds: int) -> tuple[Fold, .
         held_out = set(shuffled[number::num_folds].tolist())
         train_ids = [s.session_id for s in sessions if s.subject not in held_out]
         held_out_ids = [s.session_id for s in sessions if s.subject in held_out]
-        folds.append(Fold(f"fold {number + 1}", tuple(train_ids), tuple(held_out_ids)))
+        folds.append(Fold(f"fold {number + 1}", tuple(train_ids), tuple(held_out_ids), number))
     return tuple(folds)
 
 

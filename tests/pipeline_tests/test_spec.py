@@ -173,6 +173,8 @@ def _changed(before: dict[str, SupervisedProblem], after: dict[str, SupervisedPr
         ({"unimodal": {"network": {"cell": "lstm"}}}, {"unimodal"}),
         ({"unimodal": {"fit": {"weight_decay": 0.1}}}, {"unimodal"}),
         ({"unimodal": {"normalisation": "train"}}, {"unimodal"}),
+        ({"unimodal": {"learns": "all"}}, {"unimodal"}),
+        ({"unimodal": {"network": {"cell": "tcn"}}}, {"unimodal"}),
         ({"fusion": {"network": {"skip": False}}}, {"fusion"}),
         ({"fusion": {"fit": {"learning_rate": 0.01}}}, {"fusion"}),
     ],
