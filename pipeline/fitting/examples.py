@@ -95,7 +95,7 @@ class ExampleScaling:
 
         # Without its feature set a session has no prediction: it neither teaches nor stops.
         has_features = session.present[modality].any() if modality else True
-        mask = np.isfinite(truth).any(axis=1) & has_features
+        mask = np.asarray(np.isfinite(truth).any(axis=1) & has_features)
         return Example(inputs, truth, mask)
 
 

@@ -89,7 +89,7 @@ class Trainer:
                 f"{problem.name}: no training frame has both a label and features. "
                 "Check the corpus."
             )
-        self._output_size = self._train[0].truth.shape[1]
+        self._output_size: int = self._train[0].truth.shape[1]
 
         self._random_state: dict[str, Tensor] = {}
         self._network = self._new_network().to(device)
@@ -321,7 +321,8 @@ def _batch_loss(
         return masked_loss(truth_BTO, y_BTO, mask_BT, spec)
 
     losses = []
-    for truth_BT1, y_BT1 in zip(truth_BTO.split(1, dim=2), y_BTO.split(1, dim=2), strict=True):
+    for output in range(truth_BTO.shape[2]):
+        truth_BT1, y_BT1 = (tensor[..., output : output + 1] for tensor in (truth_BTO, y_BTO))
         is_known_BT = mask_BT & truth_BT1[..., 0].isfinite()
         losses.append(masked_loss(truth_BT1, y_BT1, is_known_BT, spec))
     return torch.stack(losses).mean()

@@ -109,11 +109,11 @@ class _Block(nn.Module):
         self.residual = nn.Linear(input_size, output_size) if input_size != output_size else None
 
     def forward(self, x_NI: Tensor, shifts: Sequence[tuple[int, int]], outside_M: Tensor) -> Tensor:
-        hidden_NH = self.convolution1(x_NI, shifts).relu()
+        hidden_NH: Tensor = self.convolution1(x_NI, shifts).relu()
         hidden_NH = hidden_NH.index_fill(0, outside_M, 0.0)
-        change_NO = self.convolution2(hidden_NH, shifts).relu()
+        change_NO: Tensor = self.convolution2(hidden_NH, shifts).relu()
 
-        residual_NO = x_NI if self.residual is None else self.residual(x_NI)
+        residual_NO: Tensor = x_NI if self.residual is None else self.residual(x_NI)
         return (change_NO + residual_NO).relu().index_fill(0, outside_M, 0.0)
 
 
