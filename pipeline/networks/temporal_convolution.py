@@ -3,23 +3,13 @@
 Knows no task. Bai, S., Kolter, J. Z., Koltun, V. (2018): An empirical evaluation of generic
 convolutional and recurrent networks for sequence modeling. arXiv 1803.01271. What is normalised are
 weights (Salimans and Kingma 2016, arXiv 1602.07868) and no batch: no sequence depends on another.
-
-It is written as products of matrices. All sequences of a batch lie in one matrix, one frame per
-row, with so many rows of zeros between them that no tap of a convolution reaches from one into the
-next. A tap is then a product of some rows in a row with a small matrix: nothing is copied, and on
-one thread of a CPU this takes less time than torch's convolution.
 """
-
-from collections.abc import Iterator, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 # B = sequences, T = time (frames, with padding), F = features, H = hidden units
 # S = states: directions * H, K = taps of a convolution, I and O = its input and output channels
-# N = rows: the frames of all sequences, and the zeros between them; M = rows that are no frame
 
 KERNEL_SIZE = 5
 """Taps of every convolution: odd, so that a centred one looks as far back as ahead."""
@@ -56,13 +46,13 @@ class TemporalConvolution(nn.Module):
     ) -> None:
         super().__init__()
         self.input_size = input_size
-        self.bidirectional = bidirectional
         self.dropout = dropout
 
         states_size = hidden_size * (2 if bidirectional else 1)
         block_inputs = [input_size] + [states_size] * (num_layers - 1)
         self.blocks = nn.ModuleList(
-            _Block(block_input, hidden_size, states_size) for block_input in block_inputs
+            _Block(block_input, hidden_size, states_size, 2**layer, bidirectional)
+            for layer, block_input in enumerate(block_inputs)
         )
 
     def forward(self, x_BTF: Tensor, lengths_B: Tensor) -> Tensor:
@@ -75,46 +65,38 @@ class TemporalConvolution(nn.Module):
         Returns:
             Shape (B, T, S), zero at padding.
         """
-        num_sequences, num_frames, _ = x_BTF.shape
-        layers_shifts = [self._shifts(layer, num_frames) for layer in range(len(self.blocks))]
-        gap = max(abs(shift) for shifts in layers_shifts for _, shift in shifts)
+        is_padding_BT = torch.arange(x_BTF.shape[1]) >= lengths_B[:, None]
+        is_padding_B1T = is_padding_BT[:, None].to(x_BTF.device)
+        is_frame_B1T = (~is_padding_B1T).to(x_BTF.dtype)
+        # In the padding there may be a NaN, which a product with 0 would keep.
+        states_BST = x_BTF.transpose(1, 2).masked_fill(is_padding_B1T, 0.0)
 
-        is_frame_BT = torch.arange(num_frames + gap) < lengths_B[:, None]
-        outside_M = (~is_frame_BT).flatten().nonzero()[:, 0].to(x_BTF.device)
-        rows_NF = nn.functional.pad(x_BTF, (0, 0, 0, gap)).flatten(0, 1)
-        states_NS = rows_NF.index_fill(0, outside_M, 0.0)
-
-        for layer, (block, shifts) in enumerate(zip(self.blocks, layers_shifts, strict=True)):
+        for layer, block in enumerate(self.blocks):
             if layer:
-                states_NS = nn.functional.dropout(states_NS, self.dropout, self.training)
-            states_NS = block(states_NS, shifts, outside_M)
+                states_BST = nn.functional.dropout(states_BST, self.dropout, self.training)
+            states_BST = block(states_BST, is_frame_B1T)
 
-        return states_NS.view(num_sequences, num_frames + gap, -1)[:, :num_frames]
-
-    def _shifts(self, layer: int, num_frames: int) -> list[tuple[int, int]]:
-        """Return each tap of a layer, and how many rows later the row is that it reads.
-
-        Taps that would reach beyond the longest sequence see zeros only, and are left out.
-        """
-        first = -(KERNEL_SIZE // 2) if self.bidirectional else 1 - KERNEL_SIZE
-        shifts = ((tap, (first + tap) * 2**layer) for tap in range(KERNEL_SIZE))
-        return [(tap, shift) for tap, shift in shifts if abs(shift) < num_frames]
+        return states_BST.masked_fill(is_padding_B1T, 0.0).transpose(1, 2).contiguous()
 
 
 class _Block(nn.Module):
-    def __init__(self, input_size: int, hidden_size: int, output_size: int) -> None:
+    def __init__(
+        self, input_size: int, hidden_size: int, output_size: int, dilation: int, is_centred: bool
+    ) -> None:
         super().__init__()
-        self.convolution1 = _Convolution(input_size, hidden_size)
-        self.convolution2 = _Convolution(hidden_size, output_size)
+        self.convolution1 = _Convolution(input_size, hidden_size, dilation, is_centred)
+        self.convolution2 = _Convolution(hidden_size, output_size, dilation, is_centred)
         self.residual = nn.Linear(input_size, output_size) if input_size != output_size else None
 
-    def forward(self, x_NI: Tensor, shifts: Sequence[tuple[int, int]], outside_M: Tensor) -> Tensor:
-        hidden_NH: Tensor = self.convolution1(x_NI, shifts).relu()
-        hidden_NH = hidden_NH.index_fill(0, outside_M, 0.0)
-        change_NO: Tensor = self.convolution2(hidden_NH, shifts).relu()
+    def forward(self, x_BIT: Tensor, is_frame_B1T: Tensor) -> Tensor:
+        hidden_BHT = self.convolution1(x_BIT).relu() * is_frame_B1T
+        change_BOT = self.convolution2(hidden_BHT).relu()
 
-        residual_NO: Tensor = x_NI if self.residual is None else self.residual(x_NI)
-        return (change_NO + residual_NO).relu().index_fill(0, outside_M, 0.0)
+        residual_BOT = x_BIT
+        if self.residual is not None:
+            residual_BOT = self.residual(x_BIT.transpose(1, 2)).transpose(1, 2)
+        states_BOT: Tensor = (change_BOT + residual_BOT).relu() * is_frame_B1T
+        return states_BOT
 
 
 class _Convolution(nn.Module):
@@ -123,63 +105,39 @@ class _Convolution(nn.Module):
     They begin as the weights of torch.nn.Conv1d do.
     """
 
-    def __init__(self, input_size: int, output_size: int) -> None:
+    def __init__(self, input_size: int, output_size: int, dilation: int, is_centred: bool) -> None:
         super().__init__()
+        self.dilation, self.is_centred = dilation, is_centred
         limit = (KERNEL_SIZE * input_size) ** -0.5
-        weight_KOI = torch.empty(KERNEL_SIZE, output_size, input_size).uniform_(-limit, limit)
-        self.direction = nn.Parameter(weight_KOI)
-        self.gain = nn.Parameter(_norm(weight_KOI))
+
+        weight_OIK = torch.empty(output_size, input_size, KERNEL_SIZE).uniform_(-limit, limit)
+        self.direction = nn.Parameter(weight_OIK)
+        self.gain = nn.Parameter(_norm(weight_OIK))
         self.bias = nn.Parameter(torch.empty(output_size).uniform_(-limit, limit))
 
-    def forward(self, x_NI: Tensor, shifts: Sequence[tuple[int, int]]) -> Tensor:
+    def forward(self, x_BIT: Tensor) -> Tensor:
         scale_O = self.gain / _norm(self.direction)
-        arguments = (shifts, x_NI, self.direction * scale_O[:, None], self.bias)
-        y_NO: Tensor = _ShiftedProducts.apply(*arguments)  # type: ignore[no-untyped-call]
-        return y_NO
+        weight_OIK = self.direction * scale_O[:, None, None]
+
+        # Taps that lie beyond the longest sequence see zeros only. Leaving them out bounds the
+        # padding, which would double with every layer.
+        num_reached = (x_BIT.shape[2] - 1) // self.dilation
+        if self.is_centred:
+            num_taps = min(KERNEL_SIZE // 2, num_reached)
+            first, last = KERNEL_SIZE // 2 - num_taps, KERNEL_SIZE // 2 + num_taps
+            padding = num_taps * self.dilation
+            weight_OIK = weight_OIK[..., first : last + 1]
+        else:
+            num_taps = min(KERNEL_SIZE - 1, num_reached)
+            padding = 0
+            weight_OIK = weight_OIK[..., KERNEL_SIZE - 1 - num_taps :]
+            x_BIT = nn.functional.pad(x_BIT, (num_taps * self.dilation, 0))
+
+        return nn.functional.conv1d(
+            x_BIT, weight_OIK, self.bias, padding=padding, dilation=self.dilation
+        )
 
 
-def _norm(weight_KOI: Tensor) -> Tensor:
+def _norm(weight_OIK: Tensor) -> Tensor:
     """Return the norm of each output channel's weights, shape (O,)."""
-    return weight_KOI.square().sum((0, 2)).sqrt()
-
-
-class _ShiftedProducts(torch.autograd.Function):
-    """A convolution as one product per tap, of the rows it reads with its weights."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        shifts: Sequence[tuple[int, int]],
-        x_NI: Tensor,
-        weight_KOI: Tensor,
-        bias_O: Tensor,
-    ) -> Tensor:
-        y_NO = bias_O.repeat(len(x_NI), 1)
-        for tap, written, read in _rows(shifts, len(x_NI)):
-            y_NO[written].addmm_(x_NI[read], weight_KOI[tap].t())
-
-        ctx.shifts = shifts
-        ctx.save_for_backward(x_NI, weight_KOI)
-        return y_NO
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, y_grad_NO: Tensor) -> tuple[Tensor | None, ...]:
-        x_NI, weight_KOI = ctx.saved_tensors
-        y_grad_NO = y_grad_NO.contiguous()
-        x_grad_NI = torch.zeros_like(x_NI) if ctx.needs_input_grad[1] else None
-        weight_grad_KOI = torch.zeros_like(weight_KOI)
-
-        for tap, written, read in _rows(ctx.shifts, len(x_NI)):
-            torch.mm(y_grad_NO[written].t(), x_NI[read], out=weight_grad_KOI[tap])
-            if x_grad_NI is not None:
-                x_grad_NI[read].addmm_(y_grad_NO[written], weight_KOI[tap])
-
-        return None, x_grad_NI, weight_grad_KOI, y_grad_NO.sum(0)
-
-
-def _rows(shifts: Sequence[tuple[int, int]], num_rows: int) -> Iterator[tuple[int, slice, slice]]:
-    """Yield each tap with the rows that it adds to, and those that it reads."""
-    for tap, shift in shifts:
-        begin, end = max(0, -shift), num_rows - max(0, shift)
-        yield tap, slice(begin, end), slice(begin + shift, end + shift)
+    return weight_OIK.square().sum((1, 2)).sqrt()
