@@ -27,7 +27,8 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 Size = Annotated[int, Field(ge=1, le=4096)]
 OptionalSize = Annotated[int, Field(ge=0, le=4096)]
-Cell = Literal["gru", "lstm"]
+Cell = Literal["gru", "lstm", "tcn"]
+Learns = Literal["own", "all"]
 Protocol = Literal["cross_fit", "in_sample"]
 Inference = Literal["refit", "fold_mean"]
 CorruptionKind = Literal["drop", "freeze", "noise", "shift"]
@@ -83,6 +84,12 @@ class NetworkSpec(Settings):
     """The shape of one `SequenceRegressor` (section 4.3: bidirectional GRU, four layers of 64)."""
 
     cell: Cell = "gru"
+    """What a layer is: recurrent ("gru", "lstm"; the paper compares both), or convolutions ("tcn").
+
+    Layer n of a "tcn" (Bai et al. 2018), from 0, is a block of two convolutions over 5 frames that
+    lie 2**n apart. An output then depends on 9 frames with 1 layer, on 25, 57, 121 and 249 with 2
+    to 5: on as many before its frame as after it if `bidirectional`, else on those before it alone.
+    """
     num_layers: Annotated[int, Field(ge=1, le=16)] = 4
     hidden_size: Size = 64
     bidirectional: bool = True
@@ -196,6 +203,15 @@ class UnimodalSpec(Settings):
 
     It reads means over so many of the corpus's frames, and its predictions are interpolated.
     `window_frames` and `hop_frames` count its own, longer frames.
+    """
+
+    learns: Learns = "own"
+    """Which targets the network learns: its "own", or "all" targets of the corpus together.
+
+    With "all" it has an output for each while it is trained, and its loss is the mean of theirs,
+    each over the frames where that target has a label. Its own target alone decides when to stop,
+    and is what it predicts afterwards. With one target there is no difference. The other
+    targets' labels are moved by its own delay.
     """
 
     def target_delay_s(self, target: str) -> float:
@@ -317,6 +333,12 @@ class Spec(Settings):
     it needs the protocol "cross_fit". "none" by default: on held-out people it won nothing.
     """
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    fold_seeds: bool = False
+    """Whether every fold has a seed of its own, which is derived from `seed` and the fold.
+
+    A mean over folds is then one over initial weights and orders of windows, too. The first fold,
+    the only one of `in_sample` and a refit have `seed` itself.
+    """
 
     @model_validator(mode="after")
     def _in_sample_holds_nothing_out(self) -> Self:

@@ -21,14 +21,20 @@ class Example:
 
     Attributes:
         inputs: normalised, shape (frames, input columns).
-        truth: normalised labels, or the inputs to rebuild, shape (frames, outputs). To be scored,
-            they are at the frames of the session.
-        mask: which frames of the truth count, shape (frames,).
+        truth: normalised labels, the task's own target first, NaN where one is unknown; or the
+            inputs to rebuild; shape (frames, outputs). To be scored, they are at the frames of the
+            session.
+        mask: which frames of the truth count, shape (frames,): where at least one label is known.
     """
 
     inputs: NDArray[np.float32]
     truth: NDArray[np.float32]
     mask: NDArray[np.bool_]
+
+    @property
+    def scored(self) -> NDArray[np.bool_]:
+        """Return which frames count for the task's own target, shape (frames,)."""
+        return self.mask & np.isfinite(self.truth[:, 0])
 
     def __getitem__(self, frames: slice) -> Example:
         return Example(self.inputs[frames], self.truth[frames], self.mask[frames])
@@ -41,18 +47,20 @@ class ExampleScaling:
     Attributes:
         normalisation: of the inputs.
         label_mean, label_std: of the label; 0 and 1 for an auto-encoder.
+        other_labels: mean and standard deviation of each label that is learned beside it.
     """
 
     normalisation: Normalisation
     label_mean: float
     label_std: float
+    other_labels: tuple[tuple[float, float], ...] = ()
 
     @classmethod
     def fit(cls, problem: SupervisedProblem, corpus: Corpus) -> ExampleScaling:
         """Fit on the training sessions of a problem.
 
         Raises:
-            AffectuneError: none of them has a label.
+            AffectuneError: none of them has a label, of one of the targets that are learned.
         """
         sessions = [corpus.session(session_id) for session_id in problem.train_ids]
         normalisation = Normalisation.fit(
@@ -68,12 +76,10 @@ class ExampleScaling:
         if not target:
             return cls(normalisation, 0.0, 1.0)
 
-        labels = np.concatenate([session.labels[target] for session in sessions])
-        labels = labels[np.isfinite(labels)]
-        if not labels.size:
-            raise AffectuneError(f"{problem.name}: no training session has a label for {target!r}.")
-        label_std = float(labels.std()) if np.ptp(labels) > 0 else 1.0
-        return cls(normalisation, float(labels.mean()), label_std)
+        own, *others = (
+            _label_scale(problem, sessions, name) for name in (target, *problem.other_targets)
+        )
+        return cls(normalisation, *own, tuple(others))
 
     def training_example(self, problem: SupervisedProblem, session: Session) -> Example:
         """Turn a session into an example to learn from."""
@@ -94,11 +100,31 @@ class ExampleScaling:
         if not target:
             return Example(inputs, inputs, session.present[modality])
 
-        label = (labels_to_match(session.labels[target]) - self.label_mean) / self.label_std
+        targets = (target, *problem.other_targets)
+        scales = ((self.label_mean, self.label_std), *self.other_labels)
+        labels = [
+            (labels_to_match(session.labels[name]) - mean) / std
+            for name, (mean, std) in zip(targets, scales, strict=True)
+        ]
+        truth = np.stack(labels, axis=1).astype(np.float32)
+
         # Without its feature set a session has no prediction: it neither teaches nor stops.
         has_features = session.present[modality].any() if modality else True
-        mask = np.isfinite(label) & has_features
-        return Example(inputs, label[:, None].astype(np.float32), mask)
+        mask = np.asarray(np.isfinite(truth).any(axis=1) & has_features)
+        return Example(inputs, truth, mask)
+
+
+def _label_scale(
+    problem: SupervisedProblem, sessions: Sequence[Session], target: str
+) -> tuple[float, float]:
+    """Return the mean and the standard deviation of a label; 1 for the latter where it is 0."""
+    labels = np.concatenate([session.labels[target] for session in sessions])
+    labels = labels[np.isfinite(labels)]
+    if not labels.size:
+        raise AffectuneError(f"{problem.name}: no training session has a label for {target!r}.")
+
+    label_std = float(labels.std()) if np.ptp(labels) > 0 else 1.0
+    return float(labels.mean()), label_std
 
 
 def windows(num_frames: int, window_frames: int, hop_frames: int) -> list[tuple[int, int]]:

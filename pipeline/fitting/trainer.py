@@ -21,6 +21,7 @@ from pipeline.fitting.corrupted_examples import CorruptedExamples
 from pipeline.fitting.examples import Example, ExampleScaling, training_batches
 from pipeline.metrics.ccc import ccc, ccc_loss
 from pipeline.networks.modality_gate import ModalityGate
+from pipeline.networks.sequence_regressor import keep_outputs
 from pipeline.preprocessing.timing import Timing
 from pipeline.spec import FitSpec
 from pipeline.stages.task import SupervisedProblem
@@ -97,12 +98,12 @@ class Trainer:
         devel_examples = [scaling.scored_example(problem, session) for session in devel]
         self._train = CorruptedExamples(problem, scaling, train, train_examples)
         self._devel = CorruptedExamples(problem, scaling, devel, devel_examples)
-        if not any(example.mask.any() for example in self._train.clean):
+        if not any(example.scored.any() for example in self._train.clean):
             raise AffectuneError(
                 f"{problem.name}: no training frame has both a label and features. "
                 "Check the corpus."
             )
-        self._output_size = self._train.clean[0].truth.shape[1]
+        self._output_size: int = self._train.clean[0].truth.shape[1]
 
         self._random_state: dict[str, Tensor] = {}
         self._network = self._new_network().to(device)
@@ -166,18 +167,23 @@ class Trainer:
             fit=problem.fit,
             seed=problem.seed,
             normalisation=self._scaling.normalisation,
-            output_size=self._output_size,
+            output_size=self._num_kept_outputs,
             label_mean=self._scaling.label_mean,
             label_std=self._scaling.label_std,
             best_epoch=self.best.epoch,
             score=self.best.score,
             history=tuple(self.history),
             cpu_s=self.cpu_s,
-            weights=self._best_weights,
+            weights=keep_outputs(self._best_weights, self._num_kept_outputs),
             num_modalities=problem.num_modalities,
             num_other_predictions=problem.num_other_predictions,
             timing=problem.timing,
         )
+
+    @property
+    def _num_kept_outputs(self) -> int:
+        """Return how many outputs predict: what was learned beside the target does not."""
+        return self._output_size - len(self.problem.other_targets)
 
     def checkpoint(self) -> dict[str, bytes]:
         """Return all that `resume` needs, as files: JSON and safetensors, no pickle."""
@@ -264,7 +270,8 @@ class Trainer:
 
         examples = self._train.epoch(problem.seed, epoch)
         for batch in training_batches(examples, problem.fit, problem.seed, epoch):
-            loss = _batch_loss(network, batch, problem.fit, self.device)
+            num_others = len(problem.other_targets)
+            loss = _batch_loss(network, batch, problem.fit, self.device, num_others)
             self._optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
 
@@ -290,6 +297,8 @@ def devel_score(
 ) -> float:
     """Return the CCC over all devel frames, or minus the mean squared error; always finite.
 
+    What is learned beside the target counts for nothing here.
+
     Args:
         network: what is scored.
         examples: the devel sessions, with their labels as they are.
@@ -306,8 +315,8 @@ def devel_score(
         )
     ]
 
-    truth = np.concatenate([example.truth[example.mask] for example in examples])
-    masks = [example.mask for example in examples]
+    masks = [example.scored for example in examples]
+    truth = np.concatenate([example.truth[example.scored] for example in examples])
     output = np.concatenate([y[mask] for y, mask in zip(outputs, masks, strict=True)])
 
     if has_target:
@@ -330,7 +339,14 @@ def masked_loss(truth_BTO: Tensor, y_BTO: Tensor, mask_BT: Tensor, spec: FitSpec
     return distance_BTO.sum() / (mask_BT.sum().clamp_min(1) * truth_BTO.shape[2])
 
 
-def _batch_loss(network: Network, batch: Sequence[Example], spec: FitSpec, device: str) -> Tensor:
+def _batch_loss(
+    network: Network,
+    batch: Sequence[Example],
+    spec: FitSpec,
+    device: str,
+    num_others: int,
+) -> Tensor:
+    """Return the loss of a batch; with `num_others` further targets the mean over all of them."""
     x_BTF, lengths_B = pad([example.inputs for example in batch])
     truth_BTO, _ = pad([example.truth for example in batch])
     mask_BT1, _ = pad([example.mask[:, None].astype(np.float32) for example in batch])
@@ -340,7 +356,16 @@ def _batch_loss(network: Network, batch: Sequence[Example], spec: FitSpec, devic
     # A gate's weights stand after its output.
     y_BTO = network(x_BTF.to(device), lengths_B)[..., : truth_BTO.shape[2]]
     mask_BT = mask_BT1[..., 0].bool().to(device)
-    return masked_loss(truth_BTO.to(device), y_BTO, mask_BT, spec)
+    truth_BTO = truth_BTO.to(device)
+    if not num_others:
+        return masked_loss(truth_BTO, y_BTO, mask_BT, spec)
+
+    losses = []
+    for output in range(truth_BTO.shape[2]):
+        truth_BT1, y_BT1 = (tensor[..., output : output + 1] for tensor in (truth_BTO, y_BTO))
+        is_known_BT = mask_BT & truth_BT1[..., 0].isfinite()
+        losses.append(masked_loss(truth_BT1, y_BT1, is_known_BT, spec))
+    return torch.stack(losses).mean()
 
 
 def _start_from_mean(network: Network, problem: SupervisedProblem, scaling: ExampleScaling) -> bool:

@@ -1,11 +1,14 @@
-"""The recurrent layers: torch's GRU and LSTM over padded sequences, the GRU faster on a CPU.
+"""The recurrent layers over padded sequences: GRU, LSTM, or convolutions in their place.
 
 Knows no task: what goes in, and what becomes of the states, is the business of `SequenceRegressor`.
 
 torch has a fused GRU on a GPU only. On a CPU, in float32, the GRU here hands each layer to
-`gru_kernels`, for training and for inference; everything else is torch's own.
+`gru_kernels`, for training and for inference; the LSTM is torch's own. The temporal convolution is
+`temporal_convolution`'s: it has no state that walks through time, but is called alike.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +18,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
+from pipeline.networks.temporal_convolution import TemporalConvolution
 from pipeline.spec import Cell
 
 # B = sequences, T = time (frames, with padding), F = features
@@ -33,27 +37,28 @@ def recurrent_layers(
 ) -> nn.Module:
     """Return recurrent layers over padded sequences.
 
-    Their parameters (names, shapes, initial values) are those of torch.nn.GRU or torch.nn.LSTM.
+    The parameters of a GRU or an LSTM (names, shapes, initial values) are those of torch.nn.GRU or
+    torch.nn.LSTM.
 
     The module is called with padded sequences `x_BTF` and their lengths `lengths_B`. It returns the
     states of the last layer, shape (B, T, directions * hidden_size), zero at padding. What the
     padding contains changes nothing. Every sequence starts from a state of zero, backwards at its
-    own end. The module raises a ValueError where `x_BTF` has another shape, or where the lengths
-    are not int64 on the CPU, one per sequence, each from 1 to T.
+    own end; a convolution sees zeros outside of it. The module raises a ValueError where `x_BTF`
+    has another shape, or where the lengths are not int64 on the CPU, one per sequence, each from 1
+    to T.
 
     Args:
-        cell: how a unit carries its state.
+        cell: how a unit carries its state; "tcn" has convolutions over frames in its place.
         input_size: features per frame, F.
         hidden_size: units per layer and direction, H.
         num_layers: layers, each on the states of the one before.
-        bidirectional: whether every layer also reads backwards.
+        bidirectional: whether every layer also reads backwards: what comes after a frame.
         dropout: share of a layer's states that the next layer does not see, in training only.
     """
     return CELLS[cell](
         input_size,
         hidden_size,
         num_layers,
-        batch_first=True,
         bidirectional=bidirectional,
         # With one layer there is nothing to drop, and torch warns.
         dropout=dropout if num_layers > 1 else 0.0,
@@ -101,7 +106,21 @@ class GRU(nn.GRU):
         return packing.pad(states_NS)
 
 
-CELLS: dict[Cell, type[GRU] | type[LSTM]] = {"gru": GRU, "lstm": LSTM}
+class TCN(TemporalConvolution):
+    """The temporal convolution, called as `recurrent_layers` says."""
+
+    def forward(self, x_BTF: Tensor, lengths_B: Tensor) -> Tensor:
+        """Return the states of the last block, shape (B, T, S)."""
+        _raise_if_wrong_shape(x_BTF, lengths_B, self.input_size)
+
+        return super().forward(x_BTF, lengths_B)
+
+
+CELLS: dict[Cell, Callable[..., nn.Module]] = {
+    "gru": partial(GRU, batch_first=True),
+    "lstm": partial(LSTM, batch_first=True),
+    "tcn": TCN,
+}
 """A cell's name in `NetworkSpec.cell` -> its layers."""
 
 

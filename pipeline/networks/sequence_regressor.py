@@ -7,11 +7,16 @@ Knows no stage: what its columns and outputs mean is the business of who builds 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
 from pipeline.networks.recurrent import recurrent_layers
 from pipeline.spec import NetworkSpec
+
+OUTPUT_LAYERS = ("head", "skip")
+"""The layers of a `SequenceRegressor` that give its outputs: one row of weights for each."""
 
 
 class SequenceRegressor(nn.Module):
@@ -101,3 +106,16 @@ class SequenceRegressor(nn.Module):
 
         y_BTO: Tensor = self.head(states_BTH) + skipped_BTO
         return y_BTO
+
+
+def keep_outputs(weights: Mapping[str, Tensor], output_size: int) -> dict[str, Tensor]:
+    """Return a network's weights without those of its last outputs.
+
+    Args:
+        weights: the state of a `SequenceRegressor`.
+        output_size: how many outputs, the first ones, are kept.
+    """
+    return {
+        name: tensor[:output_size].clone() if name.split(".")[0] in OUTPUT_LAYERS else tensor
+        for name, tensor in weights.items()
+    }

@@ -34,11 +34,21 @@ class Fold:
         train_ids: sessions learned from.
         held_out_ids: training sessions that its models predict: of other subjects, of other
             stimuli, or of both; all of them with `in_sample`.
+        number: place among the folds, from 0; 0 also in sample, and for a refit.
     """
 
     name: str
     train_ids: tuple[str, ...]
     held_out_ids: tuple[str, ...]
+    number: int = 0
+
+    def seed(self, spec: Spec) -> int:
+        """Return the seed of this fold's fits: see `Spec.fold_seeds`."""
+        if not spec.fold_seeds or self.number == 0:
+            return spec.seed
+
+        sequence = np.random.SeedSequence([spec.seed, self.number])
+        return int(sequence.generate_state(1)[0])
 
 
 @dataclass(frozen=True)
@@ -184,10 +194,10 @@ def _disjoint_folds(
     """Return a fold per group, which learns from all other groups."""
     pairs = list(zip(sessions, names, strict=True))
     folds = []
-    for number, held_out in enumerate(groups, start=1):
+    for number, held_out in enumerate(groups):
         train_ids = [session.session_id for session, name in pairs if name not in held_out]
         held_out_ids = [session.session_id for session, name in pairs if name in held_out]
-        folds.append(Fold(f"fold {number}", tuple(train_ids), tuple(held_out_ids)))
+        folds.append(Fold(f"fold {number + 1}", tuple(train_ids), tuple(held_out_ids), number))
     return tuple(folds)
 
 
@@ -221,7 +231,8 @@ def _crossed_folds(
                 f"{', '.join(sorted(shown))}, so nothing could be learned to predict these. Pass "
                 "more --folds or stimulus_groups, or another --split."
             )
-        folds.append(Fold(f"fold {len(folds) + 1}", tuple(train_ids), tuple(held_out_ids)))
+        number = len(folds)
+        folds.append(Fold(f"fold {number + 1}", tuple(train_ids), tuple(held_out_ids), number))
     return tuple(folds)
 
 

@@ -146,6 +146,7 @@ class Task(ABC):
         """Return the sha256 over everything that decides the result of a fit.
 
         Only the fold's training sessions and devel count, and of these only what the task reads.
+        A setting that changes nothing is left out: `learns` where there is one target.
 
         Args:
             corpus: holds the sessions.
@@ -160,9 +161,11 @@ class Task(ABC):
         parts = {
             "training_code": TRAINING_CODE,
             "stage": self.stage,
-            # Whether difficulty is read shows in what is upstream.
-            "spec": self.settings(spec).model_dump(exclude={"difficulty", *TIMING_SETTINGS}),
-            "seed": spec.seed,
+            # Whether difficulty is read shows in what is upstream, what is learned in the labels.
+            "spec": self.settings(spec).model_dump(
+                exclude={"difficulty", "learns", *TIMING_SETTINGS}
+            ),
+            "seed": fold.seed(spec),
             "train": corpus.digest_of(fold.train_ids, modality=self.modality, target=self.target),
             "devel": corpus.digest_of(devel_ids, modality=self.modality, target=self.target),
             "difficulty_scale": spec.difficulty_scale if upstream.auto_encoders else None,
@@ -173,6 +176,10 @@ class Task(ABC):
         timing = self.timing(spec, corpus.frame_period_ms)
         if timing != Timing():
             parts["timing"] = timing.to_json()
+        if other_targets := self.other_targets(corpus, spec):
+            parts["other_labels"] = [
+                corpus.digest_of(fold.train_ids, target=target) for target in other_targets
+            ]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def problem(
@@ -206,13 +213,22 @@ class Task(ABC):
             normalisation_mode=mode,
             difficulty_scale=spec.difficulty_scale,
             timing=self.timing(spec, corpus.frame_period_ms),
-            seed=spec.seed,
+            seed=fold.seed(spec),
             train_ids=fold.train_ids,
             devel_ids=tuple(session.session_id for session in corpus.partition("devel")),
             key=key,
             upstream_outputs=upstream,
             corruption=settings.corruption if isinstance(settings, FusionSpec) else None,
+            other_targets=self.other_targets(corpus, spec),
         )
+
+    def other_targets(self, corpus: Corpus, spec: Spec) -> tuple[str, ...]:
+        """Return the targets that are learned beside the task's own, in the corpus's order."""
+        settings = self.settings(spec)
+        if not isinstance(settings, UnimodalSpec) or settings.learns == "own":
+            return ()
+
+        return tuple(target for target in corpus.targets if target != self.target)
 
     def settings(self, spec: Spec) -> AutoEncoderSpec | UnimodalSpec | FusionSpec:
         """Return the settings of the task's stage."""
@@ -245,6 +261,7 @@ class SupervisedProblem:
         key: sha256 over everything that decides the result.
         upstream_outputs: further input columns, from earlier stages.
         corruption: what corrupted copies are learned from; None but for fusion.
+        other_targets: learned beside the task's own, and not predicted.
     """
 
     task: Task
@@ -260,6 +277,7 @@ class SupervisedProblem:
     key: str
     upstream_outputs: UpstreamOutputs
     corruption: CorruptionSpec | None = None
+    other_targets: tuple[str, ...] = ()
 
     def raw_inputs(self, session: Session) -> NDArray[np.float32]:
         """Return one session's raw input, shape (frames, columns), NaN where missing."""

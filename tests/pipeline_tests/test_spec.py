@@ -178,6 +178,8 @@ def _changed(before: dict[str, SupervisedProblem], after: dict[str, SupervisedPr
         ({"unimodal": {"delay_s": 1.0}}, {"unimodal"}),
         ({"unimodal": {"context_s": [2, 5]}}, {"unimodal"}),
         ({"unimodal": {"resample_s": 1.0}}, {"unimodal"}),
+        ({"unimodal": {"learns": "all"}}, {"unimodal"}),
+        ({"unimodal": {"network": {"cell": "tcn"}}}, {"unimodal"}),
         ({"fusion": {"network": {"skip": False}}}, {"fusion"}),
         ({"fusion": {"fit": {"learning_rate": 0.01}}}, {"fusion"}),
     ],

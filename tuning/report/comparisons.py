@@ -56,6 +56,8 @@ CELL = Factor(
         ("lstm", True): "BiLSTM",
         ("gru", False): "GRU",
         ("gru", True): "BiGRU",
+        ("tcn", False): "TCN",
+        ("tcn", True): "centred TCN",
     },
 )
 LOSS = Factor(("fit.loss",), {("mse",): "MSE", ("l1",): "L1", ("ccc",): "CCC"})

@@ -45,7 +45,7 @@ def _weights(stage: TrainedStage) -> bytes:
     return stage.to_files()["weights.safetensors"]
 
 
-@pytest.mark.parametrize("cell", ["gru", "lstm"])
+@pytest.mark.parametrize("cell", ["gru", "lstm", "tcn"])
 @pytest.mark.parametrize("bidirectional", [True, False])
 @pytest.mark.parametrize("loss", ["ccc", "mse", "l1"])
 @pytest.mark.slow
@@ -98,7 +98,7 @@ def test_training_stops_after_patience_and_keeps_the_best_epoch() -> None:
     assert ccc == pytest.approx(stage.score, abs=1e-5)
 
 
-@pytest.mark.parametrize("cell", ["gru", "lstm"])
+@pytest.mark.parametrize("cell", ["gru", "lstm", "tcn"])
 def test_a_fit_that_went_on_elsewhere_gives_the_same_bytes(cell: str) -> None:
     network = {
         "cell": cell,

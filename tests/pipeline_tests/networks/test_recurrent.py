@@ -1,6 +1,7 @@
 """The recurrent layers give what torch.nn.GRU and LSTM give, as far as float32 can.
 
-The reference is torch's module in float64 over packed sequences.
+The reference is torch's module in float64 over packed sequences. What holds of every cell is tried
+on the temporal convolution, too; its own reference is in `test_temporal_convolution.py`.
 """
 
 import subprocess
@@ -19,7 +20,7 @@ from pipeline.networks.recurrent import recurrent_layers
 
 # B = sequences, T = frames, F = features, G = gates of all units, S = states
 
-Cell = Literal["gru", "lstm"]
+Cell = Literal["gru", "lstm", "tcn"]
 Results = dict[str, Tensor]
 """The states, under "states", and the gradient by the input ("x") and by each parameter."""
 
@@ -238,7 +239,7 @@ def test_saturated_gates_equal_torch() -> None:
     assert_equals_torch(recurrent_layers("gru", 6, 16, 2, True, 0.0), 1e3 * x_BTF, lengths_B)
 
 
-@pytest.mark.parametrize("cell", ["gru", "lstm"])
+@pytest.mark.parametrize("cell", ["gru", "lstm", "tcn"])
 @pytest.mark.parametrize("content", [float("nan"), float("inf"), 1e30])
 def test_padding_content_changes_neither_states_nor_gradients(cell: Cell, content: float) -> None:
     """Even NaN in the padding has no effect."""
@@ -257,11 +258,12 @@ def test_padding_content_changes_neither_states_nor_gradients(cell: Cell, conten
     assert not filled["x"][is_padding_BT].any()
 
 
+@pytest.mark.parametrize("cell", ["gru", "tcn"])
 @pytest.mark.slow
-def test_a_sequence_alone_equals_itself_in_a_batch() -> None:
+def test_a_sequence_alone_equals_itself_in_a_batch(cell: Cell) -> None:
     """No sequence sees another one."""
     torch.manual_seed(0)
-    layers = recurrent_layers("gru", 6, 32, 3, True, 0.0)
+    layers = recurrent_layers(cell, 6, 32, 3, True, 0.0)
     x_BTF, lengths_B = batch([17, 30, 1, 30, 22], 6)
     together = layers(x_BTF, lengths_B)
 
@@ -307,10 +309,11 @@ def test_gru_in_float64_equals_torch() -> None:
     assert torch.equal(layers(x_BTF.double(), lengths_B), expected)
 
 
-def test_nan_in_one_sequence_is_seen_from_there_on_and_only_there() -> None:
+@pytest.mark.parametrize("cell", ["gru", "tcn"])
+def test_nan_in_one_sequence_is_seen_from_there_on_and_only_there(cell: Cell) -> None:
     """Compiled arithmetic must not lose NaN."""
     torch.manual_seed(0)
-    layers = recurrent_layers("gru", 6, 20, 1, False, 0.0)
+    layers = recurrent_layers(cell, 6, 20, 1, False, 0.0)
     x_BTF, lengths_B = batch([9, 12], 6)
     x_BTF[1, 5, 2] = float("nan")
 
@@ -337,10 +340,11 @@ def test_a_nan_parameter_is_seen_in_states_and_gradients(name: str) -> None:
     assert gradient.isnan().any()
 
 
-def test_the_same_input_gives_the_same_bytes() -> None:
+@pytest.mark.parametrize("cell", ["gru", "tcn"])
+def test_the_same_input_gives_the_same_bytes(cell: Cell) -> None:
     """States and gradients are deterministic."""
     torch.manual_seed(0)
-    layers = recurrent_layers("gru", 6, 20, 2, True, 0.0)
+    layers = recurrent_layers(cell, 6, 20, 2, True, 0.0)
     x_BTF, lengths_B = batch([9, 12, 3], 6)
 
     first, second = (fused_results(layers, x_BTF, lengths_B) for _ in range(2))
@@ -348,10 +352,11 @@ def test_the_same_input_gives_the_same_bytes() -> None:
         assert torch.equal(tensor, second[name]), name
 
 
-def test_without_gradients_the_states_are_the_same() -> None:
+@pytest.mark.parametrize("cell", ["gru", "tcn"])
+def test_without_gradients_the_states_are_the_same(cell: Cell) -> None:
     """Inference keeps nothing for a way back."""
     torch.manual_seed(0)
-    layers = recurrent_layers("gru", 6, 20, 2, True, 0.0)
+    layers = recurrent_layers(cell, 6, 20, 2, True, 0.0)
     x_BTF, lengths_B = batch([9, 12, 3], 6)
     states = layers(x_BTF, lengths_B)
 
@@ -361,10 +366,11 @@ def test_without_gradients_the_states_are_the_same() -> None:
         assert torch.equal(layers(x_BTF, lengths_B), states)
 
 
-def test_gradients_can_be_computed_twice() -> None:
+@pytest.mark.parametrize("cell", ["gru", "tcn"])
+def test_gradients_can_be_computed_twice(cell: Cell) -> None:
     """The way back changes nothing that was kept."""
     torch.manual_seed(0)
-    layers = recurrent_layers("gru", 6, 20, 2, True, 0.0)
+    layers = recurrent_layers(cell, 6, 20, 2, True, 0.0)
     x_BTF, lengths_B = batch([9, 12, 3], 6)
     loss = layers(x_BTF, lengths_B).square().sum()
     parameters = list(layers.parameters())
@@ -389,10 +395,11 @@ def test_frozen_layers_pass_the_gradient_through() -> None:
     torch.testing.assert_close(gradient.double(), expected, rtol=0, atol=bound)
 
 
-def test_a_seed_fixes_the_dropout() -> None:
+@pytest.mark.parametrize("cell", ["gru", "tcn"])
+def test_a_seed_fixes_the_dropout(cell: Cell) -> None:
     """The random numbers are torch's."""
     torch.manual_seed(0)
-    layers = recurrent_layers("gru", 6, 20, 3, True, 0.5)
+    layers = recurrent_layers(cell, 6, 20, 3, True, 0.5)
     x_BTF, lengths_B = batch([9, 12, 3], 6)
 
     states = []
@@ -454,7 +461,7 @@ def test_a_single_layer_drops_nothing() -> None:
     assert_equals_torch(recurrent_layers("gru", 6, 20, 1, True, 0.5), *batch([9, 12, 3], 6))
 
 
-@pytest.mark.parametrize("cell", ["gru", "lstm"])
+@pytest.mark.parametrize("cell", ["gru", "lstm", "tcn"])
 @pytest.mark.parametrize(
     "lengths_B",
     [
@@ -475,7 +482,7 @@ def test_wrong_lengths_are_refused(cell: Cell, lengths_B: Tensor) -> None:
 
 
 @pytest.mark.parametrize("shape", [(5, 6), (0, 5, 6), (2, 0, 6), (2, 5, 7), (2, 5, 5)])
-@pytest.mark.parametrize("cell", ["gru", "lstm"])
+@pytest.mark.parametrize("cell", ["gru", "lstm", "tcn"])
 def test_wrong_input_is_refused(cell: Cell, shape: tuple[int, ...]) -> None:
     """An input must be sequences of frames of the right number of features."""
     layers = recurrent_layers(cell, 6, 20, 1, False, 0.0)

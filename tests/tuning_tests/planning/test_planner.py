@@ -420,3 +420,28 @@ def test_of_the_trials_that_reach_a_rung_the_best_share_continues(history: Histo
     assert not may_continue(trials, 1, highest - 1e-9, 5)
     assert may_continue(trials, 1, highest - 1e-9, 4)  # the second of five, of which two continue
     assert may_continue([], 1, -1.0, 3)
+
+
+@pytest.mark.slow
+def test_fold_seeds_and_joint_learning_give_the_fits_of_train(tmp_path: Path) -> None:
+    """Every key is one of `train`'s; the seed that is recorded is the study's."""
+    study = _study_of_one_configuration()
+    unimodal = study.unimodal.model_copy(update={"learns": "all"})
+    settings = {"seed": 5, "fold_seeds": True, "unimodal": unimodal}
+    study = study.model_copy(update=settings)
+    worker = Worker(tmp_path, study)
+    assert worker.run().is_done
+
+    with WorkerPool(worker.corpus, worker.store) as pool:
+        train(worker.corpus, _spec_of_one_configuration(study), pool)
+    assert pool.trained == []
+
+    trials = complete_trials(read_history(tmp_path))
+    assert {trial.proposed.seed for trial in trials} == {5}
+    by_fold: dict[int, set[int]] = {}
+    for trial in trials:
+        stage = worker.store.get(trial.proposed.key)
+        assert stage is not None
+        by_fold.setdefault(trial.proposed.fold, set()).add(stage.seed)
+    assert [len(seeds) for seeds in by_fold.values()] == [1, 1, 1]
+    assert len(set.union(*by_fold.values())) == 3

@@ -115,6 +115,18 @@ def test_one_different_value_makes_another_configuration(space: Space, data: st.
     assert space.canonical_json(changed) != space.canonical_json(configuration)
 
 
+def test_what_a_regressor_learns_and_its_cell_are_searched(tmp_path: Path) -> None:
+    space = unimodal_space(
+        tmp_path,
+        '"learns" = { choice = ["own", "all"] }',
+        '"network.cell" = { choice = ["gru", "tcn"] }',
+    )
+
+    spec = space.spec({"learns": "all", "network.cell": "tcn"})
+    assert (spec.unimodal.learns, spec.unimodal.network.cell) == ("all", "tcn")
+    assert space.base_configuration() == {"learns": "own", "network.cell": "gru"}
+
+
 def test_values_from_numpy_become_plain_ones(tmp_path: Path) -> None:
     space = unimodal_space(
         tmp_path,

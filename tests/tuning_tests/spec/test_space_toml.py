@@ -34,7 +34,7 @@ def difficulty_when(condition: str) -> str:
         ('"network.cell" = { choise = ["gru"] }', "Did you mean 'choice'?"),
         (
             '"network.cell" = { choice = ["gru", "rnn"] }',
-            "'network.cell': Input should be 'gru' or 'lstm' (it is 'rnn')",
+            "'network.cell': Input should be 'gru', 'lstm' or 'tcn' (it is 'rnn')",
         ),
         (
             '"network.cell" = { choice = [] }',
