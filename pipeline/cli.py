@@ -81,7 +81,16 @@ def train_command(
     protocol: Annotated[
         str | None, typer.Option(help="cross_fit or in_sample (the paper's).")
     ] = None,
-    folds: Annotated[int | None, typer.Option(help="Folds grouped by subject.")] = None,
+    folds: Annotated[
+        int | None, typer.Option(help="Folds; with --split both, groups of people.")
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            help="What folds hold out: subject (default), stimulus, or both, with folds x "
+            "stimulus_groups folds."
+        ),
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(help="The same seed gives the same bytes on a CPU.")
     ] = None,
@@ -101,7 +110,7 @@ def train_command(
     """
     clock = _Clock()
     from pipeline.evaluation.evaluate import evaluate
-    from pipeline.evaluation.model_card import floor_warnings, model_card
+    from pipeline.evaluation.model_card import floor_warnings, model_card, out_of_fold_warnings
     from pipeline.fitting.progress_bar import ProgressBar
     from pipeline.fitting.worker_pool import WorkerPool
     from pipeline.model.bundle import save_model
@@ -110,7 +119,11 @@ def train_command(
     from pipeline.train import num_fits, train
 
     settings = override(
-        read_spec(spec) if spec else Spec(), protocol=protocol, folds=folds, seed=seed
+        read_spec(spec) if spec else Spec(),
+        protocol=protocol,
+        folds=folds,
+        split=split,
+        seed=seed,
     )
     torch_device = find_device(device)
     out = out.absolute()
@@ -150,7 +163,7 @@ def train_command(
         typer.echo(text)
         return
     _print_evaluation(evaluation)
-    for warning in warnings:
+    for warning in [*warnings, *out_of_fold_warnings(model.out_of_fold)]:
         console.print(f"[yellow]Note:[/] {warning}")
     fits = f"{summary['trials']} fits ({pool.store_hits} from the store)"
     Console().print(f"{fits}, {summary['wall_s']:.0f} s. Written: {out}", soft_wrap=True)
@@ -217,6 +230,9 @@ def predict_command(
     corpus: CorpusPath,
     out: Annotated[Path, typer.Option(help="Gets <target>/<session>.csv.", show_default=False)],
     partition: Annotated[str, typer.Option(help="train, devel or test.")] = "test",
+    bands: Annotated[
+        bool, typer.Option("--bands", help="Add the columns low and high: the calibrated band.")
+    ] = False,
     weights: Annotated[
         Path | None,
         typer.Option(
@@ -238,6 +254,8 @@ def predict_command(
     torch_device = find_device(device)
     part = _parse_partition(partition)
     fused_model = load_model(context.obj(model))
+    if bands:
+        _raise_if_without_bands(fused_model, model)
     if weights is not None:
         _raise_if_no_weights(fused_model, weights, out)
 
@@ -259,7 +277,7 @@ def predict_command(
         _make_folder(out / target)
         for session, prediction in zip(sessions, predictions, strict=True):
             path = out / target / f"{session.session_id}.csv"
-            write_atomically(path, _predictions_csv(session, prediction, target))
+            write_atomically(path, _predictions_csv(session, prediction, target, bands=bands))
     if weights is not None:
         _write_weights(weights, sessions, predictions)
 
@@ -333,10 +351,26 @@ def _plots_folder(bundle: Path, partition: str, corruptions: Sequence[str]) -> P
     return bundle.with_name(f"{bundle.name}-{partition}{suffix}")
 
 
-def _predictions_csv(session: Session, prediction: Prediction, target: str) -> str:
+def _raise_if_without_bands(model: FusedModel, name: str) -> None:
+    without = [target for target in model.targets if target not in model.bands]
+    if without:
+        raise InputError(
+            f"--bands: the model '{name}' has no calibrated band of {without[0]}: it was trained "
+            "before there were bands, in sample, or on too few people. Leave out --bands."
+        )
+
+
+def _predictions_csv(session: Session, prediction: Prediction, target: str, *, bands: bool) -> str:
     rows = zip(session.timestamps_ms, prediction.values[target], session.segment_ids, strict=True)
     lines = [f"{timestamp},{value:.6f},{segment}" for timestamp, value, segment in rows]
-    return "\n".join(["timestamp,value,segment_id", *lines]) + "\n"
+    if not bands:
+        return "\n".join(["timestamp,value,segment_id", *lines]) + "\n"
+
+    # Behind the columns of the challenge, so that what reads those by position still does.
+    band = prediction.bands[target]
+    ends = zip(band.low, band.high, strict=True)
+    lines = [f"{line},{low:.6f},{high:.6f}" for line, (low, high) in zip(lines, ends, strict=True)]
+    return "\n".join(["timestamp,value,segment_id,low,high", *lines]) + "\n"
 
 
 def _raise_if_no_weights(model: FusedModel, folder: Path, out: Path) -> None:
@@ -428,9 +462,10 @@ def _print_corpus_warnings(corpus: Corpus, console: Console) -> None:
 
 
 def _print_evaluation(evaluation: Evaluation) -> None:
-    from pipeline.evaluation.evaluate import score_table
+    from pipeline.evaluation.evaluate import score_table, session_score_table, session_score_title
 
     console = Console()
+    session_rows = session_score_table(evaluation)
     for target, rows in score_table(evaluation).items():
         scores = evaluation.targets[target]
         table = _evaluation_table(f"{target} on {evaluation.partition}", scores)
@@ -438,6 +473,16 @@ def _print_evaluation(evaluation: Evaluation) -> None:
             rho = scores.difficulty_spearman.get(name)
             table.add_row(name, score, gap, "" if rho is None or np.isnan(rho) else f"{rho:+.2f}")
         console.print(table)
+        title = session_score_title(evaluation, target)
+        console.print(session_table(title, session_rows[target]))
+        if scores.bands is not None:
+            bands = scores.bands
+            worst = bands.subject_coverage[bands.worst_subject]
+            console.print(
+                f"Bands of {bands.level:.0%} cover {bands.coverage:.1%}, of the worst person "
+                f"{worst:.1%}; mean width {bands.mean_width:.3f}, constant "
+                f"{bands.constant_width:.3f}: difficulty and disagreement {bands.verdict}."
+            )
 
 
 def _evaluation_table(title: str, scores: TargetEvaluation) -> Table:
@@ -454,6 +499,16 @@ def _evaluation_table(title: str, scores: TargetEvaluation) -> Table:
     )
     for heading in ("prediction", "CCC [95% interval]", "fusion minus it", "rho"):
         table.add_column(heading, no_wrap=True)
+    return table
+
+
+def session_table(title: str, rows: Sequence[tuple[str, str, str]]) -> Table:
+    """Return a target's rows of `session_score_table` as a table, 80 columns wide at most."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False)
+    for heading in ("prediction", "CCC between sessions", "CCC within sessions"):
+        table.add_column(heading, no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
     return table
 
 

@@ -54,6 +54,7 @@ class Session:
         present: feature set -> shape (frames,); False where the set has nothing for this frame
             (no row within the tolerance, a row of zeros, a row of NaN, a row of a stuck sensor).
         labels: target -> shape (frames,), float64; NaN where the label is unknown.
+        stimulus: what the person was shown, by its name; "" where it is unknown.
     """
 
     session_id: str
@@ -64,6 +65,7 @@ class Session:
     features: Mapping[str, NDArray[np.float32]]
     present: Mapping[str, NDArray[np.bool_]]
     labels: Mapping[str, NDArray[np.float64]]
+    stimulus: str = ""
 
     @property
     def num_frames(self) -> int:

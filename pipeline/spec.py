@@ -23,6 +23,8 @@ Protocol = Literal["cross_fit", "in_sample"]
 Inference = Literal["refit", "fold_mean"]
 CorruptionKind = Literal["drop", "freeze", "noise", "shift"]
 FusionKind = Literal["gate", "gated_recurrent", "recurrent"]
+Split = Literal["subject", "stimulus", "both"]
+Calibration = Literal["none", "linear"]
 
 
 class Settings(BaseModel):
@@ -178,7 +180,7 @@ class CorruptionSpec(Settings):
 class FusionFitSpec(FitSpec):
     """How a fusion is trained: in larger batches than the paper's, because its network is small."""
 
-    learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.002
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.005
     batch_size: Count = 16
 
 
@@ -214,13 +216,54 @@ class Spec(Settings):
     "cross_fit": held-out predictions. "in_sample" (the paper's): what the stages before them
     predict for the sessions that they were trained on themselves.
     """
+    split: Split = "subject"
+    """What a fold holds out, and so which question its scores answer.
+
+    "subject": people, for new people who are shown what others were shown. "stimulus": stimuli,
+    whoever saw them, for known people and new stimuli. "both": a group of people with a group of
+    stimuli, for new people and new stimuli; a fold learns from the sessions that have neither.
+    The devel partition is of other people in any case.
+    """
     folds: Annotated[int, Field(ge=2, le=100)] = 5
+    """Number of folds; with split "both", of groups of people."""
+    stimulus_groups: Annotated[int, Field(ge=2, le=100)] = 3
+    """Number of groups of stimuli with split "both"; else it is not read.
+
+    There are folds * stimulus_groups folds, and so many fits of each task: 15 with both defaults,
+    each learning from (1 - 1/5) * (1 - 1/3), 53% of the training sessions.
+    """
     inference: Inference = "fold_mean"
     """Which models predict devel, test and new sessions.
 
     "refit": one trained on all training sessions. "fold_mean": the mean of the folds' models.
     """
+    calibration: Calibration = "none"
+    """What corrects the scale and the bias of the fused predictions.
+
+    "linear": learned on out-of-fold predictions of the training people, as far as they agree on it;
+    it needs the protocol "cross_fit". "none" by default: on held-out people it won nothing.
+    """
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+
+    @model_validator(mode="after")
+    def _in_sample_holds_nothing_out(self) -> Self:
+        if self.protocol == "in_sample" and self.split != "subject":
+            raise ValueError(
+                f"protocol 'in_sample' holds nothing out, so split '{self.split}' divides nothing: "
+                "leave out one of them"
+            )
+
+        return self
+
+    @model_validator(mode="after")
+    def _calibration_is_out_of_fold(self) -> Self:
+        if self.calibration == "linear" and self.protocol == "in_sample":
+            raise ValueError(
+                "calibration is 'linear', which is learned from people that models held out; "
+                "the protocol 'in_sample' holds out none: choose 'cross_fit' or 'none'"
+            )
+
+        return self
 
 
 def read_spec(path: Path | str) -> Spec:

@@ -4,9 +4,10 @@ A request is one stream per feature set, one after the other. Each has a schema 
 `feature_set` (and, in any of them, `session_id`), float columns named as the model's, optionally a
 column `timestamp_ms`, and one record batch.
 
-A response is one stream of one record batch: `timestamp_ms`, the targets, `<modality>.error` and
-`<modality>.percentile`. The metadata `affectune` of its schema holds the rest as JSON.
-Of those targets whose fusion has a gate, `<target>.weight.<modality>` comes last.
+A response is one stream of one record batch: `timestamp_ms`, the targets, `<target>.low` and
+`<target>.high` of those with a band, `<modality>.error` and `<modality>.percentile`, and of those
+targets whose fusion has a gate `<target>.weight.<modality>`. The metadata `affectune` of its schema
+holds the rest as JSON.
 """
 
 from __future__ import annotations
@@ -80,6 +81,8 @@ def write_arrow(response: SessionResponse) -> bytes:
     columns = {TIMESTAMP: pa.array(response.timestamps_ms)}
     for target, values in response.predictions.items():
         columns[target] = pa.array(values)
+    for target, series in response.bands.items():
+        columns |= {f"{target}.{name}": pa.array(values) for name, values in series.items()}
     for modality, series in response.difficulty.items():
         columns |= {f"{modality}.{name}": pa.array(values) for name, values in series.items()}
     for target, weights in response.weights.items():

@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.model.bands import Band
 from pipeline.model.fused_model import Difficulty, Prediction
 
 Arrays = Mapping[str, NDArray[np.float32]]
@@ -56,7 +57,7 @@ def predict_in_chunks(
         overlap_frames: that two neighbours share at least.
 
     Returns:
-        The fused predictions, the difficulties and the weights; nothing else.
+        The fused predictions, their bands, the difficulties and the weights; nothing else.
     """
     fade = _CrossFade(len(timestamps_ms), chunk_frames, overlap_frames)
 
@@ -77,6 +78,7 @@ def predict_in_chunks(
         unimodal={},
         floors={},
         without_difficulty={},
+        bands=fade.bands(),
         weights=fade.weights(),
     )
 
@@ -98,6 +100,9 @@ class _CrossFade:
 
         for target, values in prediction.values.items():
             self._add(("value", target), values, chunk)
+        for target, band in prediction.bands.items():
+            self._add(("low", target), band.low, chunk)
+            self._add(("high", target), band.high, chunk)
         for modality, difficulty in prediction.difficulty.items():
             self._add(("error", modality), difficulty.error, chunk)
             self._add(("percentile", modality), difficulty.percentile, chunk)
@@ -106,12 +111,17 @@ class _CrossFade:
                 self._add((f"{_WEIGHT_OF}{target}", modality), series, chunk)
 
     def means(self, kind: str) -> dict[str, NDArray[np.float64]]:
-        """Return the means of one kind: "value" by target, "error" or "percentile" by modality."""
+        """Return the means of one kind: by target or, of "error" and "percentile", by modality."""
         return {
             name: total / self._total_weight
             for (series_kind, name), total in self._sums.items()
             if series_kind == kind
         }
+
+    def bands(self) -> dict[str, Band]:
+        """Return the band of every target that has one: the means of its ends."""
+        highs = self.means("high")
+        return {target: Band(low, highs[target]) for target, low in self.means("low").items()}
 
     def difficulty(self) -> dict[str, Difficulty]:
         """Return the mean difficulty of every modality."""

@@ -28,6 +28,8 @@ class Predictor:
         model: without what only an evaluation needs.
         name, version: under which every response names it.
         ccc: target -> CCC on devel, None where the bundle does not have it.
+        between_ccc, within_ccc: target -> CCC on devel between and within sessions; likewise.
+        band_coverage: target -> the share of devel that its bands cover, None where unknown.
         card: the model card, Markdown.
         limits: from when on a session is chunked, and a modality called difficult.
     """
@@ -36,6 +38,9 @@ class Predictor:
     name: str
     version: str
     ccc: dict[str, float | None]
+    between_ccc: dict[str, float | None]
+    within_ccc: dict[str, float | None]
+    band_coverage: dict[str, float | None]
     card: str
     limits: Limits
 
@@ -50,9 +55,12 @@ class Predictor:
         # sixth longer.
         model = replace(load_model(folder), fusions_without_difficulty={})
         files = read_folder(folder)
-        ccc = _devel_ccc(files, model.targets)
+        ccc, between_ccc, within_ccc = (
+            _devel_scores(files, model.targets, key) for key in ("ccc", "between_ccc", "within_ccc")
+        )
+        band_coverage = {target: _devel_coverage(files, target) for target in model.targets}
         card = files.get(CARD, b"").decode()
-        return cls(model, name, version, ccc, card, limits)
+        return cls(model, name, version, ccc, between_ccc, within_ccc, band_coverage, card, limits)
 
     def describe(self) -> dict[str, Any]:
         """Return the body of GET /v1/model, a `ModelResponse`."""
@@ -65,6 +73,9 @@ class Predictor:
             "features": features,
             "frame_rate_hz": 1000 / self.model.frame_period_ms,
             "ccc": self.ccc,
+            "between_ccc": self.between_ccc,
+            "within_ccc": self.within_ccc,
+            "bands": {target: self._describe_bands(target) for target in self.model.targets},
             "limits": limits,
             "card": self.card,
         }
@@ -97,7 +108,17 @@ class Predictor:
             },
             weights=prediction.weights,
             warnings=tuple(warnings),
+            bands={
+                target: {"low": band.low, "high": band.high}
+                for target, band in prediction.bands.items()
+            },
         )
+
+    def _describe_bands(self, target: str) -> dict[str, float | None] | None:
+        calibration = self.model.bands.get(target)
+        if calibration is None:
+            return None
+        return {"level": calibration.level, "coverage": self.band_coverage[target]}
 
     def _predict(self, model_input: ModelInput, *, is_chunked: bool) -> Prediction:
         features, timestamps_ms = model_input.features, model_input.timestamps_ms
@@ -140,13 +161,23 @@ def _chunked(chunk_frames: int) -> Notice:
     return Notice(code="chunked", message=message, where="")
 
 
-def _devel_ccc(files: dict[str, bytes], targets: tuple[str, ...]) -> dict[str, float | None]:
+def _devel_scores(
+    files: dict[str, bytes], targets: tuple[str, ...], key: str
+) -> dict[str, float | None]:
     """Read the scores in the bundle's summary, which is optional: without it they are None."""
     try:
         scores = json.loads(files["summary.json"])["targets"]
         return {
-            target: None if scores[target]["ccc"] is None else float(scores[target]["ccc"])
+            target: None if scores[target][key] is None else float(scores[target][key])
             for target in targets
         }
     except (KeyError, TypeError, ValueError):
         return dict.fromkeys(targets)
+
+
+def _devel_coverage(files: dict[str, bytes], target: str) -> float | None:
+    """Read what the bands covered in the bundle's summary; None where it does not say."""
+    try:
+        return float(json.loads(files["summary.json"])["targets"][target]["bands"]["coverage"])
+    except (KeyError, TypeError, ValueError):
+        return None

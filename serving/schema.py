@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import numpy as np
@@ -86,6 +86,24 @@ class ModalityDifficulty(BaseModel):
     percentile: Series
 
 
+class BandSeries(BaseModel):
+    """Where the label lies with the probability that GET /v1/model names, in the label's unit."""
+
+    low: Series
+    high: Series
+
+
+class BandLevel(BaseModel):
+    """What the bands of one target promise, and what they covered."""
+
+    level: float = Field(
+        description="Share of a new person's frames that they cover on average over people."
+    )
+    coverage: float | None = Field(
+        description="Share of devel's frames that they covered; null where it is unknown."
+    )
+
+
 class PredictionResponse(BaseModel):
     """The prediction of one session, in the label's unit."""
 
@@ -93,6 +111,9 @@ class PredictionResponse(BaseModel):
     model: ModelName
     timestamps_ms: list[int]
     predictions: dict[str, Series]
+    bands: dict[str, BandSeries] = Field(
+        description="Target -> its band; a target without a calibration has none."
+    )
     difficulty: dict[str, ModalityDifficulty]
     weights: dict[str, dict[str, Series]] = Field(
         description="Target -> feature set -> how much its prediction is trusted, 0 to 1. They sum "
@@ -110,6 +131,11 @@ class ModelResponse(BaseModel):
     features: dict[str, list[str]]
     frame_rate_hz: float
     ccc: dict[str, float | None]
+    between_ccc: dict[str, float | None]
+    within_ccc: dict[str, float | None]
+    bands: dict[str, BandLevel | None] = Field(
+        description="Target -> what its bands promise; null where predictions have none."
+    )
     limits: dict[str, float]
     card: str
 
@@ -155,6 +181,7 @@ class SessionResponse:
         weights: target -> modality -> how much its prediction is trusted, 0 to 1; a target whose
             fusion has no gate is absent.
         warnings: what to know about the prediction.
+        bands: target -> "low" and "high" -> series; a target without a band is absent.
     """
 
     session_id: str | None
@@ -165,6 +192,7 @@ class SessionResponse:
     difficulty: Mapping[str, Mapping[str, NDArray[np.float64]]]
     weights: Mapping[str, Mapping[str, NDArray[np.float64]]]
     warnings: tuple[Notice, ...]
+    bands: Mapping[str, Mapping[str, NDArray[np.float64]]] = field(default_factory=dict)
 
     def to_json(self) -> bytes:
         """Return the bytes of a `PredictionResponse`; NaN is null."""
@@ -174,6 +202,7 @@ class SessionResponse:
                 "model": {"name": self.name, "version": self.version},
                 "timestamps_ms": self.timestamps_ms.tolist(),
                 "predictions": _lists(self.predictions),
+                "bands": {target: _lists(series) for target, series in self.bands.items()},
                 "difficulty": {
                     modality: _lists(series) for modality, series in self.difficulty.items()
                 },

@@ -56,7 +56,7 @@ def build_session(
     """Build a session with one frame per label row of any target.
 
     Args:
-        entry: the session's id, subject and partition.
+        entry: the session's id, subject, partition and stimulus.
         features: feature set -> table, None where the session has no file; at least one has.
         labels: target -> table, None likewise. If all are None, the rows of the feature sets make
             the frames.
@@ -84,6 +84,7 @@ def build_session(
             target: _read_only(_labels_on_frames(frames_ms, table))
             for target, table in labels.items()
         },
+        stimulus=entry.stimulus,
     )
 
     findings: list[Finding] = []

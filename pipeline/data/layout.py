@@ -7,6 +7,7 @@ The layouts of 2021, 2022 and 2023 differ in names, not in structure:
                                                    in any order
     <root>/metadata/partition.csv                  session, partition
     <root>/metadata/participants.csv               session, participant; optional
+    <root>/metadata/sessions.csv                   session, stimulus; optional
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""Reads the subject and partition of every session from the metadata of a corpus.
+"""Reads the subject, partition and stimulus of every session from the metadata of a corpus.
 
-The files are metadata/partition.csv and, where the corpus has it, metadata/participants.csv.
+The files are metadata/partition.csv and, where the corpus has them, metadata/participants.csv and
+metadata/sessions.csv.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,10 @@ from pipeline.errors import InputError
 
 PARTITION_FILE = "metadata/partition.csv"
 PARTICIPANTS_FILE = "metadata/participants.csv"
+SESSIONS_FILE = "metadata/sessions.csv"
+SESSION_COLUMN = "session"
+STIMULUS_COLUMNS = {SESSIONS_FILE: ("stimulus",), PARTICIPANTS_FILE: ("stimulus", "video")}
+"""File -> columns that may name a stimulus; the first file and column that there is counts."""
 
 # MuSe 2023 cuts each test subject into parts, to adapt a model to that person. One of them is
 # always `<subject>_train`.
@@ -34,6 +39,7 @@ class SessionEntry:
     session_id: str
     subject: str
     partition: Partition
+    stimulus: str = ""
 
 
 @dataclass(frozen=True)
@@ -52,16 +58,21 @@ class Metadata:
 
 
 def read_metadata(root: Path) -> Metadata:
-    """Read the partition file, and the participants file where there is one.
+    """Read the partition file, and the files of participants and sessions where there are any.
 
     A session without a participant counts as a subject of its own.
+
+    A session's stimulus is in the column `stimulus` of metadata/sessions.csv or, where that is not
+    there, in the column `stimulus` or `video` of metadata/participants.csv; beside a column
+    `session`. No session has one, or all have that are trained or judged on (train, devel).
 
     The parts of a 2023 test subject (`16_train`, `16_devel`, `16_test`) are listed in three
     partitions. Here no subject is both trained on and evaluated: all parts of such a subject go to
     the most held-out partition that one of them is in, which is test, and keep their labels.
 
     Raises:
-        InputError: a file is missing or wrong, or a subject is in two partitions.
+        InputError: a file is missing or wrong, a subject is in two partitions, or a stimulus is
+            missing for some sessions.
     """
     contents = _read_contents(root)
     listed = _parse_partitions(contents[PARTITION_FILE])
@@ -75,10 +86,11 @@ def read_metadata(root: Path) -> Metadata:
     }
     partitions = _move_parts(listed, subjects)
     _check_subjects(partitions, subjects)
+    stimuli = _read_stimuli(contents, partitions)
 
     return Metadata(
         entries=tuple(
-            SessionEntry(session, subjects[session], partitions[session])
+            SessionEntry(session, subjects[session], partitions[session], stimuli.get(session, ""))
             for session in sorted(listed)
         ),
         contents=contents,
@@ -97,8 +109,9 @@ def _read_contents(root: Path) -> dict[str, bytes]:
         )
     contents = {PARTITION_FILE: read_content(root / PARTITION_FILE, PARTITION_FILE)}
 
-    if (root / PARTICIPANTS_FILE).is_file():
-        contents[PARTICIPANTS_FILE] = read_content(root / PARTICIPANTS_FILE, PARTICIPANTS_FILE)
+    for name in (PARTICIPANTS_FILE, SESSIONS_FILE):
+        if (root / name).is_file():
+            contents[name] = read_content(root / name, name)
     return contents
 
 
@@ -157,6 +170,59 @@ def _parse_participants(content: bytes) -> dict[str, str]:
                 f"{PARTICIPANTS_FILE}: session {session!r} has two participants. Keep one line."
             )
     return participants
+
+
+def _read_stimuli(
+    contents: Mapping[str, bytes], partitions: Mapping[str, Partition]
+) -> dict[str, str]:
+    """Return session -> stimulus; {} where no file has a column of stimuli."""
+    for where, names in STIMULUS_COLUMNS.items():
+        rows = _parse_rows(contents[where], where) if where in contents else []
+        header = [cell.lower() for cell in rows[0]] if rows else []
+        column = next((name for name in names if name in header), None)
+        if column is not None:
+            stimuli = _parse_stimuli(rows, header, column, where)
+            _check_stimuli(stimuli, column, where, partitions)
+            return stimuli
+
+    return {}
+
+
+def _parse_stimuli(
+    rows: Sequence[Sequence[str]], header: Sequence[str], column: str, where: str
+) -> dict[str, str]:
+    if SESSION_COLUMN not in header:
+        raise InputError(
+            f"{where} has a column {column!r}, but none that is named {SESSION_COLUMN!r}. Name the "
+            "column with the sessions so."
+        )
+    session_place, stimulus_place = header.index(SESSION_COLUMN), header.index(column)
+
+    stimuli: dict[str, str] = {}
+    for row in rows[1:]:
+        if len(row) <= max(session_place, stimulus_place) or not row[stimulus_place]:
+            continue
+        session, stimulus = row[session_place], row[stimulus_place]
+        if stimuli.setdefault(session, stimulus) != stimulus:
+            raise InputError(
+                f"{where}: session {session!r} has two stimuli, {stimuli[session]!r} and "
+                f"{stimulus!r}. Keep one line."
+            )
+    return stimuli
+
+
+def _check_stimuli(
+    stimuli: Mapping[str, str], column: str, where: str, partitions: Mapping[str, Partition]
+) -> None:
+    """Raise where some sessions of train and devel have a stimulus, and others none."""
+    judged = [session for session, partition in partitions.items() if partition != "test"]
+    unknown = [session for session in judged if session not in stimuli]
+
+    if stimuli and len(unknown) < len(judged):
+        raise_if_any(
+            [f"{where} names no stimulus of session {session!r}" for session in unknown],
+            f"Complete the column {column!r}, or remove it.",
+        )
 
 
 def _parse_rows(content: bytes, where: str) -> list[list[str]]:

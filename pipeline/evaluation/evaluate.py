@@ -14,11 +14,18 @@ from numpy.typing import NDArray
 
 from pipeline.corpus import Corpus, Partition, Session
 from pipeline.errors import InputError
-from pipeline.metrics.bootstrap import Score, bootstrap, subject_moments
+from pipeline.evaluation.band_evaluation import BandEvaluation, evaluate_bands
+from pipeline.metrics.bootstrap import Score, bootstrap, common_moments, subject_moments
 from pipeline.metrics.ccc import ccc_from_moments
+from pipeline.metrics.session_parts import (
+    SessionParts,
+    label_variance_between_sessions,
+    session_parts,
+)
 from pipeline.model.fused_model import FusedModel, Prediction
 from pipeline.stages.difficulty import spearman
 from pipeline.stages.fusion import FLOORS, FUSION, WITHOUT_DIFFICULTY
+from pipeline.stages.label_floors import LABEL_FLOORS
 
 Series = Sequence[NDArray[np.float64]]
 """One prediction of every session, each of shape (frames,)."""
@@ -34,7 +41,11 @@ class TargetEvaluation:
     Attributes:
         scores: prediction -> its score. Predictions are "fusion", "without difficulty" (the fusion
             that reads none, where there is one), the floors, and each modality that the fusion
-            reads.
+            reads. The floors of labels are absent for a bundle that has none, "stimulus alone" also
+            where no session's stimulus was seen in training.
+        between: prediction -> its CCC between sessions (see `session_parts`).
+        within: prediction -> its CCC within sessions.
+        label_variance_between_sessions: share of the label's variance, 0 to 1; NaN where undefined.
         differences: every other prediction -> the fusion's CCC minus its, as a paired bootstrap.
         session_mean_ccc: mean over the sessions whose CCC is defined.
         undefined_sessions: sessions with a constant label, whose CCC is undefined. Their frames
@@ -45,12 +56,16 @@ class TargetEvaluation:
         difficulty_spearman: modality -> rank correlation of the reconstruction error at a frame
             with the absolute error of the unimodal prediction there.
         session_ccc: id of a labelled session -> the CCC of its fused prediction.
+        bands: what the bands cover; None where the model has none.
         mean_weights: modality -> how much its prediction is trusted, 0 to 1, as a mean over the
             labelled frames at which any modality has a prediction; NaN where there are none. None
             if the fusion has no gate.
     """
 
     scores: Mapping[str, Score]
+    between: Mapping[str, Score]
+    within: Mapping[str, Score]
+    label_variance_between_sessions: float
     differences: Mapping[str, Score]
     session_mean_ccc: float
     undefined_sessions: int
@@ -59,26 +74,39 @@ class TargetEvaluation:
     subjects: int
     difficulty_spearman: Mapping[str, float]
     session_ccc: Mapping[str, float]
+    bands: BandEvaluation | None = None
     mean_weights: Mapping[str, float] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the target's part of `Evaluation.to_json`."""
-        named = {FUSION, WITHOUT_DIFFICULTY, *FLOORS.values()}
+        floors = FLOORS | LABEL_FLOORS
+        named = {FUSION, WITHOUT_DIFFICULTY, *floors.values()}
         modalities = [name for name in self.scores if name not in named]
         without = self.scores.get(WITHOUT_DIFFICULTY)
+        parts = {
+            name: SessionParts(score, self.between[name], self.within[name]).to_json()
+            for name, score in self.scores.items()
+        }
 
         return {
-            **self.scores[FUSION].to_json(),
+            **parts[FUSION],
+            "label_variance_between_sessions": _to_number(self.label_variance_between_sessions),
             "session_mean_ccc": _to_number(self.session_mean_ccc),
             "undefined_sessions": self.undefined_sessions,
             "frames": self.frames,
             "sessions": self.sessions,
             "subjects": self.subjects,
-            "floors": {key: _to_number(self.scores[name].ccc) for key, name in FLOORS.items()},
+            "floors": {
+                key: _to_number(self.scores[name].ccc)
+                for key, name in floors.items()
+                if name in self.scores
+            },
             "unimodal": {
                 modality: _to_number(self.scores[modality].ccc) for modality in modalities
             },
             "without_difficulty": None if without is None else _to_number(without.ccc),
+            "predictions": parts,
+            "bands": None if self.bands is None else self.bands.to_json(),
             "mean_weights": None
             if self.mean_weights is None
             else {modality: _to_number(mean) for modality, mean in self.mean_weights.items()},
@@ -160,6 +188,27 @@ def score_table(evaluation: Evaluation) -> Mapping[str, list[tuple[str, str, str
     return {target: _score_rows(scores) for target, scores in evaluation.targets.items()}
 
 
+def session_score_table(evaluation: Evaluation) -> Mapping[str, list[tuple[str, str, str]]]:
+    """Return the parts of the scores as text: target -> rows of prediction, between, within.
+
+    The last two are CCCs between and within sessions, of the form "CCC [low, high]".
+    """
+    return {
+        target: [
+            (name, str(scores.between[name]), str(scores.within[name])) for name in scores.scores
+        ]
+        for target, scores in evaluation.targets.items()
+    }
+
+
+def session_score_title(evaluation: Evaluation, target: str) -> str:
+    """Return what stands above a target's rows of `session_score_table`."""
+    share = evaluation.targets[target].label_variance_between_sessions
+    if not np.isfinite(share):
+        return f"{target} on {evaluation.partition}, between and within sessions"
+    return f"{target} on {evaluation.partition}: {share:.0%} of its variance between sessions"
+
+
 def raise_if_incompatible(model: FusedModel, corpus: Corpus) -> None:
     """Refuse a corpus that differs from what the model was trained on.
 
@@ -209,8 +258,8 @@ def _raise_if_other_columns(modality: str, expected: Sequence[str], corpus: Corp
 def _evaluate_target(
     model: FusedModel, target: str, sessions: Sequence[Session], predictions: Sequence[Prediction]
 ) -> TargetEvaluation:
-    series = _predicted_series(model, target, predictions)
-    sums = {name: subject_moments(sessions, target, values) for name, values in series.items()}
+    series = _predicted_series(model, target, sessions, predictions)
+    parts = {name: session_parts(sessions, target, values) for name, values in series.items()}
     differences = {
         name: _difference(sessions, target, series[FUSION], values)
         for name, values in series.items()
@@ -226,11 +275,14 @@ def _evaluate_target(
     subjects = {session.subject for session in sessions if session.session_id in session_ccc}
 
     return TargetEvaluation(
-        scores={name: bootstrap(subjects_sums) for name, subjects_sums in sums.items()},
+        scores={name: part.pooled for name, part in parts.items()},
+        between={name: part.between for name, part in parts.items()},
+        within={name: part.within for name, part in parts.items()},
+        label_variance_between_sessions=label_variance_between_sessions(sessions, target),
         differences=differences,
         session_mean_ccc=float(np.mean(defined)) if defined else float("nan"),
         undefined_sessions=len(session_ccc) - len(defined),
-        frames=int(sums[FUSION][:, 0].sum()),
+        frames=_num_frames(sessions, target, series[FUSION]),
         sessions=len(session_ccc),
         subjects=len(subjects),
         difficulty_spearman={
@@ -238,12 +290,24 @@ def _evaluate_target(
             for modality in model.fusion_modalities[target]
         },
         session_ccc=session_ccc,
+        bands=_evaluate_bands(model, target, sessions, predictions),
         mean_weights=_mean_weights(target, sessions, predictions),
     )
 
 
+def _evaluate_bands(
+    model: FusedModel, target: str, sessions: Sequence[Session], predictions: Sequence[Prediction]
+) -> BandEvaluation | None:
+    calibration = model.bands.get(target)
+    if calibration is None:
+        return None
+    bands = [prediction.bands[target] for prediction in predictions]
+    constant_bands = [calibration.constant_band(each.values[target]) for each in predictions]
+    return evaluate_bands(sessions, target, calibration.level, bands, constant_bands)
+
+
 def _predicted_series(
-    model: FusedModel, target: str, predictions: Sequence[Prediction]
+    model: FusedModel, target: str, sessions: Sequence[Session], predictions: Sequence[Prediction]
 ) -> dict[str, Series]:
     """Return every prediction of a target, by the name that scores have."""
     series: dict[str, Series] = {FUSION: [each.values[target] for each in predictions]}
@@ -253,6 +317,10 @@ def _predicted_series(
     for floor, name in FLOORS.items():
         series[name] = [each.floors[target][floor] for each in predictions]
 
+    if model.label_floors is not None:
+        for floor, values in model.label_floors.predict(sessions, target).items():
+            series[LABEL_FLOORS[floor]] = values
+
     for modality in model.fusion_modalities[target]:
         series[modality] = [each.unimodal[target][modality] for each in predictions]
 
@@ -261,16 +329,7 @@ def _predicted_series(
 
 def _difference(sessions: Sequence[Session], target: str, first: Series, second: Series) -> Score:
     """Return the CCC of one prediction minus that of another, over the frames that both have."""
-    first_common, second_common = [], []
-    for one, other in zip(first, second, strict=True):
-        is_common = np.isfinite(one) & np.isfinite(other)
-        first_common.append(np.where(is_common, one, np.nan))
-        second_common.append(np.where(is_common, other, np.nan))
-
-    return bootstrap(
-        subject_moments(sessions, target, first_common),
-        subject_moments(sessions, target, second_common),
-    )
+    return bootstrap(*common_moments(sessions, target, first, second))
 
 
 def _session_ccc(session: Session, target: str, prediction: NDArray[np.float64]) -> float:
@@ -295,6 +354,15 @@ def _difficulty_spearman(
         residuals.append(prediction.unimodal[target][modality] - session.labels[target])
 
     return spearman(errors, residuals)
+
+
+def _num_frames(sessions: Sequence[Session], target: str, predictions: Series) -> int:
+    """Return how many frames have a label and a prediction."""
+    pairs = zip(sessions, predictions, strict=True)
+    return sum(
+        int((np.isfinite(session.labels[target]) & np.isfinite(values)).sum())
+        for session, values in pairs
+    )
 
 
 def _mean_weights(

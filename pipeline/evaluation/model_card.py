@@ -6,14 +6,28 @@ Knows no files: the card is written with the bundle.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from pipeline.evaluation.evaluate import Evaluation, TargetEvaluation, score_table
-from pipeline.metrics.bootstrap import Score
+from pipeline.metrics.session_parts import SessionParts
+from pipeline.model.bands import LEVEL, fewest_people
 from pipeline.model.fused_model import FusedModel
+from pipeline.spec import Spec
 from pipeline.stages.fusion import FLOORS, FUSION
+from pipeline.stages.label_floors import EXPLANATIONS, LABEL_FLOORS
+
+QUESTIONS = {
+    "subject": "new people, shown what the training people were shown",
+    "stimulus": "known people, shown what none of them was shown in training",
+    "both": "new people, shown what nobody was shown in training",
+}
+"""Split -> whom out-of-fold scores speak of."""
+UNSEEN = {"subject": "subject", "stimulus": "stimulus", "both": "subject nor the stimulus"}
+"""Split -> what the models that predict a training session never saw."""
+HELD_OUT = {"subject": "subject", "stimulus": "stimulus", "both": "subject or the stimulus"}
+"""Split -> whose labels those models did not learn from."""
 
 
 def model_card(model: FusedModel, evaluation: Evaluation, warnings: Sequence[str]) -> str:
@@ -38,6 +52,7 @@ def model_card(model: FusedModel, evaluation: Evaluation, warnings: Sequence[str
         *_scores_section(model, evaluation),
         *_weights_section(evaluation),
         *_out_of_fold_section(model),
+        *_bands_section(model, evaluation),
         *_limits_section(model, warnings),
     ]
 
@@ -45,7 +60,10 @@ def model_card(model: FusedModel, evaluation: Evaluation, warnings: Sequence[str
 
 
 def floor_warnings(evaluation: Evaluation) -> list[str]:
-    """Return a sentence for every floor whose CCC is above that of the fusion."""
+    """Return a sentence for every floor whose CCC is above that of the fusion.
+
+    A fusion below what time or the stimulus alone gives is no better than a guess without features.
+    """
     sentences = []
     for target, evaluated in evaluation.targets.items():
         fusion_ccc = evaluated.scores[FUSION].ccc
@@ -55,8 +73,47 @@ def floor_warnings(evaluation: Evaluation) -> list[str]:
                 sentences.append(
                     f"{target}: fusion ({fusion_ccc:.3f}) is below the {floor} ({floor_ccc:.3f})."
                 )
+        floor_cccs = {name: score.ccc for name, score in evaluated.scores.items()}
+        sentences += _no_better_than(f"{target}: fusion", fusion_ccc, floor_cccs)
 
     return sentences
+
+
+def out_of_fold_warnings(
+    out_of_fold: Mapping[str, Mapping[str, Mapping[str, float | None]]],
+) -> list[str]:
+    """Return a sentence for every floor of labels alone that is above the fusion out of fold.
+
+    Args:
+        out_of_fold: see `FusedModel.out_of_fold`.
+    """
+    sentences = []
+    for target, records in out_of_fold.items():
+        cccs = {
+            name: np.nan if record["ccc"] is None else record["ccc"]
+            for name, record in records.items()
+        }
+        sentences += _no_better_than(
+            f"{target} out of fold: fusion", cccs.get(FUSION, np.nan), cccs
+        )
+    return sentences
+
+
+def folds_text(spec: Spec) -> str:
+    """Return what the folds of a spec are, such as "5 folds grouped by subject"."""
+    if spec.split == "both":
+        return f"folds of {spec.folds} groups of people by {spec.stimulus_groups} groups of stimuli"
+    return f"{spec.folds} folds grouped by {spec.split}"
+
+
+def _no_better_than(subject: str, fusion_ccc: float, floor_cccs: Mapping[str, float]) -> list[str]:
+    """Return a sentence for every floor of labels alone that is above a fusion."""
+    return [
+        f"{subject} ({fusion_ccc:.3f}) is no better than {floor} ({floor_cccs[floor]:.3f}): "
+        f"{EXPLANATIONS[floor]}, without any feature."
+        for floor in LABEL_FLOORS.values()
+        if floor in floor_cccs and fusion_ccc < floor_cccs[floor]
+    ]
 
 
 def _data_section(model: FusedModel) -> list[str]:
@@ -82,17 +139,40 @@ def _data_section(model: FusedModel) -> list[str]:
 
 def _protocol_section(model: FusedModel) -> list[str]:
     spec = model.spec
+    questions = []
     if spec.protocol == "cross_fit":
-        method = f" with {spec.folds} folds grouped by subject, inference by `{spec.inference}`"
+        method = f" with {folds_text(spec)}, inference by `{spec.inference}`"
+        questions = [
+            f"Split by `{spec.split}`: out-of-fold scores are those for {QUESTIONS[spec.split]}."
+        ]
     else:
         method = " (later stages see optimistic inputs)"
 
     return [
         "## Protocol",
         f"`{spec.protocol}`{method}, seed {spec.seed}. Test sessions were not read in training.",
+        *questions,
         "Devel decided when each fit stopped and weights the weighted mean, "
         "so devel scores are optimistic.",
+        *_correction_lines(model),
         "",
+    ]
+
+
+def _correction_lines(model: FusedModel) -> list[str]:
+    """Return how fused predictions are corrected; nothing where they are not."""
+    if not model.corrections:
+        return []
+
+    corrected = [
+        f"{target} * {corrections[FUSION].scale:.3f} {corrections[FUSION].bias:+.3f}"
+        for target, corrections in model.corrections.items()
+    ]
+    return [
+        "",
+        "Fused predictions are corrected in scale and bias, as learned out of fold: "
+        f"{', '.join(corrected)}.",
+        "Floors and modalities are not.",
     ]
 
 
@@ -141,6 +221,11 @@ def _scores_section(model: FusedModel, evaluation: Evaluation) -> list[str]:
     lines = [
         f"## CCC on {evaluation.partition}",
         f"Pooled over frames, with 95% intervals from a bootstrap of subjects; {remark}",
+        "Between sessions: of the sessions' means, a session counting as often as it has frames. "
+        "Within: each session's own",
+        "mean of label and of prediction removed, then pooled. The pooled CCC is a weighted mean "
+        "of the two.",
+        *_floor_lines(evaluation),
     ]
     for target, rows in score_table(evaluation).items():
         lines += _target_section(target, evaluation.targets[target], rows)
@@ -148,13 +233,26 @@ def _scores_section(model: FusedModel, evaluation: Evaluation) -> list[str]:
     return lines
 
 
+def _floor_lines(evaluation: Evaluation) -> list[str]:
+    """Say what the floors of labels alone are, as far as there are any."""
+    names = {name for evaluated in evaluation.targets.values() for name in evaluated.scores}
+    return [
+        f"{floor.capitalize()}: {explanation}, without any feature."
+        for floor, explanation in EXPLANATIONS.items()
+        if floor in names
+    ]
+
+
 def _target_section(
     target: str, evaluated: TargetEvaluation, rows: Sequence[tuple[str, str, str]]
 ) -> list[str]:
     table = [
-        f"| {'**fusion**' if name == FUSION else name} | {score} | {gap} |"
+        f"| {'**fusion**' if name == FUSION else name} | {score} | {gap} "
+        f"| {evaluated.between[name]} | {evaluated.within[name]} |"
         for name, score, gap in rows
     ]
+    share = evaluated.label_variance_between_sessions
+    shares = [f"Of the label's variance, {share:.0%} lies between sessions."]
     correlations = [
         f"{modality} {rho:+.2f}" for modality, rho in evaluated.difficulty_spearman.items()
     ]
@@ -164,10 +262,11 @@ def _target_section(
         f"### {target}: {evaluated.sessions} sessions of {evaluated.subjects} subjects, "
         f"{evaluated.frames} frames",
         "",
-        "| prediction | CCC | fusion minus it |",
-        "| --- | --- | --- |",
+        "| prediction | CCC | fusion minus it | between sessions | within sessions |",
+        "| --- | --- | --- | --- | --- |",
         *table,
         "",
+        *(shares if np.isfinite(share) else []),
         f"Mean of the sessions' own CCCs: {evaluated.session_mean_ccc:.3f} "
         f"({evaluated.undefined_sessions} undefined).",
         "Rank correlation of difficulty with absolute error: " + ", ".join(correlations) + ".",
@@ -211,20 +310,55 @@ def _out_of_fold_section(model: FusedModel) -> list[str]:
     if not model.out_of_fold:
         return []
 
+    warnings = [f"- {sentence}" for sentence in out_of_fold_warnings(model.out_of_fold)]
+
     return [
         "",
         "## CCC on training subjects out of fold",
         "More subjects than devel, and no fit was stopped by them. "
         "A modality's own prediction owes nothing to the",
-        "subject's labels; the two fusions' does, at second hand, and is optimistic.",
+        f"labels of the {HELD_OUT[model.spec.split]}; the two fusions' does, at second hand, "
+        "and is optimistic.",
         "",
         f"| prediction | {' | '.join(model.targets)} |",
         f"| --- |{' --- |' * len(model.targets)}",
-        *_out_of_fold_rows(model),
+        *_out_of_fold_rows(model, "pooled"),
+        *_out_of_fold_parts(model),
+        *(["", *warnings] if warnings else []),
     ]
 
 
-def _out_of_fold_rows(model: FusedModel) -> list[str]:
+def _out_of_fold_parts(model: FusedModel) -> list[str]:
+    """Return the same between and within sessions; nothing for a model of an earlier version."""
+    records = [record for scores in model.out_of_fold.values() for record in scores.values()]
+    if not any("between_ccc" in record for record in records):
+        return []
+
+    shares = model.data.get("label_variance_between_sessions", {})
+    lines = [
+        f"{target} {share:.0%}"
+        for target, share in shares.items()
+        if target in model.out_of_fold and share is not None
+    ]
+    head = [
+        f"| prediction | {' | '.join(model.targets)} |",
+        f"| --- |{' --- |' * len(model.targets)}",
+    ]
+    return [
+        "",
+        f"Between sessions (of the labels' variance {', '.join(lines)}):",
+        "",
+        *head,
+        *_out_of_fold_rows(model, "between"),
+        "",
+        "Within sessions:",
+        "",
+        *head,
+        *_out_of_fold_rows(model, "within"),
+    ]
+
+
+def _out_of_fold_rows(model: FusedModel, part: Literal["pooled", "between", "within"]) -> list[str]:
     """Return a row for every prediction, with a cell for every target.
 
     A cell is empty where the fusion of the target does not read the modality.
@@ -234,14 +368,79 @@ def _out_of_fold_rows(model: FusedModel) -> list[str]:
 
     rows = []
     for name in names:
-        cells = [_out_of_fold_cell(target_scores.get(name)) for target_scores in scores]
+        cells = [_out_of_fold_cell(target_scores.get(name), part) for target_scores in scores]
         rows.append(f"| {name} | {' | '.join(cells)} |")
 
     return rows
 
 
-def _out_of_fold_cell(record: Mapping[str, float | None] | None) -> str:
-    return str(Score.from_json(record)) if record else ""
+def _out_of_fold_cell(
+    record: Mapping[str, float | None] | None, part: Literal["pooled", "between", "within"]
+) -> str:
+    return str(getattr(SessionParts.from_json(record), part)) if record else ""
+
+
+def _bands_section(model: FusedModel, evaluation: Evaluation) -> list[str]:
+    """Return what the bands cover, and whether difficulty narrows them."""
+    evaluated = {
+        target: scores.bands
+        for target, scores in evaluation.targets.items()
+        if scores.bands is not None
+    }
+    if not evaluated:
+        return ["", "## Bands", f"None: {_why_no_bands(model)}."]
+
+    rows, verdicts = [], []
+    for target, bands in evaluated.items():
+        worst = bands.subject_coverage[bands.worst_subject]
+        rows.append(
+            f"| {target} | {bands.coverage:.1%} | {worst:.1%} ({bands.worst_subject}) | "
+            f"{bands.mean_width:.3f} | {bands.constant_width:.3f} ({bands.constant_coverage:.1%}) |"
+        )
+        interval = f"[{bands.width_difference_low:+.3f}, {bands.width_difference_high:+.3f}]"
+        verdicts.append(
+            f"- {target}: difficulty and disagreement {bands.verdict}: "
+            f"{bands.width_difference:+.3f} {interval} against the constant band. "
+            f"A deviation more widens by {_widening(model, target)}."
+        )
+
+    levels = sorted({f"{bands.level:.0%}" for bands in evaluated.values()})
+    people = sorted({str(model.bands[target].people) for target in evaluated})
+    return [
+        "",
+        "## Bands",
+        f"A band covers {' or '.join(levels)} of a new person's frames on average over people, not "
+        "of each person's. Calibrated on",
+        f"{' or '.join(people)} training people out of fold; neither devel nor test was read. Each "
+        f"person counts alike. On {evaluation.partition}:",
+        "",
+        "| target | coverage | worst person | mean width | constant band (coverage) |",
+        "| --- | --- | --- | --- | --- |",
+        *rows,
+        "",
+        "A band's width grows with the difficulties and with how much the modalities disagree. "
+        "Its mean, at equal nominal",
+        "coverage, with 95% intervals from a bootstrap of subjects:",
+        "",
+        *verdicts,
+    ]
+
+
+def _widening(model: FusedModel, target: str) -> str:
+    """Return by which factor a band widens with a deviation more of each input of sigma."""
+    inputs = [f"difficulty of {modality}" for modality in model.fusion_modalities[target]]
+    weights = model.bands[target].weights
+    named = zip([*inputs, "disagreement"][: len(weights)], weights, strict=True)
+    return ", ".join(f"{np.exp(weight):.2f} ({name})" for name, weight in named)
+
+
+def _why_no_bands(model: FusedModel) -> str:
+    if model.spec.protocol == "in_sample":
+        return "in sample no person is held out to calibrate them on"
+    people = model.data["subjects"]["train"]
+    if people < fewest_people(LEVEL):
+        return f"{LEVEL:.0%} needs {fewest_people(LEVEL)} training people, there are {people}"
+    return "the errors of the training people differ too much to bound those of a new one"
 
 
 def _limits_section(model: FusedModel, warnings: Sequence[str]) -> list[str]:

@@ -22,6 +22,7 @@ from pipeline.evaluation.evaluate import Evaluation
 from pipeline.metrics.bootstrap import Score
 from pipeline.model.fused_model import Prediction
 from pipeline.stages.fusion import FLOORS, FUSION, WITHOUT_DIFFICULTY
+from pipeline.stages.label_floors import LABEL_FLOORS
 from pipeline.storage.atomic_file import write_atomically
 
 PLOTS = ("traces", "difficulty", "ccc")
@@ -339,7 +340,11 @@ def _draw_scores(axes: Axes, names: Sequence[str], scores: Mapping[str, Score]) 
 def _score_colour(name: str) -> str:
     if name == FUSION:
         return FUSED_COLOUR
-    return REFERENCE_COLOUR if name in {WITHOUT_DIFFICULTY, *FLOORS.values()} else MUTED
+    return (
+        REFERENCE_COLOUR
+        if name in {WITHOUT_DIFFICULTY, *FLOORS.values(), *LABEL_FLOORS.values()}
+        else MUTED
+    )
 
 
 def _to_png(figure: Figure) -> bytes:

@@ -43,7 +43,7 @@ class Score:
         """Return the score as tables show it, such as "0.512 [0.401, 0.623]"."""
         if not np.isfinite(self.ccc):
             return "undefined"
-        return f"{self.ccc:.3f} [{self.low:.3f}, {self.high:.3f}]"
+        return f"{self.ccc:z.3f} [{self.low:z.3f}, {self.high:z.3f}]"
 
     def to_json(self) -> dict[str, float | None]:
         """Return "ccc", "ccc_low" and "ccc_high"; None where undefined."""
@@ -62,7 +62,11 @@ class Score:
 
 
 def subject_moments(
-    sessions: Sequence[Session], target: str, predictions: Sequence[NDArray[np.floating[Any]]]
+    sessions: Sequence[Session],
+    target: str,
+    predictions: Sequence[NDArray[np.floating[Any]]],
+    *,
+    centre: float | None = None,
 ) -> NDArray[np.float64]:
     """Return the sums of each subject that a pooled CCC is made of: what a bootstrap draws from.
 
@@ -73,22 +77,76 @@ def subject_moments(
         sessions: at least one; several may be of the same subject.
         target: the label to compare with.
         predictions: one per session, shape (frames,), in the label's unit; NaN where missing.
+        centre: subtracted from both; the mean label by default.
 
     Returns:
         Shape (subjects, 6), subjects in the order of their names; rows as `moments` returns them,
         all 0 for a subject of whom no frame counts.
     """
-    labels = np.concatenate([session.labels[target] for session in sessions])
-    centre = float(np.nanmean(labels)) if np.isfinite(labels).any() else 0.0
+    return sum_by_subject(sessions, session_moments(sessions, target, predictions, centre))
 
-    totals: dict[str, NDArray[np.float64]] = {}
+
+def session_moments(
+    sessions: Sequence[Session],
+    target: str,
+    predictions: Sequence[NDArray[np.floating[Any]]],
+    centre: float | None = None,
+) -> NDArray[np.float64]:
+    """Return the sums of each session, about a centre that all sessions share.
+
+    Args:
+        sessions: at least one.
+        target: the label to compare with.
+        predictions, centre: as `subject_moments` takes them.
+
+    Returns:
+        Shape (sessions, 6); rows as `moments` returns them.
+    """
+    if centre is None:
+        labels = np.concatenate([session.labels[target] for session in sessions])
+        centre = float(np.nanmean(labels)) if np.isfinite(labels).any() else 0.0
+
+    sums = []
     for session, prediction in zip(sessions, predictions, strict=True):
         truth = session.labels[target]
         is_known = np.isfinite(truth) & np.isfinite(prediction)
-        sums = moments(truth[is_known], prediction[is_known], centre)
-        totals[session.subject] = totals.get(session.subject, np.zeros(6)) + sums
+        sums.append(moments(truth[is_known], prediction[is_known], centre))
+    return np.stack(sums)
 
-    return np.stack([totals[subject] for subject in sorted(totals)])
+
+def sum_by_subject(sessions: Sequence[Session], sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Add up the sums of the sessions of each subject.
+
+    Args:
+        sessions: several may be of the same subject.
+        sums: shape (sessions, 6).
+
+    Returns:
+        Shape (subjects, 6), subjects in the order of their names.
+    """
+    names, rows = np.unique([session.subject for session in sessions], return_inverse=True)
+    totals = np.zeros((len(names), sums.shape[1]))
+    np.add.at(totals, rows, sums)
+    return totals
+
+
+def common_moments(
+    sessions: Sequence[Session],
+    target: str,
+    first: Sequence[NDArray[np.floating[Any]]],
+    second: Sequence[NDArray[np.floating[Any]]],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the sums of two predictions over the frames that both have: see `subject_moments`."""
+    first_common, second_common = [], []
+    for one, other in zip(first, second, strict=True):
+        is_common = np.isfinite(one) & np.isfinite(other)
+        first_common.append(np.where(is_common, one, np.nan))
+        second_common.append(np.where(is_common, other, np.nan))
+
+    return (
+        subject_moments(sessions, target, first_common),
+        subject_moments(sessions, target, second_common),
+    )
 
 
 def bootstrap(
@@ -102,7 +160,9 @@ def bootstrap(
     percentiles 2.5 and 97.5 of the draws' CCCs (Efron 1979).
 
     Args:
-        subjects: sums from `subject_moments`, shape (subjects, 6).
+        subjects: sums from `subject_moments`, shape (subjects, 6); or of several targets of the
+            same subjects, shape (targets, subjects, 6): the score is then the mean over targets of
+            their CCCs, all taken of the same draws.
         other: those of a second prediction of the same frames. The score is then the difference of
             the CCCs, the second subtracted from the first, and paired: both are taken of the same
             draws.
@@ -112,24 +172,54 @@ def bootstrap(
         The score. A subject of whom no frame counts is not drawn. The interval is NaN of fewer than
         two subjects, the CCC too where it is undefined; draws with an undefined CCC are left out.
     """
-    has_frames = subjects[:, 0] > 0
-    subjects = subjects[has_frames]
-    other = None if other is None else other[has_frames]
-    num_subjects = len(subjects)
+    has_frames = (subjects[..., 0] > 0).reshape(-1, subjects.shape[-2]).any(axis=0)
+    subjects = subjects[..., has_frames, :]
+    other = None if other is None else other[..., has_frames, :]
+    num_subjects = subjects.shape[-2]
     if not num_subjects:
         return Score(np.nan, np.nan, np.nan)
 
     draws = np.random.default_rng(seed).multinomial(
         num_subjects, np.full(num_subjects, 1 / num_subjects), size=BOOTSTRAPS
     )
-    value = float(ccc_from_moments(subjects.sum(axis=0)))
-    drawn = ccc_from_moments(draws @ subjects)
+    value, drawn = _mean_ccc(subjects.sum(axis=-2)[..., None, :]), _mean_ccc(draws @ subjects)
     if other is not None:
-        value -= float(ccc_from_moments(other.sum(axis=0)))
-        drawn = drawn - ccc_from_moments(draws @ other)
+        value = value - _mean_ccc(other.sum(axis=-2)[..., None, :])
+        drawn = drawn - _mean_ccc(draws @ other)
 
     drawn = drawn[np.isfinite(drawn)]
     if num_subjects < 2 or not drawn.size:
-        return Score(value, np.nan, np.nan)
+        return Score(value.item(), np.nan, np.nan)
     low, high = np.percentile(drawn, INTERVAL_PERCENTILES)
-    return Score(value, float(low), float(high))
+    return Score(value.item(), float(low), float(high))
+
+
+def bootstrap_mean(subjects: NDArray[np.float64], *, seed: int = 0) -> tuple[float, float, float]:
+    """Return a mean over frames and its 95% interval, by the bootstrap of subjects of `bootstrap`.
+
+    Args:
+        subjects: each subject's number of frames and the sum over them, shape (subjects, 2); at
+            least one frame in all.
+        seed: of the draws.
+
+    Returns:
+        The mean, the lower and the upper end; the ends are NaN of fewer than two subjects.
+    """
+    subjects = subjects[subjects[:, 0] > 0]
+    num_subjects = len(subjects)
+    frames, total = subjects.sum(axis=0).tolist()
+    if num_subjects < 2:
+        return total / frames, np.nan, np.nan
+
+    draws = np.random.default_rng(seed).multinomial(
+        num_subjects, np.full(num_subjects, 1 / num_subjects), size=BOOTSTRAPS
+    )
+    drawn = draws @ subjects
+    low, high = np.percentile(drawn[:, 1] / drawn[:, 0], INTERVAL_PERCENTILES)
+    return total / frames, float(low), float(high)
+
+
+def _mean_ccc(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the mean over targets of CCCs, shape (draws,), from sums (targets, draws, 6)."""
+    coefficients = ccc_from_moments(sums)
+    return np.asarray(coefficients.reshape(-1, coefficients.shape[-1]).mean(axis=0))

@@ -11,10 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.corpus import PARTITIONS, Corpus
-from pipeline.metrics.bootstrap import bootstrap, subject_moments
+from pipeline.metrics.bootstrap import subject_moments
 from pipeline.metrics.ccc import ccc
+from pipeline.metrics.session_parts import label_variance_between_sessions, session_parts
+from pipeline.model.bands import BandCalibration, CalibrationPerson, calibrate, sigma_inputs
+from pipeline.model.correction import Correction, corrections_without_each, learn_correction
 from pipeline.model.fused_model import FusedModel
 from pipeline.spec import Spec
+from pipeline.stages.cross_fit import CrossFitPlan
 from pipeline.stages.difficulty import reference_percentiles, spearman
 from pipeline.stages.ensemble import Ensemble
 from pipeline.stages.fusion import (
@@ -25,10 +29,13 @@ from pipeline.stages.fusion import (
     floors,
     join_columns,
 )
+from pipeline.stages.label_floors import LABEL_FLOORS, LabelFloors, held_out_label_floors
 from pipeline.stages.trained_stage import Columns
 
 Scores = dict[str, float | None]
-"""A CCC and its interval: "ccc", "ccc_low", "ccc_high"."""
+"""A CCC, its parts and their intervals: see `SessionParts.to_json`."""
+Series = Sequence[NDArray[np.float64]]
+"""One prediction of every training session, each of shape (frames,)."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +59,21 @@ class TargetEnsembles:
         """Return the modalities that the fusion reads, in order."""
         return tuple(self.regressors)
 
+    @property
+    def variants(self) -> dict[str, Ensemble]:
+        """Return the fusions by their names: `FUSION`, and `WITHOUT_DIFFICULTY` if there is one."""
+        variants = {FUSION: self.fusion}
+        if self.without_difficulty is not None:
+            variants[WITHOUT_DIFFICULTY] = self.without_difficulty
+        return variants
+
     def unimodal_predictions(self) -> Columns:
         """Return the regressors' predictions beside each other, shape (frames, modalities)."""
         return join_columns([ensemble.outputs for ensemble in self.regressors.values()])
+
+    def reconstruction_errors(self) -> Columns:
+        """Return the errors of the regressors' modalities, shape (frames, modalities)."""
+        return join_columns([self.auto_encoders[name].outputs for name in self.regressors])
 
 
 def assemble_model(
@@ -81,12 +100,28 @@ def assemble_model(
     modalities = {modality for _, modality in chosen}
 
     weights = {target: _floor_weights(corpus, target, targets[target]) for target in targets}
-    out_of_fold = {}
+    out_of_fold: dict[str, dict[str, Scores]] = {}
+    bands: dict[str, BandCalibration] = {}
+    corrections: dict[str, dict[str, Correction]] = {}
     if spec.protocol == "cross_fit":
+        plan = CrossFitPlan.from_spec(corpus, spec)
         for target, target_ensembles in targets.items():
+            fused = _out_of_fold_fusions(corpus, target, target_ensembles)
+            if spec.calibration == "linear":
+                corrections[target] = {
+                    variant: learn_correction(*_sums(corpus, target, series))
+                    for variant, series in fused.items()
+                }
+                fused = {
+                    variant: _corrected_out_of_fold(corpus, target, series)
+                    for variant, series in fused.items()
+                }
             out_of_fold[target] = _out_of_fold_scores(
-                corpus, target, target_ensembles, weights[target]
+                corpus, plan, target, target_ensembles, weights[target], fused
             )
+            band = _calibrated_band(corpus, target, target_ensembles, fused[FUSION])
+            if band is not None:
+                bands[target] = band
 
     return FusedModel(
         columns={m: columns for m, columns in corpus.columns.items() if m in modalities},
@@ -123,6 +158,11 @@ def assemble_model(
             for modality, limit in corpus.max_held_frames.items()
             if modality in modalities
         },
+        label_floors=LabelFloors.from_sessions(
+            corpus.partition("train"), corpus.targets, corpus.frame_period_ms
+        ),
+        bands=bands,
+        corrections=corrections,
     )
 
 
@@ -159,6 +199,10 @@ def encoder_names(
 def describe(corpus: Corpus) -> dict[str, Any]:
     """Say what a model learned from, for its bundle."""
     sessions = {partition: corpus.partition(partition) for partition in PARTITIONS}
+    shares = {
+        target: label_variance_between_sessions(sessions["train"], target)
+        for target in corpus.targets
+    }
     return {
         "name": corpus.name,
         "digest": corpus.digest,
@@ -166,6 +210,9 @@ def describe(corpus: Corpus) -> dict[str, Any]:
         "subjects": {
             partition: len({session.subject for session in sessions[partition]})
             for partition in PARTITIONS
+        },
+        "label_variance_between_sessions": {
+            target: share if np.isfinite(share) else None for target, share in shares.items()
         },
     }
 
@@ -188,16 +235,90 @@ def _devel_ccc(corpus: Corpus, target: str, predictions: Columns) -> float:
     return ccc(truth[is_known], predicted[is_known])
 
 
+def _out_of_fold_fusions(
+    corpus: Corpus, target: str, ensembles: TargetEnsembles
+) -> dict[str, Series]:
+    """Return variant -> its predictions of the training sessions."""
+    return {
+        variant: [
+            ensemble.outputs[session.session_id][:, 0].astype(np.float64)
+            for session in corpus.partition("train")
+        ]
+        for variant, ensemble in ensembles.variants.items()
+    }
+
+
+def _sums(corpus: Corpus, target: str, series: Series) -> tuple[NDArray[np.float64], float]:
+    """Return the sums of every training subject, and their centre."""
+    sessions = corpus.partition("train")
+    centre = float(np.nanmean(np.concatenate([session.labels[target] for session in sessions])))
+    return subject_moments(sessions, target, series, centre=centre), centre
+
+
+def _corrected_out_of_fold(corpus: Corpus, target: str, series: Series) -> Series:
+    """Return the predictions of the training sessions, each corrected by what others teach."""
+    sessions = corpus.partition("train")
+    subjects = sorted({session.subject for session in sessions})
+    corrections = corrections_without_each(*_sums(corpus, target, series))
+    of_subject = dict(zip(subjects, corrections, strict=True))
+    return [
+        of_subject[session.subject].apply(predictions)
+        for session, predictions in zip(sessions, series, strict=True)
+    ]
+
+
+def _calibrated_band(
+    corpus: Corpus, target: str, ensembles: TargetEnsembles, fused: Series
+) -> BandCalibration | None:
+    """Calibrate the band of a target on the training subjects: neither devel nor test is read."""
+    unimodal, errors = ensembles.unimodal_predictions(), ensembles.reconstruction_errors()
+    labels: dict[str, list[NDArray[np.float64]]] = {}
+    predictions: dict[str, list[NDArray[np.float64]]] = {}
+    inputs: dict[str, list[NDArray[np.float64]]] = {}
+
+    for session, values in zip(corpus.partition("train"), fused, strict=True):
+        name, subject = session.session_id, session.subject
+        is_known = np.isfinite(session.labels[target]) & np.isfinite(values)
+        labels.setdefault(subject, []).append(session.labels[target][is_known])
+        predictions.setdefault(subject, []).append(values[is_known])
+        all_inputs = sigma_inputs(errors[name], unimodal[name])
+        inputs.setdefault(subject, []).append(all_inputs[is_known])
+
+    return calibrate(
+        [
+            CalibrationPerson(
+                np.concatenate(labels[subject]),
+                np.concatenate(predictions[subject]),
+                np.concatenate(inputs[subject]),
+            )
+            for subject in sorted(labels)
+        ]
+    )
+
+
 def _out_of_fold_scores(
-    corpus: Corpus, target: str, ensembles: TargetEnsembles, weights: Mapping[str, float]
+    corpus: Corpus,
+    plan: CrossFitPlan,
+    target: str,
+    ensembles: TargetEnsembles,
+    weights: Mapping[str, float],
+    fused: Mapping[str, Series],
 ) -> dict[str, Scores]:
-    """Return the CCC, with its interval, on training subjects, out of fold.
+    """Return the CCC, with its parts and intervals, on training subjects, out of fold.
 
     Each is predicted by models that held it out. There are more of them than in devel, and no fit
     was stopped by them. A modality's prediction for a subject owes nothing to that subject's
     labels. The fusions' does, at second hand: a fold's fusion learned from predictions for other
     subjects by regressors that had seen this one. It is optimistic here; on devel and test it is
     not.
+
+    Args:
+        corpus: whose training sessions are scored.
+        target: what is predicted.
+        ensembles: of the target.
+        weights: modality -> its weight in the weighted mean.
+        fused: variant -> its predictions of the training sessions; a correction of a subject's
+            was learned from other subjects.
 
     Returns:
         Name of the prediction -> its score and interval.
@@ -206,23 +327,20 @@ def _out_of_fold_scores(
     session_ids = [session.session_id for session in sessions]
     unimodal = ensembles.unimodal_predictions()
 
-    predictions: dict[str, Sequence[NDArray[np.floating[Any]]]] = {
-        FUSION: [ensembles.fusion.outputs[name][:, 0] for name in session_ids]
-    }
-    if ensembles.without_difficulty is not None:
-        outputs = ensembles.without_difficulty.outputs
-        predictions[WITHOUT_DIFFICULTY] = [outputs[name][:, 0] for name in session_ids]
+    predictions: dict[str, Sequence[NDArray[np.floating[Any]]]] = dict(fused)
 
     session_floors = [floors(unimodal[name], list(weights.values())) for name in session_ids]
     for key, floor in FLOORS.items():
         predictions[floor] = [values[key] for values in session_floors]
+    for key, series in held_out_label_floors(corpus, plan, target).items():
+        predictions[LABEL_FLOORS[key]] = series
     for column, modality in enumerate(weights):
         predictions[modality] = [unimodal[name][:, column] for name in session_ids]
 
-    scores = {}
-    for name, series in predictions.items():
-        scores[name] = bootstrap(subject_moments(sessions, target, series)).to_json()
-    return scores
+    return {
+        name: session_parts(sessions, target, series).to_json()
+        for name, series in predictions.items()
+    }
 
 
 def _difficulty_references(corpus: Corpus, ensemble: Ensemble) -> list[float]:

@@ -14,13 +14,17 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
+from pipeline.model.bands import BandCalibration
+from pipeline.model.correction import Correction
 from pipeline.model.fused_model import FusedModel
 from pipeline.spec import Spec
+from pipeline.stages.label_floors import LabelFloors, Track
 from pipeline.stages.trained_stage import TrainedStage
 from pipeline.storage.atomic_folder import MODEL, read_folder, write_folder
 
 FORMAT = 2
 WEIGHTS, CARD = "weights.safetensors", "README.md"
+LABEL_FLOOR = "label_floor"
 LIBRARIES = ("affectune", "torch", "numpy", "numba")
 """Those that decide the numbers."""
 
@@ -80,6 +84,7 @@ def bundle_files(model: FusedModel, card: str = "") -> dict[str, bytes]:
     arrays: dict[str, NDArray[Any]] = {}
     for place, stage in stages.items():
         arrays |= {f"{place}/{name}": array for name, array in stage.arrays().items()}
+    arrays |= _label_floor_arrays(model.label_floors)
 
     return {
         MODEL: json.dumps(_record(model, stages), indent=1).encode(),
@@ -120,6 +125,11 @@ def _record(model: FusedModel, stages: Mapping[str, TrainedStage]) -> dict[str, 
         "difficulty_spearman": model.difficulty_spearman,
         "study": model.study,
         "max_held_frames": dict(model.max_held_frames),
+        "bands": {target: band.to_json() for target, band in model.bands.items()},
+        "corrections": {
+            target: {variant: each.to_json() for variant, each in corrections.items()}
+            for target, corrections in model.corrections.items()
+        },
         "versions": library_versions(),
         # Seconds differ from run to run; the same seed must give the same bytes.
         "stages": {place: {**stage.record(), "cpu_s": 0.0} for place, stage in stages.items()},
@@ -176,7 +186,55 @@ def _from_record(record: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) 
         max_held_frames={
             modality: int(frames) for modality, frames in record.get("max_held_frames", {}).items()
         },
+        label_floors=_read_label_floors(arrays, record["frame_period_ms"]),
+        # Bundles of earlier versions have no bands and no corrections.
+        bands={
+            target: BandCalibration.from_json(band)
+            for target, band in record.get("bands", {}).items()
+        },
+        corrections={
+            target: {variant: Correction.from_json(each) for variant, each in corrections.items()}
+            for target, corrections in record.get("corrections", {}).items()
+        },
     )
+
+
+def _label_floor_arrays(floors: LabelFloors | None) -> dict[str, NDArray[Any]]:
+    """Return every track by its place, "label_floor/<target>" or "label_floor/<target>/<stimulus>".
+
+    Names are quoted as those of stages are.
+    """
+    if floors is None:
+        return {}
+
+    tracks: dict[tuple[str, ...], Track] = {(target,): t for target, t in floors.by_time.items()}
+    tracks.update(floors.by_stimulus.items())
+    arrays: dict[str, NDArray[Any]] = {}
+    for names, track in tracks.items():
+        place = "/".join([LABEL_FLOOR, *(quote(name, safe=" ()") for name in names)])
+        arrays |= {f"{place}/steps": track.steps, f"{place}/values": track.values}
+    return arrays
+
+
+def _read_label_floors(
+    arrays: Mapping[str, NDArray[Any]], frame_period_ms: float
+) -> LabelFloors | None:
+    """Read what `_label_floor_arrays` wrote; None from a bundle of an earlier version."""
+    by_time: dict[str, Track] = {}
+    by_stimulus: dict[tuple[str, str], Track] = {}
+    for path, steps in arrays.items():
+        kind, *parts, name = path.split("/")
+        if kind != LABEL_FLOOR or name != "steps":
+            continue
+
+        track = Track(steps, arrays[path.removesuffix("steps") + "values"])
+        target, *stimulus = (unquote(part) for part in parts)
+        if stimulus:
+            by_stimulus[target, stimulus[0]] = track
+        else:
+            by_time[target] = track
+
+    return LabelFloors(frame_period_ms, by_time, by_stimulus) if by_time else None
 
 
 def _read_stages(

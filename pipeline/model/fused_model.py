@@ -11,11 +11,14 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from pipeline.corpus import Session
+from pipeline.model.bands import Band, BandCalibration, sigma_inputs
+from pipeline.model.correction import Correction
 from pipeline.model.raw_session import raw_session
 from pipeline.preprocessing.stuck import mark_stuck
 from pipeline.spec import Spec
 from pipeline.stages.difficulty import difficulty_columns, percentile, reconstruction_errors
-from pipeline.stages.fusion import FusionTask, floors, join_columns
+from pipeline.stages.fusion import FUSION, WITHOUT_DIFFICULTY, FusionTask, floors, join_columns
+from pipeline.stages.label_floors import LabelFloors
 from pipeline.stages.task import UpstreamOutputs
 from pipeline.stages.trained_stage import Columns, TrainedStage
 from pipeline.stages.unimodal import unimodal_predictions
@@ -50,6 +53,8 @@ class Prediction:
             the difficulties; a target without such a variant is absent.
         weights: target -> modality -> how much its prediction is trusted, from 0 to 1; they sum to
             1 where any modality has a prediction. A target whose fusion has no gate is absent.
+        bands: target -> the band around the fused prediction; a target whose model has no
+            calibration is absent.
     """
 
     timestamps_ms: NDArray[np.int64]
@@ -59,6 +64,7 @@ class Prediction:
     floors: Mapping[str, Mapping[str, NDArray[np.float64]]]
     without_difficulty: Mapping[str, NDArray[np.float64]]
     weights: Mapping[str, Mapping[str, NDArray[np.float64]]] = field(default_factory=dict)
+    bands: Mapping[str, Band] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -85,17 +91,23 @@ class FusedModel:
         floor_weights: target -> modality -> weight in the weighted mean.
         difficulty_references: encoder's name -> percentiles 0 to 100 of the out-of-fold errors in
             training.
-        data: the corpus it learned from: name, digest, sessions and subjects by partition.
-        out_of_fold: target -> prediction -> its CCC on training subjects that its models held out;
-            {} in sample.
+        data: the corpus it learned from: name, digest, sessions and subjects by partition, and of
+            each target's label in train the share of its variance between sessions.
+        out_of_fold: target -> prediction -> its CCC on training sessions that its models held out,
+            also between and within sessions (see `SessionParts.to_json`); {} in sample.
         difficulty_spearman: target -> modality -> rank correlation of a training frame's error with
             the absolute error of its unimodal prediction, out of fold (in sample: of the sample).
+        label_floors: the mean labels of its training sessions over time and by stimulus, for an
+            evaluation; None in a bundle of an earlier version.
         study: the search it won, for its card: "name", "trials" and other figures, as JSON; under
             "seeds" target -> "scores", one per seed; {} where nothing was searched.
         max_held_frames: feature set -> for how many frames it may hold its values, by what was
             usual in training: a row that stays the same for longer is of a stuck sensor, and
             missing (see `preprocessing.stuck`). A set that may hold them for any time is absent;
             {} in a bundle that was written before there was the rule.
+        bands: target -> how its band is made; a target without a band is absent.
+        corrections: target -> variant (`FUSION`, `WITHOUT_DIFFICULTY`) -> the correction of its
+            prediction; {} without the spec's `calibration`.
     """
 
     columns: Mapping[str, tuple[str, ...]]
@@ -115,6 +127,9 @@ class FusedModel:
     difficulty_spearman: Mapping[str, Mapping[str, float | None]]
     study: Mapping[str, Any] = field(default_factory=dict)
     max_held_frames: Mapping[str, int] = field(default_factory=dict)
+    label_floors: LabelFloors | None = None
+    bands: Mapping[str, BandCalibration] = field(default_factory=dict)
+    corrections: Mapping[str, Mapping[str, Correction]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         paths = {
@@ -238,8 +253,10 @@ class FusedModel:
         fused = task.predict_with_weights(self.fusions[target], sessions, upstream, device)
         models = self.fusions_without_difficulty.get(target, ())
         without = task.predict(models, sessions, upstream, device) if models else None
+        errors_read = [errors[self.encoder_of[target, modality]] for modality in modalities]
         return _TargetOutputs(
             unimodal=unimodal[target],
+            errors=join_columns(errors_read),
             fused=_by_session(sessions, [prediction for prediction, _ in fused]),
             weights={
                 session.session_id: weights
@@ -279,7 +296,17 @@ class FusedModel:
         for target in self.targets:
             columns = outputs[target].without_difficulty
             if columns is not None:
-                without_difficulty[target] = _series(columns[name])
+                correction = self._correction(target, WITHOUT_DIFFICULTY)
+                without_difficulty[target] = correction.apply(_series(columns[name]))
+
+        values = {
+            target: self._correction(target, FUSION).apply(_series(outputs[target].fused[name]))
+            for target in self.targets
+        }
+        bands = {}
+        for target, calibration in self.bands.items():
+            inputs = sigma_inputs(outputs[target].errors[name], outputs[target].unimodal[name])
+            bands[target] = calibration.band(values[target], inputs)
 
         weights: dict[str, dict[str, NDArray[np.float64]]] = {}
         for target in self.targets:
@@ -292,13 +319,17 @@ class FusedModel:
 
         return Prediction(
             timestamps_ms=session.timestamps_ms,
-            values={target: _series(outputs[target].fused[name]) for target in self.targets},
+            values=values,
             difficulty=difficulty,
             unimodal=unimodal,
             floors=target_floors,
             without_difficulty=without_difficulty,
             weights=weights,
+            bands=bands,
         )
+
+    def _correction(self, target: str, variant: str) -> Correction:
+        return self.corrections.get(target, {}).get(variant, Correction())
 
 
 @dataclass(frozen=True)
@@ -307,11 +338,13 @@ class _TargetOutputs:
 
     Attributes:
         unimodal: shape (frames, modalities), in the order that the fusion reads.
+        errors: reconstruction errors, likewise.
         fused, without_difficulty: shape (frames, 1).
         weights: shape (frames, modalities); empty without a gate.
     """
 
     unimodal: Columns
+    errors: Columns
     fused: Columns
     weights: Columns
     without_difficulty: Columns | None

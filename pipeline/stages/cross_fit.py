@@ -1,12 +1,14 @@
 """Cross-fitting: every training session is predicted by models that never saw its subject.
 
-The protocol `in_sample` has one fold, which holds out the sessions that it learns from.
+With other splits than "subject" they never saw its stimulus, or neither of the two. The protocol
+`in_sample` has one fold, which holds out the sessions that it learns from.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import TypeVar
 
 import numpy as np
@@ -30,8 +32,8 @@ class Fold:
     Attributes:
         name: for people.
         train_ids: sessions learned from.
-        held_out_ids: training sessions that its models predict: of other subjects, or all of
-            them with `in_sample`.
+        held_out_ids: training sessions that its models predict: of other subjects, of other
+            stimuli, or of both; all of them with `in_sample`.
     """
 
     name: str
@@ -57,14 +59,15 @@ class CrossFitPlan:
         """Make the plan that a spec's protocol and inference ask for.
 
         Raises:
-            InputError: fewer training subjects than folds.
+            InputError: fewer training subjects or stimuli than folds, or no stimulus is known
+                where the split is by stimulus.
         """
         train_sessions = corpus.partition("train")
         train_ids = tuple(session.session_id for session in train_sessions)
         if spec.protocol == "in_sample":
             return cls((Fold("in sample", train_ids, train_ids),), (0,))
 
-        folds = _subject_folds(train_sessions, spec.folds)
+        folds = _folds(train_sessions, spec)
         if spec.inference == "fold_mean":
             return cls(folds, tuple(range(len(folds))))
         return cls((*folds, Fold("refit", train_ids, ())), (len(folds),))
@@ -121,22 +124,104 @@ class CrossFitPlan:
         return self.predict(corpus, outputs, _mean_columns)
 
 
-def _subject_folds(sessions: Sequence[Session], num_folds: int) -> tuple[Fold, ...]:
-    """Divide training subjects into folds. They do not depend on the seed: runs stay comparable."""
-    subjects = sorted({session.subject for session in sessions})
-    if len(subjects) < num_folds:
+def _folds(sessions: Sequence[Session], spec: Spec) -> tuple[Fold, ...]:
+    """Divide the training sessions; every one of them is held out by exactly one fold.
+
+    The folds do not depend on the seed: runs stay comparable.
+    """
+    subjects = [session.subject for session in sessions]
+    if spec.split == "subject":
+        groups = _groups(subjects, spec.folds, "training subjects", "--folds")
+        return _disjoint_folds(sessions, subjects, groups)
+
+    stimuli = _known_stimuli(sessions, spec.split)
+    if len(set(subjects)) < 2:
         raise InputError(
-            f"{num_folds} folds need at least {num_folds} training subjects; "
-            f"the corpus has {len(subjects)}. Pass fewer --folds."
+            f"split '{spec.split}': all training sessions are of {subjects[0]!r}. Scores have "
+            "intervals over people: there must be two or more."
+        )
+    if spec.split == "stimulus":
+        groups = _groups(stimuli, spec.folds, "stimuli in train", "--folds")
+        return _disjoint_folds(sessions, stimuli, groups)
+
+    return _crossed_folds(
+        sessions,
+        _groups(subjects, spec.folds, "training subjects", "--folds"),
+        _groups(stimuli, spec.stimulus_groups, "stimuli in train", "stimulus_groups"),
+    )
+
+
+def _known_stimuli(sessions: Sequence[Session], split: str) -> list[str]:
+    """Return the stimulus of each session, or raise where one has none."""
+    unknown = [session.session_id for session in sessions if not session.stimulus]
+    if unknown:
+        raise InputError(
+            f"split '{split}' needs the stimulus of every training session; {len(unknown)} of "
+            f"{len(sessions)} have none, such as {unknown[0]!r}. Name it in the column 'stimulus' "
+            "of metadata/sessions.csv."
+        )
+    return [session.stimulus for session in sessions]
+
+
+def _groups(
+    names: Sequence[str], num_groups: int, what: str, setting: str
+) -> tuple[frozenset[str], ...]:
+    """Divide subjects or stimuli, as many names as sessions, into groups of nearly equal size."""
+    distinct = sorted(set(names))
+    if len(distinct) < num_groups:
+        raise InputError(
+            f"{num_groups} folds need at least {num_groups} {what}; "
+            f"the corpus has {len(distinct)}. Pass fewer {setting}."
         )
 
-    shuffled = np.random.default_rng(len(subjects)).permutation(subjects)
+    shuffled = np.random.default_rng(len(distinct)).permutation(distinct)
+    return tuple(frozenset(shuffled[number::num_groups].tolist()) for number in range(num_groups))
+
+
+def _disjoint_folds(
+    sessions: Sequence[Session], names: Sequence[str], groups: Sequence[frozenset[str]]
+) -> tuple[Fold, ...]:
+    """Return a fold per group, which learns from all other groups."""
+    pairs = list(zip(sessions, names, strict=True))
     folds = []
-    for number in range(num_folds):
-        held_out = set(shuffled[number::num_folds].tolist())
-        train_ids = [s.session_id for s in sessions if s.subject not in held_out]
-        held_out_ids = [s.session_id for s in sessions if s.subject in held_out]
-        folds.append(Fold(f"fold {number + 1}", tuple(train_ids), tuple(held_out_ids)))
+    for number, held_out in enumerate(groups, start=1):
+        train_ids = [session.session_id for session, name in pairs if name not in held_out]
+        held_out_ids = [session.session_id for session, name in pairs if name in held_out]
+        folds.append(Fold(f"fold {number}", tuple(train_ids), tuple(held_out_ids)))
+    return tuple(folds)
+
+
+def _crossed_folds(
+    sessions: Sequence[Session],
+    people: Sequence[frozenset[str]],
+    stimuli: Sequence[frozenset[str]],
+) -> tuple[Fold, ...]:
+    """Return a fold per group of people and group of stimuli, where anybody saw any of them.
+
+    A fold holds out the sessions of its people with its stimuli, and learns from those that have
+    neither: the sessions of its people with other stimuli, and those of other people with its
+    stimuli, are in no part of it.
+    """
+    folds: list[Fold] = []
+    for persons, shown in product(people, stimuli):
+        train_ids, held_out_ids = [], []
+        for session in sessions:
+            is_person, is_shown = session.subject in persons, session.stimulus in shown
+            if is_person and is_shown:
+                held_out_ids.append(session.session_id)
+            elif not is_person and not is_shown:
+                train_ids.append(session.session_id)
+        if not held_out_ids:
+            continue
+
+        if not train_ids:
+            raise InputError(
+                f"split 'both': no training session is of other people than "
+                f"{', '.join(sorted(persons))} and of other stimuli than "
+                f"{', '.join(sorted(shown))}, so nothing could be learned to predict these. Pass "
+                "more --folds or stimulus_groups, or another --split."
+            )
+        folds.append(Fold(f"fold {len(folds) + 1}", tuple(train_ids), tuple(held_out_ids)))
     return tuple(folds)
 
 

@@ -244,7 +244,9 @@ def new_network(
         num_modalities: of how many modalities it fuses predictions; 0 but for fusion.
     """
     if isinstance(spec, FusionNetworkSpec) and is_gate(spec):
-        return ModalityGate(spec, normalisation.input_size, num_modalities)
+        return ModalityGate(
+            spec, normalisation.input_size, num_modalities, normalisation.difficulty_size
+        )
     return SequenceRegressor(
         spec, normalisation.input_size, output_size, normalisation.difficulty_size
     )

@@ -6,6 +6,8 @@ const TARGET_SHARE = 3;
 const WEIGHTS_SHARE = 1.4;
 const DIFFICULTY_SHARE = 1.4;
 const GAP = 0.055;
+/** Of a band's colour, as the two last digits of a hexadecimal one. */
+const BAND_OPACITY = "33";
 /** Of one row of the legend, in pixels; the chart's panels shrink for further ones. */
 const LEGEND_HEIGHT = 28;
 /** Of an area of weights, as the two last digits of a hexadecimal colour. */
@@ -26,13 +28,15 @@ export function drawChart(element, response) {
   const seconds = response.timestamps_ms.map((time) => time / 1000);
   const inLegend = new Set();
   const traces = panels.flatMap((panel, index) =>
-    panel.weights ? weightTraces(panel, index, seconds, inLegend) : [trace(panel, index, seconds)],
+    panel.weights
+      ? weightTraces(panel, index, seconds, inLegend)
+      : [...bandTraces(panel, index, seconds), trace(panel, index, seconds)],
   );
   Plotly.react(element, traces, layout, { responsive: true, displayModeBar: false });
 }
 
 /** The panels from top to bottom; `top` and `bottom` are shares of the chart's height. */
-function placePanels({ predictions, difficulty, weights }) {
+function placePanels({ predictions, bands, difficulty, weights }) {
   // A modality has one colour, as difficulty and as weight.
   const firstColour = Object.keys(predictions).length;
   const colours = Object.fromEntries(
@@ -41,7 +45,14 @@ function placePanels({ predictions, difficulty, weights }) {
 
   const panels = [
     ...Object.entries(predictions).flatMap(([name, values], number) => [
-      { name, values, colour: number, isTarget: true, share: TARGET_SHARE },
+      {
+        name,
+        values,
+        band: bands[name],
+        colour: number,
+        isTarget: true,
+        share: TARGET_SHARE,
+      },
       ...(weights[name] ? [{ name, weights: weights[name], colours, share: WEIGHTS_SHARE }] : []),
     ]),
     ...Object.entries(difficulty).map(([name, { percentile }]) => {
@@ -130,6 +141,26 @@ function title({ name, isTarget, weights, top }) {
     yanchor: "bottom",
     showarrow: false,
   };
+}
+
+/** A target's band: its lower end, and its upper end filled down to it; nothing without one. */
+function bandTraces({ name, band, colour }, index, seconds) {
+  if (!band) return [];
+
+  const common = {
+    x: seconds,
+    yaxis: axisName(index),
+    mode: "lines",
+    line: { width: 0 },
+    connectgaps: false,
+    showlegend: false,
+    hovertemplate: "%{y:.3f}",
+  };
+  const fillcolor = `${lineColour(colour)}${BAND_OPACITY}`;
+  return [
+    { ...common, y: band.low, name: `${name}, from` },
+    { ...common, y: band.high, name: `${name}, to`, fill: "tonexty", fillcolor },
+  ];
 }
 
 /** The weights of a target's modalities, stacked up to 1; a modality is in the legend once. */

@@ -24,10 +24,13 @@ async function loadModel() {
   clearError();
 }
 
-function describeModel({ name, version, targets, features, ccc }) {
-  const scores = targets.map((target) =>
-    ccc[target] === null ? target : `${target} (CCC ${ccc[target].toFixed(2)})`,
-  );
+function describeModel({ name, version, targets, features, ...scoresOf }) {
+  const kinds = { ccc: "CCC", between_ccc: "between sessions", within_ccc: "within" };
+  const scores = targets.map((target) => {
+    const known = Object.keys(kinds).filter((kind) => typeof scoresOf[kind]?.[target] === "number");
+    const texts = known.map((kind) => `${kinds[kind]} ${scoresOf[kind][target].toFixed(2)}`);
+    return texts.length ? `${target} (${texts.join(", ")})` : target;
+  });
   const modalities = Object.keys(features).join(", ");
   return `${name}, version ${version}: ${scores.join(", ")} from ${modalities}`;
 }
@@ -174,9 +177,21 @@ function showResponse(response) {
     `Prediction${session}, by ${model.name} version ${model.version}`;
   element("warnings").replaceChildren(...warnings.map(warningItem));
   element("summary").replaceChildren(...tableRows(summaryRows(response)));
+  element("band-reading").textContent = describeBands(state.model, response.bands);
   element("weights-reading").textContent = describeWeights(response.weights);
   element("weights-reading").hidden = !Object.keys(response.weights).length;
   drawChart(element("chart"), response);
+}
+
+/** What the shaded bands mean; nothing where there are none. */
+function describeBands(model, bands) {
+  const levels = Object.keys(bands).map((target) => model.bands[target]?.level);
+  const known = [...new Set(levels.filter((level) => level !== undefined))];
+  if (!known.length) return "";
+
+  const shares = known.map((level) => `${Math.round(100 * level)}%`).join(" or ");
+  const meaning = `the band that holds the label in ${shares} of a new person's frames`;
+  return `Shaded: ${meaning}, on average over people.`;
 }
 
 /** What the areas of weights mean, and whom each target trusts on average; "" without any. */
@@ -227,8 +242,19 @@ function summaryRow(name, values, digits) {
 
 /** Saves the response as CSV, one row per frame. */
 function download() {
-  const { session_id: id, timestamps_ms: times, predictions, difficulty, weights } = state.response;
+  const {
+    session_id: id,
+    timestamps_ms: times,
+    predictions,
+    bands,
+    difficulty,
+    weights,
+  } = state.response;
   const columns = { timestamp: times, ...predictions };
+  for (const [name, { low, high }] of Object.entries(bands)) {
+    columns[`${name}.low`] = low;
+    columns[`${name}.high`] = high;
+  }
   for (const [name, { percentile }] of Object.entries(difficulty)) {
     columns[`${name}.difficulty`] = percentile;
   }

@@ -14,6 +14,7 @@ from tests.benchmarks.endpoint import endpoint_rows
 from tests.benchmarks.gru import gru_rows
 from tests.benchmarks.overhead import overhead_rows
 from tests.benchmarks.rows import Row
+from tests.benchmarks.search import search_rows
 from tests.benchmarks.study import study_rows
 
 BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
@@ -22,6 +23,7 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "study": study_rows,
     "overhead": overhead_rows,
     "endpoint": endpoint_rows,
+    "search": search_rows,
 }
 
 

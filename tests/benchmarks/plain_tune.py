@@ -26,9 +26,10 @@ from pipeline.stages.cross_fit import CrossFitPlan
 from pipeline.stages.task import StageName, Task
 from pipeline.storage.stage_store import StageStore
 from tests.benchmarks.plain_torch import networks_in_plain_torch
-from tuning.fitting.held_out_predictions import held_out_name, predict_held_out
+from tuning.fitting.held_out_predictions import held_out_name
 from tuning.fitting.job import Job
 from tuning.fitting.scoring import FinalistScore, finalist_score
+from tuning.fitting.trial_fit import FitContext, predict_held_out
 from tuning.fitting.upstream_predictions import UpstreamPredictions
 from tuning.journal.events import Finalist, Purpose, TaskCompleted
 from tuning.journal.history import History
@@ -203,16 +204,15 @@ def train_plainly(
 
 
 def _train(job: Job, corpus: Corpus, base: Spec, store: StageStore) -> None:
-    plan = CrossFitPlan.from_spec(corpus, base)
-    upstream = UpstreamPredictions(store, corpus, plan, base).outputs(job.upstream_keys)
-    trainer = Trainer(job.problem(corpus, plan, upstream), corpus)
+    context = FitContext.create(corpus, base, store)
+    trainer = Trainer(context.problem(job), corpus)
     key = f"{job.trial}-{job.key}"
 
     while not trainer.is_done:
         epoch = trainer.train_epoch()
         if trainer.is_done:
             stage = trainer.trained_stage()
-            held_out = predict_held_out(stage, job, corpus, plan, upstream)
+            held_out = predict_held_out(stage, job, context)
             store.write(held_out_name(key), held_out.to_files())
         metrics = {
             "score": epoch.score,

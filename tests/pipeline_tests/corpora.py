@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pipeline.corpus import Corpus, Partition, Session
+from pipeline.model.bands import BandCalibration
 from pipeline.spec import Spec
 
 COLUMNS = {"voice": 4, "face": 3}
@@ -113,3 +114,19 @@ def tiny_fusion(*, kind: str) -> dict[str, object]:
 
 def _column_names(modality: str) -> tuple[str, ...]:
     return tuple(f"{modality}_{index}" for index in range(COLUMNS[modality]))
+
+
+def band_calibration(*, num_inputs: int = 3) -> BandCalibration:
+    """Return how bands are made for a model of two modalities; harder frames have wider ones."""
+    return BandCalibration(
+        level=0.9,
+        people=20,
+        quantile=2.0,
+        constant_half_width=0.5,
+        intercept=-1.5,
+        weights=(0.2, 0.1, 0.3)[:num_inputs],
+        centres=(0.0,) * num_inputs,
+        deviations=(1.0,) * num_inputs,
+        lowest=-1.0,
+        highest=None,
+    )

@@ -22,6 +22,7 @@ import affectune
 from pipeline.data.muse import read_corpus
 from pipeline.data.synthetic.corpus import synthesize
 from pipeline.model.bundle import save_model
+from tests.pipeline_tests.corpora import band_calibration
 
 SPEC = """
 folds = 3
@@ -235,6 +236,39 @@ def test_predict_writes_the_format_of_the_challenge(
             assert [int(row[0]) for row in rows] == session.timestamps_ms.tolist()
             values = [float(row[1]) for row in rows]
             np.testing.assert_allclose(values, prediction.values[target], atol=1e-6)
+
+
+@pytest.mark.slow
+def test_predict_adds_bands_behind_the_columns_of_the_challenge(
+    trained: Path, corpus_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = affectune.load(trained)
+    banded = replace(model, bands=dict.fromkeys(model.targets, band_calibration()))
+    save_model(banded, tmp_path / "banded")
+    arguments = ("--corpus", corpus_path, "--partition", "test", "--bands", "--out", tmp_path / "p")
+    status, _, _ = run(capsys, "predict", tmp_path / "banded", *arguments)
+    assert status == 0
+
+    session = read_corpus(corpus_path, modalities=["voice", "face"]).partition("test")[0]
+    band = banded.predict_sessions([session])[0].bands["arousal"]
+    with open(tmp_path / "p" / "arousal" / f"{session.session_id}.csv", newline="") as file:
+        header, *rows = list(csv.reader(file))
+    assert header == ["timestamp", "value", "segment_id", "low", "high"]
+    np.testing.assert_allclose([float(row[3]) for row in rows], band.low, atol=1e-6)
+    np.testing.assert_allclose([float(row[4]) for row in rows], band.high, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_bands_of_a_model_that_has_none_are_refused_before_anything_is_predicted(
+    trained: Path, corpus_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_model(replace(affectune.load(trained), bands={}), tmp_path / "bare")
+    arguments = ("--corpus", corpus_path, "--partition", "test", "--bands", "--out", tmp_path / "p")
+    status, _, error = run(capsys, "predict", tmp_path / "bare", *arguments)
+
+    assert status == 2
+    assert "has no calibrated band of arousal" in " ".join(error.split())
+    assert not (tmp_path / "p").exists()
 
 
 @pytest.mark.slow

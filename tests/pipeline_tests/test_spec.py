@@ -18,6 +18,7 @@ from pipeline.spec import (
     NetworkSpec,
     Spec,
     UnimodalSpec,
+    override,
     read_spec,
 )
 from pipeline.stages.auto_encoder import AutoEncoderTask
@@ -168,6 +169,7 @@ def _changed(before: dict[str, SupervisedProblem], after: dict[str, SupervisedPr
         ({"protocol": "in_sample"}, {"unimodal", "fusion"}),
         ({"inference": "refit"}, {"unimodal", "fusion"}),
         ({"difficulty_scale": "raw"}, {"unimodal", "fusion"}),
+        ({"calibration": "linear"}, set()),
         ({"auto_encoder": {"network": {"hidden_size": 9}}}, {"auto_encoder"}),
         ({"auto_encoder": {"fit": {"input_noise": 0.1}}}, {"auto_encoder"}),
         ({"unimodal": {"network": {"cell": "lstm"}}}, {"unimodal"}),
@@ -320,3 +322,9 @@ def test_a_spec_with_a_wrong_value_is_refused(tmp_path: Path, text: str, message
 
     with pytest.raises(InputError, match=message):
         read_spec(path)
+
+
+def test_a_calibration_in_sample_is_refused_with_what_to_choose() -> None:
+    """In sample nobody is held out, and a correction would be learned of what was fitted."""
+    with pytest.raises(InputError, match=r"calibration is 'linear'.*choose 'cross_fit' or 'none'"):
+        override(Spec(calibration="linear"), protocol="in_sample")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from pipeline.train import train
 from serving.app import build_app
 from serving.predictor import Predictor
 from serving.settings import Settings
-from tests.pipeline_tests.corpora import tiny_corpus, tiny_fusion, tiny_spec
+from tests.pipeline_tests.corpora import band_calibration, tiny_corpus, tiny_fusion, tiny_spec
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,8 @@ def bundle(corpus: Corpus, store: StageStore, tmp_path_factory: pytest.TempPathF
     with WorkerPool(corpus, store) as pool:
         model = train(corpus, tiny_spec(), pool)
 
+    # One target has a band, the other one none.
+    model = replace(model, bands={"arousal": band_calibration()})
     evaluation = evaluate(model, corpus, "devel")
     summary = json.dumps(evaluation.to_json("model")).encode()
     save_model(

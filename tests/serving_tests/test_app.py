@@ -75,6 +75,14 @@ def test_served_predictions_are_those_of_the_model(
                 _assert_close(as_text["weights"][target][modality], expected)
                 _assert_close(table[f"{target}.weight.{modality}"].to_numpy(), expected)
 
+        assert set(as_text["bands"]) == set(offline.bands) == {"arousal"}
+        assert "valence.low" not in table.column_names
+        for target, band in offline.bands.items():
+            for name in ("low", "high"):
+                expected = getattr(band, name)
+                _assert_close(as_text["bands"][target][name], expected)
+                _assert_close(table[f"{target}.{name}"].to_numpy(), expected)
+
 
 def _assert_close(actual: Any, expected: NDArray[np.float64]) -> None:
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-6)
@@ -462,7 +470,11 @@ def test_the_model_is_described_with_its_features_scores_and_card(
     assert model["targets"] == ["arousal", "valence"]
     assert model["features"]["face"] == list(predictor.model.columns["face"])
     assert model["frame_rate_hz"] == 2.0
-    assert -1 <= model["ccc"]["arousal"] <= 1
+    parts = sorted(model[key]["arousal"] for key in ("between_ccc", "within_ccc"))
+    assert -1 <= parts[0] <= model["ccc"]["arousal"] <= parts[1] <= 1
+    assert model["bands"]["valence"] is None
+    assert model["bands"]["arousal"]["level"] == 0.9
+    assert 0 <= model["bands"]["arousal"]["coverage"] <= 1
     assert "# Affectune model" in model["card"]
     assert client.get("/readyz").json()["version"] == "3"
 
@@ -534,6 +546,9 @@ def test_long_sessions_are_predicted_in_chunks_with_a_warning(
     in_one_piece = client_of().post(request_).json()["predictions"]["arousal"]
     values = chunked.json()["predictions"]["arousal"]
     assert len(values) == len(in_one_piece)
+    band = chunked.json()["bands"]["arousal"]
+    assert all(low <= value for low, value in zip(band["low"], values, strict=True))
+    assert all(value <= high for value, high in zip(values, band["high"], strict=True))
     assert all(math.isfinite(value) for value in values)
 
 

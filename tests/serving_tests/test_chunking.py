@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from pipeline.model.bands import Band
 from pipeline.model.fused_model import Difficulty, Prediction
 from serving.chunking import Arrays, chunk_starts, predict_in_chunks
 
@@ -27,11 +28,21 @@ class _CountingModel:
 
         start = np.full(num_frames, float(timestamps_ms[0]))
         values = {"arousal": np.arange(num_frames, dtype=np.float64)}
+        band = Band(values["arousal"] - 1, values["arousal"] + start)
         # The first chunk trusts the voice alone, the others the face.
         voice = (start == 0).astype(np.float64)
         weights = {"arousal": {"voice": voice, "face": 1 - voice}} if self.has_gate else {}
         difficulty = {"voice": Difficulty(start, start)}
-        return Prediction(timestamps_ms, values, difficulty, {}, {}, {}, weights=weights)
+        return Prediction(
+            timestamps_ms,
+            values,
+            difficulty,
+            {},
+            {},
+            {},
+            bands={"arousal": band},
+            weights=weights,
+        )
 
 
 @given(st.integers(2, 500), st.integers(4, 60), st.data())
@@ -72,6 +83,11 @@ def test_where_chunks_overlap_they_cross_fade_linearly() -> None:
     np.testing.assert_allclose(prediction.values["arousal"], expected)
     np.testing.assert_allclose(
         prediction.difficulty["voice"].error, [0] * 6 + [1.2, 2.4, 3.6, 4.8] + [6] * 6
+    )
+    np.testing.assert_allclose(prediction.bands["arousal"].low, np.array(expected) - 1)
+    # The upper end is above the value by the chunk's first frame: by 0, then by 6.
+    np.testing.assert_allclose(
+        prediction.bands["arousal"].high - expected, [0] * 6 + [1.2, 2.4, 3.6, 4.8] + [6] * 6
     )
 
 

@@ -47,7 +47,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-NUM_TRACES = 8
+NUM_TRACES = 10
 """Two targets, each with the weights of two feature sets, and two difficulties."""
 pytestmark = [
     pytest.mark.slow,
@@ -166,6 +166,7 @@ def test_dropped_files_become_traces_with_the_numbers_of_the_api(
         f"Prediction for {session.session_id}"
     )
     playwright.expect(page.locator("#chart .scatterlayer .trace")).to_have_count(NUM_TRACES)
+    playwright.expect(page.locator("#band-reading")).to_contain_text("90%")
 
     expected = _predict(address, session)
     _assert_hover_has_one_of(page, expected["predictions"]["arousal"])
@@ -204,6 +205,10 @@ def _assert_download_has(page: Page, session_id: str, expected: dict[str, Any]) 
     assert [int(row["timestamp"]) for row in rows] == expected["timestamps_ms"]
     for target, values in expected["predictions"].items():
         np.testing.assert_allclose([float(row[target]) for row in rows], values, rtol=0, atol=1e-12)
+    for target, band in expected["bands"].items():
+        for end in ("low", "high"):
+            ends = [float(row[f"{target}.{end}"]) for row in rows]
+            np.testing.assert_allclose(ends, band[end], rtol=0, atol=1e-12)
     for modality, difficulty in expected["difficulty"].items():
         percentiles = [float(row[f"{modality}.difficulty"]) for row in rows]
         np.testing.assert_allclose(percentiles, difficulty["percentile"])

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pipeline.corpus import Session
 from pipeline.evaluation.evaluate import Evaluation, TargetEvaluation
 from pipeline.metrics.bootstrap import Score, bootstrap, subject_moments
+from pipeline.metrics.session_parts import label_variance_between_sessions, session_parts
 from pipeline.model.fused_model import Difficulty, FusedModel, Prediction
 from pipeline.stages.fusion import FUSION, WITHOUT_DIFFICULTY
 
@@ -124,6 +125,7 @@ def _evaluate_target(
     for modality in predictions[0].unimodal[target]:
         series[modality] = [prediction.unimodal[target][modality] for prediction in predictions]
 
+    parts = {name: session_parts(sessions, target, values) for name, values in series.items()}
     moments = {name: subject_moments(sessions, target, values) for name, values in series.items()}
     differences = {}
     for name in series:
@@ -139,7 +141,10 @@ def _evaluate_target(
         session_ccc[session.session_id] = ccc
 
     return TargetEvaluation(
-        scores={name: bootstrap(sums) for name, sums in moments.items()},
+        scores={name: part.pooled for name, part in parts.items()},
+        between={name: part.between for name, part in parts.items()},
+        within={name: part.within for name, part in parts.items()},
+        label_variance_between_sessions=label_variance_between_sessions(sessions, target),
         differences=differences,
         session_mean_ccc=0.5,
         undefined_sessions=sum(np.isnan(ccc) for ccc in session_ccc.values()),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +59,8 @@ class VersionSummary:
         study: name of the study that it comes from.
         trials: how many trials the study had.
         ccc: target -> CCC on devel, with its interval.
+        between_ccc: target -> the same between sessions; {} for a version that does not say it.
+        within_ccc: target -> the same within sessions; likewise.
         made_at: when it was registered, in seconds since 1970.
         run_id: MLflow's id of the study's run.
         decision: what was decided about it last.
@@ -70,6 +72,8 @@ class VersionSummary:
     study: str | None
     trials: str | None
     ccc: dict[str, Interval]
+    between_ccc: dict[str, Interval]
+    within_ccc: dict[str, Interval]
     made_at: float
     run_id: str | None
     decision: str | None
@@ -338,7 +342,7 @@ def _version_table(name: str, summaries: list[VersionSummary]) -> Table:
             ", ".join(summary.aliases),
             escape(summary.study or ""),
             summary.trials or "",
-            *(_format_interval(summary.ccc.get(target)) for target in targets),
+            *(_format_scores(summary, target) for target in targets),
             f"{summary.decision or ''}{against}",
         )
     return table
@@ -346,17 +350,14 @@ def _version_table(name: str, summaries: list[VersionSummary]) -> Table:
 
 def _summarise(version: ModelVersion, aliases: dict[str, str]) -> VersionSummary:
     number, tags = str(version.version), version.tags
-    ccc = {
-        key.removeprefix("ccc."): _parse_interval(value)
-        for key, value in tags.items()
-        if key.startswith("ccc.")
-    }
     return VersionSummary(
         version=number,
         aliases=[alias for alias, aliased in aliases.items() if aliased == number],
         study=tags.get("affectune.study_name"),
         trials=tags.get("affectune.trials"),
-        ccc=ccc,
+        ccc=_tagged_intervals(tags, "ccc."),
+        between_ccc=_tagged_intervals(tags, "between_ccc."),
+        within_ccc=_tagged_intervals(tags, "within_ccc."),
         made_at=version.creation_timestamp / 1000,
         run_id=version.run_id,
         decision=tags.get("affectune.decision"),
@@ -364,9 +365,28 @@ def _summarise(version: ModelVersion, aliases: dict[str, str]) -> VersionSummary
     )
 
 
+def _tagged_intervals(tags: Mapping[str, str], prefix: str) -> dict[str, Interval]:
+    """Return target -> the interval in its tag, of those that begin with a prefix."""
+    return {
+        key.removeprefix(prefix): _parse_interval(value)
+        for key, value in tags.items()
+        if key.startswith(prefix)
+    }
+
+
 def _parse_interval(tag: str) -> Interval:
     """Read a tag such as "0.5000 0.2500 undefined"."""
     return [None if value == "undefined" else float(value) for value in tag.split()]
+
+
+def _format_scores(summary: VersionSummary, target: str) -> str:
+    """Return a target's CCC with its interval, and below it the CCCs between and within."""
+    lines = [_format_interval(summary.ccc.get(target))]
+    for name, intervals in (("between", summary.between_ccc), ("within", summary.within_ccc)):
+        ccc = intervals.get(target, [None])[0]
+        if ccc is not None:
+            lines.append(f"{name} {ccc:.3f}")
+    return "\n".join(lines)
 
 
 def _format_interval(interval: Interval | None) -> str:

@@ -49,6 +49,13 @@ def run_command(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a study that was stopped or killed.")
     ] = False,
+    nested: Annotated[
+        int | None,
+        typer.Option(
+            help="Only score the search, on so many outer folds of people; gives no model.",
+            show_default=False,
+        ),
+    ] = None,
     promote_first: Annotated[
         bool,
         typer.Option("--promote-first", help="Make the winner the champion where there is none."),
@@ -67,6 +74,10 @@ def run_command(
     targets: Annotated[
         str | None, typer.Option(help="Labels, with commas; default: the study's.")
     ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(help="What folds hold out: subject, stimulus or both; default: the study's."),
+    ] = None,
     store: Annotated[
         str, typer.Option(help="Trained stages: a folder or an object-store URI.")
     ] = ".affectune/store",
@@ -78,11 +89,22 @@ def run_command(
     """Search, refit the finalists, write the winner's bundle and report, and register it.
 
     Example: affectune study run tuning/studies/wide.toml --corpus data/muse --time-budget 8h
+
+    With --nested K people are set apart in turn, and a study runs without them: its winner, the
+    untuned settings and the floors are scored on them, in OUT/nested.json. Nothing is tracked.
     """
+    if nested is not None and (promote_first or tracking_uri):
+        option = "--promote-first" if promote_first else "--tracking-uri"
+        raise InputError(
+            f"--nested only scores the search: it registers and tracks nothing. Leave {option} out."
+        )
     if address is None:
         keep_ray_on_loopback()  # before Ray is imported
     spec = override(
-        read_study(study), modalities=parse_names(modalities), targets=parse_names(targets)
+        read_study(study),
+        modalities=parse_names(modalities),
+        targets=parse_names(targets),
+        split=split,
     )
     path = corpus or (Path(spec.corpus) if spec.corpus else None)
     if path is None:
@@ -90,7 +112,8 @@ def run_command(
             f"The study '{study}' names no corpus. Add corpus = \"path\" to it, or pass --corpus."
         )
     sessions = read_corpus(path, modalities=spec.modalities, targets=spec.targets)
-    from tuning.study.run import run  # Ray, MLflow and torch take seconds to import
+    from tuning.study.nested import run_nested  # Ray, MLflow and torch take seconds to import
+    from tuning.study.run import run
     from tuning.study.study import StudyOptions
 
     options = StudyOptions(
@@ -102,16 +125,24 @@ def run_command(
         trial_device="cpu" if device == "cpu" else "cuda",
         budget_s=_parse_seconds(time_budget),
     )
-    summary = run(
-        for_corpus(spec, sessions.modalities, sessions.targets),
-        sessions,
-        path,
-        options,
-        Console(stderr=True),
-        tracking_uri=tracking_uri,
-        resume=resume,
-        promote_first=promote_first,
-    )
+    spec = for_corpus(spec, sessions.modalities, sessions.targets)
+    console = Console(stderr=True)
+    if nested is not None:
+        scores = run_nested(
+            spec, sessions, path, options, console, num_folds=nested, resume=resume
+        ).scores
+        summary = scores.to_json()
+    else:
+        summary = run(
+            spec,
+            sessions,
+            path,
+            options,
+            console,
+            tracking_uri=tracking_uri,
+            resume=resume,
+            promote_first=promote_first,
+        )
     if as_json:
         typer.echo(json.dumps(summary, indent=1))
 

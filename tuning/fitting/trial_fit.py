@@ -12,7 +12,7 @@ from pipeline.errors import AffectuneError
 from pipeline.fitting.resumable_fit import ResumableFit
 from pipeline.spec import Spec
 from pipeline.stages.cross_fit import CrossFitPlan
-from pipeline.stages.task import UpstreamOutputs
+from pipeline.stages.task import SupervisedProblem, UpstreamOutputs
 from pipeline.stages.trained_stage import Columns, Epoch, TrainedStage
 from pipeline.stages.upstream import COPY_KINDS
 from pipeline.storage.stage_store import StageStore
@@ -103,6 +103,17 @@ class FitContext:
         plan = CrossFitPlan.from_spec(corpus, base)
         return cls(corpus, plan, store, UpstreamPredictions(store, corpus, plan, base))
 
+    def problem(self, job: Job) -> SupervisedProblem:
+        """Pose the problem of a job.
+
+        Raises:
+            AffectuneError: the store has lost what the job reads.
+        """
+        corruption = job.spec.fusion.corruption
+        copy_kinds = corruption.kinds if job.task.stage == "fusion" and corruption.share else ()
+        outputs = self.upstream.outputs(job.upstream_keys, copy_kinds)
+        return job.problem(self.corpus, self.plan, outputs)
+
 
 class TrialFit:
     """Fits a job; after any kind of end it goes on from its last checkpoint.
@@ -153,10 +164,7 @@ class TrialFit:
 
     def _begin(self) -> ResumableFit:
         context, job = self._context, self.job
-        corruption = job.spec.fusion.corruption
-        copy_kinds = corruption.kinds if job.task.stage == "fusion" and corruption.share else ()
-        outputs = context.upstream.outputs(job.upstream_keys, copy_kinds)
-        problem = job.problem(context.corpus, context.plan, outputs)
+        problem = context.problem(job)
         return ResumableFit(problem, context.corpus, context.store, device=job.device)
 
     def _end(self) -> FitReport:

@@ -15,9 +15,17 @@ from plotly.offline import get_plotlyjs
 
 from pipeline.errors import InputError
 from pipeline.evaluation.evaluate import Evaluation
-from pipeline.evaluation.model_card import floor_warnings
+from pipeline.evaluation.model_card import (
+    HELD_OUT,
+    QUESTIONS,
+    UNSEEN,
+    floor_warnings,
+    folds_text,
+    out_of_fold_warnings,
+)
 from pipeline.model.fused_model import FusedModel
 from pipeline.stages.fusion import FLOORS, FUSION, WITHOUT_DIFFICULTY
+from pipeline.stages.label_floors import EXPLANATIONS, LABEL_FLOORS
 from pipeline.storage.atomic_file import write_atomically
 from tuning.audit.cli_output import AUDIT
 from tuning.journal.history import History
@@ -43,6 +51,7 @@ from tuning.report.formats import (
     score_text,
 )
 from tuning.report.importance import Importance, importance
+from tuning.report.nested_scores import NESTED, WINNER, NestedScores
 from tuning.report.results import (
     failed_trials,
     finalist_rows,
@@ -83,7 +92,9 @@ class TaskCharts:
 def write_report(
     folder: Path, history: History, evaluation: Evaluation | None, model: FusedModel | None
 ) -> Path:
-    """Write a study's report.html, with its audit where there is one; replace an older one.
+    """Write a study's report.html, with its audit and nested scores where there are any.
+
+    An older report is replaced.
 
     Args:
         folder: of the study.
@@ -100,7 +111,11 @@ def write_report(
     """
     audit_path = folder / AUDIT
     audit = json.loads(audit_path.read_bytes()) if audit_path.exists() else None
-    text = render(history, evaluation, model, audit)
+    nested_path = folder / NESTED
+    nested = None
+    if nested_path.exists():
+        nested = NestedScores.from_json(json.loads(nested_path.read_bytes()))
+    text = render(history, evaluation, model, audit, nested)
 
     path = folder / REPORT
     write_atomically(path, text)
@@ -113,12 +128,14 @@ def render(
     evaluation: Evaluation | None,
     model: FusedModel | None,
     audit: dict[str, Any] | None = None,
+    nested: NestedScores | None = None,
 ) -> str:
     """Return the page as HTML.
 
     Args:
         history: as for `write_report`; likewise evaluation and model.
         audit: the content of audit.json.
+        nested: how good the search is on people it never saw.
 
     Raises:
         InputError: the study was never opened.
@@ -137,10 +154,14 @@ def render(
         opened=history.opened,
         registered=history.registered,
         study=searches.study,
+        folds=folds_text(searches.study),
+        held_out=HELD_OUT[searches.study.split],
+        unseen=UNSEEN[searches.study.split],
+        question=QUESTIONS[searches.study.split],
         num_configurations=_num_configurations(history),
         num_tasks=len(status.tasks),
         overview=_overview(history, status),
-        warnings=_warnings(history, status, evaluation),
+        warnings=_warnings(history, status, evaluation, model),
         scores=scores,
         intervals={target: score_intervals(target, scores[target]) for target in scores},
         evaluation=evaluation,
@@ -151,6 +172,7 @@ def render(
         traces=session_traces(evaluation) if evaluation is not None else [],
         failures=failed_trials(history),
         audit=audit,
+        nested=nested,
         settings=json.dumps(history.opened.study, indent=1, ensure_ascii=False),
         command=_command(history),
         written=date_text(datetime.now(tz=UTC).timestamp()),
@@ -169,8 +191,10 @@ def _environment() -> jinja2.Environment:
 
     environment.globals |= {
         "fusion": FUSION,
+        "nested_winner": WINNER,
         "without": WITHOUT_DIFFICULTY,
-        "floors": tuple(FLOORS.values()),
+        "floors": (*FLOORS.values(), *LABEL_FLOORS.values()),
+        "explanations": EXPLANATIONS,
         "plotly": Markup(get_plotlyjs()),
         "style": Markup((HERE / "page.css").read_text(encoding="utf-8")),
         "script": Markup((HERE / "page.js").read_text(encoding="utf-8")),
@@ -212,7 +236,12 @@ def _overview(history: History, status: StudyStatus) -> list[tuple[str, str]]:
     ]
 
 
-def _warnings(history: History, status: StudyStatus, evaluation: Evaluation | None) -> list[str]:
+def _warnings(
+    history: History,
+    status: StudyStatus,
+    evaluation: Evaluation | None,
+    model: FusedModel | None,
+) -> list[str]:
     """Return the sentences that must not be overlooked."""
     warnings = []
     if not status.is_finished:
@@ -231,6 +260,8 @@ def _warnings(history: History, status: StudyStatus, evaluation: Evaluation | No
 
     if evaluation is not None:
         warnings += [f"Devel CCC of {sentence}" for sentence in floor_warnings(evaluation)]
+    if model is not None:
+        warnings += [f"CCC of {sentence}" for sentence in out_of_fold_warnings(model.out_of_fold)]
 
     return warnings
 

@@ -10,8 +10,10 @@ import numpy as np
 
 from pipeline.evaluation.evaluate import Evaluation
 from pipeline.metrics.bootstrap import Score
+from pipeline.metrics.session_parts import SessionParts
 from pipeline.model.fused_model import FusedModel
 from pipeline.stages.fusion import FLOORS, FUSION, WITHOUT_DIFFICULTY
+from pipeline.stages.label_floors import LABEL_FLOORS
 from pipeline.stages.task import Task
 from tuning.journal.events import Finalist
 from tuning.journal.history import History
@@ -28,11 +30,15 @@ class WinnerScores:
         differences: the fusion's devel CCC minus that of the prediction; {} without an evaluation.
         out_of_fold: on all training subjects, each predicted by models that held it out; {} where
             it is unknown, or the protocol is `in_sample`.
+        devel_parts: the devel CCC between and within sessions; {} where a summary lacks them.
+        out_of_fold_parts: the out-of-fold CCC likewise.
     """
 
     devel: Mapping[str, Score]
     differences: Mapping[str, Score]
     out_of_fold: Mapping[str, Score]
+    devel_parts: Mapping[str, SessionParts]
+    out_of_fold_parts: Mapping[str, SessionParts]
 
 
 @dataclass(frozen=True)
@@ -84,10 +90,21 @@ def winner_scores(
     summary = history.finished.summary if history.finished is not None else {}
     out_of_fold = model.out_of_fold if model is not None else summary.get("out_of_fold") or {}
     devel = _devel_scores(summary)
+    devel_parts = {
+        target: _parts(record.get("predictions") or {})
+        for target, record in (summary.get("targets") or {}).items()
+    }
     differences: dict[str, Mapping[str, Score]] = {}
     if evaluation is not None:
         devel = {target: dict(result.scores) for target, result in evaluation.targets.items()}
         differences = {target: result.differences for target, result in evaluation.targets.items()}
+        devel_parts = {
+            target: {
+                name: SessionParts(score, result.between[name], result.within[name])
+                for name, score in result.scores.items()
+            }
+            for target, result in evaluation.targets.items()
+        }
 
     scores = {}
     for target, devel_scores in devel.items():
@@ -96,13 +113,16 @@ def winner_scores(
             devel=devel_scores,
             differences=differences.get(target, {}),
             out_of_fold={name: Score.from_json(record) for name, record in records.items()},
+            devel_parts=devel_parts.get(target, {}),
+            out_of_fold_parts=_parts(records),
         )
     return scores
 
 
 def prediction_label(name: str) -> str:
     """Return how a prediction is called in tables and charts: floors are marked as such."""
-    return f"floor: {name}" if name in FLOORS.values() else name
+    is_floor = name in (FLOORS | LABEL_FLOORS).values()
+    return f"floor: {name}" if is_floor else name
 
 
 def finalist_rows(searches: Searches) -> dict[Task, tuple[FinalistRow, ...]]:
@@ -146,6 +166,17 @@ def failed_trials(history: History) -> list[FailedTrial]:
     ]
 
 
+def _parts(
+    records: Mapping[str, Mapping[str, float | None]],
+) -> dict[str, SessionParts]:
+    """Read prediction -> parts; predictions of an earlier version, without parts, are left out."""
+    return {
+        name: SessionParts.from_json(record)
+        for name, record in records.items()
+        if "between_ccc" in record
+    }
+
+
 def _finalist_row(task: Task, rank: int, finalist: Finalist) -> FinalistRow:
     sign = display_sign(task)
     out_of_fold = [score for score in finalist.out_of_fold if score is not None]
@@ -166,7 +197,7 @@ def _devel_scores(summary: Mapping[str, Any]) -> dict[str, dict[str, Score]]:
     for target, record in (summary.get("targets") or {}).items():
         others = {WITHOUT_DIFFICULTY: record.get("without_difficulty")}
         for floor, ccc in (record.get("floors") or {}).items():
-            others[FLOORS.get(floor, floor)] = ccc
+            others[(FLOORS | LABEL_FLOORS).get(floor, floor)] = ccc
         others |= record.get("unimodal") or {}
 
         interval = {name: record.get(name) for name in ("ccc", "ccc_low", "ccc_high")}

@@ -134,13 +134,15 @@ def override(
     corpus: str | None = None,
     targets: Sequence[str] | None = None,
     modalities: Sequence[str] | None = None,
+    split: str | None = None,
 ) -> StudySpec:
     """Return the study with those of these settings that are not None.
 
     Raises:
-        InputError: names that are not different, or modalities that do not fit the search.
+        InputError: names that are not different, modalities that do not fit the search, or a split
+            that there is not.
     """
-    settings = {"corpus": corpus, "targets": targets, "modalities": modalities}
+    settings = {"corpus": corpus, "targets": targets, "modalities": modalities, "split": split}
     given = {name: value for name, value in settings.items() if value is not None}
 
     try:

@@ -10,11 +10,18 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.cli import session_table
 from pipeline.corpus import Corpus
 from pipeline.data.muse import read_corpus
 from pipeline.environment import resolve_tracking_uri
 from pipeline.errors import AffectuneError
-from pipeline.evaluation.evaluate import Evaluation, evaluate, score_table
+from pipeline.evaluation.evaluate import (
+    Evaluation,
+    evaluate,
+    score_table,
+    session_score_table,
+    session_score_title,
+)
 from pipeline.model.bundle import load_model
 from tuning.journal.events import ModelRegistered
 from tuning.journal.history import History
@@ -157,6 +164,7 @@ def _register_winner(study: Study, uri: str, console: Console, *, promote_first:
 
 
 def _print_scores(evaluation: Evaluation, console: Console) -> None:
+    session_rows = session_score_table(evaluation)
     for target, rows in score_table(evaluation).items():
         title = f"{target} on {evaluation.partition}"
         table = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False)
@@ -165,3 +173,4 @@ def _print_scores(evaluation: Evaluation, console: Console) -> None:
         for row in rows:
             table.add_row(*row)
         console.print(table)
+        console.print(session_table(session_score_title(evaluation, target), session_rows[target]))

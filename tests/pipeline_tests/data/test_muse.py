@@ -10,6 +10,7 @@ import pytest
 
 from pipeline.corpus import Corpus, Finding
 from pipeline.data.muse import read_corpus
+from pipeline.errors import InputError
 from tests.pipeline_tests.data.muse_files import (
     PARTITIONS,
     SETS,
@@ -222,6 +223,45 @@ def test_subjects_come_from_the_first_columns_where_none_is_named(tmp_path: Path
     write_text(root / "metadata/participants.csv", *lines)
 
     assert subjects(read_corpus(root)) == ["Ann", "Ann", "Cy", "Bob"]
+
+
+def test_stimuli_come_from_the_sessions_file(tmp_path: Path) -> None:
+    """It counts before the participants file, and a test session may have none."""
+    root = write_corpus(tmp_path)
+    write_text(root / "metadata/participants.csv", "session,participant,video", "1,Ann,no")
+    write_text(root / "metadata/sessions.csv", "Stimulus,room,session", "calm,1,1", "wild,2,2")
+    with pytest.raises(InputError, match=r"sessions.csv names no stimulus of session 'a-3'"):
+        read_corpus(root)
+
+    lines = ["Stimulus,room,session", "calm,1,1", "wild,2,2", "calm,1,a-3", "other,1,unlisted"]
+    write_text(root / "metadata/sessions.csv", *lines)
+    corpus = read_corpus(root)
+    assert [s.stimulus for s in corpus.sessions] == ["calm", "wild", "", "calm"]
+
+
+@pytest.mark.parametrize("column", ["stimulus", "video"])
+def test_stimuli_may_stand_in_the_participants_file(tmp_path: Path, column: str) -> None:
+    """Under either name; a file without such a column names none."""
+    root = write_corpus(tmp_path)
+    lines = ["1,Ann,a", "2,Ann,b", "a-3,Bob,a", "4,Cy,b"]
+    write_text(root / "metadata/sessions.csv", "session,room", "1,1")
+    write_text(root / "metadata/participants.csv", f"session,participant,{column}", *lines)
+    assert [s.stimulus for s in read_corpus(root).sessions] == ["a", "b", "b", "a"]
+
+    write_text(root / "metadata/participants.csv", "session,participant,age", *lines)
+    assert {s.stimulus for s in read_corpus(root).sessions} == {""}
+
+
+def test_stimuli_that_contradict_or_have_no_session_are_errors(tmp_path: Path) -> None:
+    root = write_corpus(tmp_path)
+    lines = ["1,a", "2,b", "a-3,a", "1,c"]
+    write_text(root / "metadata/sessions.csv", "session,stimulus", *lines)
+    with pytest.raises(InputError, match="session '1' has two stimuli, 'a' and 'c'"):
+        read_corpus(root)
+
+    write_text(root / "metadata/sessions.csv", "id,stimulus", *lines)
+    with pytest.raises(InputError, match="none that is named 'session'"):
+        read_corpus(root)
 
 
 def test_a_set_that_starts_later_and_ends_earlier_is_aligned_in_time(tmp_path: Path) -> None:

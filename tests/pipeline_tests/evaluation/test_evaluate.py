@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import audmetric
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
@@ -18,7 +19,7 @@ from pipeline.model.fused_model import FusedModel, Prediction
 from pipeline.preprocessing.corruption import parse_corruption
 from pipeline.stages.difficulty import spearman
 from pipeline.stages.fusion import floor_weights, floors
-from tests.pipeline_tests.corpora import corpus_of, tiny_session
+from tests.pipeline_tests.corpora import band_calibration, corpus_of, tiny_session
 
 Series = Callable[[Prediction], NDArray[np.float64]]
 
@@ -74,6 +75,48 @@ def test_the_sessions_are_counted_and_their_mean_is_audmetrics(
     assert (scores["frames"], scores["sessions"], scores["subjects"]) == (90, 3, 3)
 
 
+def test_floors_of_labels_alone_are_scored_where_the_model_and_the_sessions_have_them(
+    model: FusedModel, corpus: Corpus
+) -> None:
+    """They are means of training labels, taken here from a table by time."""
+    learned, devel = corpus.partition("train"), corpus.partition("devel")
+    longest = max(session.num_frames for session in (*learned, *devel))
+    table = np.full((len(learned), longest), np.nan)
+    for row, session in zip(table, learned, strict=True):
+        row[: session.num_frames] = session.labels["arousal"]
+    track = pd.Series(np.nanmean(table[:, : max(s.num_frames for s in learned)], axis=0))
+    guess = track.reindex(range(longest)).ffill().to_numpy(np.float64)
+    expected = pooled_ccc(
+        devel,
+        model.predict_sessions(devel),
+        "arousal",
+        lambda prediction: guess[: len(prediction.timestamps_ms)],
+    )
+
+    scores = evaluate(model, corpus).to_json("m")["targets"]["arousal"]
+    assert scores["floors"]["time"] == pytest.approx(expected, abs=1e-9)
+    assert scores["predictions"]["time alone"]["ccc"] == scores["floors"]["time"]
+    assert "stimulus" not in scores["floors"]
+
+    old = replace(model, label_floors=None)
+    assert set(evaluate(old, corpus).to_json("m")["targets"]["arousal"]["floors"]) == {
+        "mean",
+        "weighted_mean",
+    }
+
+
+def test_parts_are_those_of_the_fusion_and_the_pooled_ccc_lies_between(
+    model: FusedModel, corpus: Corpus
+) -> None:
+    """Each prediction has both, with intervals; the fusion's stand at the top."""
+    scores = evaluate(model, corpus).to_json("m")["targets"]["valence"]
+    for name, record in scores["predictions"].items():
+        low, high = sorted((record["between_ccc"], record["within_ccc"]))
+        assert low - 1e-9 <= record["ccc"] <= high + 1e-9, name
+    assert scores["predictions"]["fusion"]["within_ccc"] == scores["within_ccc"]
+    assert 0 <= scores["label_variance_between_sessions"] <= 1
+
+
 def test_the_json_has_the_fixed_keys(model: FusedModel, corpus: Corpus) -> None:
     """What reads the JSON relies on its keys; NaN is no JSON."""
     record = json.loads(json.dumps(evaluate(model, corpus).to_json("m"), allow_nan=False))
@@ -83,6 +126,13 @@ def test_the_json_has_the_fixed_keys(model: FusedModel, corpus: Corpus) -> None:
         "ccc",
         "ccc_low",
         "ccc_high",
+        "between_ccc",
+        "between_ccc_low",
+        "between_ccc_high",
+        "within_ccc",
+        "within_ccc_low",
+        "within_ccc_high",
+        "label_variance_between_sessions",
         "session_mean_ccc",
         "undefined_sessions",
         "frames",
@@ -91,8 +141,11 @@ def test_the_json_has_the_fixed_keys(model: FusedModel, corpus: Corpus) -> None:
         "floors",
         "unimodal",
         "without_difficulty",
+        "predictions",
+        "bands",
         "mean_weights",
     }
+    assert record["targets"]["arousal"]["bands"] is None
 
 
 @pytest.mark.parametrize("target", ["arousal", "valence"])
@@ -232,3 +285,22 @@ def test_spearman_compares_ranks_and_ignores_unknown_frames() -> None:
 
     assert spearman(errors, residuals) == pytest.approx(1)
     assert np.isnan(spearman([np.ones(5)], [np.arange(5.0)]))
+
+
+def test_the_bands_of_a_model_are_evaluated_with_its_scores(
+    model: FusedModel, corpus: Corpus
+) -> None:
+    """Coverage and widths are those of the bands that the model predicts."""
+    banded = replace(model, bands={"arousal": band_calibration()})
+    devel = corpus.partition("devel")
+    bands = [prediction.bands["arousal"] for prediction in banded.predict_sessions(devel)]
+    low, high = (np.concatenate([getattr(band, end) for band in bands]) for end in ("low", "high"))
+    labels = np.concatenate([session.labels["arousal"] for session in devel])
+    scores = evaluate(banded, corpus).to_json("m")["targets"]
+
+    assert scores["valence"]["bands"] is None
+    record = scores["arousal"]["bands"]
+    assert record["level"] == 0.9
+    assert record["coverage"] == pytest.approx(np.mean((low <= labels) & (labels <= high)))
+    assert record["mean_width"] == pytest.approx(np.mean(high - low))
+    assert set(record["persons"]) == {"d0", "d1", "d2"}

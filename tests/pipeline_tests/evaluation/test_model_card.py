@@ -10,7 +10,9 @@ from pipeline.corpus import Corpus
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.evaluation.model_card import floor_warnings, model_card
 from pipeline.metrics.bootstrap import Score
+from pipeline.model.correction import Correction
 from pipeline.model.fused_model import FusedModel
+from tests.pipeline_tests.corpora import band_calibration
 
 
 @pytest.mark.parametrize(
@@ -60,10 +62,45 @@ def test_a_fusion_below_a_floor_has_a_warning(model: FusedModel, corpus: Corpus)
             "fusion": Score(fusion_ccc, fusion_ccc, fusion_ccc),
             "mean": Score(0.5, 0.4, 0.6),
             "weighted mean": Score(0.2, 0.1, 0.3),
+            "time alone": Score(0.05, 0.0, 0.1),
+            "stimulus alone": Score(0.15, 0.1, 0.2),
         }
         targets = {"arousal": replace(arousal, scores=scores)}
         return floor_warnings(replace(evaluation, targets=targets))
 
     assert warnings(0.51) == []
     assert warnings(0.4) == ["arousal: fusion (0.400) is below the mean (0.500)."]
-    assert len(warnings(0.1)) == 2
+    assert warnings(0.1)[2] == (
+        "arousal: fusion (0.100) is no better than stimulus alone (0.150): the mean label of other "
+        "people on the same stimulus at each time, without any feature."
+    )
+    assert len(warnings(0.1)) == 3
+
+
+def test_the_card_says_what_bands_cover_and_how_predictions_are_corrected(
+    model: FusedModel, corpus: Corpus
+) -> None:
+    """A reader learns the level, the coverage, and what the width depends on."""
+    changed = replace(
+        model,
+        bands={"arousal": band_calibration()},
+        corrections={"valence": {"fusion": Correction(1.25, -0.5)}},
+    )
+    evaluation = evaluate(changed, corpus)
+    card = model_card(changed, evaluation, [])
+    bands = evaluation.targets["arousal"].bands
+
+    assert bands is not None
+    assert f"| arousal | {bands.coverage:.1%} |" in card
+    assert "A band covers 90% of a new person's frames on average" in card
+    assert f"arousal: difficulty and disagreement {bands.verdict}" in card
+    # exp(0.2), exp(0.1) and exp(0.3), the weights of `band_calibration`.
+    assert "1.22 (difficulty of voice), 1.11 (difficulty of face), 1.35 (disagreement)" in card
+    assert "valence * 1.250 -0.500" in card
+
+
+def test_the_card_of_a_model_without_bands_says_why(model: FusedModel, corpus: Corpus) -> None:
+    """Six training people are too few."""
+    card = model_card(model, evaluate(model, corpus), [])
+
+    assert "90% needs 10 training people, there are 6" in card

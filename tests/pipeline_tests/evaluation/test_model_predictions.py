@@ -78,6 +78,7 @@ def test_out_of_fold_scores_are_those_of_models_that_held_the_session_out(
         "without difficulty",
         "mean",
         "weighted mean",
+        "time alone",
         "voice",
         "face",
     }

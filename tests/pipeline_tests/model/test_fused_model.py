@@ -15,11 +15,14 @@ from pipeline.corpus import Corpus
 from pipeline.errors import AffectuneError, InputError
 from pipeline.fitting.worker_pool import WorkerPool
 from pipeline.model.bundle import bundle_files, save_model
+from pipeline.model.correction import Correction
 from pipeline.model.fused_model import FusedModel, Prediction
+from pipeline.stages.fusion import FUSION, WITHOUT_DIFFICULTY
+from pipeline.stages.label_floors import LabelFloors
 from pipeline.storage.atomic_folder import read_folder, write_folder
 from pipeline.storage.stage_store import StageStore
 from pipeline.train import train
-from tests.pipeline_tests.corpora import tiny_corpus, tiny_session, tiny_spec
+from tests.pipeline_tests.corpora import band_calibration, tiny_corpus, tiny_session, tiny_spec
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +74,27 @@ def test_save_and_load_give_identical_predictions(
     for one, other in zip(expected, predictions, strict=True):
         assert_same(one, other)
     assert bundle_files(loaded, "# card") == bundle_files(model, "# card")
+
+
+def test_a_loaded_bundle_has_its_label_floors_and_an_old_one_has_none(
+    model: FusedModel, corpus: Corpus, tmp_path: Path
+) -> None:
+    """Names may have any characters: they are part of a place in the file."""
+    learned = [replace(s, stimulus="a/b (ä)") for s in corpus.partition("train")]
+    devel = [replace(s, stimulus="a/b (ä)") for s in corpus.partition("devel")]
+    floors = LabelFloors.from_sessions(learned, corpus.targets, corpus.frame_period_ms)
+    save_model(replace(model, label_floors=floors), tmp_path / "new")
+    save_model(replace(model, label_floors=None), tmp_path / "old")
+
+    loaded = affectune.load(tmp_path / "new").label_floors
+    assert loaded is not None
+    for target in corpus.targets:
+        expected, predicted = floors.predict(devel, target), loaded.predict(devel, target)
+        assert set(predicted) == {"time", "stimulus"}
+        for floor, series in expected.items():
+            for one, other in zip(series, predicted[floor], strict=True):
+                np.testing.assert_array_equal(one, other)
+    assert affectune.load(tmp_path / "old").label_floors is None
 
 
 def test_predict_takes_raw_arrays_and_agrees_with_evaluation(
@@ -303,3 +327,69 @@ def test_a_model_without_difficulty_reads_none(corpus: Corpus, tmp_path: Path) -
     np.testing.assert_array_equal(
         prediction.values["arousal"], prediction.without_difficulty["arousal"]
     )
+
+
+def banded(model: FusedModel) -> FusedModel:
+    """Return the model with a band of one target, and corrections of the other."""
+    corrections = {FUSION: Correction(2.0, 0.5), WITHOUT_DIFFICULTY: Correction(3.0, -1.0)}
+    return replace(
+        model, bands={"arousal": band_calibration()}, corrections={"valence": corrections}
+    )
+
+
+def test_bands_and_corrections_survive_a_bundle(
+    model: FusedModel, corpus: Corpus, tmp_path: Path
+) -> None:
+    changed = banded(model)
+    save_model(changed, tmp_path / "model")
+    loaded = affectune.load(tmp_path / "model")
+
+    assert (loaded.bands, loaded.corrections) == (changed.bands, changed.corrections)
+    sessions = corpus.partition("devel")
+    for one, other in zip(
+        changed.predict_sessions(sessions), loaded.predict_sessions(sessions), strict=True
+    ):
+        assert_same(one, other)
+        assert set(one.bands) == set(other.bands) == {"arousal"}
+        np.testing.assert_array_equal(one.bands["arousal"].low, other.bands["arousal"].low)
+        np.testing.assert_array_equal(one.bands["arousal"].high, other.bands["arousal"].high)
+
+
+def test_a_bundle_of_before_there_were_bands_predicts_without_them(
+    model: FusedModel, corpus: Corpus, tmp_path: Path
+) -> None:
+    files = bundle_files(banded(model))
+    record = json.loads(files["model.json"])
+    del record["bands"], record["corrections"], record["spec"]["calibration"]
+    write_folder(tmp_path / "model", {**files, "model.json": json.dumps(record).encode()})
+
+    sessions = corpus.partition("devel")
+    loaded = affectune.load(tmp_path / "model").predict_sessions(sessions)
+    for one, other in zip(model.predict_sessions(sessions), loaded, strict=True):
+        assert_same(one, other)
+        assert other.bands == {}
+
+
+def test_a_correction_changes_the_fusion_of_its_target_and_nothing_else(
+    model: FusedModel, corpus: Corpus
+) -> None:
+    sessions = corpus.partition("devel")
+    before, after = model.predict_sessions(sessions)[0], banded(model).predict_sessions(sessions)[0]
+
+    np.testing.assert_allclose(after.values["valence"], 2 * before.values["valence"] + 0.5)
+    np.testing.assert_allclose(
+        after.without_difficulty["valence"], 3 * before.without_difficulty["valence"] - 1
+    )
+    np.testing.assert_array_equal(after.values["arousal"], before.values["arousal"])
+    np.testing.assert_array_equal(after.floors["valence"]["mean"], before.floors["valence"]["mean"])
+
+
+def test_a_missing_modality_never_narrows_a_band(model: FusedModel, corpus: Corpus) -> None:
+    """Of the voice alone neither the difficulty of the face nor a disagreement is known."""
+    session = corpus.partition("devel")[0]
+    whole = banded(model).predict(session.features).bands["arousal"]
+    half = banded(model).predict({"voice": session.features["voice"]}).bands["arousal"]
+    unbounded = half.low > -1.0
+
+    assert np.all((half.high - half.low >= whole.high - whole.low)[unbounded])
+    assert np.all(half.high - half.low > 2 * 2.0 * np.exp(-1.5))

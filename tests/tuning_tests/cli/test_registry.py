@@ -38,7 +38,9 @@ def finished_study(number: int, corpus_folder: Path, corpus_digest: str) -> Hist
         versions={},
         git_commit=None,
     )
-    score = {"ccc": 0.5 + number / 10, "ccc_low": 0.25, "ccc_high": 0.75}
+    score: dict[str, float | None] = {"ccc": 0.5 + number / 10, "ccc_low": 0.25, "ccc_high": 0.75}
+    score |= {"between_ccc": 0.625, "between_ccc_low": 0.5, "between_ccc_high": None}
+    score |= {"within_ccc": None, "within_ccc_low": None, "within_ccc_high": None}
     return history_of([opened, StudyFinished(at=2.0, summary={"targets": {"arousal": score}})])
 
 
@@ -83,6 +85,9 @@ def test_the_life_of_a_challenger(run: Run) -> None:
     assert (first["aliases"], second["aliases"]) == (["champion"], ["challenger"])
     assert first["ccc"] == {"arousal": [0.5, 0.25, 0.75]}
     assert second["ccc"] == {"arousal": [0.6, 0.25, 0.75]}
+    assert first["between_ccc"] == {"arousal": [0.625, 0.5, None]}
+    assert first["within_ccc"] == {"arousal": [None, None, None]}
+    assert "between 0.625" in run("show", "affectune")
 
     promotion = json.loads(run("promote", "affectune", "challenger", "--json"))
     assert list(promotion) == ["name", "version", "against", "promoted", "difference"]
@@ -113,6 +118,8 @@ def test_a_version_is_one_json_object_with_these_keys(run: Run) -> None:
         "study",
         "trials",
         "ccc",
+        "between_ccc",
+        "within_ccc",
         "made_at",
         "run_id",
         "decision",

@@ -46,9 +46,23 @@ def test_scores_of_the_winner_are_devel_and_out_of_fold(page: Page) -> None:
     assert pupil[2].startswith(f"{result.differences['pupil'].ccc:+.3f}")
 
 
+def test_scores_between_and_within_sessions_stand_in_a_table_of_their_own(page: Page) -> None:
+    table = page.tables["Scores for arousal between and within sessions"]
+    assert table.headings == ["prediction", "devel CCC between", "devel CCC within"]
+
+    result = fabricate_evaluation().targets["arousal"]
+    for name in ("fusion", "pupil"):
+        expected = [str(result.between[name]), str(result.within[name])]
+        assert _row(table, name)[1:] == expected
+    assert (
+        f"{result.label_variance_between_sessions:.0%} of the devel labels' variance" in page.text
+    )
+
+
 def test_the_summary_names_the_score_of_each_prediction(page: Page) -> None:
     assert "devel CCC of the fusion" in page.text
     assert "devel CCC, floor: weighted mean" in page.text
+    assert "devel CCC within sessions, fusion" in page.text
     assert "devel CCC, without difficulty" in page.text
     assert "out of fold CCC, fusion" in page.text
 

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from pipeline.errors import AffectuneError, InputError
+from pipeline.evaluation.paired_scores import PairedScores
+from pipeline.metrics.bootstrap import Score
+from pipeline.model.fused_model import FusedModel
 from tests.tuning_tests.evaluations import fabricate_evaluation, fabricate_model
 from tests.tuning_tests.journals import STUDY, events
 from tests.tuning_tests.report.pages import Page
 from tuning.audit.cli_output import AUDIT
 from tuning.journal.events import Event, RungDecision, StudyFinished, TrialEnded
 from tuning.journal.history import History, history_of
+from tuning.report.nested_scores import NESTED, NestedScores, OuterFoldRecord
 from tuning.report.page import REPORT, render, write_report
 from tuning.report.results import winner_scores
 
@@ -109,6 +115,27 @@ def test_without_a_model_out_of_fold_scores_come_from_the_summary(
     assert scores["valence"].out_of_fold == {}
 
 
+def test_a_fusion_below_a_floor_of_labels_alone_is_no_better_on_the_first_screen() -> None:
+    study_events = events(modalities=("gaze", "head"), targets=("arousal",))
+    evaluation = fabricate_evaluation(("gaze", "head"), ("arousal",))
+    records = {
+        "fusion": {"ccc": 0.3, "ccc_low": 0.2, "ccc_high": 0.4},
+        "stimulus alone": {"ccc": 0.56, "ccc_low": 0.5, "ccc_high": 0.63},
+    }
+    model = cast(FusedModel, SimpleNamespace(out_of_fold={"arousal": records}))
+
+    text = Page(render(history_of(study_events), evaluation, model)).text
+    sentence = "CCC of arousal out of fold: fusion (0.300) is no better than stimulus alone (0.560)"
+    assert sentence in text
+    assert text.index(sentence) < text.index("configurations of all stages")
+
+
+def test_the_split_says_for_whom_scores_out_of_fold_are() -> None:
+    text = Page(render(history_of(events()), None, None)).text
+    assert "folds grouped by subject" in text
+    assert "new people, shown what the training people were shown" in text
+
+
 @pytest.mark.parametrize("share", [0.0, 0.002, 0.02, 0.3, 0.95])
 def test_a_study_that_was_stopped_anywhere_has_a_report(share: float) -> None:
     study_events = events(modalities=("gaze", "head"), targets=("arousal",))
@@ -178,6 +205,33 @@ def test_an_audit_is_in_the_report_where_there_is_one(
     assert "CCC: 2 tasks" in page.text
     assert HOSTILE in page.text
     assert "audit" in page.ids
+
+
+@pytest.mark.slow
+def test_nested_scores_are_in_the_report_where_there_are_any(
+    study_events: list[Event], tmp_path: Path
+) -> None:
+    write_report(tmp_path, history_of(study_events), None, None)
+    assert "nested" not in Page((tmp_path / REPORT).read_text()).ids
+
+    score, difference = Score(0.5, 0.4, 0.6), Score(0.1, -0.05, 0.25)
+    scores = PairedScores(
+        {"winner": score, "default": Score(0.4, 0.3, 0.5)}, {"winner": {"default": difference}}
+    )
+    subjects = {"train": ["a"], "devel": ["b"], "test": ["c"]}
+    fold = OuterFoldRecord("outer fold 1 of 2", subjects, {"arousal": "gaze"}, 9, 60.0, 5.0, {})
+    nested = NestedScores("study", {HOSTILE: scores}, scores, (fold, fold))
+    (tmp_path / NESTED).write_text(json.dumps(nested.to_json()))
+    write_report(tmp_path, history_of(study_events), None, None)
+    page = Page((tmp_path / REPORT).read_text())
+
+    assert "nested" in page.ids
+    table = page.tables["Nested scores for mean over targets"]
+    assert table.rows == [
+        ["winner", "0.500 [0.400, 0.600]", ""],
+        ["default", "0.400 [0.300, 0.500]", "+0.100 [-0.050, +0.250]"],
+    ]
+    assert HOSTILE in page.text
 
 
 def test_an_older_report_is_replaced_and_nothing_else_is_left(

@@ -91,6 +91,10 @@ def test_the_command_line_decides_before_the_corpus(tmp_path: Path) -> None:
 
     decided = for_corpus(study, ["face", "voice"], ["arousal", "valence"])
 
+    assert decided.split == "subject"
+    assert override(study, split="both").base.split == "both"
+    with pytest.raises(InputError, match=r"'split'.*'subject', 'stimulus' or 'both'"):
+        override(study, split="room")
     assert decided.corpus == "here"
     assert decided.modalities == ("voice",)
     assert decided.targets == ("valence",)

@@ -21,6 +21,8 @@ FIRST_ALIAS_TAG = "affectune.placed"
 """Tag with the alias that a version was given when it was registered."""
 PROMOTE_FIRST_TAG = "affectune.promote_first"
 """Tag: whether a version is to be the champion where there is none."""
+SCORES = ("ccc", "between_ccc", "within_ccc")
+"""Keys of a target in summary.json that become tags: pooled, between and within sessions."""
 MAX_DESCRIPTION = 5000  # characters
 MAX_TAG = 5000  # characters
 KEY_START = 16  # characters of a stage's key
@@ -74,13 +76,16 @@ def _summary(files: Mapping[str, bytes], history: History) -> Mapping[str, Any]:
 
 
 def _score_tags(summary: Mapping[str, Any]) -> dict[str, str]:
-    """Return for each target its devel CCC and the limits of its interval."""
+    """Return for each target its devel CCCs and the limits of their intervals."""
     tags = {}
     for target, scores in summary.get("targets", {}).items():
-        values = [scores.get(key) for key in ("ccc", "ccc_low", "ccc_high")]
-        tags[f"ccc.{target}"] = " ".join(
-            "undefined" if value is None else f"{value:.4f}" for value in values
-        )
+        for name in SCORES:
+            if name not in scores:  # the study was finished by an earlier version
+                continue
+            values = [scores.get(key) for key in (name, f"{name}_low", f"{name}_high")]
+            tags[f"{name}.{target}"] = " ".join(
+                "undefined" if value is None else f"{value:.4f}" for value in values
+            )
     return tags
 
 

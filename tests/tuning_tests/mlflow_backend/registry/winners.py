@@ -17,7 +17,13 @@ from tuning.mlflow_backend.registry.comparison import Comparison
 from tuning.mlflow_backend.registry.registration import register
 
 SEARCH = {"trials": 1, "finalists": 1, "space": {"difficulty": {"choice": [True]}}}
-SCORES = {"arousal": {"ccc": 0.5, "ccc_low": 0.25, "ccc_high": None}}
+SCORES = {
+    "arousal": {
+        f"{part}ccc{limit}": value
+        for part in ("", "between_", "within_")
+        for limit, value in (("", 0.5), ("_low", 0.25), ("_high", None))
+    }
+}
 
 
 def example_features() -> Mapping[str, NDArray[np.float32]]:

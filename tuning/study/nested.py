@@ -1,0 +1,309 @@
+"""Nested cross-validation of a study: the whole search, scored on people it never saw.
+
+It gives no model: those of the outer folds are for the score alone, and are not registered.
+
+Varma, S. and Simon, R. (2006): Bias in error estimation when using cross-validation for model
+selection. BMC Bioinformatics 7, 91.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from pipeline.corpus import PARTITIONS, Corpus, Session
+from pipeline.errors import AffectuneError, InputError
+from pipeline.evaluation.paired_scores import Predictions, mean_paired_scores, paired_scores
+from pipeline.fitting.progress_bar import ProgressBar
+from pipeline.fitting.worker_pool import WorkerPool
+from pipeline.metrics.bootstrap import subject_moments
+from pipeline.metrics.ccc import ccc_from_moments
+from pipeline.model.bundle import load_model
+from pipeline.model.fused_model import FusedModel
+from pipeline.spec import Spec
+from pipeline.stages.outer_folds import OuterFold, outer_folds
+from pipeline.stages.requirements import raise_if_untrainable
+from pipeline.storage.atomic_file import write_atomically
+from pipeline.storage.stage_store import StageStore
+from pipeline.train import num_fits, train
+from tuning.monitoring.live_table import LiveTable
+from tuning.monitoring.status import format_duration
+from tuning.ray_backend.cluster import cluster
+from tuning.report.nested_scores import (
+    DEFAULT,
+    NESTED,
+    WINNER,
+    NestedScores,
+    OuterFoldRecord,
+    nested_tables,
+)
+from tuning.spec.study_spec import StudySpec
+from tuning.study.outer_fold_predictions import (
+    best_modality,
+    predict_set_apart,
+    read_predictions,
+    write_predictions,
+)
+from tuning.study.study import MODEL_FOLDER, Study, StudyOptions, open_study, run_study
+
+FOLDER, DIVISION, PREDICTIONS, FOLD = "nested", "subjects.json", "predictions", "fold.json"
+
+
+@dataclass(frozen=True)
+class NestedRun:
+    """What nested cross-validation found, and the predictions it was computed from.
+
+    Attributes:
+        scores: of all predictions.
+        sessions: of all people, each set apart in one fold.
+        predictions: target -> prediction -> one series per session.
+    """
+
+    scores: NestedScores
+    sessions: tuple[Session, ...]
+    predictions: Predictions
+
+
+def run_nested(
+    spec: StudySpec,
+    corpus: Corpus,
+    corpus_path: Path,
+    options: StudyOptions,
+    console: Console,
+    *,
+    num_folds: int,
+    resume: bool = False,
+) -> NestedRun:
+    """Score a whole search on every labelled person of train and devel.
+
+    In each outer fold a study runs without the people set apart; its winner predicts them, and so
+    does the untuned default: the study's own settings, trained on the same people. What is done
+    stays: a fold that has ended is not run again, and a study that was killed goes on from its
+    journal.
+
+    Args:
+        spec: its modalities and targets known.
+        corpus: test sessions are never read.
+        corpus_path: where it lies, for the record.
+        options: where to run. The time budget is divided evenly over the folds, for their studies;
+            the default, which has no trials, is trained to its end, on this machine.
+        console: for tables and notes.
+        num_folds: K.
+        resume: whether unfinished studies of folds are to go on.
+
+    Raises:
+        InputError: before anything is trained: the people cannot be divided, a fold cannot be
+            trained on, or other data, settings or folds are in the folder.
+        AffectuneError: it was interrupted, or failed; it says how to go on.
+    """
+    folds = outer_folds(corpus, num_folds)
+    _raise_if_fold_is_untrainable(folds, spec.base)
+    folder = options.folder / FOLDER
+    _keep_division(folder, folds)
+
+    begin, num_run = time.monotonic(), 0
+    with ExitStack() as stack:
+        for number, fold in enumerate(folds, 1):
+            place = replace(
+                options, folder=folder / f"fold-{number}", budget_s=options.budget_s / num_folds
+            )
+            study = open_study(spec, fold.corpus, corpus_path, place, resume=resume)
+            with study.journal:
+                if (place.folder / FOLD).exists():
+                    continue
+                if not num_run:  # all folds share one Ray
+                    stack.enter_context(cluster(options.address, options.workers))
+                try:
+                    _run_fold(study, fold, folder / PREDICTIONS, console)
+                except KeyboardInterrupt:
+                    raise _interrupted(fold) from None
+
+            num_run += 1
+            left_s = (time.monotonic() - begin) / num_run * (num_folds - number)
+            _print_done(place.folder, console, left_s)
+
+    run = _gather(spec, folds, folder)
+    write_atomically(options.folder / NESTED, json.dumps(run.scores.to_json(), indent=1))
+    for table in nested_tables(run.scores):
+        console.print(table)
+    console.print(
+        "This scores the search; run without --nested for a model. "
+        f"Written: {options.folder / NESTED}",
+        soft_wrap=True,
+    )
+    return run
+
+
+# Before anything is trained
+
+
+def _raise_if_fold_is_untrainable(folds: Sequence[OuterFold], spec: Spec) -> None:
+    for fold in folds:
+        num_train = len(fold.subjects("train"))
+        if spec.protocol == "cross_fit" and num_train < spec.folds:
+            raise InputError(
+                f"In {fold.name}, {num_train} people are left to train on, and the study's "
+                f"{spec.folds} folds need at least {spec.folds}. Lower its folds, or pass a larger "
+                "--nested: more people are then left."
+            )
+        try:
+            raise_if_untrainable(fold.corpus, spec)
+        except InputError as error:
+            raise InputError(f"In {fold.name}: {error}") from error
+
+
+def _keep_division(folder: Path, folds: Sequence[OuterFold]) -> None:
+    """Write down who is where; refuse a folder that holds another division."""
+    path = folder / DIVISION
+    division = [{"name": fold.name, "subjects": _subjects(fold)} for fold in folds]
+    if not path.exists():
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"--out '{folder.parent}' cannot be written: {error.strerror}. Choose another one."
+            ) from error
+        write_atomically(path, json.dumps(division, indent=1))
+        return
+
+    before = json.loads(path.read_bytes())
+    if len(before) != len(folds):
+        raise InputError(
+            f"'{folder}' holds {len(before)} outer folds. Pass --nested {len(before)}, or another "
+            "--out; trained stages are reused."
+        )
+    if before != division:
+        raise InputError(
+            f"'{folder}' holds outer folds of other people. Choose another --out; trained stages "
+            "are reused."
+        )
+
+
+def _subjects(fold: OuterFold) -> dict[str, list[str]]:
+    return {partition: fold.subjects(partition) for partition in PARTITIONS}
+
+
+# One outer fold
+
+
+def _run_fold(study: Study, fold: OuterFold, predictions: Path, console: Console) -> None:
+    """Search, train the default, predict the people set apart; last write that it is done."""
+    people = {partition: len(names) for partition, names in _subjects(fold).items()}
+    console.print(
+        f"{fold.name.capitalize()}: {people['test']} people are set apart; the study searches with "
+        f"{people['train']} train and {people['devel']} devel people.",
+        soft_wrap=True,
+    )
+
+    with LiveTable(console) as table:
+        study.on_event = lambda event: table.update(study.history)
+        run_study(study, on_tick=lambda: table.update(study.history))
+    if study.is_interrupted:
+        raise _interrupted(fold)
+
+    folder, begin = study.options.folder, time.monotonic()
+    default = _train_default(study, console)
+    default_s = time.monotonic() - begin
+
+    winner = load_model(folder / MODEL_FOLDER)
+    best = {target: best_modality(default, target) for target in default.targets}
+    series = predict_set_apart(winner, default, best, fold.test, study.options.device)
+    for target, by_name in series.items():
+        write_predictions(predictions / target, fold.test, by_name)
+
+    record = OuterFoldRecord(
+        name=fold.name,
+        subjects=_subjects(fold),
+        best_modality=best,
+        trials=len(study.history.trials),
+        search_s=round(study.history.active_s, 3),
+        default_s=round(default_s, 3),
+        ccc=_fold_ccc(fold.test, series),
+    )
+    write_atomically(folder / FOLD, json.dumps(asdict(record), indent=1))
+
+
+def _train_default(study: Study, console: Console) -> FusedModel:
+    """Train the study's own settings, without any search, through the study's store."""
+    options, spec = study.options, study.spec.base
+    with (
+        ProgressBar(num_fits(study.corpus, spec), console) as progress,
+        WorkerPool(
+            study.corpus,
+            StageStore(options.store),
+            workers=options.workers or os.cpu_count() or 1,
+            device=options.device,
+            on_progress=progress,
+        ) as pool,
+    ):
+        return train(study.corpus, spec, pool)
+
+
+def _fold_ccc(
+    sessions: Sequence[Session], predictions: Predictions
+) -> dict[str, dict[str, float | None]]:
+    """Return the pooled CCC of winner and default on one fold."""
+    by_target: dict[str, dict[str, float | None]] = {}
+    for target, series in predictions.items():
+        by_target[target] = {}
+        for name in (WINNER, DEFAULT):
+            sums = subject_moments(sessions, target, series[name]).sum(axis=0)
+            ccc = float(ccc_from_moments(sums))
+            by_target[target][name] = ccc if np.isfinite(ccc) else None
+    return by_target
+
+
+def _print_done(folder: Path, console: Console, left_s: float) -> None:
+    record = _read_record(folder)
+    scores = [
+        f"{target} {name} {'undefined' if ccc is None else format(ccc, '.3f')}"
+        for target, by_name in record.ccc.items()
+        for name, ccc in by_name.items()
+    ]
+    left = f" About {format_duration(left_s)} left." if left_s else ""
+    console.print(
+        f"{record.name.capitalize()} is done: {', '.join(scores)} on the people set apart.{left}",
+        soft_wrap=True,
+    )
+
+
+def _interrupted(fold: OuterFold) -> AffectuneError:
+    return AffectuneError(
+        f"Interrupted in {fold.name}. What is done is kept: the same command with --resume goes on."
+    )
+
+
+# All outer folds
+
+
+def _gather(spec: StudySpec, folds: Sequence[OuterFold], folder: Path) -> NestedRun:
+    """Pool the predictions of all folds, as they were written, and score them."""
+    sessions = tuple(session for fold in folds for session in fold.test)
+    targets = folds[0].corpus.targets
+    predictions = {
+        target: read_predictions(folder / PREDICTIONS / target, sessions) for target in targets
+    }
+
+    firsts = (WINNER, DEFAULT)
+    scores = NestedScores(
+        study=spec.name,
+        targets={
+            target: paired_scores(sessions, series, target, firsts)
+            for target, series in predictions.items()
+        },
+        mean=mean_paired_scores(sessions, predictions, firsts) if len(targets) > 1 else None,
+        folds=tuple(_read_record(folder / f"fold-{number}") for number in range(1, len(folds) + 1)),
+    )
+    return NestedRun(scores, sessions, predictions)
+
+
+def _read_record(folder: Path) -> OuterFoldRecord:
+    return OuterFoldRecord(**json.loads((folder / FOLD).read_bytes()))
