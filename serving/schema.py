@@ -117,7 +117,7 @@ class PredictionResponse(BaseModel):
     difficulty: dict[str, ModalityDifficulty]
     weights: dict[str, dict[str, Series]] = Field(
         description="Target -> feature set -> how much its prediction is trusted, 0 to 1. They sum "
-        "to 1 wherever any has a prediction; a target whose fusion has no gate is absent."
+        "to 1, or are 0 where none has a prediction; a target whose fusion has no gate is absent."
     )
     warnings: list[Notice]
 
