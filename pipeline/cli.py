@@ -25,7 +25,7 @@ from pipeline.data.cli import parse_names
 from pipeline.data.layout import find_layout
 from pipeline.data.muse import read_corpus
 from pipeline.errors import AffectuneError, InputError
-from pipeline.evaluation.corruption import FORMS, parse_corruption
+from pipeline.preprocessing.corruption import FORMS, parse_corruption
 from pipeline.spec import Spec, override, read_spec
 from pipeline.storage.atomic_file import write_atomically
 from pipeline.storage.atomic_folder import MANIFEST, MODEL, read_folder
@@ -79,6 +79,13 @@ def train_command(
         str | None, typer.Option(help="cross_fit or in_sample (the paper's).")
     ] = None,
     folds: Annotated[int | None, typer.Option(help="Folds grouped by subject.")] = None,
+    inference: Annotated[
+        str | None,
+        typer.Option(
+            help="fold_mean (the folds' models), refit (one on all of train) or distilled "
+            "(one per task that learned what fold_mean predicts)."
+        ),
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(help="The same seed gives the same bytes on a CPU.")
     ] = None,
@@ -98,7 +105,7 @@ def train_command(
     """
     clock = _Clock()
     from pipeline.evaluation.evaluate import evaluate
-    from pipeline.evaluation.model_card import floor_warnings, model_card
+    from pipeline.evaluation.model_card import distillation_note, floor_warnings, model_card
     from pipeline.fitting.progress_bar import ProgressBar
     from pipeline.fitting.worker_pool import WorkerPool
     from pipeline.model.bundle import save_model
@@ -107,7 +114,11 @@ def train_command(
     from pipeline.train import num_fits, train
 
     settings = override(
-        read_spec(spec) if spec else Spec(), protocol=protocol, folds=folds, seed=seed
+        read_spec(spec) if spec else Spec(),
+        protocol=protocol,
+        folds=folds,
+        inference=inference,
+        seed=seed,
     )
     torch_device = find_device(device)
     out = out.absolute()
@@ -149,6 +160,8 @@ def train_command(
     _print_evaluation(evaluation)
     for warning in warnings:
         console.print(f"[yellow]Note:[/] {warning}")
+    if model.distillation:
+        console.print(distillation_note(model))
     fits = f"{summary['trials']} fits ({pool.store_hits} from the store)"
     Console().print(f"{fits}, {summary['wall_s']:.0f} s. Written: {out}", soft_wrap=True)
 
@@ -289,6 +302,8 @@ def _training_summary(pool: WorkerPool, model: FusedModel, clock: _Clock) -> dic
         "cpu_s": round(clock.cpu_s() + worker_cpu_s, 3),
         "store_hits": pool.store_hits,
         "out_of_fold": model.out_of_fold,
+        "inference": model.composition,
+        "distillation": model.distillation,
     }
 
 

@@ -97,6 +97,14 @@ class PredictionResponse(BaseModel):
     warnings: list[Notice]
 
 
+class Distillation(BaseModel):
+    """The CCC on devel of distilled networks and of their ensemble; null where undefined."""
+
+    is_kept: bool
+    reason: str
+    targets: dict[str, dict[str, dict[str, float | None]]]
+
+
 class ModelResponse(BaseModel):
     """What is served."""
 
@@ -107,6 +115,8 @@ class ModelResponse(BaseModel):
     frame_rate_hz: float
     ccc: dict[str, float | None]
     limits: dict[str, float]
+    inference: str
+    distillation: Distillation | None
     card: str
 
 

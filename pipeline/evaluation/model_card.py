@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.evaluation.evaluate import Evaluation, TargetEvaluation, score_table
+from pipeline.evaluation.evaluate import Evaluation, TargetEvaluation, score_table, signed
 from pipeline.metrics.bootstrap import Score
 from pipeline.model.fused_model import FusedModel
 from pipeline.stages.fusion import FLOORS, FUSION
@@ -34,6 +34,7 @@ def model_card(model: FusedModel, evaluation: Evaluation, warnings: Sequence[str
         "",
         *_data_section(model),
         *_protocol_section(model),
+        *_distillation_section(model),
         *_study_section(model.study),
         *_scores_section(model, evaluation),
         *_out_of_fold_section(model),
@@ -82,7 +83,8 @@ def _data_section(model: FusedModel) -> list[str]:
 def _protocol_section(model: FusedModel) -> list[str]:
     spec = model.spec
     if spec.protocol == "cross_fit":
-        method = f" with {spec.folds} folds grouped by subject, inference by `{spec.inference}`"
+        folds = f"{spec.folds} folds grouped by subject"
+        method = f" with {folds}, inference by `{spec.inference}` ({model.composition})"
     else:
         method = " (later stages see optimistic inputs)"
 
@@ -91,6 +93,51 @@ def _protocol_section(model: FusedModel) -> list[str]:
         f"`{spec.protocol}`{method}, seed {spec.seed}. Test sessions were not read in training.",
         "Devel decided when each fit stopped and weights the weighted mean, "
         "so devel scores are optimistic.",
+        "",
+    ]
+
+
+def distillation_note(model: FusedModel) -> str:
+    """Return a sentence on what came of distilling a model."""
+    record = model.distillation
+    if not record["is_kept"]:
+        return f"{record['reason']} What predicts is the {record['teacher']}."
+
+    networks = record["networks"]
+    return (
+        f"{networks['student']} networks predict what {networks['teacher']} did. {record['reason']}"
+    )
+
+
+def _distillation_section(model: FusedModel) -> list[str]:
+    """Return how the model was distilled, or why not; nothing where that was not asked for."""
+    record = model.distillation
+    if not record:
+        return []
+
+    rows = []
+    for target, scores in record["targets"].items():
+        teacher, student = (Score.from_json(scores[name]) for name in ("teacher", "student"))
+        gap = signed(Score.from_json(scores["difference"]))
+        rows.append(f"| {target} | {teacher} | {student} | {gap} |")
+
+    sessions = record["sessions"]
+    return [
+        "## Distillation",
+        distillation_note(model),
+        f"One network per task learned the outputs of the {record['teacher']} on "
+        f"{sessions['clean']} training sessions,",
+        f"{sessions['corrupted']} corrupted copies and {sessions['mixtures']} mixtures of them. "
+        "It saw no label; that each fit stopped where it is",
+        "nearest to the ensemble's output on devel, and this comparison on devel, are all it has "
+        "of devel.",
+        "",
+        "| CCC on devel | ensemble | distilled | distilled minus ensemble |",
+        "| --- | --- | --- | --- |",
+        *rows,
+        "",
+        "The ensemble's own devel score owes something to devel's labels, which stopped its fits. "
+        "Scores out of fold are the ensemble's.",
         "",
     ]
 

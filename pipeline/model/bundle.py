@@ -119,6 +119,7 @@ def _record(model: FusedModel, stages: Mapping[str, TrainedStage]) -> dict[str, 
         "out_of_fold": model.out_of_fold,
         "difficulty_spearman": model.difficulty_spearman,
         "study": model.study,
+        "distillation": model.distillation,
         "versions": library_versions(),
         # Seconds differ from run to run; the same seed must give the same bytes.
         "stages": {place: {**stage.record(), "cpu_s": 0.0} for place, stage in stages.items()},
@@ -172,6 +173,7 @@ def _from_record(record: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) 
         out_of_fold=record["out_of_fold"],
         difficulty_spearman=record["difficulty_spearman"],
         study=record["study"],
+        distillation=record.get("distillation", {}),
     )
 
 

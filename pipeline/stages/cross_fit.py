@@ -65,7 +65,7 @@ class CrossFitPlan:
             return cls((Fold("in sample", train_ids, train_ids),), (0,))
 
         folds = _subject_folds(train_sessions, spec.folds)
-        if spec.inference == "fold_mean":
+        if spec.fit_inference == "fold_mean":
             return cls(folds, tuple(range(len(folds))))
         return cls((*folds, Fold("refit", train_ids, ())), (len(folds),))
 

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from pipeline.corpus import Corpus, Session
 from pipeline.errors import InputError
-from pipeline.evaluation.corruption import parse_corruption
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.model.fused_model import FusedModel, Prediction
+from pipeline.preprocessing.corruption import parse_corruption
 from pipeline.stages.difficulty import spearman
 from pipeline.stages.fusion import floor_weights, floors
 from tests.pipeline_tests.corpora import corpus_of, tiny_session

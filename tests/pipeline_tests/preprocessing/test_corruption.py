@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from pipeline.corpus import Corpus, Session
 from pipeline.errors import InputError
-from pipeline.evaluation.corruption import parse_corruption
 from pipeline.evaluation.evaluate import Evaluation, evaluate
 from pipeline.model.fused_model import FusedModel
+from pipeline.preprocessing.corruption import parse_corruption
 from pipeline.preprocessing.normalisation import Normalisation
 from tests.pipeline_tests.corpora import tiny_session
 
