@@ -17,10 +17,12 @@ from pipeline.metrics.bootstrap import Score, bootstrap, subject_moments
 from pipeline.model.fused_model import FusedModel, Prediction
 
 TOLERANCE = 0.005
-"""So much lower may a student's CCC on devel be for it to be kept."""
+"""So much lower may a CCC on devel be; its interval is some ten times as wide."""
 
 
-def distil(teacher: FusedModel, corpus: Corpus, pool: WorkerPool) -> FusedModel:
+def distil(
+    teacher: FusedModel, corpus: Corpus, pool: WorkerPool, *, tolerance: float = TOLERANCE
+) -> FusedModel:
     """Distil a teacher.
 
     The student learns what the teacher outputs, for training sessions and copies of them, and a
@@ -31,14 +33,15 @@ def distil(teacher: FusedModel, corpus: Corpus, pool: WorkerPool) -> FusedModel:
         teacher: what predicts as an ensemble.
         corpus: that it was trained on.
         pool: solves the problems, through a store.
+        tolerance: so much lower may a target's CCC on devel be for the student to be kept.
 
     Returns:
-        The student where no target's CCC on devel is more than `TOLERANCE` below the teacher's,
+        The student where no target's CCC on devel is more than that below the teacher's,
         else the teacher. Its `distillation` says what happened:
         "is_kept": whether it is the student;
         "reason": a sentence that says why;
         "teacher": see `FusedModel.composition`;
-        "tolerance": `TOLERANCE`;
+        "tolerance": as above;
         "networks": of the "teacher" and of the "student";
         "sessions": see `Lessons.counts`;
         "targets": target -> the scores on devel of "teacher" and "student", and the paired
@@ -52,9 +55,9 @@ def distil(teacher: FusedModel, corpus: Corpus, pool: WorkerPool) -> FusedModel:
         student = fit_student(teacher, lessons, student_pool)
 
     scores = _devel_scores(teacher, student, corpus, pool.device)
-    worse = [_worse(target, *scores[target]) for target in teacher.targets]
+    worse = [_worse(target, *scores[target], tolerance) for target in teacher.targets]
     reasons = [reason for reason in worse if reason]
-    record = _record(teacher, student, lessons, scores, reasons)
+    record = _record(teacher, student, lessons, scores, reasons, tolerance)
     return replace(teacher if reasons else student, distillation=record)
 
 
@@ -77,14 +80,14 @@ def _devel_scores(
     return scores
 
 
-def _worse(target: str, teacher: Score, student: Score, difference: Score) -> str:
+def _worse(target: str, teacher: Score, student: Score, difference: Score, tolerance: float) -> str:
     """Say that the student is worse than it may be; nothing where it is not."""
-    if difference.ccc >= -TOLERANCE:
+    if difference.ccc >= -tolerance:
         return ""
-    if difference.ccc < -TOLERANCE:
+    if difference.ccc < -tolerance:
         return (
             f"{target}: its CCC on devel is {student.ccc:.3f}, that of the ensemble "
-            f"{teacher.ccc:.3f}, more than {TOLERANCE:g} higher"
+            f"{teacher.ccc:.3f}, more than {tolerance:g} higher"
         )
     return f"{target}: a CCC on devel is undefined, so the two cannot be compared"
 
@@ -95,18 +98,19 @@ def _record(
     lessons: Lessons,
     scores: dict[str, tuple[Score, Score, Score]],
     reasons: Sequence[str],
+    tolerance: float,
 ) -> dict[str, Any]:
     if reasons:
         reason = f"The distilled networks are not used. {'; '.join(reasons)}."
     else:
-        reason = f"No CCC on devel is more than {TOLERANCE:g} below that of the ensemble."
+        reason = f"No CCC on devel is more than {tolerance:g} below that of the ensemble."
 
     names = ("teacher", "student", "difference")
     return {
         "is_kept": not reasons,
         "reason": reason,
         "teacher": teacher.composition,
-        "tolerance": TOLERANCE,
+        "tolerance": tolerance,
         "networks": {"teacher": teacher.num_networks, "student": student.num_networks},
         "sessions": lessons.counts(),
         "targets": {

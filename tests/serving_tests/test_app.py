@@ -397,6 +397,8 @@ def test_the_model_is_described_with_its_features_scores_and_card(
     assert model["frame_rate_hz"] == 2.0
     assert -1 <= model["ccc"]["arousal"] <= 1
     assert "# Affectune model" in model["card"]
+    assert model["inference"] == predictor.model.composition
+    assert model["distillation"] is None
     assert client.get("/readyz").json()["version"] == "3"
 
 

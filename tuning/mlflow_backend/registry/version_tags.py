@@ -51,7 +51,7 @@ def version_tags(
         "affectune.git_commit": opened.git_commit or "",
     }
     tags |= _score_tags(_summary(files, history))
-    tags |= _inference_tags(files)
+    tags |= _inference_tags(_summary(files, history))
     tags |= _stage_tags(files, history)
     return {key: value for key, value in tags.items() if value}
 
@@ -85,9 +85,8 @@ def _score_tags(summary: Mapping[str, Any]) -> dict[str, str]:
     return tags
 
 
-def _inference_tags(files: Mapping[str, bytes]) -> dict[str, str]:
+def _inference_tags(summary: Mapping[str, Any]) -> dict[str, str]:
     """Return which networks predict and, where they were distilled, how they compare."""
-    summary = json.loads(files.get("summary.json", b"{}"))
     tags = {"affectune.inference": summary.get("inference", "")}
 
     for target, scores in summary.get("distillation", {}).get("targets", {}).items():
