@@ -167,6 +167,7 @@ def _changed(before: dict[str, SupervisedProblem], after: dict[str, SupervisedPr
         ({"seed": 1}, {"auto_encoder", "unimodal", "fusion"}),
         ({"protocol": "in_sample"}, {"unimodal", "fusion"}),
         ({"inference": "refit"}, {"unimodal", "fusion"}),
+        ({"inference": "distilled"}, set()),
         ({"difficulty_scale": "raw"}, {"unimodal", "fusion"}),
         ({"auto_encoder": {"network": {"hidden_size": 9}}}, {"auto_encoder"}),
         ({"auto_encoder": {"fit": {"input_noise": 0.1}}}, {"auto_encoder"}),
@@ -311,6 +312,7 @@ def test_the_small_spec_can_be_read() -> None:
         ("seed = true", "seed"),
         ("[fusion.network]\nnum_layers = '4'", "num_layers"),
         ("[fusion.fit]\nhop_frames = 400", "must not exceed window_frames, 300"),
+        ("inference = 'distilled'\nprotocol = 'in_sample'", "'in_sample' has no folds"),
     ],
 )
 def test_a_spec_with_a_wrong_value_is_refused(tmp_path: Path, text: str, message: str) -> None:

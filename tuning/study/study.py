@@ -225,7 +225,12 @@ def _finish(study: Study, planner: StudyPlanner, store: StageStore) -> None:
     folder = study.options.folder
     model = winning_model(planner, study.corpus, store)
     if study.spec.base.inference == "distilled":
-        model = _distil(model, study, store)
+        try:
+            model = _distil(model, study, store)
+        except KeyboardInterrupt:
+            study.is_interrupted = True
+            study.record(StudyStopped(at=time.time(), reason="interrupted"))
+            return
     evaluation = evaluate(model, study.corpus, "devel", device=study.options.device)
 
     summary = study_summary(study.history, model, evaluation, folder / MODEL_FOLDER)
