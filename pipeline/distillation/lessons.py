@@ -146,7 +146,7 @@ def _mixtures(sessions: Sequence[Session], modalities: Sequence[str], seed: int)
     for first in sessions:
         random = _random(seed, first.session_id)
         for number in range(MIXTURES):
-            second = sessions[random.integers(len(sessions))]
+            second = sessions[int(random.integers(len(sessions)))]
             share = random.uniform(0.2, 0.8)
             name = f"{first.session_id}/mixture {number + 1}"
             mixtures.append(_mixture(first, second, share, modalities, name))
