@@ -88,7 +88,15 @@ def train_command(
         str | None,
         typer.Option(
             help="What folds hold out: subject (default), stimulus, or both, with folds x "
-            "stimulus_groups folds."
+            "stimulus_groups folds.",
+            show_default=False,
+        ),
+    ] = None,
+    inference: Annotated[
+        str | None,
+        typer.Option(
+            help="fold_mean (the folds' models), refit (one on all of train) or distilled "
+            "(one per task that learned what fold_mean predicts)."
         ),
     ] = None,
     seed: Annotated[
@@ -110,7 +118,12 @@ def train_command(
     """
     clock = _Clock()
     from pipeline.evaluation.evaluate import evaluate
-    from pipeline.evaluation.model_card import floor_warnings, model_card, out_of_fold_warnings
+    from pipeline.evaluation.model_card import (
+        distillation_note,
+        floor_warnings,
+        model_card,
+        out_of_fold_warnings,
+    )
     from pipeline.fitting.progress_bar import ProgressBar
     from pipeline.fitting.worker_pool import WorkerPool
     from pipeline.model.bundle import save_model
@@ -123,6 +136,7 @@ def train_command(
         protocol=protocol,
         folds=folds,
         split=split,
+        inference=inference,
         seed=seed,
     )
     torch_device = find_device(device)
@@ -165,6 +179,8 @@ def train_command(
     _print_evaluation(evaluation)
     for warning in [*warnings, *out_of_fold_warnings(model.out_of_fold)]:
         console.print(f"[yellow]Note:[/] {warning}")
+    if model.distillation:
+        console.print(distillation_note(model))
     fits = f"{summary['trials']} fits ({pool.store_hits} from the store)"
     Console().print(f"{fits}, {summary['wall_s']:.0f} s. Written: {out}", soft_wrap=True)
 
@@ -327,6 +343,8 @@ def _training_summary(pool: WorkerPool, model: FusedModel, clock: _Clock) -> dic
         "cpu_s": round(clock.cpu_s() + worker_cpu_s, 3),
         "store_hits": pool.store_hits,
         "out_of_fold": model.out_of_fold,
+        "inference": model.composition,
+        "distillation": model.distillation,
     }
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pipeline.corpus import Corpus
+from pipeline.distillation.distil import distil
+from pipeline.distillation.student import num_student_fits
 from pipeline.fitting.cross_fitter import CrossFitter, FitRequest
 from pipeline.fitting.worker_pool import WorkerPool
 from pipeline.model.assemble import TargetEnsembles, assemble_model
@@ -29,7 +31,7 @@ Variants = Mapping[str, Mapping[str, Ensemble]]
 
 
 def train(corpus: Corpus, spec: Spec, pool: WorkerPool) -> FusedModel:
-    """Train all three stages.
+    """Train all three stages, and distil them where the spec asks for it.
 
     Test sessions are never read. Devel decides when each fit stops, and the weights of the
     weighted-mean floor.
@@ -51,7 +53,8 @@ def train(corpus: Corpus, spec: Spec, pool: WorkerPool) -> FusedModel:
     variants = fit_fusions(cross_fitter, auto_encoders, regressors)
 
     targets = target_ensembles(auto_encoders, regressors, variants)
-    return assemble_model(corpus, spec, targets)
+    model = assemble_model(corpus, spec, targets)
+    return distil(model, corpus, pool) if spec.inference == "distilled" else model
 
 
 def fit_auto_encoders(cross_fitter: CrossFitter) -> AutoEncoders:
@@ -120,7 +123,10 @@ def num_fits(corpus: Corpus, spec: Spec) -> int:
     num_modalities, num_targets = len(corpus.modalities), len(corpus.targets)
     num_variants = 2 if spec.fusion.difficulty else 1
     num_tasks = num_modalities * (1 + num_targets) + num_targets * num_variants
-    return len(CrossFitPlan.from_spec(corpus, spec).folds) * num_tasks
+    num_fits = len(CrossFitPlan.from_spec(corpus, spec).folds) * num_tasks
+    if spec.inference == "distilled":
+        num_fits += num_student_fits(num_modalities, num_targets)
+    return num_fits
 
 
 def _by_target(

@@ -16,7 +16,7 @@ from pipeline.storage.atomic_folder import read_folder
 from serving.chunking import predict_in_chunks
 from serving.model_input import ModelInput, to_model_input
 from serving.request_error import RequestError
-from serving.schema import Notice, SessionFeatures, SessionResponse
+from serving.schema import Distillation, Notice, SessionFeatures, SessionResponse
 from serving.settings import Limits
 
 
@@ -77,8 +77,14 @@ class Predictor:
             "within_ccc": self.within_ccc,
             "bands": {target: self._describe_bands(target) for target in self.model.targets},
             "limits": limits,
+            "inference": self.model.composition,
+            "distillation": self._distillation(),
             "card": self.card,
         }
+
+    def _distillation(self) -> dict[str, Any] | None:
+        record = self.model.distillation
+        return {name: record[name] for name in Distillation.model_fields} if record else None
 
     def predict(self, session: SessionFeatures) -> SessionResponse:
         """Predict one session.

@@ -122,6 +122,14 @@ class PredictionResponse(BaseModel):
     warnings: list[Notice]
 
 
+class Distillation(BaseModel):
+    """The CCC on devel of distilled networks and of their ensemble; null where undefined."""
+
+    is_kept: bool
+    reason: str
+    targets: dict[str, dict[str, dict[str, float | None]]]
+
+
 class ModelResponse(BaseModel):
     """What is served."""
 
@@ -137,6 +145,8 @@ class ModelResponse(BaseModel):
         description="Target -> what its bands promise; null where predictions have none."
     )
     limits: dict[str, float]
+    inference: str
+    distillation: Distillation | None
     card: str
 
 

@@ -18,6 +18,7 @@ FOLDERS = [
     "pipeline/data",
     "pipeline/data/synthetic",
     "pipeline/data/tables",
+    "pipeline/distillation",
     "pipeline/evaluation",
     "pipeline/fitting",
     "pipeline/metrics",

@@ -1,1 +1,1 @@
-"""A model against labels: scores, corruption, pictures, the model card."""
+"""A model against labels: scores, pictures, the model card."""

@@ -209,6 +209,11 @@ def session_score_title(evaluation: Evaluation, target: str) -> str:
     return f"{target} on {evaluation.partition}: {share:.0%} of its variance between sessions"
 
 
+def signed(difference: Score) -> str:
+    """Return a difference of CCCs as tables show it, such as "+0.012 [-0.003, +0.025]"."""
+    return f"{difference.ccc:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
+
+
 def raise_if_incompatible(model: FusedModel, corpus: Corpus) -> None:
     """Refuse a corpus that differs from what the model was trained on.
 
@@ -393,9 +398,7 @@ def _score_rows(evaluation: TargetEvaluation) -> list[tuple[str, str, str]]:
     for name, score in evaluation.scores.items():
         gap = ""
         if name != FUSION:
-            difference = evaluation.differences[name]
-            interval = f"[{difference.low:+.3f}, {difference.high:+.3f}]"
-            gap = f"{difference.ccc:+.3f} {interval}"
+            gap = signed(evaluation.differences[name])
         rows.append((name, str(score), gap))
 
     return rows

@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pipeline.evaluation.evaluate import Evaluation, TargetEvaluation, score_table
+from pipeline.evaluation.evaluate import Evaluation, TargetEvaluation, score_table, signed
+from pipeline.metrics.bootstrap import Score
 from pipeline.metrics.session_parts import SessionParts
 from pipeline.model.bands import LEVEL, fewest_people
 from pipeline.model.fused_model import FusedModel
@@ -48,6 +49,7 @@ def model_card(model: FusedModel, evaluation: Evaluation, warnings: Sequence[str
         "",
         *_data_section(model),
         *_protocol_section(model),
+        *_distillation_section(model),
         *_study_section(model.study),
         *_scores_section(model, evaluation),
         *_weights_section(evaluation),
@@ -141,7 +143,7 @@ def _protocol_section(model: FusedModel) -> list[str]:
     spec = model.spec
     questions = []
     if spec.protocol == "cross_fit":
-        method = f" with {folds_text(spec)}, inference by `{spec.inference}`"
+        method = f" with {folds_text(spec)}, inference by `{spec.inference}` ({model.composition})"
         questions = [
             f"Split by `{spec.split}`: out-of-fold scores are those for {QUESTIONS[spec.split]}."
         ]
@@ -173,6 +175,51 @@ def _correction_lines(model: FusedModel) -> list[str]:
         "Fused predictions are corrected in scale and bias, as learned out of fold: "
         f"{', '.join(corrected)}.",
         "Floors and modalities are not.",
+    ]
+
+
+def distillation_note(model: FusedModel) -> str:
+    """Return a sentence on what came of distilling a model."""
+    record = model.distillation
+    if not record["is_kept"]:
+        return f"{record['reason']} What predicts is the {record['teacher']}."
+
+    networks = record["networks"]
+    return (
+        f"{networks['student']} networks predict what {networks['teacher']} did. {record['reason']}"
+    )
+
+
+def _distillation_section(model: FusedModel) -> list[str]:
+    """Return how the model was distilled, or why not; nothing where that was not asked for."""
+    record = model.distillation
+    if not record:
+        return []
+
+    rows = []
+    for target, scores in record["targets"].items():
+        teacher, student = (Score.from_json(scores[name]) for name in ("teacher", "student"))
+        gap = signed(Score.from_json(scores["difference"]))
+        rows.append(f"| {target} | {teacher} | {student} | {gap} |")
+
+    sessions = record["sessions"]
+    return [
+        "## Distillation",
+        distillation_note(model),
+        f"One network per task learned the outputs of the {record['teacher']} on "
+        f"{sessions['clean']} training sessions,",
+        f"{sessions['corrupted']} corrupted copies and {sessions['mixtures']} mixtures of them. "
+        "It saw no label; that each fit stopped where it is",
+        "nearest to the ensemble's output on devel, and this comparison on devel, are all it has "
+        "of devel.",
+        "",
+        "| CCC on devel | ensemble | distilled | distilled minus ensemble |",
+        "| --- | --- | --- | --- |",
+        *rows,
+        "",
+        "The ensemble's own devel score owes something to devel's labels, which stopped its fits. "
+        "Scores out of fold are the ensemble's.",
+        "",
     ]
 
 

@@ -101,6 +101,22 @@ class WorkerPool:
     def __exit__(self, *error: object) -> None:
         self._exit.close()
 
+    @contextlib.contextmanager
+    def on_corpus(self, corpus: Corpus) -> Iterator[WorkerPool]:
+        """Yield a pool on another corpus, whose fits count here, too."""
+        with WorkerPool(
+            corpus,
+            self.store,
+            workers=self.workers,
+            device=self.device,
+            on_progress=self.on_progress,
+        ) as pool:
+            try:
+                yield pool
+            finally:
+                self.store_hits += pool.store_hits
+                self.trained += pool.trained
+
     def fit(self, problems: Sequence[SupervisedProblem]) -> list[TrainedStage]:
         """Solve problems.
 

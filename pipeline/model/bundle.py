@@ -130,6 +130,7 @@ def _record(model: FusedModel, stages: Mapping[str, TrainedStage]) -> dict[str, 
             target: {variant: each.to_json() for variant, each in corrections.items()}
             for target, corrections in model.corrections.items()
         },
+        "distillation": model.distillation,
         "versions": library_versions(),
         # Seconds differ from run to run; the same seed must give the same bytes.
         "stages": {place: {**stage.record(), "cpu_s": 0.0} for place, stage in stages.items()},
@@ -196,6 +197,7 @@ def _from_record(record: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) 
             target: {variant: Correction.from_json(each) for variant, each in corrections.items()}
             for target, corrections in record.get("corrections", {}).items()
         },
+        distillation=record.get("distillation", {}),
     )
 
 

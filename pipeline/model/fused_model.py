@@ -108,6 +108,8 @@ class FusedModel:
         bands: target -> how its band is made; a target without a band is absent.
         corrections: target -> variant (`FUSION`, `WITHOUT_DIFFICULTY`) -> the correction of its
             prediction; {} without the spec's `calibration`.
+        distillation: how it was distilled, or why it was not, as JSON: see
+            `pipeline.distillation.distil`; {} where that was not asked for.
     """
 
     columns: Mapping[str, tuple[str, ...]]
@@ -130,6 +132,7 @@ class FusedModel:
     label_floors: LabelFloors | None = None
     bands: Mapping[str, BandCalibration] = field(default_factory=dict)
     corrections: Mapping[str, Mapping[str, Correction]] = field(default_factory=dict)
+    distillation: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         paths = {
@@ -156,6 +159,37 @@ class FusedModel:
     def modalities(self) -> tuple[str, ...]:
         """Return all that any target reads."""
         return tuple(self.columns)
+
+    @property
+    def composition(self) -> str:
+        """Return which networks predict.
+
+        It is such as "ensemble of 5 folds x 2 seeds", "one network per task", or "distilled from
+        ensemble of 5 folds x 2 seeds".
+        """
+        if self.distillation.get("is_kept"):
+            return f"distilled from {self.distillation['teacher']}"
+
+        tasks = (self.auto_encoders, self.regressors, self.fusions)
+        counts = {len(models) for task in tasks for models in task.values()}
+        fewest, most = min(counts), max(counts)
+        if most == 1:
+            return "one network per task"
+        if fewest < most:
+            return f"ensemble of {fewest} to {most} networks per task"
+
+        is_fold_mean = self.spec.protocol == "cross_fit" and self.spec.fit_inference == "fold_mean"
+        if is_fold_mean and most % self.spec.folds == 0:
+            num_seeds = most // self.spec.folds
+            seeds = "1 seed" if num_seeds == 1 else f"{num_seeds} seeds"
+            return f"ensemble of {self.spec.folds} folds x {seeds}"
+        return f"ensemble of {most} networks per task"
+
+    @property
+    def num_networks(self) -> int:
+        """Return how many networks predict a session, without those for comparison."""
+        tasks = (self.auto_encoders, self.regressors, self.fusions)
+        return sum(len(models) for task in tasks for models in task.values())
 
     def predict(
         self,

@@ -78,7 +78,7 @@ class CrossFitPlan:
             return cls((Fold("in sample", train_ids, train_ids),), (0,))
 
         folds = _folds(train_sessions, spec)
-        if spec.inference == "fold_mean":
+        if spec.fit_inference == "fold_mean":
             return cls(folds, tuple(range(len(folds))))
         return cls((*folds, Fold("refit", train_ids, ())), (len(folds),))
 

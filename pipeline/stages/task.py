@@ -158,6 +158,7 @@ class Task(ABC):
         upstream = upstream or UpstreamKeys()
         upstream_keys = upstream.flat()
         devel_ids = [session.session_id for session in corpus.partition("devel")]
+        inference = spec.fit_inference
         parts = {
             "training_code": TRAINING_CODE,
             "stage": self.stage,
@@ -169,7 +170,7 @@ class Task(ABC):
             "train": corpus.digest_of(fold.train_ids, modality=self.modality, target=self.target),
             "devel": corpus.digest_of(devel_ids, modality=self.modality, target=self.target),
             "difficulty_scale": spec.difficulty_scale if upstream.auto_encoders else None,
-            "upstream": [spec.protocol, spec.inference, *upstream_keys] if upstream_keys else None,
+            "upstream": [spec.protocol, inference, *upstream_keys] if upstream_keys else None,
             "device": device,
         }
         # Frames, not seconds: only they decide. By default nothing, as before there were timings.

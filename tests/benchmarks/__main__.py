@@ -10,6 +10,7 @@ from rich.table import Table
 
 from pipeline.storage.atomic_file import write_atomically
 from tests.benchmarks.corpus import corpus_rows
+from tests.benchmarks.distillation import distillation_rows
 from tests.benchmarks.endpoint import endpoint_rows
 from tests.benchmarks.gru import gru_rows
 from tests.benchmarks.overhead import overhead_rows
@@ -24,6 +25,7 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "overhead": overhead_rows,
     "endpoint": endpoint_rows,
     "search": search_rows,
+    "distillation": distillation_rows,
 }
 
 

@@ -384,6 +384,11 @@ def test_a_killed_train_goes_on_from_the_store(
             "at least 50 training subjects",
         ),
         ([*TRAIN, "--out", "m", "--protocol", "best"], "protocol"),
+        ([*TRAIN, "--out", "m", "--inference", "best"], "inference"),
+        (
+            [*TRAIN, "--out", "m", "--inference", "distilled", "--protocol", "in_sample"],
+            "has no folds",
+        ),
         ([*TRAIN, "--out", "m", "--seed", "-1"], "seed"),
         ([*TRAIN, "--out", "m", "--spec", "missing.toml"], "missing.toml"),
         (

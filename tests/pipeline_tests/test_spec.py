@@ -168,6 +168,7 @@ def _changed(before: dict[str, SupervisedProblem], after: dict[str, SupervisedPr
         ({"seed": 1}, {"auto_encoder", "unimodal", "fusion"}),
         ({"protocol": "in_sample"}, {"unimodal", "fusion"}),
         ({"inference": "refit"}, {"unimodal", "fusion"}),
+        ({"inference": "distilled"}, set()),
         ({"difficulty_scale": "raw"}, {"unimodal", "fusion"}),
         ({"calibration": "linear"}, set()),
         ({"auto_encoder": {"network": {"hidden_size": 9}}}, {"auto_encoder"}),
@@ -341,6 +342,7 @@ def test_the_small_spec_can_be_read() -> None:
         ("[unimodal]\ncontext_s = 5", "'unimodal.context_s': at most 8 lengths of windows"),
         ("[unimodal]\nresample_s = -1", "unimodal.resample_s"),
         ("[fusion.fit]\nhop_frames = 400", "must not exceed window_frames, 300"),
+        ("inference = 'distilled'\nprotocol = 'in_sample'", "'in_sample' has no folds"),
     ],
 )
 def test_a_spec_with_a_wrong_value_is_refused(tmp_path: Path, text: str, message: str) -> None:

@@ -476,6 +476,8 @@ def test_the_model_is_described_with_its_features_scores_and_card(
     assert model["bands"]["arousal"]["level"] == 0.9
     assert 0 <= model["bands"]["arousal"]["coverage"] <= 1
     assert "# Affectune model" in model["card"]
+    assert model["inference"] == predictor.model.composition
+    assert model["distillation"] is None
     assert client.get("/readyz").json()["version"] == "3"
 
 

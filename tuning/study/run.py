@@ -22,6 +22,7 @@ from pipeline.evaluation.evaluate import (
     session_score_table,
     session_score_title,
 )
+from pipeline.evaluation.model_card import distillation_note
 from pipeline.model.bundle import load_model
 from tuning.journal.events import ModelRegistered
 from tuning.journal.history import History
@@ -141,6 +142,8 @@ def _report_winner(study: Study, tracker: Tracker, console: Console) -> None:
     path = write_report(folder, study.history, evaluation, model)
     tracker.log_artifacts(path, folder / SUMMARY)
     _print_scores(evaluation, console)
+    if model.distillation:
+        console.print(distillation_note(model))
 
 
 def _register_winner(study: Study, uri: str, console: Console, *, promote_first: bool) -> None:

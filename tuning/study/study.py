@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import subprocess
 import time
 from collections.abc import Callable
@@ -20,9 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.corpus import Corpus
+from pipeline.distillation.distil import distil
 from pipeline.errors import AffectuneError, InputError
 from pipeline.evaluation.evaluate import Evaluation, evaluate
 from pipeline.evaluation.model_card import floor_warnings, model_card
+from pipeline.fitting.worker_pool import WorkerPool
 from pipeline.model.assemble import describe
 from pipeline.model.bundle import library_versions, save_model
 from pipeline.model.fused_model import FusedModel
@@ -195,6 +198,8 @@ def study_summary(
         "stopped_early": sum(end.reason == "asha" for end in ended),
         "failed": sum(end.reason == "error" for end in ended),
         "out_of_fold": model.out_of_fold,
+        "inference": model.composition,
+        "distillation": model.distillation,
     }
 
 
@@ -219,9 +224,16 @@ def _search(study: Study, planner: StudyPlanner, on_tick: Callable[[], None]) ->
 
 
 def _finish(study: Study, planner: StudyPlanner, store: StageStore) -> None:
-    """Write the winner's bundle and summary; then write down that the study is finished."""
+    """Distil the winner where the spec says so, write its bundle, and record the end."""
     folder = study.options.folder
     model = winning_model(planner, study.corpus, store)
+    if study.spec.base.inference == "distilled":
+        try:
+            model = _distil(model, study, store)
+        except KeyboardInterrupt:
+            study.is_interrupted = True
+            study.record(StudyStopped(at=time.time(), reason="interrupted"))
+            return
     evaluation = evaluate(model, study.corpus, "devel", device=study.options.device)
 
     summary = study_summary(study.history, model, evaluation, folder / MODEL_FOLDER)
@@ -234,6 +246,14 @@ def _finish(study: Study, planner: StudyPlanner, store: StageStore) -> None:
     assert study.history.opened is not None
     journal = (folder / JOURNAL).read_bytes()
     store.write(_journal_name(study.history.opened.digest), {JOURNAL: journal})
+
+
+def _distil(model: FusedModel, study: Study, store: StageStore) -> FusedModel:
+    """Distil the winner on this machine. What is trained is in the store, if this is killed."""
+    options = study.options
+    workers = options.workers or os.cpu_count() or 1
+    with WorkerPool(study.corpus, store, workers=workers, device=options.device) as pool:
+        return distil(model, study.corpus, pool)
 
 
 def _opened(spec: StudySpec, corpus: Corpus, corpus_path: Path) -> StudyOpened:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.distillation.distil import distil
 from pipeline.errors import InputError
 from pipeline.evaluation.evaluate import Evaluation, evaluate
 from pipeline.fitting.worker_pool import WorkerPool
@@ -381,6 +382,21 @@ def test_the_winner_is_a_model_that_can_be_saved_and_predicts_the_same(
     for one, other in zip(expected, predictions, strict=True):
         for target in model.targets:
             np.testing.assert_array_equal(one.values[target], other.values[target])
+
+
+@pytest.mark.slow
+def test_a_winner_of_several_folds_and_seeds_is_distilled_to_one_network_per_task(
+    finished: Worker,
+) -> None:
+    teacher = winning_model(planner_of(finished), finished.corpus, finished.store)
+    pool = WorkerPool(finished.corpus, finished.store)
+    student = distil(teacher, finished.corpus, pool, tolerance=2)  # 2: however bad it is
+
+    counts = [*student.auto_encoders.values(), *student.regressors.values()]
+    assert {len(models) for models in [*counts, *student.fusions.values()]} == {1}
+    assert student.encoder_of == teacher.encoder_of
+    assert student.composition == f"distilled from {teacher.composition}"
+    assert student.study == teacher.study
 
 
 def test_what_fusion_read_in_training_is_what_the_model_predicts_on_devel(

@@ -175,6 +175,24 @@ def test_a_study_that_is_killed_interrupted_and_repeated_ends_like_one_that_is_n
     assert (folder / JOURNAL).read_bytes() == journal
 
 
+@pytest.mark.slow
+def test_a_study_with_inference_distilled_searches_the_same_and_says_what_became_of_its_winner(
+    tmp_path: Path, study_path: Path, corpus_path: Path
+) -> None:
+    study_path.write_text(f'inference = "distilled"\n{STUDY}', encoding="utf-8")
+    command = Command(tmp_path, study_path, corpus_path, 1)
+    _run_to_the_end(command)
+
+    out = tmp_path / "out"
+    summary = json.loads((out / "summary.json").read_text())
+    record = json.loads((out / "model" / "model.json").read_text())["distillation"]
+    card = (out / "model" / "README.md").read_text()
+    assert summary["distillation"] == record
+    assert set(record["targets"]) == {"arousal"}
+    assert record["reason"] in card
+    assert ("distilled from" in summary["inference"]) == record["is_kept"]
+
+
 def _read_study(study_path: Path, corpus_path: Path) -> tuple[StudySpec, Corpus]:
     corpus = read_corpus(corpus_path, modalities=["voice", "face"], targets=["arousal"])
     return for_corpus(read_study(study_path), corpus.modalities, corpus.targets), corpus

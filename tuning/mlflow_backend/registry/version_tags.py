@@ -53,6 +53,7 @@ def version_tags(
         "affectune.git_commit": opened.git_commit or "",
     }
     tags |= _score_tags(_summary(files, history))
+    tags |= _inference_tags(_summary(files, history))
     tags |= _stage_tags(files, history)
     return {key: value for key, value in tags.items() if value}
 
@@ -86,6 +87,19 @@ def _score_tags(summary: Mapping[str, Any]) -> dict[str, str]:
             tags[f"{name}.{target}"] = " ".join(
                 "undefined" if value is None else f"{value:.4f}" for value in values
             )
+    return tags
+
+
+def _inference_tags(summary: Mapping[str, Any]) -> dict[str, str]:
+    """Return which networks predict and, where they were distilled, how they compare."""
+    tags = {"affectune.inference": summary.get("inference", "")}
+
+    for target, scores in summary.get("distillation", {}).get("targets", {}).items():
+        values = [scores[name]["ccc"] for name in ("teacher", "student")]
+        values += scores["difference"].values()
+        tags[f"distillation.{target}"] = " ".join(
+            "undefined" if value is None else f"{value:.4f}" for value in values
+        )
     return tags
 
 

@@ -59,6 +59,8 @@ def test_the_tags_of_a_version_say_where_it_comes_from(bundle: Path, uri: str) -
     assert version.tags["ccc.arousal"] == "0.5000 0.2500 undefined"
     assert version.tags["affectune.study_name"] == "registered"
     assert version.tags["affectune.trials"] == "1"
+    assert version.tags["affectune.inference"] == "distilled from ensemble of 5 folds x 2 seeds"
+    assert version.tags["distillation.arousal"] == "0.5020 0.5000 -0.0020 -0.0100 undefined"
     assert version.tags["affectune.corpus"] == "/corpora/tiny"
     assert version.tags["affectune.corpus_digest"] == "c" * 64
     assert version.tags["stages.fusion/arousal"] == f"0001 {key[:16]}"

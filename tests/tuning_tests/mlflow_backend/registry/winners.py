@@ -25,6 +25,21 @@ SCORES = {
     }
 }
 
+DISTILLATION = {
+    "targets": {
+        "arousal": {
+            "teacher": {"ccc": 0.502, "ccc_low": 0.3, "ccc_high": 0.7},
+            "student": SCORES["arousal"],
+            "difference": {"ccc": -0.002, "ccc_low": -0.01, "ccc_high": None},
+        }
+    }
+}
+SUMMARY = {
+    "targets": SCORES,
+    "inference": "distilled from ensemble of 5 folds x 2 seeds",
+    "distillation": DISTILLATION,
+}
+
 
 def example_features() -> Mapping[str, NDArray[np.float32]]:
     """Return the features of one devel session."""
@@ -56,7 +71,7 @@ def finished_study(digest: str = "d" * 64, *, key: str = "none") -> History:
         seed=0,
         key=key,
     )
-    finished = StudyFinished(at=1002.0, summary={"targets": SCORES})
+    finished = StudyFinished(at=1002.0, summary=SUMMARY)
     return history_of([study_opened(digest), proposed, finished])
 
 

@@ -1,0 +1,1 @@
+"""An ensemble distilled: one network per task that predicts what the ensemble predicts."""
