@@ -228,7 +228,8 @@ class FusionNetworkSpec(NetworkSpec):
     """The shape of a fusion. Whatever its kind, it begins as the mean of the predictions.
 
     The paper has the recurrent kind, with four layers of 64. A gate needs few units: it has little
-    to learn beside the mean, and few people to learn it from.
+    to learn beside the mean, and few people to learn it from. On two corpora the recurrent gate was
+    the best or nearly so, whole and with a modality spoilt.
     """
 
     kind: FusionKind = "gated_recurrent"
@@ -255,7 +256,7 @@ class CorruptionSpec(Settings):
     out predict them. Without copies a fusion never learns what a high difficulty means.
     """
 
-    share: Share = 0.5
+    share: Share = 0.7
     """Chance that a training session is replaced by a corrupted copy, drawn anew in each epoch."""
     kinds: Annotated[tuple[CorruptionKind, ...], Field(min_length=1, strict=False)] = (
         "drop",

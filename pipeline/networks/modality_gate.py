@@ -16,6 +16,8 @@ from pipeline.spec import FusionNetworkSpec
 
 NO_PREDICTION = -1.0
 """Presence of a modality that has no prediction for the session: its weight is 0."""
+PREFERENCE_PACE = 2.0
+"""How much faster than the network a modality's constant is learned: it is but one number."""
 
 
 class ModalityGate(nn.Module):
@@ -110,7 +112,8 @@ class ModalityGate(nn.Module):
             x_BTMC = x_BTMC * is_kept_B11C / (1 - self.input_dropout)
 
         # A finite number, because a softmax of nothing but minus infinities is NaN.
-        score_BTM = self.head(self._states(x_BTMC, lengths_B))[..., 0] + self.preference_M
+        score_BTM = self.head(self._states(x_BTMC, lengths_B))[..., 0]
+        score_BTM = score_BTM + PREFERENCE_PACE * self.preference_M
         score_BTM = score_BTM.masked_fill(~has_prediction_BTM, -1e4)
         weights_BTM = torch.softmax(score_BTM, dim=2) * has_prediction_BTM
 
