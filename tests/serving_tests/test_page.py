@@ -235,7 +235,7 @@ def test_whom_a_target_trusts_is_drawn_named_and_said_in_words(
     text = ", ".join(f"{modality} {round(100 * mean)}%" for modality, mean in shares)
     reading = page.locator("#weights-reading")
     playwright.expect(reading).to_contain_text(f"For arousal, on average: {text}.")
-    chart = page.get_by_role("img", name="Predictions over time")
+    chart = page.get_by_role("img", name="Predictions")
     playwright.expect(chart).to_have_accessible_description(reading.text_content() or "")
     row = page.get_by_role("row", name="weight of voice for arousal")
     playwright.expect(row).to_contain_text(f"{means['voice']:.2f}")
