@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
@@ -38,14 +38,19 @@ class TargetEnsembles:
     Attributes:
         auto_encoders: modality -> the auto-encoders whose error is its difficulty.
         regressors: modality -> the regressors; in the order in which the fusion reads them.
-        fusion: the fusion.
+        fusion: the fusion; None where a floor stands in for it.
         without_difficulty: the variant of the fusion that reads no difficulty, if there is one.
+        regressor_encoders: modality -> for each model of its regressors the auto-encoders whose
+            error it reads; absent where all read those of `auto_encoders`, or none.
+        floor: what stands in for a fusion: see `FusedModel.floor_of`.
     """
 
     auto_encoders: Mapping[str, Ensemble]
     regressors: Mapping[str, Ensemble]
-    fusion: Ensemble
+    fusion: Ensemble | None
     without_difficulty: Ensemble | None
+    regressor_encoders: Mapping[str, tuple[Ensemble, ...]] = field(default_factory=dict)
+    floor: str = "mean"
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -76,8 +81,21 @@ def assemble_model(
         for target, target_ensembles in targets.items()
         for modality, ensemble in target_ensembles.auto_encoders.items()
     }
-    encoder_of = encoder_names({path: ensemble.keys for path, ensemble in chosen.items()})
+    further = {
+        (target, modality): ensembles
+        for target, target_ensembles in targets.items()
+        for modality, ensembles in target_ensembles.regressor_encoders.items()
+    }
+    names = _encoder_names(
+        [
+            *((modality, ensemble.keys) for (_, modality), ensemble in chosen.items()),
+            *((modality, e.keys) for (_, modality), several in further.items() for e in several),
+        ]
+    )
+    encoder_of = {path: names[path[1], ensemble.keys] for path, ensemble in chosen.items()}
     encoders = {encoder_of[path]: ensemble for path, ensemble in chosen.items()}
+    for (_, modality), several in further.items():
+        encoders |= {names[modality, ensemble.keys]: ensemble for ensemble in several}
     modalities = {modality for _, modality in chosen}
 
     weights = {target: _floor_weights(corpus, target, targets[target]) for target in targets}
@@ -101,7 +119,10 @@ def assemble_model(
             for modality, ensemble in target_ensembles.regressors.items()
         },
         fusion_modalities={target: ensembles.modalities for target, ensembles in targets.items()},
-        fusions={target: ensembles.fusion.models for target, ensembles in targets.items()},
+        fusions={
+            target: ensembles.fusion.models if ensembles.fusion is not None else ()
+            for target, ensembles in targets.items()
+        },
         fusions_without_difficulty={
             target: ensembles.without_difficulty.models
             for target, ensembles in targets.items()
@@ -118,6 +139,15 @@ def assemble_model(
             for target, ensembles in targets.items()
         },
         study=study or {},
+        regressor_encoders={
+            path: tuple(names[path[1], ensemble.keys] for ensemble in several)
+            for path, several in further.items()
+        },
+        floor_of={
+            target: ensembles.floor
+            for target, ensembles in targets.items()
+            if ensembles.fusion is None
+        },
     )
 
 
@@ -135,10 +165,18 @@ def encoder_names(
     Returns:
         (target, modality) -> its name: `FusedModel.encoder_of`.
     """
-    modalities = {modality for _, modality in chosen}
+    names = _encoder_names([(modality, encoder) for (_, modality), encoder in chosen.items()])
+    return {path: names[path[1], encoder] for path, encoder in chosen.items()}
+
+
+def _encoder_names(
+    encoders: Sequence[tuple[str, Hashable]],
+) -> dict[tuple[str, Hashable], str]:
+    """Return (modality, encoder) -> name, the first of a modality named like it."""
+    modalities = {modality for modality, _ in encoders}
     names: dict[tuple[str, Hashable], str] = {}
 
-    for (_, modality), encoder in chosen.items():
+    for modality, encoder in encoders:
         if (modality, encoder) in names:
             continue
         taken = set(names.values())
@@ -148,7 +186,7 @@ def encoder_names(
             name = next(name for name in numbered if name not in taken | modalities)
         names[modality, encoder] = name
 
-    return {path: names[path[1], encoder] for path, encoder in chosen.items()}
+    return names
 
 
 def describe(corpus: Corpus) -> dict[str, Any]:
@@ -201,14 +239,16 @@ def _out_of_fold_scores(
     session_ids = [session.session_id for session in sessions]
     unimodal = ensembles.unimodal_predictions()
 
+    session_floors = [floors(unimodal[name], list(weights.values())) for name in session_ids]
     predictions: dict[str, Sequence[NDArray[np.floating[Any]]]] = {
-        FUSION: [ensembles.fusion.outputs[name][:, 0] for name in session_ids]
+        FUSION: [values[ensembles.floor] for values in session_floors]
     }
+    if ensembles.fusion is not None:
+        predictions[FUSION] = [ensembles.fusion.outputs[name][:, 0] for name in session_ids]
     if ensembles.without_difficulty is not None:
         outputs = ensembles.without_difficulty.outputs
         predictions[WITHOUT_DIFFICULTY] = [outputs[name][:, 0] for name in session_ids]
 
-    session_floors = [floors(unimodal[name], list(weights.values())) for name in session_ids]
     for key, floor in FLOORS.items():
         predictions[floor] = [values[key] for values in session_floors]
     for column, modality in enumerate(weights):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,9 +14,9 @@ from pipeline.corpus import Session
 from pipeline.model.raw_session import raw_session
 from pipeline.spec import Spec
 from pipeline.stages.difficulty import difficulty_columns, percentile, reconstruction_errors
-from pipeline.stages.fusion import FusionTask, floors, join_columns
+from pipeline.stages.fusion import FLOORS, FusionTask, floors, join_columns
 from pipeline.stages.task import UpstreamOutputs
-from pipeline.stages.trained_stage import Columns, TrainedStage
+from pipeline.stages.trained_stage import Columns, TrainedStage, mean_of
 from pipeline.stages.unimodal import unimodal_predictions
 
 
@@ -60,7 +60,8 @@ class Prediction:
 class FusedModel:
     """All stages for all targets: each has its modalities, encoders, regressors and fusion.
 
-    Wherever there are several models (folds, seeds), their mean is taken.
+    Wherever there are several models (folds, seeds, members of an ensemble), their mean is taken; a
+    model that is there twice counts twice, and predicts once.
 
     Attributes:
         columns: feature set that any target reads -> its column names, in the order the stages read
@@ -70,11 +71,12 @@ class FusedModel:
         spec: what was asked for.
         auto_encoders: encoder's name -> models. A modality's first is named like it; see
             `encoder_names`.
-        encoder_of: (target, modality) -> name of the encoder whose error the regressor and the
-            fusion read.
+        encoder_of: (target, modality) -> name of the encoder whose error is the difficulty that the
+            fusion reads, and the regressors that `regressor_encoders` does not list.
         regressors: (target, modality) -> models.
         fusion_modalities: target -> modalities that its fusion reads, in order.
-        fusions: target -> models that read predictions and difficulties.
+        fusions: target -> models that read predictions, and those of difficulties that do; () where
+            a floor stands in for a fusion.
         fusions_without_difficulty: target -> the variant without difficulties, for comparison; a
             target may be absent.
         floor_weights: target -> modality -> weight in the weighted mean.
@@ -87,6 +89,12 @@ class FusedModel:
             the absolute error of its unimodal prediction, out of fold (in sample: of the sample).
         study: the search it won, for its card: "name", "trials" and other figures, as JSON; under
             "seeds" target -> "scores", one per seed; {} where nothing was searched.
+        regressor_encoders: (target, modality) -> for each of its regressors the name of the encoder
+            whose error it reads, if it reads difficulty; absent where all read that of
+            `encoder_of`.
+        floor_of: target -> the floor that is its prediction where it has no fusion: "mean" (also
+            where the target is absent) or "weighted_mean". With one modality both are that
+            modality's own prediction.
     """
 
     columns: Mapping[str, tuple[str, ...]]
@@ -105,6 +113,8 @@ class FusedModel:
     out_of_fold: Mapping[str, Mapping[str, Mapping[str, float | None]]]
     difficulty_spearman: Mapping[str, Mapping[str, float | None]]
     study: Mapping[str, Any] = field(default_factory=dict)
+    regressor_encoders: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
+    floor_of: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         paths = {
@@ -112,7 +122,7 @@ class FusedModel:
             for target in self.targets
             for modality in self.fusion_modalities[target]
         }
-        in_use = {(modality, encoder) for (_, modality), encoder in self.encoder_of.items()}
+        in_use = {(modality, encoder) for encoder, modality in self._modality_of.items()}
         modalities = {modality for modality, _ in in_use}
         named_like_modality = {modality for modality, encoder in in_use if encoder == modality}
 
@@ -123,6 +133,12 @@ class FusedModel:
             and sorted(encoder for _, encoder in in_use) == sorted(self.auto_encoders)
             and modalities == named_like_modality == set(self.columns)
             and set(self.difficulty_references) == set(self.auto_encoders)
+            and all(
+                len(encoders) == len(self.regressors.get(path, ()))
+                for path, encoders in self.regressor_encoders.items()
+            )
+            and not {t for t in self.floor_of if t not in self.fusions or self.fusions[t]}
+            and set(self.floor_of.values()) <= set(FLOORS)
         )
         if not is_consistent:
             raise ValueError("the stages are not those that the targets read")
@@ -131,6 +147,14 @@ class FusedModel:
     def modalities(self) -> tuple[str, ...]:
         """Return all that any target reads."""
         return tuple(self.columns)
+
+    @property
+    def _modality_of(self) -> dict[str, str]:
+        """Return encoder's name -> the modality that it rebuilds."""
+        names = {encoder: modality for (_, modality), encoder in self.encoder_of.items()}
+        for (_, modality), encoders in self.regressor_encoders.items():
+            names |= dict.fromkeys(encoders, modality)
+        return names
 
     def predict(
         self,
@@ -174,7 +198,7 @@ class FusedModel:
         self, sessions: Sequence[Session], device: str
     ) -> dict[str, Columns]:
         """Return encoder's name -> session id -> shape (frames, 1)."""
-        modality_of = {encoder: modality for (_, modality), encoder in self.encoder_of.items()}
+        modality_of = self._modality_of
         errors: dict[str, Columns] = {}
         for encoder, models in self.auto_encoders.items():
             arrays = reconstruction_errors(models, sessions, modality_of[encoder], device)
@@ -191,19 +215,52 @@ class FusedModel:
             for modality in modalities
         }
 
-        unimodal = []
-        for modality in modalities:
-            models = self.regressors[target, modality]
-            columns = difficulty[modality] if models[0].reads_difficulty else None
-            arrays = unimodal_predictions(models, sessions, modality, columns, device)
-            unimodal.append(_by_session(sessions, arrays))
+        unimodal = [
+            self._predict_unimodal(target, modality, sessions, errors, device)
+            for modality in modalities
+        ]
         predictions = join_columns(unimodal)
 
         upstream = UpstreamOutputs(predictions, join_columns(list(difficulty.values())))
-        fused = _fuse(target, self.fusions[target], sessions, upstream, device)
+        models = self.fusions[target]
+        fused = (
+            _fuse(target, models, sessions, upstream, device)
+            if models
+            else self._floor(target, predictions)
+        )
         models = self.fusions_without_difficulty.get(target, ())
         without_difficulty = _fuse(target, models, sessions, upstream, device) if models else None
         return _TargetOutputs(predictions, fused, without_difficulty)
+
+    def _predict_unimodal(
+        self,
+        target: str,
+        modality: str,
+        sessions: Sequence[Session],
+        errors: Mapping[str, Columns],
+        device: str,
+    ) -> Columns:
+        """Return the mean prediction of a modality's regressors, each with its own difficulty."""
+        path, scale = (target, modality), self.spec.difficulty_scale
+        models = self.regressors[path]
+        encoders = self.regressor_encoders.get(path, (self.encoder_of[path],) * len(models))
+
+        def predict(place: int) -> list[NDArray[np.float32]]:
+            model, columns = models[place], None
+            if model.reads_difficulty:
+                columns = difficulty_columns(errors[encoders[place]], scale)
+            return unimodal_predictions([model], sessions, modality, columns, device)
+
+        return _by_session(sessions, _mean_over(models, predict))
+
+    def _floor(self, target: str, predictions: Columns) -> Columns:
+        """Return the floor that is the prediction of a target without a fusion."""
+        weights = [self.floor_weights[target][m] for m in self.fusion_modalities[target]]
+        name = self.floor_of.get(target, "mean")
+        return {
+            session_id: floors(values, weights)[name].astype(np.float32)[:, None]
+            for session_id, values in predictions.items()
+        }
 
     def _prediction(
         self,
@@ -268,10 +325,30 @@ def _fuse(
     upstream: UpstreamOutputs,
     device: str,
 ) -> Columns:
-    if not models[0].reads_difficulty:
-        upstream = replace(upstream, difficulty=None)
-    fused = FusionTask(target=target).predict(models, sessions, upstream, device)
-    return _by_session(sessions, fused)
+    task, without = FusionTask(target=target), replace(upstream, difficulty=None)
+
+    def predict(place: int) -> list[NDArray[np.float32]]:
+        model = models[place]
+        columns = upstream if model.reads_difficulty else without
+        return task.predict([model], sessions, columns, device)
+
+    return _by_session(sessions, _mean_over(models, predict))
+
+
+def _mean_over(
+    models: Sequence[TrainedStage], predict: Callable[[int], list[NDArray[np.float32]]]
+) -> list[NDArray[np.float32]]:
+    """Return the mean prediction of several models, for each session.
+
+    Args:
+        models: at least one; one that is there several times is asked once.
+        predict: takes the place of a model among them.
+    """
+    by_model: dict[int, list[NDArray[np.float32]]] = {}
+    for place, model in enumerate(models):
+        if id(model) not in by_model:
+            by_model[id(model)] = predict(place)
+    return [mean_of(arrays) for arrays in zip(*(by_model[id(m)] for m in models), strict=True)]
 
 
 def _by_session(
