@@ -6,9 +6,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from pipeline.metrics.bootstrap import Score
 from tuning.spec.space import Value
 
-FORMAT = 2
+FORMAT = 3
 """Of the journal; raise it when an event is written otherwise."""
 
 Purpose = Literal["search", "refit", "comparison"]
@@ -105,14 +106,43 @@ class TrialEnded(StudyEvent):
     error: str | None = None
 
 
-class Finalist(BaseModel):
-    """A configuration that was trained on every fold and seed."""
+class Difference(BaseModel):
+    """A CCC minus another, paired over people, with its 95% interval; None where undefined."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    ccc: float | None
+    ccc_low: float | None
+    ccc_high: float | None
+
+    @classmethod
+    def from_score(cls, score: Score) -> Difference:
+        """Return what the journal writes of a score."""
+        return cls(**score.to_json())
+
+
+class Member(BaseModel):
+    """A configuration of an ensemble."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     configuration: dict[str, Value]
+    upstream_ranks: dict[str, int]
+    """As a finalist's."""
+    count: int
+    """How often it counts in the mean."""
+
+
+class Finalist(BaseModel):
+    """A configuration that was trained on every fold and seed, or an ensemble of several."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    configuration: dict[str, Value]
+    """Of an ensemble: that of its first member, the best alone."""
     keys: tuple[tuple[str, ...], ...]
-    """For each fold the keys of its trained stages, one per seed."""
+    """For each fold the keys of its trained stages, one per seed; of an ensemble those of all
+    members, as often as they count, for one seed after the other."""
     deciding: tuple[float, ...]
     """For each seed the score that ranks finalists: see `tuning.fitting.scoring`."""
     devel: tuple[float, ...]
@@ -120,7 +150,19 @@ class Finalist(BaseModel):
     out_of_fold: tuple[float | None, ...]
     """For each seed the score on training subjects, by the models that held them out."""
     upstream_ranks: dict[str, int]
-    """Upstream stage -> which of its best this one reads, 1 the best: see `Space.ranks`."""
+    """Upstream stage -> which of its best this one reads, 1 the best: see `Space.ranks`. Of an
+    ensemble: that of its first member."""
+    members: tuple[Member, ...] = ()
+    """Of an ensemble; empty for a single configuration."""
+    gain: Difference | None = None
+    """Of an ensemble: the CCC of ensembles that are chosen so minus that of the best configuration,
+    on people that neither was chosen on."""
+
+    @property
+    def parts(self) -> tuple[Member, ...]:
+        """Return its members, each as often as it counts; of a single configuration, itself."""
+        own = Member(configuration=self.configuration, upstream_ranks=self.upstream_ranks, count=1)
+        return tuple(part for part in self.members or (own,) for _ in range(part.count))
 
     @property
     def mean_deciding(self) -> float:
@@ -143,7 +185,7 @@ class FinalistsChosen(StudyEvent):
 
 
 class TaskCompleted(StudyEvent):
-    """A task has its winner: its finalists, the best first."""
+    """A task has its winner: its finalists, the best first; an ensemble comes before them."""
 
     event: Literal["task_completed"] = "task_completed"
     task: str

@@ -118,7 +118,11 @@ class Configurations:
             return spec, self._upstream(task, fit.configuration, spec)
 
         # The winning fusion as it is, but for difficulty, which it neither reads nor searches.
-        winner = self.finalist(task, 1).configuration
+        winner = next(
+            part.configuration
+            for part in self.finalist(task, 1).parts
+            if {**part.configuration, "difficulty": False} == fit.configuration
+        )
         spec = self._spec(task, winner, fit.seed)
         upstream = UpstreamKeys(regressors=self._upstream(task, winner, spec).regressors)
         fusion = spec.fusion.model_copy(update={"difficulty": False})

@@ -87,15 +87,26 @@ class FitPlan:
     def comparison_fits(self, history: History, task: Task) -> list[Fit]:
         """Return the trainings of the winning fusion without difficulty.
 
-        There are none before the task is completed, or where the winner reads no difficulty.
+        There are none before the task is completed, or where the winner reads no difficulty. Of an
+        ensemble, the members that do are trained.
         """
         finalists = history.completed.get(task)
         if task.stage != "fusion" or finalists is None:
             return []
-        winner = finalists[0].configuration
-        if not self._reads_difficulty(winner):
-            return []
-        return self.finalist_fits({**winner, "difficulty": False}, history.chosen[task].seeds)
+        fits: dict[Fit, None] = {}
+        for part in finalists[0].parts:
+            if self.reads_difficulty(part.configuration):
+                blind = self.without_difficulty(part.configuration)
+                fits |= dict.fromkeys(self.finalist_fits(blind, history.chosen[task].seeds))
+        return list(fits)
+
+    def reads_difficulty(self, configuration: Configuration) -> bool:
+        """Return whether a fusion reads difficulty."""
+        return bool(configuration.get("difficulty", self.study.fusion.difficulty))
+
+    def without_difficulty(self, configuration: Configuration) -> Configuration:
+        """Return what a comparison is called: a fusion's configuration, but for difficulty."""
+        return {**configuration, "difficulty": False}
 
     def missing_comparisons(self, history: History, task: Task) -> list[Fit]:
         """Return the comparison fits that were not asked for yet."""
@@ -142,10 +153,6 @@ class FitPlan:
         chosen = history.chosen.get(task)
         seeds = chosen.seeds if chosen else self.study.table(task.stage).seeds
         return seeds * self.num_folds
-
-    def _reads_difficulty(self, configuration: Configuration) -> bool:
-        """Return whether a fusion reads difficulty."""
-        return bool(configuration.get("difficulty", self.study.fusion.difficulty))
 
 
 def trials_by_fit(history: History, task: Task, purpose: Purpose) -> dict[Fit, Trial]:

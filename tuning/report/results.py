@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,7 +41,7 @@ class FinalistRow:
 
     Attributes:
         rank: 1 for the winner.
-        values: path -> value as text.
+        values: path -> value as text; of an ensemble "mean of" -> the ranks of its members.
         num_seeds: how many seeds the means are over.
         deciding: the mean of the score that ranks finalists.
         devel: the mean of the devel score.
@@ -111,7 +111,10 @@ def finalist_rows(searches: Searches) -> dict[Task, tuple[FinalistRow, ...]]:
     for task in searches.tasks:
         if task in searches.history.completed:
             ranked = enumerate(searches.history.completed[task], start=1)
-            rows[task] = tuple(_finalist_row(task, rank, finalist) for rank, finalist in ranked)
+            rows[task] = tuple(
+                _finalist_row(task, rank, finalist, searches.history.completed[task])
+                for rank, finalist in ranked
+            )
     return rows
 
 
@@ -146,18 +149,33 @@ def failed_trials(history: History) -> list[FailedTrial]:
     ]
 
 
-def _finalist_row(task: Task, rank: int, finalist: Finalist) -> FinalistRow:
+def _finalist_row(
+    task: Task, rank: int, finalist: Finalist, finalists: Sequence[Finalist]
+) -> FinalistRow:
     sign = display_sign(task)
     out_of_fold = [score for score in finalist.out_of_fold if score is not None]
 
     return FinalistRow(
         rank=rank,
-        values={path: value_text(value) for path, value in finalist.configuration.items()},
+        values=_values(finalist, finalists),
         num_seeds=len(finalist.deciding),
         deciding=Mean.from_values([sign * score for score in finalist.deciding]),
         devel=Mean.from_values([sign * score for score in finalist.devel]),
         out_of_fold=Mean.from_values([sign * score for score in out_of_fold]),
     )
+
+
+def _values(finalist: Finalist, finalists: Sequence[Finalist]) -> dict[str, str]:
+    if not finalist.members:
+        return {path: value_text(value) for path, value in finalist.configuration.items()}
+
+    rank_of = {str(f.configuration): r for r, f in enumerate(finalists, 1) if not f.members}
+    members = [
+        f"rank {rank_of[str(member.configuration)]}"
+        + (f" ({member.count} times)" if member.count > 1 else "")
+        for member in finalist.members
+    ]
+    return {"mean of": ", ".join(members)}
 
 
 def _devel_scores(summary: Mapping[str, Any]) -> dict[str, dict[str, Score]]:

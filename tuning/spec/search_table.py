@@ -33,6 +33,9 @@ class SearchTable(Settings):
     """So many of the best configurations are trained on every fold and seed."""
     seeds: Count = 5
     """Per finalist."""
+    ensemble: Count = 4
+    """At most so many configurations are averaged, where their mean beats the best one alone; one
+    may count twice. 1 means none. Stage 1 has no ensembles."""
     cpus: Processors = 1
     """Per trial."""
     gpus: Processors = 0

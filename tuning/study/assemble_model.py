@@ -15,6 +15,7 @@ from pipeline.stages.task import StageKeys
 from pipeline.stages.trained_stage import TrainedStage
 from pipeline.stages.unimodal import UnimodalTask
 from pipeline.storage.stage_store import StageStore
+from tuning.journal.events import Finalist
 from tuning.planning.finalists import comparison_keys
 from tuning.planning.planner import StudyPlanner
 
@@ -35,15 +36,20 @@ def _winning_ensembles(planner: StudyPlanner, store: StageStore, target: str) ->
     configurations = planner.configurations
     winner = configurations.finalist(task, 1)
 
-    encoders, regressors = {}, {}
+    encoders, regressors, regressor_encoders = {}, {}, {}
     for modality, rank in winner.upstream_ranks.items():
         encoder_rank = configurations.encoder_rank(task, winner.configuration, modality)
         encoder = configurations.finalist(AutoEncoderTask(modality), encoder_rank)
         regressor = configurations.finalist(UnimodalTask(modality, target), rank)
         encoders[modality] = _ensemble(planner, store, encoder.keys)
         regressors[modality] = _ensemble(planner, store, regressor.keys)
+        if regressor.members:
+            regressor_encoders[modality] = _member_encoders(
+                planner, store, modality, regressor, encoders[modality]
+            )
 
-    reads_difficulty = configurations.space(task).spec(winner.configuration).fusion.difficulty
+    plan = planner.fit_plan
+    reads_difficulty = any(plan.reads_difficulty(part.configuration) for part in winner.parts)
     comparison = (
         comparison_keys(planner.fit_plan, planner.history, task)
         if reads_difficulty
@@ -54,12 +60,40 @@ def _winning_ensembles(planner: StudyPlanner, store: StageStore, target: str) ->
         regressors=regressors,
         fusion=_ensemble(planner, store, winner.keys),
         without_difficulty=_ensemble(planner, store, comparison) if comparison else None,
+        regressor_encoders=regressor_encoders,
     )
+
+
+def _member_encoders(
+    planner: StudyPlanner, store: StageStore, modality: str, regressor: Finalist, own: Ensemble
+) -> tuple[Ensemble, ...]:
+    """Return for each model of a regressors' ensemble the auto-encoders that it reads.
+
+    Args:
+        planner: knows the finalists.
+        store: holds the trained stages.
+        modality: of the regressors.
+        regressor: the ensemble.
+        own: the auto-encoders of the modality, for members that read no difficulty.
+    """
+    by_rank: dict[int, Ensemble] = {}
+    encoders = []
+    for part in regressor.parts:
+        rank = part.upstream_ranks.get("auto_encoder")
+        if rank is not None and rank not in by_rank:
+            encoder = planner.configurations.finalist(AutoEncoderTask(modality), rank)
+            by_rank[rank] = _ensemble(planner, store, encoder.keys)
+        encoders.append(own if rank is None else by_rank[rank])
+
+    # As the keys: for each fold, one seed after the other, all members of a seed.
+    num_models = len(planner.cross_fit_plan.inference_models(regressor.keys))
+    return tuple(encoders * (num_models // len(encoders)))
 
 
 def _ensemble(planner: StudyPlanner, store: StageStore, keys: StageKeys) -> Ensemble:
     inference_keys = planner.cross_fit_plan.inference_models(keys)
-    models = tuple(_load_stage(store, key) for key in inference_keys)
+    by_key = {key: _load_stage(store, key) for key in dict.fromkeys(inference_keys)}
+    models = tuple(by_key[key] for key in inference_keys)
     return Ensemble(keys, models, planner.upstream_predictions.stage_outputs(keys))
 
 
@@ -92,5 +126,10 @@ def _search_record(planner: StudyPlanner) -> dict[str, Any]:
         "seeds": seeds,
         "configuration": {
             str(task): completed[task][0].configuration for task in planner.fit_plan.tasks
+        },
+        "ensembles": {
+            str(task): [member.model_dump() for member in finalists[0].members]
+            for task, finalists in completed.items()
+            if finalists[0].members
         },
     }

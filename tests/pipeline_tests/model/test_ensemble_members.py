@@ -1,4 +1,4 @@
-"""Ensembles whose members differ: other encoders or none, other networks, one twice; or no fusion."""
+"""Ensembles whose members differ, in encoders and networks, and models without a fusion."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def models_of(*parts: FusedModel) -> tuple[TrainedStage, ...]:
 
 @pytest.fixture(scope="module")
 def mixed(reader: FusedModel, other: FusedModel, blind: FusedModel) -> FusedModel:
-    """Return `reader` with a face ensemble of all three models; `other`'s regressors count twice."""
+    """Return `reader` with all models' regressors of the face; those of `other` count twice."""
     parts = (reader, other, other, blind)
     names = ("face", "face (2)", "face (2)", "face")
     return replace(

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pipeline.stages.task import Task
 from tuning.journal.events import (
     Event,
+    Finalist,
     FinalistsChosen,
     ModelRegistered,
     Reason,
@@ -211,6 +212,7 @@ class RunTree:
             tags={
                 "best_configuration": to_text(json.dumps(best.configuration, sort_keys=True)),
                 "best_upstream_ranks": json.dumps(best.upstream_ranks),
+                **_ensemble_tags(best),
             },
             status="FINISHED",
             status_at_ms=at_ms,
@@ -260,6 +262,13 @@ def _choose_finalists(event: FinalistsChosen) -> RunUpdate:
     for rank, configuration in enumerate(event.configurations, start=1):
         tags[f"finalist.{rank}"] = to_text(json.dumps(configuration, sort_keys=True))
     return RunUpdate(event.task, STUDY, milliseconds(event.at), tags=tags)
+
+
+def _ensemble_tags(best: Finalist) -> dict[str, str]:
+    if not best.members:
+        return {}
+    members = [[member.count, member.configuration] for member in best.members]
+    return {"best_ensemble": to_text(json.dumps(members, sort_keys=True))}
 
 
 def _task_params(task: Task) -> dict[str, str]:
