@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.corpus import Corpus, Partition, Session
 from pipeline.errors import InputError
-from pipeline.metrics.bootstrap import Score, bootstrap, subject_moments
+from pipeline.metrics.bootstrap import Score, bootstrap, paired_difference, subject_moments
 from pipeline.metrics.ccc import ccc_from_moments
 from pipeline.model.fused_model import FusedModel, Prediction
 from pipeline.stages.difficulty import spearman
@@ -205,7 +205,7 @@ def _evaluate_target(
     series = _predicted_series(model, target, predictions)
     sums = {name: subject_moments(sessions, target, values) for name, values in series.items()}
     differences = {
-        name: _difference(sessions, target, series[FUSION], values)
+        name: paired_difference(sessions, target, series[FUSION], values)
         for name, values in series.items()
         if name != FUSION
     }
@@ -249,20 +249,6 @@ def _predicted_series(
         series[modality] = [each.unimodal[target][modality] for each in predictions]
 
     return series
-
-
-def _difference(sessions: Sequence[Session], target: str, first: Series, second: Series) -> Score:
-    """Return the CCC of one prediction minus that of another, over the frames that both have."""
-    first_common, second_common = [], []
-    for one, other in zip(first, second, strict=True):
-        is_common = np.isfinite(one) & np.isfinite(other)
-        first_common.append(np.where(is_common, one, np.nan))
-        second_common.append(np.where(is_common, other, np.nan))
-
-    return bootstrap(
-        subject_moments(sessions, target, first_common),
-        subject_moments(sessions, target, second_common),
-    )
 
 
 def _session_ccc(session: Session, target: str, prediction: NDArray[np.float64]) -> float:

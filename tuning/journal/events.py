@@ -12,8 +12,11 @@ from tuning.spec.space import Value
 FORMAT = 3
 """Of the journal; raise it when an event is written otherwise."""
 
-Purpose = Literal["search", "refit", "comparison"]
-"""A new configuration, a finalist on a further fold or seed, or a winner without difficulty."""
+Purpose = Literal["search", "refit", "comparison", "default"]
+"""A new configuration, a finalist on a further fold or seed, a winner without difficulty, or the
+study's own settings in all stages: the untuned default."""
+CandidateKind = Literal["winner", "single", "default", "modality", "mean", "weighted_mean"]
+"""What may be registered for a target: see `tuning.planning.judgement`."""
 Reason = Literal["patience", "max_epochs", "store", "asha", "budget", "error"]
 """Why a fit ended. The first three left a trained stage; "asha" and "budget" stopped it."""
 COMPLETE: tuple[Reason, ...] = ("patience", "max_epochs", "store")
@@ -192,6 +195,42 @@ class TaskCompleted(StudyEvent):
     finalists: Annotated[tuple[Finalist, ...], Field(min_length=1)]
 
 
+class Candidate(BaseModel):
+    """What could be registered for a target, and how good it is."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: CandidateKind
+    modality: str = ""
+    """Which, where it is one alone."""
+    deciding: float
+    devel: float
+    out_of_fold: float | None
+    """A fusion's is slightly optimistic, a modality's and a floor's are not."""
+    chosen_minus_it: Difference | None
+    """Of the chosen candidate, on devel and training subjects together; None for itself."""
+
+
+class Judgement(BaseModel):
+    """The candidates of a target; the chosen one has the highest deciding score."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    candidates: Annotated[tuple[Candidate, ...], Field(min_length=1)]
+
+    @property
+    def chosen(self) -> Candidate:
+        """Return what is registered."""
+        return next(each for each in self.candidates if each.chosen_minus_it is None)
+
+
+class StudyJudged(StudyEvent):
+    """What the search found was compared with what it has to beat, target by target."""
+
+    event: Literal["study_judged"] = "study_judged"
+    targets: dict[str, Judgement]
+
+
 class StudyStopped(StudyEvent):
     """The process that ran the study stopped before the end, and could still write why."""
 
@@ -228,6 +267,7 @@ Event = (
     | TrialEnded
     | FinalistsChosen
     | TaskCompleted
+    | StudyJudged
     | StudyStopped
     | StudyResumed
     | StudyFinished

@@ -19,6 +19,7 @@ from tuning.journal.events import (
     Purpose,
     RungDecision,
     StudyFinished,
+    StudyJudged,
     StudyOpened,
     StudyResumed,
     StudyStopped,
@@ -101,6 +102,7 @@ class History:
     chosen: dict[Task, FinalistsChosen] = field(default_factory=dict)
     completed: dict[Task, tuple[Finalist, ...]] = field(default_factory=dict)
     cost: dict[Task, tuple[float, int]] = field(default_factory=dict)
+    judged: StudyJudged | None = None
     finished: StudyFinished | None = None
     registered: ModelRegistered | None = None
     last_at: float = 0.0
@@ -128,6 +130,8 @@ class History:
                 self.chosen[parse_task(event.task)] = event
             case TaskCompleted():
                 self.completed[parse_task(event.task)] = event.finalists
+            case StudyJudged():
+                self.judged = event
             case StudyFinished():
                 self.finished = event
             case ModelRegistered():

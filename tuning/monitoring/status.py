@@ -129,6 +129,7 @@ class StatusReader:
             "search": outstanding.search + num_running / 2,
             "refit": outstanding.refit,
             "comparison": outstanding.comparison,
+            "default": outstanding.default,
         }
 
         searched = history.trials_of(task, "search")

@@ -13,7 +13,7 @@ from tuning.fitting.job import Job
 from tuning.journal.events import Finalist, Purpose, TrialProposed
 from tuning.journal.history import History
 from tuning.planning.asha import rungs
-from tuning.planning.outstanding_fits import Fit
+from tuning.planning.outstanding_fits import Fit, default_keys
 from tuning.spec.space import Configuration, Space, regressor_path
 from tuning.spec.study_spec import StudySpec
 from tuning.spec.tasks import parse_task
@@ -113,6 +113,9 @@ class Configurations:
         self, task: Task, purpose: Purpose, fit: Fit
     ) -> tuple[Spec, UpstreamKeys]:
         """Return a fit's settings, and the trained stages that it reads."""
+        if purpose == "default":
+            spec = self._study.base.model_copy(update={"seed": fit.seed})
+            return spec, self._default_upstream(task, spec)
         if purpose != "comparison":
             spec = self._spec(task, fit.configuration, fit.seed)
             return spec, self._upstream(task, fit.configuration, spec)
@@ -149,6 +152,25 @@ class Configurations:
                 encoder_rank = self.encoder_rank(task, configuration, modality)
                 encoders[modality] = self._encoder_keys(modality, encoder_rank)
         return UpstreamKeys(encoders, regressors)
+
+    def _default_upstream(self, task: Task, spec: Spec) -> UpstreamKeys:
+        """Return what the untuned default of a task reads: that of the stages before it."""
+        modalities = self._study.modalities or ()
+        read = [task.modality] if task.stage == "unimodal" else list(modalities)
+
+        encoders, regressors = {}, {}
+        if task.stage == "fusion":
+            for modality in read:
+                regressors[modality] = self._default_keys(UnimodalTask(modality, task.target))
+        if task.stage != "auto_encoder" and getattr(spec, task.stage).difficulty:
+            for modality in read:
+                encoders[modality] = self._default_keys(AutoEncoderTask(modality))
+        return UpstreamKeys(encoders, regressors)
+
+    def _default_keys(self, task: Task) -> StageKeys:
+        keys = default_keys(self._history, task, len(self._plan.folds))
+        assert keys is not None
+        return keys
 
     def _encoder_keys(self, modality: str, rank: int) -> StageKeys:
         return self.finalist(AutoEncoderTask(modality), rank).keys

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from pipeline.stages.task import StageName, Task
+from pipeline.stages.task import StageKeys, StageName, Task
 from tuning.journal.events import Purpose
 from tuning.journal.history import History, Trial
 from tuning.spec.space import STAGES, Configuration
@@ -33,11 +33,12 @@ class OutstandingFits:
     search: int
     refit: int
     comparison: int
+    default: int
 
     @property
     def total(self) -> int:
         """Return their sum."""
-        return self.search + self.refit + self.comparison
+        return self.search + self.refit + self.comparison + self.default
 
 
 class FitPlan:
@@ -64,10 +65,13 @@ class FitPlan:
         ]
 
     def is_complete(self, history: History) -> bool:
-        """Return whether every task has its winner, and no comparison is missing."""
+        """Return whether every task has its winner, and no comparison and no default is missing."""
         if len(history.completed) < len(self.tasks):
             return False
-        return not any(self.missing_comparisons(history, task) for task in self.tasks)
+        return not any(
+            self.missing_comparisons(history, task) or self._outstanding_defaults(history, task)
+            for task in self.tasks
+        )
 
     def finalist_fits(self, configuration: Configuration, seeds: int) -> list[Fit]:
         """Return all trainings of a finalist, one seed after the other."""
@@ -112,6 +116,23 @@ class FitPlan:
         """Return the comparison fits that were not asked for yet."""
         return self.missing(history, task, self.comparison_fits(history, task), "comparison")
 
+    def default_fits(self) -> list[Fit]:
+        """Return a task's trainings with the study's own settings, as `train` does them."""
+        return [Fit({}, fold, self.study.seed) for fold in range(self.num_folds)]
+
+    def missing_defaults(self, history: History, task: Task) -> list[Fit]:
+        """Return the default's fits that were not asked for yet, and can be.
+
+        They wait for the task's own winner, whose search has trained some of them, and for the
+        default of the stages that they read.
+        """
+        upstream = task.upstream_tasks(self.study.modalities or ())
+        if task not in history.completed or not all(
+            default_keys(history, other, self.num_folds) for other in upstream
+        ):
+            return []
+        return self.missing(history, task, self.default_fits(), "default")
+
     def missing(
         self, history: History, task: Task, fits: Sequence[Fit], purpose: Purpose
     ) -> list[Fit]:
@@ -126,6 +147,7 @@ class FitPlan:
             search=self._outstanding_search(history, task),
             refit=self._outstanding_refits(history, task),
             comparison=self._outstanding_comparisons(history, task),
+            default=self._outstanding_defaults(history, task),
         )
 
     def _outstanding_search(self, history: History, task: Task) -> int:
@@ -153,6 +175,28 @@ class FitPlan:
         chosen = history.chosen.get(task)
         seeds = chosen.seeds if chosen else self.study.table(task.stage).seeds
         return seeds * self.num_folds
+
+    def _outstanding_defaults(self, history: History, task: Task) -> int:
+        if self._has_lost_default(history, task):
+            return 0
+        return len(self.missing(history, task, self.default_fits(), "default"))
+
+    def _has_lost_default(self, history: History, task: Task) -> bool:
+        """Return whether a default fit failed that the task's own would read."""
+        return any(
+            any(trial.has_failed for trial in history.trials_of(upstream, "default"))
+            or self._has_lost_default(history, upstream)
+            for upstream in task.upstream_tasks(self.study.modalities or ())
+        )
+
+
+def default_keys(history: History, task: Task, num_folds: int) -> StageKeys | None:
+    """Return the keys of a task's default, one per fold; None while they are not all trained."""
+    trials = history.trials_of(task, "default")
+    keys = {trial.proposed.fold: trial.proposed.key for trial in trials if trial.is_complete}
+    if len(keys) < num_folds:
+        return None
+    return tuple((keys[fold],) for fold in range(num_folds))
 
 
 def trials_by_fit(history: History, task: Task, purpose: Purpose) -> dict[Fit, Trial]:

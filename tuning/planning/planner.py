@@ -38,6 +38,7 @@ from tuning.planning.finalists import (
     choose_finalists,
     rank_finalists,
 )
+from tuning.planning.judgement import judge
 from tuning.planning.outstanding_fits import Fit, FitPlan
 from tuning.planning.task_samplers import TaskSamplers
 from tuning.planning.time_budget import TimeBudget
@@ -105,7 +106,11 @@ class StudyPlanner:
 
     @property
     def is_done(self) -> bool:
-        """Return whether every task has its winner, and each winner its comparison."""
+        """Return whether all was trained, and the winners compared with what they have to beat."""
+        return self._is_trained and self.history.judged is not None
+
+    @property
+    def _is_trained(self) -> bool:
         has_ended = all(trial.ended is not None for trial in self.history.trials.values())
         return has_ended and self.fit_plan.is_complete(self.history)
 
@@ -122,6 +127,7 @@ class StudyPlanner:
                 return job
             if len(self.history.completed) == num_completed:
                 break
+        self._judge()
         return None
 
     def receive(self, name: str, report: FitReport) -> bool:
@@ -141,6 +147,7 @@ class StudyPlanner:
 
         if trial.ended is not None:
             self._close(trial)
+            self._judge()
         return trial.ended is None
 
     def worker_lost(self, name: str, cause: str) -> None:
@@ -156,7 +163,10 @@ class StudyPlanner:
             self._close(trial)
 
     def _next_new_job(self) -> Job | None:
-        """Propose a fit of the task that the study waits for longest; comparisons come last."""
+        """Propose a fit of the task that the study waits for longest.
+
+        Comparisons and the default come last.
+        """
         ready = self.fit_plan.ready_tasks(self.history)
         for task in sorted(ready, key=self.budget.critical_path_s, reverse=True):
             if job := self._next_job_of(task):
@@ -165,6 +175,10 @@ class StudyPlanner:
         for task in self.fit_plan.tasks:
             fits = self.fit_plan.missing_comparisons(self.history, task)
             if job := self._first_job(task, fits, "comparison"):
+                return job
+        for task in self.fit_plan.tasks:
+            fits = self.fit_plan.missing_defaults(self.history, task)
+            if job := self._first_job(task, fits, "default"):
                 return job
         return None
 
@@ -236,6 +250,11 @@ class StudyPlanner:
             self.failure = str(error)
             return
         self._record(completed)
+
+    def _judge(self) -> None:
+        """Compare the winners with what they have to beat, once all is trained."""
+        if self._is_trained and self.history.judged is None:
+            self._record(judge(self.fit_plan, self.history, self.corpus, self.upstream_predictions))
 
     def _close(self, trial: Trial) -> None:
         """Do what follows from the end of a trial."""

@@ -46,6 +46,7 @@ from tuning.report.importance import Importance, importance
 from tuning.report.results import (
     failed_trials,
     finalist_rows,
+    judgement_tables,
     prediction_label,
     winner_rows,
     winner_scores,
@@ -142,6 +143,7 @@ def render(
         overview=_overview(history, status),
         warnings=_warnings(history, status, evaluation),
         scores=scores,
+        judgements=judgement_tables(history),
         intervals={target: score_intervals(target, scores[target]) for target in scores},
         evaluation=evaluation,
         comparisons=comparisons(searches),

@@ -13,8 +13,9 @@ from pipeline.metrics.bootstrap import Score
 from pipeline.model.fused_model import FusedModel
 from pipeline.stages.fusion import FLOORS, FUSION, WITHOUT_DIFFICULTY
 from pipeline.stages.task import Task
-from tuning.journal.events import Finalist
+from tuning.journal.events import Finalist, Judgement
 from tuning.journal.history import History
+from tuning.planning.judgement import label, verdict
 from tuning.report.formats import Mean, display_sign, value_text, values_text
 from tuning.report.search_trials import Searches
 
@@ -54,6 +55,37 @@ class FinalistRow:
     deciding: Mean | None
     devel: Mean | None
     out_of_fold: Mean | None
+
+
+@dataclass(frozen=True)
+class CandidateRow:
+    """What could be registered for a target: its scores, and the registered one minus it."""
+
+    name: str
+    deciding: str
+    devel: str
+    out_of_fold: str
+    difference: Score | None
+
+    @property
+    def is_chosen(self) -> bool:
+        """Whether it is what is registered."""
+        return self.difference is None
+
+
+@dataclass(frozen=True)
+class JudgementTable:
+    """The candidates of a target.
+
+    Attributes:
+        verdict: in a sentence.
+        is_doubtful: what is registered is not clearly better than everything else.
+        rows: one per candidate.
+    """
+
+    verdict: str
+    is_doubtful: bool
+    rows: tuple[CandidateRow, ...]
 
 
 @dataclass(frozen=True)
@@ -98,6 +130,16 @@ def winner_scores(
             out_of_fold={name: Score.from_json(record) for name, record in records.items()},
         )
     return scores
+
+
+def judgement_tables(history: History) -> dict[str, JudgementTable]:
+    """Return target -> its candidates, once they were compared."""
+    if history.judged is None:
+        return {}
+    return {
+        target: _judgement_table(target, judgement)
+        for target, judgement in history.judged.targets.items()
+    }
 
 
 def prediction_label(name: str) -> str:
@@ -147,6 +189,27 @@ def failed_trials(history: History) -> list[FailedTrial]:
         for trial in history.trials.values()
         if trial.ended is not None and trial.ended.reason == "error"
     ]
+
+
+def _judgement_table(target: str, judgement: Judgement) -> JudgementTable:
+    rows = []
+    for candidate in judgement.candidates:
+        difference = candidate.chosen_minus_it
+        score = None if difference is None else Score.from_json(difference.model_dump())
+        rows.append(
+            CandidateRow(
+                name=label(candidate),
+                deciding=f"{candidate.deciding:.3f}",
+                devel=f"{candidate.devel:.3f}",
+                out_of_fold="-"
+                if candidate.out_of_fold is None
+                else f"{candidate.out_of_fold:.3f}",
+                difference=score,
+            )
+        )
+    others = [row.difference for row in rows if row.difference is not None]
+    is_doubtful = any(not difference.low > 0 for difference in others)
+    return JudgementTable(verdict(target, judgement), is_doubtful, tuple(rows))
 
 
 def _finalist_row(

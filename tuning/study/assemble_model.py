@@ -1,7 +1,9 @@
-"""The winners of all targets, from the store, as one fused model."""
+"""What was chosen for every target, from the store, as one fused model."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from pipeline.corpus import Corpus
@@ -11,36 +13,106 @@ from pipeline.model.fused_model import FusedModel
 from pipeline.stages.auto_encoder import AutoEncoderTask
 from pipeline.stages.ensemble import Ensemble
 from pipeline.stages.fusion import FusionTask
-from pipeline.stages.task import StageKeys
+from pipeline.stages.task import StageKeys, Task
 from pipeline.stages.trained_stage import TrainedStage
 from pipeline.stages.unimodal import UnimodalTask
 from pipeline.storage.stage_store import StageStore
-from tuning.journal.events import Finalist
+from tuning.journal.events import Candidate, Finalist
 from tuning.planning.finalists import comparison_keys
+from tuning.planning.judgement import verdict
+from tuning.planning.outstanding_fits import default_keys
 from tuning.planning.planner import StudyPlanner
 
 
 def winning_model(planner: StudyPlanner, corpus: Corpus, store: StageStore) -> FusedModel:
-    """Put the winners of a study together.
+    """Put together what the judgement of a study chose for each target.
 
     Raises:
         AffectuneError: the store has lost one of their stages.
     """
-    targets = {target: _winning_ensembles(planner, store, target) for target in corpus.targets}
+    judged = planner.history.judged
+    assert judged is not None
+    targets = {
+        target: _chosen_ensembles(planner, store, target, judged.targets[target].chosen)
+        for target in corpus.targets
+    }
     return assemble_model(corpus, planner.study.base, targets, _search_record(planner))
 
 
-def _winning_ensembles(planner: StudyPlanner, store: StageStore, target: str) -> TargetEnsembles:
-    """Load the winning fusion of a target, and the upstream finalists that it reads."""
-    task = FusionTask(target=target)
-    configurations = planner.configurations
-    winner = configurations.finalist(task, 1)
+def _chosen_ensembles(
+    planner: StudyPlanner, store: StageStore, target: str, chosen: Candidate
+) -> TargetEnsembles:
+    """Load the candidate that was chosen for a target, and all that it reads."""
+    finalists = planner.history.completed[FusionTask(target=target)]
+    match chosen.kind:
+        case "winner":
+            return _fusion_ensembles(planner, store, target, finalists[0])
+        case "single":
+            single = next(finalist for finalist in finalists if not finalist.members)
+            return _fusion_ensembles(planner, store, target, single)
+        case "default":
+            return _default_ensembles(planner, store, target)
+        case "mean" | "weighted_mean":
+            ensembles = _fusion_ensembles(planner, store, target, finalists[0])
+            return replace(ensembles, fusion=None, without_difficulty=None, floor=chosen.kind)
+        case "modality":
+            return _regressor_ensembles(planner, store, target, {chosen.modality: 1})
 
+
+def _fusion_ensembles(
+    planner: StudyPlanner, store: StageStore, target: str, fusion: Finalist
+) -> TargetEnsembles:
+    """Load a finalist of a target's fusion, and the upstream finalists that it reads."""
+    task, plan = FusionTask(target=target), planner.fit_plan
+    ensembles = _regressor_ensembles(planner, store, target, fusion.upstream_ranks)
+
+    comparison = None
+    if not any(plan.reads_difficulty(part.configuration) for part in fusion.parts):
+        comparison = fusion.keys
+    elif fusion == planner.configurations.finalist(task, 1):
+        comparison = comparison_keys(plan, planner.history, task)
+    return replace(
+        ensembles,
+        fusion=_ensemble(planner, store, fusion.keys),
+        without_difficulty=_ensemble(planner, store, comparison) if comparison else None,
+    )
+
+
+def _default_ensembles(planner: StudyPlanner, store: StageStore, target: str) -> TargetEnsembles:
+    """Load the untuned default of a target."""
+
+    def load(task: Task) -> Ensemble:
+        keys = default_keys(planner.history, task, planner.fit_plan.num_folds)
+        assert keys is not None
+        return _ensemble(planner, store, keys)
+
+    modalities = planner.study.modalities or ()
+    fusion = load(FusionTask(target=target))
+    return TargetEnsembles(
+        auto_encoders={modality: load(AutoEncoderTask(modality)) for modality in modalities},
+        regressors={modality: load(UnimodalTask(modality, target)) for modality in modalities},
+        fusion=fusion,
+        without_difficulty=None if planner.study.fusion.difficulty else fusion,
+    )
+
+
+def _regressor_ensembles(
+    planner: StudyPlanner, store: StageStore, target: str, ranks: Mapping[str, int]
+) -> TargetEnsembles:
+    """Load regressors and their auto-encoders, without a fusion.
+
+    Args:
+        planner: knows the finalists.
+        store: holds the trained stages.
+        target: what the regressors predict.
+        ranks: modality -> rank of its regressor.
+    """
+    configurations = planner.configurations
     encoders, regressors, regressor_encoders = {}, {}, {}
-    for modality, rank in winner.upstream_ranks.items():
-        encoder_rank = configurations.encoder_rank(task, winner.configuration, modality)
-        encoder = configurations.finalist(AutoEncoderTask(modality), encoder_rank)
+    for modality, rank in ranks.items():
         regressor = configurations.finalist(UnimodalTask(modality, target), rank)
+        encoder_rank = regressor.upstream_ranks.get("auto_encoder", 1)
+        encoder = configurations.finalist(AutoEncoderTask(modality), encoder_rank)
         encoders[modality] = _ensemble(planner, store, encoder.keys)
         regressors[modality] = _ensemble(planner, store, regressor.keys)
         if regressor.members:
@@ -48,18 +120,11 @@ def _winning_ensembles(planner: StudyPlanner, store: StageStore, target: str) ->
                 planner, store, modality, regressor, encoders[modality]
             )
 
-    plan = planner.fit_plan
-    reads_difficulty = any(plan.reads_difficulty(part.configuration) for part in winner.parts)
-    comparison = (
-        comparison_keys(planner.fit_plan, planner.history, task)
-        if reads_difficulty
-        else winner.keys
-    )
     return TargetEnsembles(
         auto_encoders=encoders,
         regressors=regressors,
-        fusion=_ensemble(planner, store, winner.keys),
-        without_difficulty=_ensemble(planner, store, comparison) if comparison else None,
+        fusion=None,
+        without_difficulty=None,
         regressor_encoders=regressor_encoders,
     )
 
@@ -112,8 +177,13 @@ def _search_record(planner: StudyPlanner) -> dict[str, Any]:
     trials = planner.history.trials.values()
     completed = planner.history.completed
 
+    judged = planner.history.judged
+    assert judged is not None
+
     seeds = {}
     for target in planner.study.targets or ():
+        if judged.targets[target].chosen.kind != "winner":
+            continue
         winner = completed[FusionTask(target=target)][0]
         seeds[target] = {"scores": list(winner.devel), "deciding": list(winner.deciding)}
 
@@ -124,6 +194,7 @@ def _search_record(planner: StudyPlanner) -> dict[str, Any]:
         "configurations": sum(trial.proposed.purpose == "search" for trial in trials),
         "stopped_early": len(stopped),
         "seeds": seeds,
+        "verdicts": {target: verdict(target, each) for target, each in judged.targets.items()},
         "configuration": {
             str(task): completed[task][0].configuration for task in planner.fit_plan.tasks
         },

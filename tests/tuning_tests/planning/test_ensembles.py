@@ -7,46 +7,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-from pipeline.metrics.bootstrap import Score
 from pipeline.model.bundle import load_model, save_model
 from pipeline.stages.fusion import FusionTask
 from pipeline.stages.task import Task
 from pipeline.stages.unimodal import UnimodalTask
-from tests.tuning_tests.studies import Worker, tiny_study
+from tests.tuning_tests.planning.equal_finalists import (
+    ensembles_of_two_and_one,
+    study_of_equals,
+)
+from tests.tuning_tests.studies import Worker, as_if_chosen
 from tuning.journal.events import Difference, Finalist
-from tuning.planning import ensembles
 from tuning.planning.planner import StudyPlanner
-from tuning.spec.study_spec import StudySpec
 from tuning.study.assemble_model import winning_model
 
 pytestmark = pytest.mark.slow
-
-
-def study_of_equals(ensemble: int = 4) -> StudySpec:
-    """Return a study whose finalists are about equally good, so that their means are better."""
-    common = {"trials": 4, "grace_epochs": 4, "seeds": 2, "ensemble": ensemble}
-    blind_or_not = {"choice": [True, False]}
-    return tiny_study(
-        unimodal={
-            **common,
-            "finalists": 3,
-            "space": {
-                "fit.learning_rate": {"choice": [0.02, 0.03, 0.05, 0.08]},
-                "difficulty": blind_or_not,
-                "auto_encoder": {"top": 2},
-            },
-        },
-        fusion={
-            **common,
-            "finalists": 4,
-            "space": {
-                "fit.learning_rate": {"choice": [0.01, 0.02, 0.03, 0.05]},
-                "difficulty": blind_or_not,
-            },
-        },
-    )
 
 
 @pytest.fixture(scope="module")
@@ -55,22 +30,10 @@ def worker(tmp_path_factory: pytest.TempPathFactory) -> Worker:
     return Worker(tmp_path_factory.mktemp("equals"), study_of_equals())
 
 
-def _two_and_one(products: NDArray[np.float64], max_members: int) -> tuple[int, ...]:
-    num_predictions = products.shape[-1] - 2
-    assert max_members == 4
-    return (2, 1, *[0] * (num_predictions - 2))
-
-
-def _small_gain(products: NDArray[np.float64], max_members: int) -> Score:
-    return Score(0.01, -0.01, 0.03)
-
-
 @pytest.fixture(scope="module")
 def planner(worker: Worker) -> Iterator[StudyPlanner]:
     """Return the planner of that study, which is done, and chose two thirds of the best always."""
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(ensembles, "choose_greedily", _two_and_one)
-        monkeypatch.setattr(ensembles, "gain_on_others", _small_gain)
+    with ensembles_of_two_and_one():
         planner = worker.run()
         assert planner.is_done
         yield planner
@@ -113,6 +76,7 @@ def test_fusions_of_an_ensemble_read_the_same_regressors(planner: StudyPlanner) 
 def test_the_model_of_a_study_predicts_what_its_ensembles_output(
     worker: Worker, planner: StudyPlanner, tmp_path: Path
 ) -> None:
+    as_if_chosen(planner, "winner")
     model = winning_model(planner, worker.corpus, worker.store)
     assert model.regressor_encoders
     save_model(model, tmp_path / "model")

@@ -22,7 +22,15 @@ from pipeline.stages.unimodal import UnimodalTask
 from pipeline.storage.stage_store import StageStore
 from pipeline.train import train
 from tests.pipeline_tests.corpora import tiny_corpus
-from tests.tuning_tests.studies import Killed, Lost, Worker, events_by_task, opened, tiny_study
+from tests.tuning_tests.studies import (
+    Killed,
+    Lost,
+    Worker,
+    as_if_chosen,
+    events_by_task,
+    opened,
+    tiny_study,
+)
 from tuning.fitting.job import Job
 from tuning.fitting.trial_fit import FitReport
 from tuning.journal.file import JOURNAL, Journal
@@ -360,6 +368,7 @@ def test_a_study_of_one_configuration_gives_the_predictions_of_train(tmp_path: P
     worker = Worker(tmp_path, study)
     planner = worker.run()
     assert planner.is_done
+    as_if_chosen(planner, "winner")
     winner = winning_model(planner, worker.corpus, worker.store)
 
     with WorkerPool(worker.corpus, StageStore(tmp_path / "other")) as pool:
@@ -388,6 +397,7 @@ def test_what_fusion_read_in_training_is_what_the_model_predicts_on_devel(
 ) -> None:
     """The averages of the stored outputs are the model's own unimodal predictions."""
     planner = planner_of(finished)
+    as_if_chosen(planner, "winner")
     completed = planner.history.completed
     model = winning_model(planner, finished.corpus, finished.store)
     devel = finished.corpus.partition("devel")

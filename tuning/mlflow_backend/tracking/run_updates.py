@@ -20,6 +20,7 @@ from tuning.journal.events import (
     Reason,
     RungDecision,
     StudyFinished,
+    StudyJudged,
     StudyOpened,
     StudyResumed,
     StudyStopped,
@@ -30,6 +31,7 @@ from tuning.journal.events import (
 )
 from tuning.mlflow_backend.tracking.run_metrics import (
     MetricValue,
+    judgement_metrics,
     measure,
     milliseconds,
     progress_metrics,
@@ -38,6 +40,7 @@ from tuning.mlflow_backend.tracking.run_metrics import (
     to_key,
     trial_metrics,
 )
+from tuning.planning.judgement import verdict
 from tuning.spec.tasks import parse_task
 
 STUDY = "study"
@@ -117,6 +120,8 @@ class RunTree:
                 yield _choose_finalists(event)
             case TaskCompleted():
                 yield self._complete_task(event)
+            case StudyJudged():
+                yield _judge_study(event)
             case StudyStopped():
                 yield from self._set_open_runs(event, "KILLED")
                 tags = {"stop_reason": to_text(event.reason)}
@@ -255,6 +260,15 @@ def study_id(opened: StudyOpened) -> str:
 def to_text(value: object) -> str:
     """Return a value as MLflow takes it: short, and without NUL, which PostgreSQL cannot store."""
     return str(value).replace("\0", "")[:MAX_TEXT]
+
+
+def _judge_study(event: StudyJudged) -> RunUpdate:
+    tags: dict[str, str] = {}
+    for target, judgement in event.targets.items():
+        tags[to_key(f"{target}.registered")] = judgement.chosen.kind
+        tags[to_key(f"{target}.verdict")] = to_text(verdict(target, judgement))
+    metrics = judgement_metrics(event)
+    return RunUpdate(STUDY, "", milliseconds(event.at), metrics=metrics, tags=tags)
 
 
 def _choose_finalists(event: FinalistsChosen) -> RunUpdate:
