@@ -62,6 +62,7 @@ STUDY: dict[str, Any] = {
         "unimodal": {
             "trials": 36,
             "sampler": "tpe",
+            "race_folds": 1,
             "grace_epochs": 4,
             "finalists": 2,
             "seeds": 2,
@@ -79,6 +80,7 @@ STUDY: dict[str, Any] = {
         "fusion": {
             "trials": 30,
             "sampler": "random",
+            "race_folds": 1,
             "grace_epochs": 5,
             "finalists": 2,
             "seeds": 2,

@@ -189,6 +189,8 @@ def events_by_task(folder: Path) -> dict[str, list[object]]:
         events.setdefault(trial.proposed.task, []).append(_events_of(trial))
     for task, chosen in history.chosen.items():
         events[str(task)].append(chosen.model_dump(exclude={"at"}))
+    for task, decisions in history.races.items():
+        events[str(task)] += [decision.model_dump(exclude={"at"}) for decision in decisions]
     for task, finalists in history.completed.items():
         events[str(task)].append([finalist.model_dump() for finalist in finalists])
     if history.judged is not None:

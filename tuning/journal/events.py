@@ -12,9 +12,10 @@ from tuning.spec.space import Value
 FORMAT = 3
 """Of the journal; raise it when an event is written otherwise."""
 
-Purpose = Literal["search", "refit", "comparison", "default"]
-"""A new configuration, a finalist on a further fold or seed, a winner without difficulty, or the
-study's own settings in all stages: the untuned default."""
+Purpose = Literal["search", "race", "refit", "comparison", "default"]
+"""A new configuration, one of the better ones on its next fold, a finalist on a further fold or
+seed, a winner without difficulty, or the study's own settings in all stages: the untuned default.
+"""
 CandidateKind = Literal["winner", "single", "default", "modality", "mean", "weighted_mean"]
 """What may be registered for a target: see `tuning.planning.judgement`."""
 Reason = Literal["patience", "max_epochs", "store", "asha", "budget", "error"]
@@ -178,6 +179,34 @@ class Finalist(BaseModel):
         return sum(self.devel) / len(self.devel)
 
 
+class Standing(BaseModel):
+    """A configuration in the race for a task's finalists."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    configuration: dict[str, Value]
+    score: float
+    """On devel and on the people whom the folds so far held out."""
+    behind: Difference | None
+    """Its CCC minus the leader's; None for the leader."""
+    continues: bool
+
+
+class RaceDecision(StudyEvent):
+    """Who is tried on the next fold, or becomes a finalist; the leader first."""
+
+    event: Literal["race_decision"] = "race_decision"
+    task: str
+    folds: int
+    """On so many each of them was tried."""
+    standings: Annotated[tuple[Standing, ...], Field(min_length=1)]
+
+    @property
+    def continuing(self) -> list[dict[str, Value]]:
+        """Return the configurations that continue."""
+        return [each.configuration for each in self.standings if each.continues]
+
+
 class FinalistsChosen(StudyEvent):
     """The search of a task ended: its finalists are trained on every fold and seed."""
 
@@ -265,6 +294,7 @@ Event = (
     | TrialProgressed
     | RungDecision
     | TrialEnded
+    | RaceDecision
     | FinalistsChosen
     | TaskCompleted
     | StudyJudged

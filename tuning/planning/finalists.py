@@ -39,6 +39,8 @@ def choose_finalists(
 ) -> FinalistsChosen:
     """End a task's search: its best trials become finalists; complete ones before stopped ones.
 
+    Where there was a race, they are those that continued after its last decision.
+
     Where there is room for two, the study's own settings are one of them: what the search found
     has to beat them on all folds.
 
@@ -64,18 +66,31 @@ def choose_finalists(
 
     ranked = sorted(candidates, key=_search_rank, reverse=True)
     table = study.table(task.stage)
-    num_finalists = max(1, floor(min(table.finalists, len(ranked)) * share))
-
+    num_finalists = number_of_finalists(study, history, task, share)
+    if decisions := history.races.get(task):
+        failed = failed_configurations(history.trials_of(task, "race"))
+        winners = [each for each in decisions[-1].continuing if each not in failed]
+        by_configuration = {str(trial.proposed.configuration): trial for trial in ranked}
+        ranked = [by_configuration[str(each)] for each in winners] or ranked
+    finalists = ranked[:num_finalists]
     base = searched[0]  # a search begins with the study's own settings
-    if base in ranked[num_finalists:] and num_finalists > 1 and table.sampler != "grid":
-        ranked[num_finalists - 1] = base
+    has_room = num_finalists > 1 and table.sampler != "grid"
+    if has_room and base in candidates and base not in finalists:
+        finalists = [*finalists[: num_finalists - 1], base]
 
     return FinalistsChosen(
         at=time.time(),
         task=str(task),
-        configurations=tuple(dict(t.proposed.configuration) for t in ranked[:num_finalists]),
+        configurations=tuple(dict(trial.proposed.configuration) for trial in finalists),
         seeds=max(1, ceil(table.seeds * share - 0.5)),
     )
+
+
+def number_of_finalists(study: StudySpec, history: History, task: Task, share: float) -> int:
+    """Return how many finalists a task has: as planned, or as many as the time allows."""
+    ended = [trial for trial in history.trials_of(task, "search") if trial.ended is not None]
+    candidates = [t for t in ended if not t.has_failed and t.best_devel is not None]
+    return max(1, floor(min(study.table(task.stage).finalists, len(candidates)) * share))
 
 
 def rank_finalists(

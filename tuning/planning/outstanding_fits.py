@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
+from math import ceil
 
 from pipeline.stages.task import StageKeys, StageName, Task
 from tuning.journal.events import Purpose
@@ -31,6 +32,7 @@ class OutstandingFits:
     """How many fits a task has not asked for yet, by purpose, as far as is known."""
 
     search: int
+    race: int
     refit: int
     comparison: int
     default: int
@@ -38,7 +40,7 @@ class OutstandingFits:
     @property
     def total(self) -> int:
         """Return their sum."""
-        return self.search + self.refit + self.comparison + self.default
+        return self.search + self.race + self.refit + self.comparison + self.default
 
 
 class FitPlan:
@@ -79,6 +81,35 @@ class FitPlan:
             Fit(configuration, fold, self.study.seed + seed)
             for seed, fold in product(range(seeds), range(self.num_folds))
         ]
+
+    def race_folds(self, stage: StageName) -> int:
+        """Return on how many folds contenders are tried before finalists are chosen; 1: no race."""
+        if stage == "auto_encoder" or self.study.protocol == "in_sample":
+            return 1
+        return min(self.study.table(stage).race_folds, self.study.folds)
+
+    def race_places(self, stage: StageName, num_finalists: int, folds: int) -> int:
+        """Return how many contenders continue after so many folds: evenly fewer, to the finalists.
+
+        Twice the number of finalists is tried on the second fold.
+        """
+        last = self.race_folds(stage)
+        return ceil(num_finalists * (1 + (last - folds) / max(last - 1, 1)))
+
+    def keeps_base(self, stage: StageName, num_finalists: int) -> bool:
+        """Return whether the study's own settings, the first of a search, are a finalist anyway."""
+        return num_finalists > 1 and self.study.table(stage).sampler != "grid"
+
+    def missing_races(self, history: History, task: Task) -> list[Fit]:
+        """Return the fits of the race's current round that were not asked for yet."""
+        decisions = history.races.get(task, [])
+        if task in history.chosen or not decisions:
+            return []
+        last = decisions[-1]
+        if last.folds >= self.race_folds(task.stage):
+            return []
+        fits = [Fit(each, last.folds, self.study.seed) for each in last.continuing]
+        return self.missing(history, task, fits, "race")
 
     def refits(self, history: History, task: Task) -> list[Fit]:
         """Return all trainings of a task's finalists, once these are chosen."""
@@ -145,6 +176,7 @@ class FitPlan:
         """Count the fits that a task has not asked for yet."""
         return OutstandingFits(
             search=self._outstanding_search(history, task),
+            race=self._outstanding_race(history, task),
             refit=self._outstanding_refits(history, task),
             comparison=self._outstanding_comparisons(history, task),
             default=self._outstanding_defaults(history, task),
@@ -155,16 +187,36 @@ class FitPlan:
             return 0
         return max(self.num_trials[task.stage] - len(history.trials_of(task, "search")), 0)
 
+    def _outstanding_race(self, history: History, task: Task) -> int:
+        if task in history.chosen or task in history.completed:
+            return 0
+        num_trials = self.num_trials[task.stage]
+        num_finalists, last = self._num_finalists(task), self.race_folds(task.stage)
+        decisions = history.races.get(task, [])
+        if not decisions and num_trials <= num_finalists:
+            return 0
+
+        most = len(decisions[-1].continuing) if decisions else num_trials
+        further = [
+            min(self.race_places(task.stage, num_finalists, folds), most)
+            for folds in range(len(decisions) + 1, last)
+        ]
+        return len(self.missing_races(history, task)) + sum(further)
+
+    def _num_finalists(self, task: Task) -> int:
+        return min(self.study.table(task.stage).finalists, self.num_trials[task.stage])
+
     def _outstanding_refits(self, history: History, task: Task) -> int:
         if task in history.completed:
             return 0
         if task in history.chosen:
             return len(self.missing(history, task, self.refits(history, task), "refit"))
 
-        # Of each finalist, one fit comes from the search.
-        table = self.study.table(task.stage)
-        num_finalists = min(table.finalists, self.num_trials[task.stage])
-        return num_finalists * (table.seeds * self.num_folds - 1)
+        # Of each finalist, one fit comes from the search, and some from the race.
+        table, num_finalists = self.study.table(task.stage), self._num_finalists(task)
+        has_race = num_finalists < self.num_trials[task.stage]
+        num_trained = self.race_folds(task.stage) if has_race else 1
+        return num_finalists * (table.seeds * self.num_folds - num_trained)
 
     def _outstanding_comparisons(self, history: History, task: Task) -> int:
         if task in history.completed:
@@ -202,12 +254,14 @@ def default_keys(history: History, task: Task, num_folds: int) -> StageKeys | No
 def trials_by_fit(history: History, task: Task, purpose: Purpose) -> dict[Fit, Trial]:
     """Return a task's trials of one purpose, by what they fit.
 
-    A search trial that was trained to the end counts as a refit of the finalist that it became.
+    A trial of the search or the race that was trained to the end counts as a refit of the finalist
+    that it became.
     """
     trials = {}
     for trial in history.trials_of(task):
         proposed = trial.proposed
-        is_early_refit = purpose == "refit" and proposed.purpose == "search" and trial.is_complete
+        is_early = proposed.purpose in ("search", "race") and trial.is_complete
+        is_early_refit = purpose == "refit" and is_early
         if proposed.purpose == purpose or is_early_refit:
             trials[Fit(proposed.configuration, proposed.fold, proposed.seed)] = trial
     return trials

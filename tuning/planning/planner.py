@@ -24,6 +24,7 @@ from tuning.fitting.upstream_predictions import UpstreamPredictions
 from tuning.journal.events import (
     Event,
     Purpose,
+    RaceDecision,
     Reason,
     TrialEnded,
     TrialProgressed,
@@ -36,10 +37,12 @@ from tuning.planning.configurations import Configurations
 from tuning.planning.finalists import (
     EveryTrialFailed,
     choose_finalists,
+    number_of_finalists,
     rank_finalists,
 )
 from tuning.planning.judgement import judge
 from tuning.planning.outstanding_fits import Fit, FitPlan
+from tuning.planning.race import race_decision
 from tuning.planning.task_samplers import TaskSamplers
 from tuning.planning.time_budget import TimeBudget
 from tuning.spec.search_table import SearchTable
@@ -187,6 +190,8 @@ class StudyPlanner:
         if task not in self.history.chosen:
             if job := self._first_job(task, self._search_fits(task), "search"):
                 return job
+            if job := self._race(task):
+                return job
             if not self._end_search(task):
                 return None
 
@@ -228,9 +233,37 @@ class StudyPlanner:
         self.running.add(job.trial)
         return job
 
+    def _race(self, task: Task) -> Job | None:
+        """Return the next fit of the race for a task's finalists; decide where a round is over."""
+        while True:
+            fits = self.fit_plan.missing_races(self.history, task)
+            if job := self._first_job(task, fits, "race"):
+                return job
+            if self._is_running(task) or not (decision := self._race_decision(task)):
+                return None
+            self._record(decision)
+
+    def _race_decision(self, task: Task) -> RaceDecision | None:
+        share = self.budget.share
+        if not share:
+            return None
+        num_finalists = number_of_finalists(self.study, self.history, task, share)
+        return race_decision(
+            self.fit_plan,
+            self.cross_fit_plan,
+            self.history,
+            task,
+            num_finalists,
+            self.corpus,
+            self.upstream_predictions,
+        )
+
+    def _is_running(self, task: Task) -> bool:
+        return any(trial.ended is None for trial in self.history.trials_of(task))
+
     def _end_search(self, task: Task) -> bool:
         """Choose a task's finalists, once its trials have ended; return whether they are chosen."""
-        if any(trial.ended is None for trial in self.history.trials_of(task, "search")):
+        if self._is_running(task):
             return False
         try:
             chosen = choose_finalists(self.study, self.history, task, self.budget.share)

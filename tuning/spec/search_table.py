@@ -29,6 +29,10 @@ class SearchTable(Settings):
     """No trial is stopped early before."""
     reduction_factor: Annotated[int, Field(ge=2, le=100)] = 3
     """Of so many trials that reach a rung, one continues."""
+    race_folds: Count = 3
+    """On so many folds the better trials of a search are tried before finalists are chosen: twice
+    as many as there are finalists on the second, fewer on each further one. 1 means that the first
+    fold alone decides. Stage 1 has no race."""
     finalists: Count = 3
     """So many of the best configurations are trained on every fold and seed."""
     seeds: Count = 5

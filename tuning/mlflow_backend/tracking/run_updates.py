@@ -17,6 +17,7 @@ from tuning.journal.events import (
     Finalist,
     FinalistsChosen,
     ModelRegistered,
+    RaceDecision,
     Reason,
     RungDecision,
     StudyFinished,
@@ -133,8 +134,8 @@ class RunTree:
             case ModelRegistered():
                 tags = {"registered_model": event.model, "registered_version": event.version}
                 yield RunUpdate(STUDY, "", milliseconds(event.at), tags=tags)
-            case RungDecision():
-                pass  # A trial's stop reason says how early stopping decided.
+            case RungDecision() | RaceDecision():
+                pass  # Stop reasons and finalists say how early stopping and races decided.
 
     def _open_study(self, event: StudyOpened) -> RunUpdate:
         self._open[STUDY] = None
