@@ -86,6 +86,7 @@ def fit_student(teacher: FusedModel, lessons: Lessons, pool: WorkerPool) -> Fuse
         fusions_without_difficulty={},
         difficulty_references=_difficulty_references(teacher, lessons, encoders, pool.device),
         bands=_bands(teacher, lessons, encoders, pool.device),
+        regressor_encoders={},  # each path has one encoder
         corrections={},  # what it learned is corrected already
     )
 

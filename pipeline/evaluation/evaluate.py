@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pipeline.corpus import Corpus, Partition, Session
 from pipeline.errors import InputError
 from pipeline.evaluation.band_evaluation import BandEvaluation, evaluate_bands
-from pipeline.metrics.bootstrap import Score, bootstrap, common_moments, subject_moments
+from pipeline.metrics.bootstrap import Score, paired_difference, subject_moments
 from pipeline.metrics.ccc import ccc_from_moments
 from pipeline.metrics.session_parts import (
     SessionParts,
@@ -266,7 +266,7 @@ def _evaluate_target(
     series = _predicted_series(model, target, sessions, predictions)
     parts = {name: session_parts(sessions, target, values) for name, values in series.items()}
     differences = {
-        name: _difference(sessions, target, series[FUSION], values)
+        name: paired_difference(sessions, target, series[FUSION], values)
         for name, values in series.items()
         if name != FUSION
     }
@@ -330,11 +330,6 @@ def _predicted_series(
         series[modality] = [each.unimodal[target][modality] for each in predictions]
 
     return series
-
-
-def _difference(sessions: Sequence[Session], target: str, first: Series, second: Series) -> Score:
-    """Return the CCC of one prediction minus that of another, over the frames that both have."""
-    return bootstrap(*common_moments(sessions, target, first, second))
 
 
 def _session_ccc(session: Session, target: str, prediction: NDArray[np.float64]) -> float:

@@ -245,6 +245,20 @@ def _study_section(study: Mapping[str, Any]) -> list[str]:
         *figures,
         *spreads,
         "",
+        *_verdicts(study.get("verdicts", {})),
+    ]
+
+
+def _verdicts(verdicts: Mapping[str, str]) -> list[str]:
+    """Return what the model is better than, and what it is no better than, target by target."""
+    if not verdicts:
+        return []
+    return [
+        "Compared, paired over people, on devel and training subjects that its models held out "
+        "(where fusions, but not",
+        "modalities and means, are slightly optimistic):",
+        *(f"- {verdict}" for verdict in verdicts.values()),
+        "",
     ]
 
 

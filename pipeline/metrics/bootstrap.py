@@ -149,6 +149,32 @@ def common_moments(
     )
 
 
+def paired_difference(
+    sessions: Sequence[Session],
+    target: str,
+    first: Sequence[NDArray[np.floating[Any]]],
+    second: Sequence[NDArray[np.floating[Any]]],
+) -> Score:
+    """Return the CCC of one prediction minus that of another, over the frames that both have.
+
+    Args:
+        sessions: as for `subject_moments`, likewise the target and both predictions.
+        target: the label to compare with.
+        first: one series per session, shape (frames,).
+        second: what is subtracted.
+    """
+    first_common, second_common = [], []
+    for one, other in zip(first, second, strict=True):
+        is_common = np.isfinite(one) & np.isfinite(other)
+        first_common.append(np.where(is_common, one, np.nan))
+        second_common.append(np.where(is_common, other, np.nan))
+
+    return bootstrap(
+        subject_moments(sessions, target, first_common),
+        subject_moments(sessions, target, second_common),
+    )
+
+
 def bootstrap(
     subjects: NDArray[np.float64], other: NDArray[np.float64] | None = None, *, seed: int = 0
 ) -> Score:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
@@ -45,14 +45,19 @@ class TargetEnsembles:
     Attributes:
         auto_encoders: modality -> the auto-encoders whose error is its difficulty.
         regressors: modality -> the regressors; in the order in which the fusion reads them.
-        fusion: the fusion.
+        fusion: the fusion; None where a floor stands in for it.
         without_difficulty: the variant of the fusion that reads no difficulty, if there is one.
+        regressor_encoders: modality -> for each model of its regressors the auto-encoders whose
+            error it reads; absent where all read those of `auto_encoders`, or none.
+        floor: what stands in for a fusion: see `FusedModel.floor_of`.
     """
 
     auto_encoders: Mapping[str, Ensemble]
     regressors: Mapping[str, Ensemble]
-    fusion: Ensemble
+    fusion: Ensemble | None
     without_difficulty: Ensemble | None
+    regressor_encoders: Mapping[str, tuple[Ensemble, ...]] = field(default_factory=dict)
+    floor: str = "mean"
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -61,8 +66,8 @@ class TargetEnsembles:
 
     @property
     def variants(self) -> dict[str, Ensemble]:
-        """Return the fusions by their names: `FUSION`, and `WITHOUT_DIFFICULTY` if there is one."""
-        variants = {FUSION: self.fusion}
+        """Return the fusions by their names, `FUSION` and `WITHOUT_DIFFICULTY`; those there are."""
+        variants = {} if self.fusion is None else {FUSION: self.fusion}
         if self.without_difficulty is not None:
             variants[WITHOUT_DIFFICULTY] = self.without_difficulty
         return variants
@@ -95,8 +100,21 @@ def assemble_model(
         for target, target_ensembles in targets.items()
         for modality, ensemble in target_ensembles.auto_encoders.items()
     }
-    encoder_of = encoder_names({path: ensemble.keys for path, ensemble in chosen.items()})
+    further = {
+        (target, modality): ensembles
+        for target, target_ensembles in targets.items()
+        for modality, ensembles in target_ensembles.regressor_encoders.items()
+    }
+    names = _encoder_names(
+        [
+            *((modality, ensemble.keys) for (_, modality), ensemble in chosen.items()),
+            *((modality, e.keys) for (_, modality), several in further.items() for e in several),
+        ]
+    )
+    encoder_of = {path: names[path[1], ensemble.keys] for path, ensemble in chosen.items()}
     encoders = {encoder_of[path]: ensemble for path, ensemble in chosen.items()}
+    for (_, modality), several in further.items():
+        encoders |= {names[modality, ensemble.keys]: ensemble for ensemble in several}
     modalities = {modality for _, modality in chosen}
 
     weights = {target: _floor_weights(corpus, target, targets[target]) for target in targets}
@@ -106,7 +124,7 @@ def assemble_model(
     if spec.protocol == "cross_fit":
         plan = CrossFitPlan.from_spec(corpus, spec)
         for target, target_ensembles in targets.items():
-            fused = _out_of_fold_fusions(corpus, target, target_ensembles)
+            fused = _out_of_fold_fusions(corpus, target_ensembles, weights[target])
             if spec.calibration == "linear":
                 corrections[target] = {
                     variant: learn_correction(*_sums(corpus, target, series))
@@ -136,7 +154,10 @@ def assemble_model(
             for modality, ensemble in target_ensembles.regressors.items()
         },
         fusion_modalities={target: ensembles.modalities for target, ensembles in targets.items()},
-        fusions={target: ensembles.fusion.models for target, ensembles in targets.items()},
+        fusions={
+            target: ensembles.fusion.models if ensembles.fusion is not None else ()
+            for target, ensembles in targets.items()
+        },
         fusions_without_difficulty={
             target: ensembles.without_difficulty.models
             for target, ensembles in targets.items()
@@ -163,6 +184,15 @@ def assemble_model(
         ),
         bands=bands,
         corrections=corrections,
+        regressor_encoders={
+            path: tuple(names[path[1], ensemble.keys] for ensemble in several)
+            for path, several in further.items()
+        },
+        floor_of={
+            target: ensembles.floor
+            for target, ensembles in targets.items()
+            if ensembles.fusion is None
+        },
     )
 
 
@@ -180,10 +210,18 @@ def encoder_names(
     Returns:
         (target, modality) -> its name: `FusedModel.encoder_of`.
     """
-    modalities = {modality for _, modality in chosen}
+    names = _encoder_names([(modality, encoder) for (_, modality), encoder in chosen.items()])
+    return {path: names[path[1], encoder] for path, encoder in chosen.items()}
+
+
+def _encoder_names(
+    encoders: Sequence[tuple[str, Hashable]],
+) -> dict[tuple[str, Hashable], str]:
+    """Return (modality, encoder) -> name, the first of a modality named like it."""
+    modalities = {modality for modality, _ in encoders}
     names: dict[tuple[str, Hashable], str] = {}
 
-    for (_, modality), encoder in chosen.items():
+    for modality, encoder in encoders:
         if (modality, encoder) in names:
             continue
         taken = set(names.values())
@@ -193,7 +231,7 @@ def encoder_names(
             name = next(name for name in numbered if name not in taken | modalities)
         names[modality, encoder] = name
 
-    return {path: names[path[1], encoder] for path, encoder in chosen.items()}
+    return names
 
 
 def describe(corpus: Corpus) -> dict[str, Any]:
@@ -236,16 +274,26 @@ def _devel_ccc(corpus: Corpus, target: str, predictions: Columns) -> float:
 
 
 def _out_of_fold_fusions(
-    corpus: Corpus, target: str, ensembles: TargetEnsembles
+    corpus: Corpus, ensembles: TargetEnsembles, weights: Mapping[str, float]
 ) -> dict[str, Series]:
-    """Return variant -> its predictions of the training sessions."""
-    return {
-        variant: [
-            ensemble.outputs[session.session_id][:, 0].astype(np.float64)
-            for session in corpus.partition("train")
-        ]
-        for variant, ensemble in ensembles.variants.items()
-    }
+    """Return variant -> its predictions of the training sessions; a floor's without a fusion."""
+    session_ids = [session.session_id for session in corpus.partition("train")]
+    series: dict[str, Series] = {}
+    if ensembles.fusion is None:
+        series[FUSION] = _floor_series(ensembles, weights, session_ids)[ensembles.floor]
+
+    for variant, ensemble in ensembles.variants.items():
+        series[variant] = [ensemble.outputs[name][:, 0].astype(np.float64) for name in session_ids]
+    return series
+
+
+def _floor_series(
+    ensembles: TargetEnsembles, weights: Mapping[str, float], session_ids: Sequence[str]
+) -> dict[str, Series]:
+    """Return floor -> its predictions of some sessions."""
+    unimodal = ensembles.unimodal_predictions()
+    by_session = [floors(unimodal[name], list(weights.values())) for name in session_ids]
+    return {floor: [values[floor] for values in by_session] for floor in FLOORS}
 
 
 def _sums(corpus: Corpus, target: str, series: Series) -> tuple[NDArray[np.float64], float]:
@@ -329,9 +377,8 @@ def _out_of_fold_scores(
 
     predictions: dict[str, Sequence[NDArray[np.floating[Any]]]] = dict(fused)
 
-    session_floors = [floors(unimodal[name], list(weights.values())) for name in session_ids]
-    for key, floor in FLOORS.items():
-        predictions[floor] = [values[key] for values in session_floors]
+    for key, floor_series in _floor_series(ensembles, weights, session_ids).items():
+        predictions[FLOORS[key]] = floor_series
     for key, series in held_out_label_floors(corpus, plan, target).items():
         predictions[LABEL_FLOORS[key]] = series
     for column, modality in enumerate(weights):

@@ -106,6 +106,9 @@ def _record(model: FusedModel, stages: Mapping[str, TrainedStage]) -> dict[str, 
             modality: model.encoder_of[target, modality]
             for modality in model.fusion_modalities[target]
         }
+    regressor_encoders: dict[str, dict[str, list[str]]] = {}
+    for (target, modality), encoders in model.regressor_encoders.items():
+        regressor_encoders.setdefault(target, {})[modality] = list(encoders)
 
     return {
         "format": FORMAT,
@@ -118,6 +121,10 @@ def _record(model: FusedModel, stages: Mapping[str, TrainedStage]) -> dict[str, 
             target: list(model.fusion_modalities[target]) for target in model.targets
         },
         "encoder_of": encoder_of,
+        "regressor_encoders": regressor_encoders,
+        "without_fusion": [target for target in model.targets if not model.fusions[target]],
+        "floor_of": dict(model.floor_of),
+        "repeats": {place: list(places) for place, places in _repeats(model).items()},
         "floor_weights": model.floor_weights,
         "difficulty_references": model.difficulty_references,
         "data": model.data,
@@ -140,6 +147,30 @@ def _record(model: FusedModel, stages: Mapping[str, TrainedStage]) -> dict[str, 
 def _stages_by_place(model: FusedModel) -> Iterator[tuple[str, TrainedStage]]:
     """Yield every stage with its place in the bundle, such as "unimodal/arousal/head/0".
 
+    One that is several times among the models of an ensemble has one place: see `_repeats`.
+    """
+    for folder, models in _folders(model):
+        for number, stage in enumerate(_distinct(models)):
+            yield f"{folder}/{number}", stage
+
+
+def _repeats(model: FusedModel) -> dict[str, tuple[int, ...]]:
+    """Return folder -> the numbers of its stages in the order of the models, where some repeat."""
+    repeats = {}
+    for folder, models in _folders(model):
+        numbers = {id(stage): number for number, stage in enumerate(_distinct(models))}
+        if len(numbers) < len(models):
+            repeats[folder] = tuple(numbers[id(stage)] for stage in models)
+    return repeats
+
+
+def _distinct(models: Sequence[TrainedStage]) -> list[TrainedStage]:
+    return list({id(stage): stage for stage in models}.values())
+
+
+def _folders(model: FusedModel) -> Iterator[tuple[str, Sequence[TrainedStage]]]:
+    """Yield what stands before a stage's number in its place, and the models there.
+
     A name keeps to one part of the place, whatever characters it has.
     """
     named: dict[tuple[str, ...], Sequence[TrainedStage]] = {
@@ -151,17 +182,25 @@ def _stages_by_place(model: FusedModel) -> Iterator[tuple[str, TrainedStage]]:
         named["fusion_without_difficulty", target] = variant
 
     for names, models in named.items():
-        parts = [quote(name, safe=" ()") for name in names]
-        for number, stage in enumerate(models):
-            yield "/".join([*parts, str(number)]), stage
+        yield "/".join(quote(name, safe=" ()") for name in names), models
 
 
 def _from_record(record: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> FusedModel:
-    stages = _read_stages(record["stages"], arrays)
+    stages = _read_stages(record["stages"], arrays, record.get("repeats", {}))
 
     encoder_of: dict[tuple[str, str], str] = {}
     for target, encoders in record["encoder_of"].items():
         encoder_of |= {(target, modality): encoder for modality, encoder in encoders.items()}
+    # A bundle that lacks these is of a version where all regressors read one encoder, and every
+    # target had a fusion.
+    regressor_encoders: dict[tuple[str, str], tuple[str, ...]] = {}
+    for target, by_modality in record.get("regressor_encoders", {}).items():
+        for modality, names in by_modality.items():
+            regressor_encoders[target, modality] = tuple(names)
+
+    fusions = {target: m for (target,), m in stages.get("fusion", {}).items()}
+    for target in record.get("without_fusion", ()):
+        fusions[target] = ()
 
     return FusedModel(
         columns={modality: tuple(columns) for modality, columns in record["modalities"].items()},
@@ -174,7 +213,7 @@ def _from_record(record: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) 
         fusion_modalities={
             target: tuple(modalities) for target, modalities in record["fusion_modalities"].items()
         },
-        fusions={target: m for (target,), m in stages.get("fusion", {}).items()},
+        fusions=fusions,
         fusions_without_difficulty={
             target: m for (target,), m in stages.get("fusion_without_difficulty", {}).items()
         },
@@ -198,6 +237,8 @@ def _from_record(record: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) 
             for target, corrections in record.get("corrections", {}).items()
         },
         distillation=record.get("distillation", {}),
+        regressor_encoders=regressor_encoders,
+        floor_of=record.get("floor_of", {}),
     )
 
 
@@ -240,9 +281,17 @@ def _read_label_floors(
 
 
 def _read_stages(
-    records: Mapping[str, Mapping[str, Any]], arrays: Mapping[str, NDArray[Any]]
+    records: Mapping[str, Mapping[str, Any]],
+    arrays: Mapping[str, NDArray[Any]],
+    repeats: Mapping[str, Sequence[int]],
 ) -> dict[str, dict[tuple[str, ...], tuple[TrainedStage, ...]]]:
-    """Return kind -> names -> models, from their places in the bundle."""
+    """Return kind -> names -> models, from their places in the bundle.
+
+    Args:
+        records: place -> record of the stage.
+        arrays: place/name -> array.
+        repeats: see `_repeats`.
+    """
     arrays_by_place: dict[str, dict[str, NDArray[Any]]] = {}
     for path, array in arrays.items():
         place, _, name = path.rpartition("/")
@@ -254,4 +303,9 @@ def _read_stages(
         stage = TrainedStage.from_record(record, arrays_by_place[place])
         models = stages.setdefault(kind, {})
         models[tuple(names)] = (*models.get(tuple(names), ()), stage)
+
+    for folder, numbers in repeats.items():
+        kind, *names = (unquote(part) for part in folder.split("/"))
+        distinct = stages[kind][tuple(names)]
+        stages[kind][tuple(names)] = tuple(distinct[number] for number in numbers)
     return stages

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,10 +17,17 @@ from pipeline.model.raw_session import raw_session
 from pipeline.preprocessing.stuck import mark_stuck
 from pipeline.spec import Spec
 from pipeline.stages.difficulty import difficulty_columns, percentile, reconstruction_errors
-from pipeline.stages.fusion import FUSION, WITHOUT_DIFFICULTY, FusionTask, floors, join_columns
+from pipeline.stages.fusion import (
+    FLOORS,
+    FUSION,
+    WITHOUT_DIFFICULTY,
+    FusionTask,
+    floors,
+    join_columns,
+)
 from pipeline.stages.label_floors import LabelFloors
 from pipeline.stages.task import UpstreamOutputs
-from pipeline.stages.trained_stage import Columns, TrainedStage
+from pipeline.stages.trained_stage import Columns, TrainedStage, mean_of
 from pipeline.stages.unimodal import unimodal_predictions
 from pipeline.stages.upstream import presence_columns
 
@@ -71,7 +78,8 @@ class Prediction:
 class FusedModel:
     """All stages for all targets: each has its modalities, encoders, regressors and fusion.
 
-    Wherever there are several models (folds, seeds), their mean is taken.
+    Wherever there are several models (folds, seeds, members of an ensemble), their mean is taken; a
+    model that is there twice counts twice, and predicts once.
 
     Attributes:
         columns: feature set that any target reads -> its column names, in the order the stages read
@@ -81,11 +89,12 @@ class FusedModel:
         spec: what was asked for.
         auto_encoders: encoder's name -> models. A modality's first is named like it; see
             `encoder_names`.
-        encoder_of: (target, modality) -> name of the encoder whose error the regressor and the
-            fusion read.
+        encoder_of: (target, modality) -> name of the encoder whose error is the difficulty that the
+            fusion reads, and the regressors that `regressor_encoders` does not list.
         regressors: (target, modality) -> models.
         fusion_modalities: target -> modalities that its fusion reads, in order.
-        fusions: target -> models that read predictions and difficulties.
+        fusions: target -> models that read predictions, and those of difficulties that do; () where
+            a floor stands in for a fusion.
         fusions_without_difficulty: target -> the variant without difficulties, for comparison; a
             target may be absent.
         floor_weights: target -> modality -> weight in the weighted mean.
@@ -110,6 +119,12 @@ class FusedModel:
             prediction; {} without the spec's `calibration`.
         distillation: how it was distilled, or why it was not, as JSON: see
             `pipeline.distillation.distil`; {} where that was not asked for.
+        regressor_encoders: (target, modality) -> for each of its regressors the name of the encoder
+            whose error it reads, if it reads difficulty; absent where all read that of
+            `encoder_of`.
+        floor_of: target -> the floor that is its prediction where it has no fusion: "mean" (also
+            where the target is absent) or "weighted_mean". With one modality both are that
+            modality's own prediction.
     """
 
     columns: Mapping[str, tuple[str, ...]]
@@ -133,6 +148,8 @@ class FusedModel:
     bands: Mapping[str, BandCalibration] = field(default_factory=dict)
     corrections: Mapping[str, Mapping[str, Correction]] = field(default_factory=dict)
     distillation: Mapping[str, Any] = field(default_factory=dict)
+    regressor_encoders: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
+    floor_of: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         paths = {
@@ -140,7 +157,7 @@ class FusedModel:
             for target in self.targets
             for modality in self.fusion_modalities[target]
         }
-        in_use = {(modality, encoder) for (_, modality), encoder in self.encoder_of.items()}
+        in_use = {(modality, encoder) for encoder, modality in self._modality_of.items()}
         modalities = {modality for modality, _ in in_use}
         named_like_modality = {modality for modality, encoder in in_use if encoder == modality}
 
@@ -151,6 +168,12 @@ class FusedModel:
             and sorted(encoder for _, encoder in in_use) == sorted(self.auto_encoders)
             and modalities == named_like_modality == set(self.columns)
             and set(self.difficulty_references) == set(self.auto_encoders)
+            and all(
+                len(encoders) == len(self.regressors.get(path, ()))
+                for path, encoders in self.regressor_encoders.items()
+            )
+            and not {t for t in self.floor_of if t not in self.fusions or self.fusions[t]}
+            and set(self.floor_of.values()) <= set(FLOORS)
         )
         if not is_consistent:
             raise ValueError("the stages are not those that the targets read")
@@ -171,7 +194,7 @@ class FusedModel:
             return f"distilled from {self.distillation['teacher']}"
 
         tasks = (self.auto_encoders, self.regressors, self.fusions)
-        counts = {len(models) for task in tasks for models in task.values()}
+        counts = {len(models) for task in tasks for models in task.values() if models}
         fewest, most = min(counts), max(counts)
         if most == 1:
             return "one network per task"
@@ -190,6 +213,14 @@ class FusedModel:
         """Return how many networks predict a session, without those for comparison."""
         tasks = (self.auto_encoders, self.regressors, self.fusions)
         return sum(len(models) for task in tasks for models in task.values())
+
+    @property
+    def _modality_of(self) -> dict[str, str]:
+        """Return encoder's name -> the modality that it rebuilds."""
+        names = {encoder: modality for (_, modality), encoder in self.encoder_of.items()}
+        for (_, modality), encoders in self.regressor_encoders.items():
+            names |= dict.fromkeys(encoders, modality)
+        return names
 
     def predict(
         self,
@@ -241,7 +272,7 @@ class FusedModel:
         self, sessions: Sequence[Session], device: str
     ) -> dict[str, Columns]:
         """Return encoder's name -> session id -> shape (frames, 1)."""
-        modality_of = {encoder: modality for (_, modality), encoder in self.encoder_of.items()}
+        modality_of = self._modality_of
         errors: dict[str, Columns] = {}
         for encoder, models in self.auto_encoders.items():
             arrays = reconstruction_errors(models, sessions, modality_of[encoder], device)
@@ -252,15 +283,13 @@ class FusedModel:
         self, target: str, sessions: Sequence[Session], errors: Mapping[str, Columns], device: str
     ) -> Columns:
         """Return what each modality alone predicts of a target, in the order of its fusion."""
-        unimodal = []
-        for modality in self.fusion_modalities[target]:
-            models = self.regressors[target, modality]
-            encoder = self.encoder_of[target, modality]
-            difficulty = difficulty_columns(errors[encoder], self.spec.difficulty_scale)
-            columns = difficulty if models[0].reads_difficulty else None
-            arrays = unimodal_predictions(models, sessions, modality, columns, device)
-            unimodal.append(_by_session(sessions, arrays))
-        return join_columns(unimodal)
+        modalities = self.fusion_modalities[target]
+        return join_columns(
+            [
+                self._predict_modality(target, modality, sessions, errors, device)
+                for modality in modalities
+            ]
+        )
 
     def _fuse_target(
         self,
@@ -283,8 +312,11 @@ class FusedModel:
             other_predictions=join_columns(others) if others else None,
         )
 
-        task = FusionTask(target=target)
-        fused = task.predict_with_weights(self.fusions[target], sessions, upstream, device)
+        task, models = FusionTask(target=target), self.fusions[target]
+        if models:
+            fused = task.predict_with_weights(models, sessions, upstream, device)
+        else:
+            fused = [(values, None) for values in self._floor(target, sessions, unimodal[target])]
         models = self.fusions_without_difficulty.get(target, ())
         without = task.predict(models, sessions, upstream, device) if models else None
         errors_read = [errors[self.encoder_of[target, modality]] for modality in modalities]
@@ -299,6 +331,38 @@ class FusedModel:
             },
             without_difficulty=None if without is None else _by_session(sessions, without),
         )
+
+    def _predict_modality(
+        self,
+        target: str,
+        modality: str,
+        sessions: Sequence[Session],
+        errors: Mapping[str, Columns],
+        device: str,
+    ) -> Columns:
+        """Return the mean prediction of a modality's regressors, each with its own difficulty."""
+        path, scale = (target, modality), self.spec.difficulty_scale
+        models = self.regressors[path]
+        encoders = self.regressor_encoders.get(path, (self.encoder_of[path],) * len(models))
+
+        def predict(place: int) -> list[NDArray[np.float32]]:
+            model, columns = models[place], None
+            if model.reads_difficulty:
+                columns = difficulty_columns(errors[encoders[place]], scale)
+            return unimodal_predictions([model], sessions, modality, columns, device)
+
+        return _by_session(sessions, _mean_over(models, predict))
+
+    def _floor(
+        self, target: str, sessions: Sequence[Session], predictions: Columns
+    ) -> list[NDArray[np.float32]]:
+        """Return the floor that is the prediction of a target without a fusion."""
+        weights = [self.floor_weights[target][m] for m in self.fusion_modalities[target]]
+        name = self.floor_of.get(target, "mean")
+        return [
+            floors(predictions[session.session_id], weights)[name].astype(np.float32)[:, None]
+            for session in sessions
+        ]
 
     def _prediction(
         self,
@@ -382,6 +446,22 @@ class _TargetOutputs:
     fused: Columns
     weights: Columns
     without_difficulty: Columns | None
+
+
+def _mean_over(
+    models: Sequence[TrainedStage], predict: Callable[[int], list[NDArray[np.float32]]]
+) -> list[NDArray[np.float32]]:
+    """Return the mean prediction of several models, for each session.
+
+    Args:
+        models: at least one; one that is there several times is asked once.
+        predict: takes the place of a model among them.
+    """
+    by_model: dict[int, list[NDArray[np.float32]]] = {}
+    for place, model in enumerate(models):
+        if id(model) not in by_model:
+            by_model[id(model)] = predict(place)
+    return [mean_of(arrays) for arrays in zip(*(by_model[id(m)] for m in models), strict=True)]
 
 
 def _by_session(

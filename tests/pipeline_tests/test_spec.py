@@ -291,7 +291,8 @@ def test_a_fusion_begins_as_the_mean_of_the_predictions() -> None:
     stage = fit(task, corpus)
     session = tiny_session("t0_0", "t0", "train", frames=24, seed=0)
     columns = predictions[session.session_id]
-    np.testing.assert_allclose(stage.predict([columns])[0][:, 0], columns.mean(axis=1), atol=1e-5)
+    inputs = np.concatenate([columns, np.ones_like(columns)], axis=1)  # both are present
+    np.testing.assert_allclose(stage.predict([inputs])[0][:, 0], columns.mean(axis=1), atol=1e-5)
 
 
 def test_a_spec_file_overrides_the_defaults_of_each_stage(tmp_path: Path) -> None:

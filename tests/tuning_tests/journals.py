@@ -11,13 +11,18 @@ import numpy as np
 
 from pipeline.stages.task import Task
 from tuning.journal.events import (
+    Candidate,
+    CandidateKind,
+    Difference,
     Event,
     Finalist,
     FinalistsChosen,
+    Judgement,
     Purpose,
     Reason,
     RungDecision,
     StudyFinished,
+    StudyJudged,
     StudyOpened,
     TaskCompleted,
     TrialEnded,
@@ -57,6 +62,7 @@ STUDY: dict[str, Any] = {
         "unimodal": {
             "trials": 36,
             "sampler": "tpe",
+            "race_folds": 1,
             "grace_epochs": 4,
             "finalists": 2,
             "seeds": 2,
@@ -74,6 +80,7 @@ STUDY: dict[str, Any] = {
         "fusion": {
             "trials": 30,
             "sampler": "random",
+            "race_folds": 1,
             "grace_epochs": 5,
             "finalists": 2,
             "seeds": 2,
@@ -137,6 +144,11 @@ class _Fabricator:
         for task in self.tasks:
             if task.stage == "fusion":
                 yield from self._comparison(task)
+
+        for task in self.tasks:
+            for fold in range(len(FOLDS)):
+                yield from self._fit(_Fit(task, "default", {}, fold))
+        yield self._apply(_judged(self.study, self._now))
 
         summary = _summary(self.study, len(self.history.trials))
         yield self._apply(StudyFinished(at=self._now, summary=summary))
@@ -344,6 +356,31 @@ def _finalist(configuration: Configuration, scores: list[float], seeds: int) -> 
         out_of_fold=tuple(score - 0.02 for score in deciding),
         upstream_ranks={},
     )
+
+
+def _judged(study: StudySpec, at: float) -> StudyJudged:
+    """Return a judgement by which the winner is better than all but the default."""
+    differences: dict[CandidateKind, Difference | None] = {
+        "winner": None,
+        "single": Difference(ccc=0.02, ccc_low=0.005, ccc_high=0.04),
+        "default": Difference(ccc=0.01, ccc_low=-0.02, ccc_high=0.04),
+        "modality": Difference(ccc=0.1, ccc_low=0.05, ccc_high=0.15),
+        "mean": Difference(ccc=0.05, ccc_low=0.01, ccc_high=0.09),
+        "weighted_mean": Difference(ccc=0.04, ccc_low=0.01, ccc_high=0.07),
+    }
+    candidates = tuple(
+        Candidate(
+            kind=kind,
+            modality=(study.modalities or ("",))[0] if kind == "modality" else "",
+            deciding=0.45 - (difference.ccc or 0.0 if difference else 0.0),
+            devel=0.47,
+            out_of_fold=0.44,
+            chosen_minus_it=difference,
+        )
+        for kind, difference in differences.items()
+    )
+    judgement = Judgement(candidates=candidates)
+    return StudyJudged(at=at, targets=dict.fromkeys(study.targets or (), judgement))
 
 
 def _summary(study: StudySpec, num_trials: int) -> dict[str, Any]:

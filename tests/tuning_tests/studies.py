@@ -12,7 +12,7 @@ from pipeline.storage.stage_store import StageStore
 from tests.pipeline_tests.corpora import tiny_corpus
 from tuning.fitting.job import Job
 from tuning.fitting.trial_fit import REPORT_S, FitContext, FitReport, TrialFit
-from tuning.journal.events import StudyOpened
+from tuning.journal.events import CandidateKind, Judgement, StudyOpened
 from tuning.journal.file import JOURNAL, Journal
 from tuning.journal.history import Trial, history_of, read_history
 from tuning.planning.planner import StudyPlanner
@@ -165,6 +165,18 @@ class Worker:
             continues = planner.receive(job.trial, self.before_report(job, report))
 
 
+def as_if_chosen(planner: StudyPlanner, kind: CandidateKind) -> None:
+    """Have a planner's judgement choose a kind of candidate for every target."""
+    judged = planner.history.judged
+    assert judged is not None
+    targets = {}
+    for target, judgement in judged.targets.items():
+        [candidate] = [each for each in judgement.candidates if each.kind == kind]
+        chosen = candidate.model_copy(update={"chosen_minus_it": None})
+        targets[target] = Judgement(candidates=(chosen,))
+    planner.history.judged = judged.model_copy(update={"targets": targets})
+
+
 def events_by_task(folder: Path) -> dict[str, list[object]]:
     """Return what happened in each task, in order, without times and without the names of trials.
 
@@ -177,8 +189,12 @@ def events_by_task(folder: Path) -> dict[str, list[object]]:
         events.setdefault(trial.proposed.task, []).append(_events_of(trial))
     for task, chosen in history.chosen.items():
         events[str(task)].append(chosen.model_dump(exclude={"at"}))
+    for task, decisions in history.races.items():
+        events[str(task)] += [decision.model_dump(exclude={"at"}) for decision in decisions]
     for task, finalists in history.completed.items():
         events[str(task)].append([finalist.model_dump() for finalist in finalists])
+    if history.judged is not None:
+        events["judged"] = [history.judged.model_dump(exclude={"at"})]
     return events
 
 

@@ -73,15 +73,22 @@ def finalist_score(
 ) -> FinalistScore:
     """Score what a finalist's models output for every train and devel session."""
     devel, train = corpus.partition("devel"), corpus.partition("train")
+    decide = deciding_sessions(corpus, protocol)
     devel_score = _finite(score(task, devel, outputs))
     if protocol == "in_sample":
         return FinalistScore(devel_score, devel_score, None)
 
     return FinalistScore(
-        deciding=_finite(score(task, [*train, *devel], outputs)),
+        deciding=_finite(score(task, decide, outputs)),
         devel=devel_score,
         out_of_fold=_known(score(task, train, outputs)),
     )
+
+
+def deciding_sessions(corpus: Corpus, protocol: Protocol) -> list[Session]:
+    """Return the sessions whose score ranks finalists; in sample, those of devel."""
+    devel = corpus.partition("devel")
+    return list(devel) if protocol == "in_sample" else [*corpus.partition("train"), *devel]
 
 
 def score(task: Task, sessions: Sequence[Session], outputs: Columns) -> float:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pipeline.corpus import Corpus
 from pipeline.errors import AffectuneError
 from pipeline.spec import CorruptionKind, Spec
 from pipeline.stages.cross_fit import CrossFitPlan
 from pipeline.stages.task import StageKeys, UpstreamKeys, UpstreamOutputs
-from pipeline.stages.trained_stage import Columns
+from pipeline.stages.trained_stage import Columns, mean_of
 from pipeline.stages.upstream import COPY_KINDS, StageOutputs, corrupt_corpus, join_upstream
 from pipeline.storage.stage_store import StageStore
 from tuning.fitting.held_out_predictions import HeldOutPredictions, held_out_name
@@ -106,6 +109,26 @@ class UpstreamPredictions:
 
         self._cache.move_to_end((keys, kind))
         return self._cache[keys, kind]
+
+    def outputs_so_far(self, keys: Sequence[str]) -> Columns:
+        """Return what the fits on the first folds output for the people that each held out.
+
+        And for devel, the mean of them.
+
+        Args:
+            keys: of the trained stages, one per fold, from the first.
+
+        Raises:
+            AffectuneError: the store has lost them.
+        """
+        by_fold = [self._held_out(key, None) for key in keys]
+        outputs: dict[str, NDArray[np.float32]] = {}
+        for fold, columns in zip(self._plan.folds, by_fold, strict=False):
+            outputs |= {name: columns[name] for name in fold.held_out_ids}
+        for session in self._corpus.partition("devel"):
+            name = session.session_id
+            outputs[name] = mean_of([columns[name] for columns in by_fold])
+        return outputs
 
     def _held_out(self, key: str, kind: CorruptionKind | None) -> Columns:
         predictions = self._store.read(held_out_name(key), HeldOutPredictions.from_files)

@@ -6,13 +6,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from pipeline.metrics.bootstrap import Score
 from tuning.spec.space import Value
 
-FORMAT = 2
+FORMAT = 3
 """Of the journal; raise it when an event is written otherwise."""
 
-Purpose = Literal["search", "refit", "comparison"]
-"""A new configuration, a finalist on a further fold or seed, or a winner without difficulty."""
+Purpose = Literal["search", "race", "refit", "comparison", "default"]
+"""A new configuration, one of the better ones on its next fold, a finalist on a further fold or
+seed, a winner without difficulty, or the study's own settings in all stages: the untuned default.
+"""
+CandidateKind = Literal["winner", "single", "default", "modality", "mean", "weighted_mean"]
+"""What may be registered for a target: see `tuning.planning.judgement`."""
 Reason = Literal["patience", "max_epochs", "store", "asha", "budget", "error"]
 """Why a fit ended. The first three left a trained stage; "asha" and "budget" stopped it."""
 COMPLETE: tuple[Reason, ...] = ("patience", "max_epochs", "store")
@@ -105,14 +110,43 @@ class TrialEnded(StudyEvent):
     error: str | None = None
 
 
-class Finalist(BaseModel):
-    """A configuration that was trained on every fold and seed."""
+class Difference(BaseModel):
+    """A CCC minus another, paired over people, with its 95% interval; None where undefined."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    ccc: float | None
+    ccc_low: float | None
+    ccc_high: float | None
+
+    @classmethod
+    def from_score(cls, score: Score) -> Difference:
+        """Return what the journal writes of a score."""
+        return cls(**score.to_json())
+
+
+class Member(BaseModel):
+    """A configuration of an ensemble."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     configuration: dict[str, Value]
+    upstream_ranks: dict[str, int]
+    """As a finalist's."""
+    count: int
+    """How often it counts in the mean."""
+
+
+class Finalist(BaseModel):
+    """A configuration that was trained on every fold and seed, or an ensemble of several."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    configuration: dict[str, Value]
+    """Of an ensemble: that of its first member, the best alone."""
     keys: tuple[tuple[str, ...], ...]
-    """For each fold the keys of its trained stages, one per seed."""
+    """For each fold the keys of its trained stages, one per seed; of an ensemble those of all
+    members, as often as they count, for one seed after the other."""
     deciding: tuple[float, ...]
     """For each seed the score that ranks finalists: see `tuning.fitting.scoring`."""
     devel: tuple[float, ...]
@@ -120,7 +154,19 @@ class Finalist(BaseModel):
     out_of_fold: tuple[float | None, ...]
     """For each seed the score on training subjects, by the models that held them out."""
     upstream_ranks: dict[str, int]
-    """Upstream stage -> which of its best this one reads, 1 the best: see `Space.ranks`."""
+    """Upstream stage -> which of its best this one reads, 1 the best: see `Space.ranks`. Of an
+    ensemble: that of its first member."""
+    members: tuple[Member, ...] = ()
+    """Of an ensemble; empty for a single configuration."""
+    gain: Difference | None = None
+    """Of an ensemble: the CCC of ensembles that are chosen so minus that of the best configuration,
+    on people that neither was chosen on."""
+
+    @property
+    def parts(self) -> tuple[Member, ...]:
+        """Return its members, each as often as it counts; of a single configuration, itself."""
+        own = Member(configuration=self.configuration, upstream_ranks=self.upstream_ranks, count=1)
+        return tuple(part for part in self.members or (own,) for _ in range(part.count))
 
     @property
     def mean_deciding(self) -> float:
@@ -133,6 +179,34 @@ class Finalist(BaseModel):
         return sum(self.devel) / len(self.devel)
 
 
+class Standing(BaseModel):
+    """A configuration in the race for a task's finalists."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    configuration: dict[str, Value]
+    score: float
+    """On devel and on the people whom the folds so far held out."""
+    behind: Difference | None
+    """Its CCC minus the leader's; None for the leader."""
+    continues: bool
+
+
+class RaceDecision(StudyEvent):
+    """Who is tried on the next fold, or becomes a finalist; the leader first."""
+
+    event: Literal["race_decision"] = "race_decision"
+    task: str
+    folds: int
+    """On so many each of them was tried."""
+    standings: Annotated[tuple[Standing, ...], Field(min_length=1)]
+
+    @property
+    def continuing(self) -> list[dict[str, Value]]:
+        """Return the configurations that continue."""
+        return [each.configuration for each in self.standings if each.continues]
+
+
 class FinalistsChosen(StudyEvent):
     """The search of a task ended: its finalists are trained on every fold and seed."""
 
@@ -143,11 +217,47 @@ class FinalistsChosen(StudyEvent):
 
 
 class TaskCompleted(StudyEvent):
-    """A task has its winner: its finalists, the best first."""
+    """A task has its winner: its finalists, the best first; an ensemble comes before them."""
 
     event: Literal["task_completed"] = "task_completed"
     task: str
     finalists: Annotated[tuple[Finalist, ...], Field(min_length=1)]
+
+
+class Candidate(BaseModel):
+    """What could be registered for a target, and how good it is."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: CandidateKind
+    modality: str = ""
+    """Which, where it is one alone."""
+    deciding: float
+    devel: float
+    out_of_fold: float | None
+    """A fusion's is slightly optimistic, a modality's and a floor's are not."""
+    chosen_minus_it: Difference | None
+    """Of the chosen candidate, on devel and training subjects together; None for itself."""
+
+
+class Judgement(BaseModel):
+    """The candidates of a target; the chosen one has the highest deciding score."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    candidates: Annotated[tuple[Candidate, ...], Field(min_length=1)]
+
+    @property
+    def chosen(self) -> Candidate:
+        """Return what is registered."""
+        return next(each for each in self.candidates if each.chosen_minus_it is None)
+
+
+class StudyJudged(StudyEvent):
+    """What the search found was compared with what it has to beat, target by target."""
+
+    event: Literal["study_judged"] = "study_judged"
+    targets: dict[str, Judgement]
 
 
 class StudyStopped(StudyEvent):
@@ -184,8 +294,10 @@ Event = (
     | TrialProgressed
     | RungDecision
     | TrialEnded
+    | RaceDecision
     | FinalistsChosen
     | TaskCompleted
+    | StudyJudged
     | StudyStopped
     | StudyResumed
     | StudyFinished

@@ -17,8 +17,10 @@ from tuning.journal.events import (
     FinalistsChosen,
     ModelRegistered,
     Purpose,
+    RaceDecision,
     RungDecision,
     StudyFinished,
+    StudyJudged,
     StudyOpened,
     StudyResumed,
     StudyStopped,
@@ -89,6 +91,7 @@ class History:
 
     Attributes:
         trials: by name, in the order in which they were proposed.
+        races: task -> the decisions of the race for its finalists, in order.
         chosen: task -> the finalists that are or were refitted.
         completed: task -> its finalists, the best first.
         cost: task -> (seconds within fits, number of fits), of those that were not in the store.
@@ -98,9 +101,11 @@ class History:
 
     opened: StudyOpened | None = None
     trials: dict[str, Trial] = field(default_factory=dict)
+    races: dict[Task, list[RaceDecision]] = field(default_factory=dict)
     chosen: dict[Task, FinalistsChosen] = field(default_factory=dict)
     completed: dict[Task, tuple[Finalist, ...]] = field(default_factory=dict)
     cost: dict[Task, tuple[float, int]] = field(default_factory=dict)
+    judged: StudyJudged | None = None
     finished: StudyFinished | None = None
     registered: ModelRegistered | None = None
     last_at: float = 0.0
@@ -124,10 +129,14 @@ class History:
                 self.trials[event.trial].rung_decisions.append(event)
             case TrialEnded():
                 self._end(event)
+            case RaceDecision():
+                self.races.setdefault(parse_task(event.task), []).append(event)
             case FinalistsChosen():
                 self.chosen[parse_task(event.task)] = event
             case TaskCompleted():
                 self.completed[parse_task(event.task)] = event.finalists
+            case StudyJudged():
+                self.judged = event
             case StudyFinished():
                 self.finished = event
             case ModelRegistered():

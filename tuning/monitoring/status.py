@@ -127,8 +127,10 @@ class StatusReader:
         outstanding = self._plan.outstanding(history, task)
         left: dict[Purpose, float] = {
             "search": outstanding.search + num_running / 2,
+            "race": outstanding.race,
             "refit": outstanding.refit,
             "comparison": outstanding.comparison,
+            "default": outstanding.default,
         }
 
         searched = history.trials_of(task, "search")

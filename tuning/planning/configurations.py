@@ -16,7 +16,7 @@ from tuning.fitting.job import Job
 from tuning.journal.events import Finalist, Purpose, TrialProposed
 from tuning.journal.history import History
 from tuning.planning.asha import rungs
-from tuning.planning.outstanding_fits import Fit
+from tuning.planning.outstanding_fits import Fit, default_keys
 from tuning.spec.space import Configuration, Space, regressor_path
 from tuning.spec.study_spec import StudySpec
 from tuning.spec.tasks import parse_task
@@ -116,12 +116,19 @@ class Configurations:
         self, task: Task, purpose: Purpose, fit: Fit
     ) -> tuple[Spec, UpstreamKeys]:
         """Return a fit's settings, and the trained stages that it reads."""
+        if purpose == "default":
+            spec = self._study.base.model_copy(update={"seed": fit.seed})
+            return spec, self._default_upstream(task, spec)
         if purpose != "comparison":
             spec = self._spec(task, fit.configuration, fit.seed)
             return spec, self._upstream(task, fit.configuration, spec)
 
         # The winning fusion as it is, but for difficulty, which it neither reads nor searches.
-        winner = self.finalist(task, 1).configuration
+        winner = next(
+            part.configuration
+            for part in self.finalist(task, 1).parts
+            if {**part.configuration, "difficulty": False} == fit.configuration
+        )
         spec = self._spec(task, winner, fit.seed)
         upstream = replace(self._upstream(task, winner, spec), auto_encoders={})
         fusion = spec.fusion.model_copy(update={"difficulty": False})
@@ -163,6 +170,25 @@ class Configurations:
             }
             for target in others
         }
+
+    def _default_upstream(self, task: Task, spec: Spec) -> UpstreamKeys:
+        """Return what the untuned default of a task reads: that of the stages before it."""
+        modalities = self._study.modalities or ()
+        read = [task.modality] if task.stage == "unimodal" else list(modalities)
+
+        encoders, regressors = {}, {}
+        if task.stage == "fusion":
+            for modality in read:
+                regressors[modality] = self._default_keys(UnimodalTask(modality, task.target))
+        if task.stage != "auto_encoder" and getattr(spec, task.stage).difficulty:
+            for modality in read:
+                encoders[modality] = self._default_keys(AutoEncoderTask(modality))
+        return UpstreamKeys(encoders, regressors)
+
+    def _default_keys(self, task: Task) -> StageKeys:
+        keys = default_keys(self._history, task, len(self._plan.folds))
+        assert keys is not None
+        return keys
 
     def _encoder_keys(self, modality: str, rank: int) -> StageKeys:
         return self.finalist(AutoEncoderTask(modality), rank).keys

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
+from math import ceil
 
-from pipeline.stages.task import StageName, Task
+from pipeline.stages.task import StageKeys, StageName, Task
 from tuning.journal.events import Purpose
 from tuning.journal.history import History, Trial
 from tuning.spec.space import STAGES, Configuration
@@ -31,13 +32,15 @@ class OutstandingFits:
     """How many fits a task has not asked for yet, by purpose, as far as is known."""
 
     search: int
+    race: int
     refit: int
     comparison: int
+    default: int
 
     @property
     def total(self) -> int:
         """Return their sum."""
-        return self.search + self.refit + self.comparison
+        return self.search + self.race + self.refit + self.comparison + self.default
 
 
 class FitPlan:
@@ -70,10 +73,13 @@ class FitPlan:
         return task.upstream_tasks(self.study.modalities or ())
 
     def is_complete(self, history: History) -> bool:
-        """Return whether every task has its winner, and no comparison is missing."""
+        """Return whether every task has its winner, and no comparison and no default is missing."""
         if len(history.completed) < len(self.tasks):
             return False
-        return not any(self.missing_comparisons(history, task) for task in self.tasks)
+        return not any(
+            self.missing_comparisons(history, task) or self._outstanding_defaults(history, task)
+            for task in self.tasks
+        )
 
     def finalist_fits(self, configuration: Configuration, seeds: int) -> list[Fit]:
         """Return all trainings of a finalist, one seed after the other."""
@@ -81,6 +87,35 @@ class FitPlan:
             Fit(configuration, fold, self.study.seed + seed)
             for seed, fold in product(range(seeds), range(self.num_folds))
         ]
+
+    def race_folds(self, stage: StageName) -> int:
+        """Return on how many folds contenders are tried before finalists are chosen; 1: no race."""
+        if stage == "auto_encoder" or self.study.protocol == "in_sample":
+            return 1
+        return min(self.study.table(stage).race_folds, self.study.folds)
+
+    def race_places(self, stage: StageName, num_finalists: int, folds: int) -> int:
+        """Return how many contenders continue after so many folds: evenly fewer, to the finalists.
+
+        Twice the number of finalists is tried on the second fold.
+        """
+        last = self.race_folds(stage)
+        return ceil(num_finalists * (1 + (last - folds) / max(last - 1, 1)))
+
+    def keeps_base(self, stage: StageName, num_finalists: int) -> bool:
+        """Return whether the study's own settings, the first of a search, are a finalist anyway."""
+        return num_finalists > 1 and self.study.table(stage).sampler != "grid"
+
+    def missing_races(self, history: History, task: Task) -> list[Fit]:
+        """Return the fits of the race's current round that were not asked for yet."""
+        decisions = history.races.get(task, [])
+        if task in history.chosen or not decisions:
+            return []
+        last = decisions[-1]
+        if last.folds >= self.race_folds(task.stage):
+            return []
+        fits = [Fit(each, last.folds, self.study.seed) for each in last.continuing]
+        return self.missing(history, task, fits, "race")
 
     def refits(self, history: History, task: Task) -> list[Fit]:
         """Return all trainings of a task's finalists, once these are chosen."""
@@ -93,19 +128,47 @@ class FitPlan:
     def comparison_fits(self, history: History, task: Task) -> list[Fit]:
         """Return the trainings of the winning fusion without difficulty.
 
-        There are none before the task is completed, or where the winner reads no difficulty.
+        There are none before the task is completed, or where the winner reads no difficulty. Of an
+        ensemble, the members that do are trained.
         """
         finalists = history.completed.get(task)
         if task.stage != "fusion" or finalists is None:
             return []
-        winner = finalists[0].configuration
-        if not self._reads_difficulty(winner):
-            return []
-        return self.finalist_fits({**winner, "difficulty": False}, history.chosen[task].seeds)
+        fits: dict[Fit, None] = {}
+        for part in finalists[0].parts:
+            if self.reads_difficulty(part.configuration):
+                blind = self.without_difficulty(part.configuration)
+                fits |= dict.fromkeys(self.finalist_fits(blind, history.chosen[task].seeds))
+        return list(fits)
+
+    def reads_difficulty(self, configuration: Configuration) -> bool:
+        """Return whether a fusion reads difficulty."""
+        return bool(configuration.get("difficulty", self.study.fusion.difficulty))
+
+    def without_difficulty(self, configuration: Configuration) -> Configuration:
+        """Return what a comparison is called: a fusion's configuration, but for difficulty."""
+        return {**configuration, "difficulty": False}
 
     def missing_comparisons(self, history: History, task: Task) -> list[Fit]:
         """Return the comparison fits that were not asked for yet."""
         return self.missing(history, task, self.comparison_fits(history, task), "comparison")
+
+    def default_fits(self) -> list[Fit]:
+        """Return a task's trainings with the study's own settings, as `train` does them."""
+        return [Fit({}, fold, self.study.seed) for fold in range(self.num_folds)]
+
+    def missing_defaults(self, history: History, task: Task) -> list[Fit]:
+        """Return the default's fits that were not asked for yet, and can be.
+
+        They wait for the task's own winner, whose search has trained some of them, and for the
+        default of the stages that they read.
+        """
+        upstream = task.upstream_tasks(self.study.modalities or ())
+        if task not in history.completed or not all(
+            default_keys(history, other, self.num_folds) for other in upstream
+        ):
+            return []
+        return self.missing(history, task, self.default_fits(), "default")
 
     def missing(
         self, history: History, task: Task, fits: Sequence[Fit], purpose: Purpose
@@ -119,8 +182,10 @@ class FitPlan:
         """Count the fits that a task has not asked for yet."""
         return OutstandingFits(
             search=self._outstanding_search(history, task),
+            race=self._outstanding_race(history, task),
             refit=self._outstanding_refits(history, task),
             comparison=self._outstanding_comparisons(history, task),
+            default=self._outstanding_defaults(history, task),
         )
 
     def _outstanding_search(self, history: History, task: Task) -> int:
@@ -128,16 +193,36 @@ class FitPlan:
             return 0
         return max(self.num_trials[task.stage] - len(history.trials_of(task, "search")), 0)
 
+    def _outstanding_race(self, history: History, task: Task) -> int:
+        if task in history.chosen or task in history.completed:
+            return 0
+        num_trials = self.num_trials[task.stage]
+        num_finalists, last = self._num_finalists(task), self.race_folds(task.stage)
+        decisions = history.races.get(task, [])
+        if not decisions and num_trials <= num_finalists:
+            return 0
+
+        most = len(decisions[-1].continuing) if decisions else num_trials
+        further = [
+            min(self.race_places(task.stage, num_finalists, folds), most)
+            for folds in range(len(decisions) + 1, last)
+        ]
+        return len(self.missing_races(history, task)) + sum(further)
+
+    def _num_finalists(self, task: Task) -> int:
+        return min(self.study.table(task.stage).finalists, self.num_trials[task.stage])
+
     def _outstanding_refits(self, history: History, task: Task) -> int:
         if task in history.completed:
             return 0
         if task in history.chosen:
             return len(self.missing(history, task, self.refits(history, task), "refit"))
 
-        # Of each finalist, one fit comes from the search.
-        table = self.study.table(task.stage)
-        num_finalists = min(table.finalists, self.num_trials[task.stage])
-        return num_finalists * (table.seeds * self.num_folds - 1)
+        # Of each finalist, one fit comes from the search, and some from the race.
+        table, num_finalists = self.study.table(task.stage), self._num_finalists(task)
+        has_race = num_finalists < self.num_trials[task.stage]
+        num_trained = self.race_folds(task.stage) if has_race else 1
+        return num_finalists * (table.seeds * self.num_folds - num_trained)
 
     def _outstanding_comparisons(self, history: History, task: Task) -> int:
         if task in history.completed:
@@ -149,20 +234,40 @@ class FitPlan:
         seeds = chosen.seeds if chosen else self.study.table(task.stage).seeds
         return seeds * self.num_folds
 
-    def _reads_difficulty(self, configuration: Configuration) -> bool:
-        """Return whether a fusion reads difficulty."""
-        return bool(configuration.get("difficulty", self.study.fusion.difficulty))
+    def _outstanding_defaults(self, history: History, task: Task) -> int:
+        if self._has_lost_default(history, task):
+            return 0
+        return len(self.missing(history, task, self.default_fits(), "default"))
+
+    def _has_lost_default(self, history: History, task: Task) -> bool:
+        """Return whether a default fit failed that the task's own would read."""
+        return any(
+            any(trial.has_failed for trial in history.trials_of(upstream, "default"))
+            or self._has_lost_default(history, upstream)
+            for upstream in task.upstream_tasks(self.study.modalities or ())
+        )
+
+
+def default_keys(history: History, task: Task, num_folds: int) -> StageKeys | None:
+    """Return the keys of a task's default, one per fold; None while they are not all trained."""
+    trials = history.trials_of(task, "default")
+    keys = {trial.proposed.fold: trial.proposed.key for trial in trials if trial.is_complete}
+    if len(keys) < num_folds:
+        return None
+    return tuple((keys[fold],) for fold in range(num_folds))
 
 
 def trials_by_fit(history: History, task: Task, purpose: Purpose) -> dict[Fit, Trial]:
     """Return a task's trials of one purpose, by what they fit.
 
-    A search trial that was trained to the end counts as a refit of the finalist that it became.
+    A trial of the search or the race that was trained to the end counts as a refit of the finalist
+    that it became.
     """
     trials = {}
     for trial in history.trials_of(task):
         proposed = trial.proposed
-        is_early_refit = purpose == "refit" and proposed.purpose == "search" and trial.is_complete
+        is_early = proposed.purpose in ("search", "race") and trial.is_complete
+        is_early_refit = purpose == "refit" and is_early
         if proposed.purpose == purpose or is_early_refit:
             trials[Fit(proposed.configuration, proposed.fold, proposed.seed)] = trial
     return trials

@@ -24,6 +24,7 @@ from tuning.fitting.upstream_predictions import UpstreamPredictions
 from tuning.journal.events import (
     Event,
     Purpose,
+    RaceDecision,
     Reason,
     TrialEnded,
     TrialProgressed,
@@ -36,9 +37,12 @@ from tuning.planning.configurations import Configurations
 from tuning.planning.finalists import (
     EveryTrialFailed,
     choose_finalists,
+    number_of_finalists,
     rank_finalists,
 )
+from tuning.planning.judgement import judge
 from tuning.planning.outstanding_fits import Fit, FitPlan
+from tuning.planning.race import race_decision
 from tuning.planning.task_samplers import TaskSamplers
 from tuning.planning.time_budget import TimeBudget
 from tuning.spec.search_table import SearchTable
@@ -105,7 +109,11 @@ class StudyPlanner:
 
     @property
     def is_done(self) -> bool:
-        """Return whether every task has its winner, and each winner its comparison."""
+        """Return whether all was trained, and the winners compared with what they have to beat."""
+        return self._is_trained and self.history.judged is not None
+
+    @property
+    def _is_trained(self) -> bool:
         has_ended = all(trial.ended is not None for trial in self.history.trials.values())
         return has_ended and self.fit_plan.is_complete(self.history)
 
@@ -122,6 +130,7 @@ class StudyPlanner:
                 return job
             if len(self.history.completed) == num_completed:
                 break
+        self._judge()
         return None
 
     def receive(self, name: str, report: FitReport) -> bool:
@@ -141,6 +150,7 @@ class StudyPlanner:
 
         if trial.ended is not None:
             self._close(trial)
+            self._judge()
         return trial.ended is None
 
     def worker_lost(self, name: str, cause: str) -> None:
@@ -156,7 +166,10 @@ class StudyPlanner:
             self._close(trial)
 
     def _next_new_job(self) -> Job | None:
-        """Propose a fit of the task that the study waits for longest; comparisons come last."""
+        """Propose a fit of the task that the study waits for longest.
+
+        Comparisons and the default come last.
+        """
         ready = self.fit_plan.ready_tasks(self.history)
         for task in sorted(ready, key=self.budget.critical_path_s, reverse=True):
             if job := self._next_job_of(task):
@@ -166,12 +179,18 @@ class StudyPlanner:
             fits = self.fit_plan.missing_comparisons(self.history, task)
             if job := self._first_job(task, fits, "comparison"):
                 return job
+        for task in self.fit_plan.tasks:
+            fits = self.fit_plan.missing_defaults(self.history, task)
+            if job := self._first_job(task, fits, "default"):
+                return job
         return None
 
     def _next_job_of(self, task: Task) -> Job | None:
         """Return the next fit of a ready task; complete the task where there is none left."""
         if task not in self.history.chosen:
             if job := self._first_job(task, self._search_fits(task), "search"):
+                return job
+            if job := self._race(task):
                 return job
             if not self._end_search(task):
                 return None
@@ -214,9 +233,37 @@ class StudyPlanner:
         self.running.add(job.trial)
         return job
 
+    def _race(self, task: Task) -> Job | None:
+        """Return the next fit of the race for a task's finalists; decide where a round is over."""
+        while True:
+            fits = self.fit_plan.missing_races(self.history, task)
+            if job := self._first_job(task, fits, "race"):
+                return job
+            if self._is_running(task) or not (decision := self._race_decision(task)):
+                return None
+            self._record(decision)
+
+    def _race_decision(self, task: Task) -> RaceDecision | None:
+        share = self.budget.share
+        if not share:
+            return None
+        num_finalists = number_of_finalists(self.study, self.history, task, share)
+        return race_decision(
+            self.fit_plan,
+            self.cross_fit_plan,
+            self.history,
+            task,
+            num_finalists,
+            self.corpus,
+            self.upstream_predictions,
+        )
+
+    def _is_running(self, task: Task) -> bool:
+        return any(trial.ended is None for trial in self.history.trials_of(task))
+
     def _end_search(self, task: Task) -> bool:
         """Choose a task's finalists, once its trials have ended; return whether they are chosen."""
-        if any(trial.ended is None for trial in self.history.trials_of(task, "search")):
+        if self._is_running(task):
             return False
         try:
             chosen = choose_finalists(self.study, self.history, task, self.budget.share)
@@ -236,6 +283,11 @@ class StudyPlanner:
             self.failure = str(error)
             return
         self._record(completed)
+
+    def _judge(self) -> None:
+        """Compare the winners with what they have to beat, once all is trained."""
+        if self._is_trained and self.history.judged is None:
+            self._record(judge(self.fit_plan, self.history, self.corpus, self.upstream_predictions))
 
     def _close(self, trial: Trial) -> None:
         """Do what follows from the end of a trial."""

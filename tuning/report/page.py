@@ -55,6 +55,7 @@ from tuning.report.nested_scores import NESTED, WINNER, NestedScores
 from tuning.report.results import (
     failed_trials,
     finalist_rows,
+    judgement_tables,
     prediction_label,
     winner_rows,
     winner_scores,
@@ -163,6 +164,7 @@ def render(
         overview=_overview(history, status),
         warnings=_warnings(history, status, evaluation, model),
         scores=scores,
+        judgements=judgement_tables(history),
         intervals={target: score_intervals(target, scores[target]) for target in scores},
         evaluation=evaluation,
         comparisons=comparisons(searches),

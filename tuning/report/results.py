@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +15,9 @@ from pipeline.model.fused_model import FusedModel
 from pipeline.stages.fusion import FLOORS, FUSION, WITHOUT_DIFFICULTY
 from pipeline.stages.label_floors import LABEL_FLOORS
 from pipeline.stages.task import Task
-from tuning.journal.events import Finalist
+from tuning.journal.events import Finalist, Judgement
 from tuning.journal.history import History
+from tuning.planning.judgement import label, verdict
 from tuning.report.formats import Mean, display_sign, value_text, values_text
 from tuning.report.search_trials import Searches
 
@@ -47,7 +48,7 @@ class FinalistRow:
 
     Attributes:
         rank: 1 for the winner.
-        values: path -> value as text.
+        values: path -> value as text; of an ensemble "mean of" -> the ranks of its members.
         num_seeds: how many seeds the means are over.
         deciding: the mean of the score that ranks finalists.
         devel: the mean of the devel score.
@@ -60,6 +61,37 @@ class FinalistRow:
     deciding: Mean | None
     devel: Mean | None
     out_of_fold: Mean | None
+
+
+@dataclass(frozen=True)
+class CandidateRow:
+    """What could be registered for a target: its scores, and the registered one minus it."""
+
+    name: str
+    deciding: str
+    devel: str
+    out_of_fold: str
+    difference: Score | None
+
+    @property
+    def is_chosen(self) -> bool:
+        """Whether it is what is registered."""
+        return self.difference is None
+
+
+@dataclass(frozen=True)
+class JudgementTable:
+    """The candidates of a target.
+
+    Attributes:
+        verdict: in a sentence.
+        is_doubtful: what is registered is not clearly better than everything else.
+        rows: one per candidate.
+    """
+
+    verdict: str
+    is_doubtful: bool
+    rows: tuple[CandidateRow, ...]
 
 
 @dataclass(frozen=True)
@@ -119,6 +151,16 @@ def winner_scores(
     return scores
 
 
+def judgement_tables(history: History) -> dict[str, JudgementTable]:
+    """Return target -> its candidates, once they were compared."""
+    if history.judged is None:
+        return {}
+    return {
+        target: _judgement_table(target, judgement)
+        for target, judgement in history.judged.targets.items()
+    }
+
+
 def prediction_label(name: str) -> str:
     """Return how a prediction is called in tables and charts: floors are marked as such."""
     is_floor = name in (FLOORS | LABEL_FLOORS).values()
@@ -131,7 +173,10 @@ def finalist_rows(searches: Searches) -> dict[Task, tuple[FinalistRow, ...]]:
     for task in searches.tasks:
         if task in searches.history.completed:
             ranked = enumerate(searches.history.completed[task], start=1)
-            rows[task] = tuple(_finalist_row(task, rank, finalist) for rank, finalist in ranked)
+            rows[task] = tuple(
+                _finalist_row(task, rank, finalist, searches.history.completed[task])
+                for rank, finalist in ranked
+            )
     return rows
 
 
@@ -177,18 +222,54 @@ def _parts(
     }
 
 
-def _finalist_row(task: Task, rank: int, finalist: Finalist) -> FinalistRow:
+def _judgement_table(target: str, judgement: Judgement) -> JudgementTable:
+    rows = []
+    for candidate in judgement.candidates:
+        difference = candidate.chosen_minus_it
+        score = None if difference is None else Score.from_json(difference.model_dump())
+        rows.append(
+            CandidateRow(
+                name=label(candidate),
+                deciding=f"{candidate.deciding:.3f}",
+                devel=f"{candidate.devel:.3f}",
+                out_of_fold="-"
+                if candidate.out_of_fold is None
+                else f"{candidate.out_of_fold:.3f}",
+                difference=score,
+            )
+        )
+    others = [row.difference for row in rows if row.difference is not None]
+    is_doubtful = any(not difference.low > 0 for difference in others)
+    return JudgementTable(verdict(target, judgement), is_doubtful, tuple(rows))
+
+
+def _finalist_row(
+    task: Task, rank: int, finalist: Finalist, finalists: Sequence[Finalist]
+) -> FinalistRow:
     sign = display_sign(task)
     out_of_fold = [score for score in finalist.out_of_fold if score is not None]
 
     return FinalistRow(
         rank=rank,
-        values={path: value_text(value) for path, value in finalist.configuration.items()},
+        values=_values(finalist, finalists),
         num_seeds=len(finalist.deciding),
         deciding=Mean.from_values([sign * score for score in finalist.deciding]),
         devel=Mean.from_values([sign * score for score in finalist.devel]),
         out_of_fold=Mean.from_values([sign * score for score in out_of_fold]),
     )
+
+
+def _values(finalist: Finalist, finalists: Sequence[Finalist]) -> dict[str, str]:
+    if not finalist.members:
+        return {path: value_text(value) for path, value in finalist.configuration.items()}
+
+    rank_of = {str(f.configuration): r for r, f in enumerate(finalists, 1) if not f.members}
+    members = [
+        f"rank {rank_of[str(member.configuration)]}"
+        + (f" ({member.count} times)" if member.count > 1 else "")
+        for member in finalist.members
+    ]
+    return {"mean of": ", ".join(members)}
 
 
 def _devel_scores(summary: Mapping[str, Any]) -> dict[str, dict[str, Score]]:

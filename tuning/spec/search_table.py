@@ -29,10 +29,17 @@ class SearchTable(Settings):
     """No trial is stopped early before."""
     reduction_factor: Annotated[int, Field(ge=2, le=100)] = 3
     """Of so many trials that reach a rung, one continues."""
+    race_folds: Count = 3
+    """On so many folds the better trials of a search are tried before finalists are chosen: twice
+    as many as there are finalists on the second, fewer on each further one. 1 means that the first
+    fold alone decides. Stage 1 has no race."""
     finalists: Count = 3
     """So many of the best configurations are trained on every fold and seed."""
     seeds: Count = 5
     """Per finalist."""
+    ensemble: Count = 4
+    """At most so many configurations are averaged, where their mean beats the best one alone; one
+    may count twice. 1 means none. Stage 1 has no ensembles."""
     cpus: Processors = 1
     """Per trial."""
     gpus: Processors = 0

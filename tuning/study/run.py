@@ -30,6 +30,7 @@ from tuning.mlflow_backend.registry.registration import register
 from tuning.mlflow_backend.tracking.study_runs import raise_if_not_recordable
 from tuning.mlflow_backend.tracking.tracker import Tracker
 from tuning.monitoring.live_table import LiveTable
+from tuning.planning.judgement import verdict
 from tuning.report.page import write_report
 from tuning.spec.study_spec import StudySpec
 from tuning.study.study import (
@@ -164,6 +165,14 @@ def _register_winner(study: Study, uri: str, console: Console, *, promote_first:
         f"{registered.model} version {registered.version} is registered. Written: {folder}",
         soft_wrap=True,
     )
+    _print_verdicts(study.history, console)
+
+
+def _print_verdicts(history: History, console: Console) -> None:
+    """Say last what the model is better than, and what it is no better than."""
+    if history.judged is not None:
+        for target, judgement in history.judged.targets.items():
+            console.print(verdict(target, judgement), soft_wrap=True, markup=False)
 
 
 def _print_scores(evaluation: Evaluation, console: Console) -> None:

@@ -39,12 +39,14 @@ from tuning.journal.events import (
     Event,
     ModelRegistered,
     StudyFinished,
+    StudyJudged,
     StudyOpened,
     StudyResumed,
     StudyStopped,
 )
 from tuning.journal.file import JOURNAL, Journal
 from tuning.journal.history import History, history_of
+from tuning.planning.judgement import verdict
 from tuning.planning.planner import StudyPlanner
 from tuning.ray_backend.cluster import cluster
 from tuning.ray_backend.tune_run import search
@@ -200,6 +202,26 @@ def study_summary(
         "out_of_fold": model.out_of_fold,
         "inference": model.composition,
         "distillation": model.distillation,
+        "judgement": judgement_json(history.judged),
+    }
+
+
+def judgement_json(judged: StudyJudged | None) -> dict[str, Any]:
+    """Return the judgement's part of summary.json.
+
+    Returns:
+        Target -> "chosen" (the kind of candidate that is registered), "verdict" (a sentence) and
+        "candidates" (as in the journal).
+    """
+    if judged is None:
+        return {}
+    return {
+        target: {
+            "chosen": judgement.chosen.kind,
+            "verdict": verdict(target, judgement),
+            "candidates": [candidate.model_dump() for candidate in judgement.candidates],
+        }
+        for target, judgement in judged.targets.items()
     }
 
 

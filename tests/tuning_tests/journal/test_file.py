@@ -158,7 +158,7 @@ def test_a_journal_of_another_format_is_refused_in_a_sentence_and_left_as_it_is(
     data = b'{"event":"opened","at":1.0,"study":{},"digest":"d"}\n'
     path.write_bytes(data)
 
-    message = "journal format 1; this version of Affectune reads 2"
+    message = "journal format 1; this version of Affectune reads 3"
     with pytest.raises(InputError, match=message):
         Journal(path)
     with pytest.raises(InputError, match=message):

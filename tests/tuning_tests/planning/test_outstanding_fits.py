@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,13 +26,17 @@ from tuning.planning.time_budget import TimeBudget
 from tuning.spec.study_spec import StudySpec
 
 NUM_FOLDS = 3
+NOTHING = OutstandingFits(search=0, race=0, refit=0, comparison=0, default=0)
 
 
 @pytest.fixture(scope="module")
 def study() -> StudySpec:
     """Return a study whose fits are all known from the beginning: every fusion reads difficulty."""
     space = {"modalities": {"subsets": 1}, "unimodal": {"top": 2}}
-    return tiny_study(unimodal={"seeds": 1}, fusion={"space": space, "seeds": 2})
+    # How many an ensemble compares, and how many a race drops, is not known before.
+    known = {"ensemble": 1, "race_folds": 1}
+    fusion = {"space": space, "seeds": 2, **known}
+    return tiny_study(unimodal={"seeds": 1, **known}, fusion=fusion)
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +142,7 @@ def test_a_planner_that_resumes_asks_for_the_outstanding_fits(
 
 
 def test_nothing_is_outstanding_at_the_end(study: StudySpec, events: list[Event]) -> None:
-    assert outstanding(study, history_of(events)) == [OutstandingFits(0, 0, 0)] * (2 + 4 + 2)
+    assert outstanding(study, history_of(events)) == [NOTHING] * (2 + 4 + 2)
 
     end = StudyFinished(at=events[-1].at, summary={})
     status = study_status(history_of([*events, end]))
@@ -191,7 +196,34 @@ def test_comparison_fits_are_counted_from_the_beginning_and_until_they_are_asked
         index for index, event in enumerate(events) if isinstance(event, TaskCompleted)
     )
     rest = outstanding(study, history_of(events[: last_winner + 1]))
-    assert rest[-2:] == [OutstandingFits(0, 0, num_comparisons // 2)] * 2
+    assert rest[-2:] == [replace(NOTHING, comparison=num_comparisons // 2, default=NUM_FOLDS)] * 2
+
+
+def test_the_default_is_counted_from_the_beginning_and_until_it_is_asked_for(
+    study: StudySpec, events: list[Event]
+) -> None:
+    proposed = [event for event in events if isinstance(event, TrialProposed)]
+    num_defaults = sum(event.purpose == "default" for event in proposed)
+    assert num_defaults == (2 + 4 + 2) * NUM_FOLDS
+
+    begun = outstanding(study, history_of(events[:1]))
+    assert [fits.default for fits in begun] == [NUM_FOLDS] * (2 + 4 + 2)
+
+
+def test_what_would_read_a_default_that_failed_is_not_trained(
+    study: StudySpec, events: list[Event]
+) -> None:
+    trials = history_of(events).trials
+    index, ended = next(
+        (index, event)
+        for index, event in enumerate(events)
+        if isinstance(event, TrialEnded) and trials[event.trial].proposed.purpose == "default"
+    )
+    assert trials[ended.trial].proposed.task == "auto_encoder/voice"
+    failed = ended.model_copy(update={"reason": "error", "error": "the loss is not finite"})
+
+    counts = outstanding(study, history_of([*events[:index], failed]))
+    assert [fits.default for fits in counts] == [0, NUM_FOLDS, 0, NUM_FOLDS, 0, NUM_FOLDS, 0, 0]
 
 
 def test_a_winner_that_reads_no_difficulty_is_not_compared(

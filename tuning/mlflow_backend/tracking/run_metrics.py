@@ -14,7 +14,13 @@ from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
 from pipeline.stages.task import Task
-from tuning.journal.events import StudyFinished, TaskCompleted, TrialEnded, TrialProgressed
+from tuning.journal.events import (
+    StudyFinished,
+    StudyJudged,
+    TaskCompleted,
+    TrialEnded,
+    TrialProgressed,
+)
 
 MAX_KEY = 250  # characters of a name that MLflow takes
 
@@ -132,6 +138,26 @@ def task_metrics(task: Task, event: TaskCompleted) -> list[MetricValue]:
     if out_of_fold:
         values.append((f"out_of_fold_{suffix}", _natural(task, fmean(out_of_fold)), 0))
 
+    return _defined(values, event.at)
+
+
+def judgement_metrics(event: StudyJudged) -> list[MetricValue]:
+    """Return how good every candidate is, and by how much the registered one is better."""
+    values: list[StepValue] = []
+    for target, judgement in event.targets.items():
+        for candidate in judgement.candidates:
+            kind, difference = candidate.kind, candidate.chosen_minus_it
+            scores = {
+                f"deciding_ccc.{kind}": candidate.deciding,
+                f"out_of_fold_ccc.{kind}": candidate.out_of_fold,
+            }
+            if difference is not None:
+                scores |= {
+                    f"registered_minus_{kind}": difference.ccc,
+                    f"registered_minus_{kind}_low": difference.ccc_low,
+                    f"registered_minus_{kind}_high": difference.ccc_high,
+                }
+            values += [(to_key(f"{target}.{name}"), value, 0) for name, value in scores.items()]
     return _defined(values, event.at)
 
 

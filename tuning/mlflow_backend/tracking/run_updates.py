@@ -14,11 +14,14 @@ from typing import Any, Literal
 from pipeline.stages.task import Task
 from tuning.journal.events import (
     Event,
+    Finalist,
     FinalistsChosen,
     ModelRegistered,
+    RaceDecision,
     Reason,
     RungDecision,
     StudyFinished,
+    StudyJudged,
     StudyOpened,
     StudyResumed,
     StudyStopped,
@@ -29,6 +32,7 @@ from tuning.journal.events import (
 )
 from tuning.mlflow_backend.tracking.run_metrics import (
     MetricValue,
+    judgement_metrics,
     measure,
     milliseconds,
     progress_metrics,
@@ -37,6 +41,7 @@ from tuning.mlflow_backend.tracking.run_metrics import (
     to_key,
     trial_metrics,
 )
+from tuning.planning.judgement import verdict
 from tuning.spec.tasks import parse_task
 
 STUDY = "study"
@@ -116,6 +121,8 @@ class RunTree:
                 yield _choose_finalists(event)
             case TaskCompleted():
                 yield self._complete_task(event)
+            case StudyJudged():
+                yield _judge_study(event)
             case StudyStopped():
                 yield from self._set_open_runs(event, "KILLED")
                 tags = {"stop_reason": to_text(event.reason)}
@@ -127,8 +134,8 @@ class RunTree:
             case ModelRegistered():
                 tags = {"registered_model": event.model, "registered_version": event.version}
                 yield RunUpdate(STUDY, "", milliseconds(event.at), tags=tags)
-            case RungDecision():
-                pass  # A trial's stop reason says how early stopping decided.
+            case RungDecision() | RaceDecision():
+                pass  # Stop reasons and finalists say how early stopping and races decided.
 
     def _open_study(self, event: StudyOpened) -> RunUpdate:
         self._open[STUDY] = None
@@ -211,6 +218,7 @@ class RunTree:
             tags={
                 "best_configuration": to_text(json.dumps(best.configuration, sort_keys=True)),
                 "best_upstream_ranks": json.dumps(best.upstream_ranks),
+                **_ensemble_tags(best),
             },
             status="FINISHED",
             status_at_ms=at_ms,
@@ -255,11 +263,27 @@ def to_text(value: object) -> str:
     return str(value).replace("\0", "")[:MAX_TEXT]
 
 
+def _judge_study(event: StudyJudged) -> RunUpdate:
+    tags: dict[str, str] = {}
+    for target, judgement in event.targets.items():
+        tags[to_key(f"{target}.registered")] = judgement.chosen.kind
+        tags[to_key(f"{target}.verdict")] = to_text(verdict(target, judgement))
+    metrics = judgement_metrics(event)
+    return RunUpdate(STUDY, "", milliseconds(event.at), metrics=metrics, tags=tags)
+
+
 def _choose_finalists(event: FinalistsChosen) -> RunUpdate:
     tags = {}
     for rank, configuration in enumerate(event.configurations, start=1):
         tags[f"finalist.{rank}"] = to_text(json.dumps(configuration, sort_keys=True))
     return RunUpdate(event.task, STUDY, milliseconds(event.at), tags=tags)
+
+
+def _ensemble_tags(best: Finalist) -> dict[str, str]:
+    if not best.members:
+        return {}
+    members = [[member.count, member.configuration] for member in best.members]
+    return {"best_ensemble": to_text(json.dumps(members, sort_keys=True))}
 
 
 def _task_params(task: Task) -> dict[str, str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from tuning.journal.events import (
     Event,
     Finalist,
+    Member,
     Reason,
     StudyOpened,
     TrialEnded,
@@ -96,7 +97,8 @@ def whole_trial(number: int, reason: Reason, task: str = TASK) -> list[Event]:
 
 
 def finalist() -> Finalist:
-    """Return a finalist of two seeds."""
+    """Return a finalist of two seeds: an ensemble of one member and another twice."""
+    counts = {1: 1, 2: 2}
     return Finalist(
         configuration={"a": 1},
         keys=(("k", "l"),),
@@ -104,6 +106,10 @@ def finalist() -> Finalist:
         devel=(0.5, 0.7),
         out_of_fold=(0.3, None),
         upstream_ranks={},
+        members=tuple(
+            Member(configuration={"a": value}, upstream_ranks={}, count=count)
+            for value, count in counts.items()
+        ),
     )
 
 
