@@ -16,7 +16,6 @@ import pytest
 from pipeline.corpus import Corpus
 from pipeline.errors import AffectuneError, InputError
 from pipeline.fitting.trainer import Trainer, fit
-from pipeline.stages.cross_fit import CrossFitPlan
 from pipeline.stages.trained_stage import Epoch, TrainedStage
 from pipeline.storage.stage_store import StageStore
 from tests.pipeline_tests.corpora import tiny_corpus
@@ -24,8 +23,7 @@ from tests.tuning_tests.studies import Killed, Worker, opened, tiny_study
 from tuning.audit.audit import audit
 from tuning.audit.sample import draw_sample, split_search_trials
 from tuning.fitting.job import Job
-from tuning.fitting.trial_fit import FitReport
-from tuning.fitting.upstream_predictions import UpstreamPredictions
+from tuning.fitting.trial_fit import FitContext, FitReport
 from tuning.journal.file import JOURNAL, Journal
 from tuning.journal.history import History, Trial, read_history
 from tuning.planning.configurations import Configurations
@@ -75,16 +73,15 @@ def test_a_retrained_trial_is_what_a_plain_fit_of_it_is(folder: Path, corpus: Co
     history, store = read_history(folder), store_of(folder)
     result = audit(history, corpus, store, sample=EVERY_TRIAL)
 
-    plan = CrossFitPlan.from_spec(corpus, history.study.base)
-    upstream = UpstreamPredictions(store, corpus, plan, history.study.base)
-    configurations = Configurations(history.study, corpus, plan, history)
+    context = FitContext.create(corpus, history.study.base, store)
+    configurations = Configurations(history.study, corpus, context.plan, history)
     stopped = stopped_trials(history)
     assert len(stopped) >= 4
     assert result.num_fits == result.num_reproduced == len(stopped)
 
     for trial in stopped:
         job = configurations.job_of(trial.proposed)
-        plain = fit(job.problem(corpus, plan, upstream.outputs(job.upstream_keys)), corpus)
+        plain = fit(context.problem(job), corpus)
         retrained = stored_stage(store, trial)
 
         assert retrained.history == plain.history
