@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
     BaseModel,
@@ -32,6 +32,7 @@ Learns = Literal["own", "all"]
 Protocol = Literal["cross_fit", "in_sample"]
 Inference = Literal["refit", "fold_mean", "distilled"]
 CorruptionKind = Literal["drop", "freeze", "noise", "shift"]
+CORRUPTION_KINDS: tuple[CorruptionKind, ...] = get_args(CorruptionKind)
 FusionKind = Literal["gate", "gated_recurrent", "recurrent"]
 Split = Literal["subject", "stimulus", "both"]
 Calibration = Literal["none", "linear"]
@@ -69,6 +70,22 @@ def _windows_as_text(value: object) -> str:
     return ",".join(f"{window:g}" for window in sorted(windows))
 
 
+def _kinds_as_text(value: object) -> str:
+    """Return kinds of corruption, a list or text such as "drop,noise", as text in a fixed order."""
+    parts: Any = value
+    if isinstance(value, str):
+        parts = value.split(",")
+
+    try:
+        kinds = set(parts)
+    except TypeError:
+        kinds = set()
+    if not kinds or not kinds <= set(CORRUPTION_KINDS):
+        raise ValueError(f"one or more of {', '.join(CORRUPTION_KINDS)}, as a list or with commas")
+    return ",".join(kind for kind in CORRUPTION_KINDS if kind in kinds)
+
+
+Kinds = Annotated[str, BeforeValidator(_kinds_as_text)]
 Delay = Annotated[float, Field(ge=0, le=6)]
 Delays = Annotated[Delay | dict[str, Delay], WrapValidator(_validate_delay)]
 Windows = Annotated[str, BeforeValidator(_windows_as_text)]
@@ -258,13 +275,18 @@ class CorruptionSpec(Settings):
 
     share: Share = 0.7
     """Chance that a training session is replaced by a corrupted copy, drawn anew in each epoch."""
-    kinds: Annotated[tuple[CorruptionKind, ...], Field(min_length=1, strict=False)] = (
-        "drop",
-        "freeze",
-        "noise",
-        "shift",
-    )
-    """How a modality is spoilt: see `pipeline.preprocessing.corruption.corrupted_copy`."""
+    kinds: Kinds = "drop,freeze,noise,shift"
+    """How a modality is spoilt: see `pipeline.preprocessing.corruption.corrupted_copy`.
+
+    A list such as ["drop", "noise"]; in a search, where a value is no list, the text "drop,noise".
+    """
+
+    @property
+    def kind_names(self) -> tuple[CorruptionKind, ...]:
+        """Return `kinds` one by one; none where no session is corrupted."""
+        if not self.share:
+            return ()
+        return tuple(kind for kind in CORRUPTION_KINDS if kind in self.kinds.split(","))
 
 
 class FusionFitSpec(FitSpec):

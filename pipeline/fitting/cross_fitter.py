@@ -91,8 +91,7 @@ class CrossFitter:
 
     @property
     def _copy_kinds(self) -> tuple[CorruptionKind, ...]:
-        corruption = self.spec.fusion.corruption
-        return corruption.kinds if corruption.share else ()
+        return self.spec.fusion.corruption.kind_names
 
     def _upstream_outputs(
         self, request: FitRequest, copy_kinds: tuple[CorruptionKind, ...]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from pipeline.corpus import Corpus, Session
 from pipeline.errors import InputError
@@ -359,3 +360,19 @@ def test_a_calibration_in_sample_is_refused_with_what_to_choose() -> None:
     """In sample nobody is held out, and a correction would be learned of what was fitted."""
     with pytest.raises(InputError, match=r"calibration is 'linear'.*choose 'cross_fit' or 'none'"):
         override(Spec(calibration="linear"), protocol="in_sample")
+
+
+def test_kinds_of_corruption_are_a_list_or_text_and_have_one_order() -> None:
+    as_list = FusionSpec.model_validate({"corruption": {"kinds": ["noise", "drop"]}})
+    as_text = FusionSpec.model_validate({"corruption": {"kinds": "noise,drop"}})
+    assert as_list == as_text
+    assert as_list.corruption.kind_names == ("drop", "noise")
+
+    without = FusionSpec.model_validate({"corruption": {"share": 0.0}})
+    assert without.corruption.kind_names == ()
+
+
+@pytest.mark.parametrize("kinds", [["drop", "melt"], "", [], 3])
+def test_unknown_kinds_of_corruption_are_refused(kinds: object) -> None:
+    with pytest.raises(ValidationError, match="one or more of drop, freeze, noise, shift"):
+        FusionSpec.model_validate({"corruption": {"kinds": kinds}})

@@ -10,9 +10,9 @@ from typing import Any
 from pipeline.corpus import Corpus
 from pipeline.errors import AffectuneError
 from pipeline.fitting.resumable_fit import ResumableFit
-from pipeline.spec import Spec
+from pipeline.spec import CorruptionKind, Spec
 from pipeline.stages.cross_fit import CrossFitPlan
-from pipeline.stages.task import SupervisedProblem, UpstreamOutputs
+from pipeline.stages.task import SupervisedProblem
 from pipeline.stages.trained_stage import Columns, Epoch, TrainedStage
 from pipeline.stages.upstream import COPY_KINDS
 from pipeline.storage.stage_store import StageStore
@@ -38,7 +38,8 @@ class FitReport:
         end_reason: why the fit ended; None while it goes on.
         devel: the best epoch's devel score, once it has ended.
         best_epoch: likewise.
-        scores: on people that the fit never saw, once it has ended.
+        scores: on people that the fit never saw, once it has ended; at a rung those of its best
+            epoch so far.
         error: what went wrong, where it failed.
     """
 
@@ -109,8 +110,8 @@ class FitContext:
         Raises:
             AffectuneError: the store has lost what the job reads.
         """
-        corruption = job.spec.fusion.corruption
-        copy_kinds = corruption.kinds if job.task.stage == "fusion" and corruption.share else ()
+        is_fusion = job.task.stage == "fusion"
+        copy_kinds = job.spec.fusion.corruption.kind_names if is_fusion else ()
         outputs = self.upstream.outputs(job.upstream_keys, copy_kinds)
         return job.problem(self.corpus, self.plan, outputs)
 
@@ -157,10 +158,31 @@ class TrialFit:
                 )
             self._fit = self._begin()
             if self._fit.trainer.epoch in self.job.rungs:
-                return FitReport()  # early stopping may not have decided yet
+                return self._rung_report()  # early stopping may not have decided yet
 
         self._fit.advance(rungs=self.job.rungs, max_s=self._report_s)
-        return self._end() if self._fit.stage is not None else FitReport()
+        if self._fit.stage is not None:
+            return self._end()
+        return self._rung_report()
+
+    def _rung_report(self) -> FitReport:
+        """Report what early stopping decides by, if the fit is at a rung."""
+        assert self._fit is not None
+        if self._fit.trainer.epoch not in self.job.rungs:
+            return FitReport()
+
+        begin = time.monotonic()
+        context, stage = self._context, self._fit.trainer.trained_stage()
+        outputs = predict_unseen(stage, self.job, context)
+        scores = fit_scores(
+            self.job.task,
+            context.corpus,
+            context.plan.folds[self.job.fold],
+            outputs,
+            self.job.spec.protocol,
+        )
+        self._fit.wall_s += time.monotonic() - begin
+        return FitReport(scores=scores)
 
     def _begin(self) -> ResumableFit:
         context, job = self._context, self.job
@@ -207,22 +229,35 @@ def predict_held_out(stage: TrainedStage, job: Job, context: FitContext) -> Held
         job: says which fold.
         context: knows what the stage reads.
     """
-    corpus, upstream = context.corpus, context.upstream
-    held_out_ids = context.plan.folds[job.fold].held_out_ids
-    session_ids = [*held_out_ids, *(session.session_id for session in corpus.partition("devel"))]
-
-    def predict(sessions: Corpus, outputs: UpstreamOutputs) -> Columns:
-        chosen = [sessions.session(session_id) for session_id in session_ids]
-        arrays = job.task.predict([stage], chosen, outputs, job.device)
-        return dict(zip(session_ids, arrays, strict=True))
-
-    outputs = predict(corpus, upstream.outputs(job.upstream_keys))
-    copies = {}
-    if job.task.modality and job.spec.fusion.corruption.share:
-        for kind in COPY_KINDS:
-            spoilt = upstream.corrupted_corpus(job.task.modality, kind)
-            copies[kind] = predict(spoilt, upstream.copy_outputs(job.upstream_keys, kind))
+    outputs, copies = predict_unseen(stage, job, context), {}
+    if job.task.modality:
+        copies = {kind: predict_unseen(stage, job, context, kind) for kind in COPY_KINDS}
     return HeldOutPredictions(stage.history, stage.best_epoch, stage.score, outputs, copies)
+
+
+def predict_unseen(
+    stage: TrainedStage, job: Job, context: FitContext, kind: CorruptionKind | None = None
+) -> Columns:
+    """Predict the sessions that the stage's fold held out, and devel; or their corrupted copies.
+
+    Args:
+        stage: what the job trained.
+        job: says which fold.
+        context: knows what the stage reads.
+        kind: how the stage's modality is spoilt; None for the sessions as they are.
+    """
+    corpus, upstream = context.corpus, context.upstream
+    if kind is None:
+        outputs = upstream.outputs(job.upstream_keys)
+    else:
+        outputs = upstream.copy_outputs(job.upstream_keys, kind)
+        corpus = upstream.corrupted_corpus(job.task.modality, kind)
+
+    devel_ids = [session.session_id for session in context.corpus.partition("devel")]
+    session_ids = [*context.plan.folds[job.fold].held_out_ids, *devel_ids]
+    sessions = [corpus.session(session_id) for session_id in session_ids]
+    arrays = job.task.predict([stage], sessions, outputs, job.device)
+    return dict(zip(session_ids, arrays, strict=True))
 
 
 def report_from_store(

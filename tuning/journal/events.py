@@ -88,6 +88,8 @@ class RungDecision(StudyEvent):
     """Epochs."""
     score: float
     """The best devel score so far."""
+    deciding: float | None = None
+    """The deciding score of that epoch's weights; None where it is unknown."""
     continues: bool
 
 

@@ -321,7 +321,7 @@ def _report_events(
     if report.end_reason:
         events.append(_ended(trial, scores, report, report.end_reason))
     elif trial.proposed.purpose == "search":
-        decisions = rung_decisions(trial, searched, scores, table)
+        decisions = rung_decisions(trial, searched, scores, table, report.scores.deciding)
         events += decisions
         if not all(decision.continues for decision in (*trial.rung_decisions, *decisions)):
             events.append(_ended(trial, scores, report, "asha"))

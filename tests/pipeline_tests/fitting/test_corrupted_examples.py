@@ -43,7 +43,7 @@ def _problem(corpus: Corpus, spec: Spec) -> SupervisedProblem:
         "raw",
         auto_encoders={"voice": _stage(corpus, 10), "face": _stage(corpus, 20)},
         regressors={"voice": _stage(corpus, 30), "face": _stage(corpus, 40)},
-        copy_kinds=spec.fusion.corruption.kinds,
+        copy_kinds=spec.fusion.corruption.kind_names,
     )
     fold = CrossFitPlan.from_spec(corpus, spec).folds[0]
     return FusionTask(target="arousal").problem(corpus, spec, fold, "key", upstream)

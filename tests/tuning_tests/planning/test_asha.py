@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.stages.trained_stage import Epoch
 from tuning.journal.events import Reason, RungDecision, TrialEnded, TrialProposed
 from tuning.journal.history import Trial
-from tuning.planning.asha import may_continue, rungs, score_at
+from tuning.planning.asha import RungScore, may_continue, rungs, score_at
 
 RUNG = 4
 
@@ -28,8 +27,10 @@ def running_trial(*decisions: RungDecision) -> Trial:
     return Trial(proposed, rung_decisions=list(decisions))
 
 
-def judged_trial(score: float) -> Trial:
-    decision = RungDecision(at=0, trial="0001", rung=RUNG, score=score, continues=True)
+def judged_trial(score: float, deciding: float | None = None) -> Trial:
+    decision = RungDecision(
+        at=0, trial="0001", rung=RUNG, score=score, deciding=deciding, continues=True
+    )
     return running_trial(decision)
 
 
@@ -77,29 +78,29 @@ def test_a_trial_is_promoted_if_it_is_in_the_best_share(
 
     trials = [judged_trial(other) for other in others]
 
-    assert may_continue(trials, RUNG, score, reduction_factor) == is_among_best
+    assert may_continue(trials, RUNG, RungScore(score), reduction_factor) == is_among_best
 
 
 def test_trials_that_have_not_reached_the_rung_do_not_count() -> None:
     others = [running_trial(), ended_trial("asha", [0.9]), ended_trial("error", [0.9])]
 
-    assert may_continue(others, RUNG, -1.0, 3)
+    assert may_continue(others, RUNG, RungScore(-1.0), 3)
 
 
 def test_a_trial_that_ended_by_itself_before_the_rung_has_its_best_score_there() -> None:
-    assert score_at(ended_trial("patience", [0.2, 0.5, 0.1]), RUNG) == 0.5
+    assert score_at(ended_trial("patience", [0.2, 0.5, 0.1]), RUNG) == RungScore(0.5)
 
 
 def test_epochs_after_the_rung_do_not_count() -> None:
     trial = ended_trial("max_epochs", [0.1, 0.3, 0.2, 0.2, 0.8])
 
-    assert score_at(trial, RUNG) == 0.3
+    assert score_at(trial, RUNG) == RungScore(0.3)
 
 
 def test_the_decision_at_a_rung_keeps_its_score() -> None:
     trial = judged_trial(0.4)
 
-    assert score_at(trial, RUNG) == 0.4
+    assert score_at(trial, RUNG) == RungScore(0.4)
     assert score_at(trial, RUNG + 1) is None
 
 
@@ -107,4 +108,22 @@ def test_a_trial_from_the_store_without_epochs_has_its_final_score() -> None:
     trial = ended_trial("store", [0.7])
     trial.epochs = []
 
-    assert score_at(trial, RUNG) == pytest.approx(0.7)
+    assert score_at(trial, RUNG) == RungScore(0.7)
+
+
+def test_trials_are_compared_on_held_out_people_where_both_were_predicted_for_them() -> None:
+    luckier_on_devel, unknown = judged_trial(0.9, deciding=0.2), judged_trial(0.9)
+    better_on_all = RungScore(0.5, deciding=0.4)
+
+    assert may_continue([luckier_on_devel], RUNG, better_on_all, 2)
+    assert not may_continue([unknown], RUNG, better_on_all, 2)
+
+
+def test_a_trial_that_kept_its_best_has_its_final_deciding_score_at_a_later_rung() -> None:
+    trial = ended_trial("patience", [0.5, 0.1])
+    assert trial.ended is not None
+    trial.ended = trial.ended.model_copy(update={"deciding": 0.3})
+    assert score_at(trial, RUNG) == RungScore(0.5, 0.3)
+
+    trial.ended = trial.ended.model_copy(update={"best_epoch": RUNG + 1})
+    assert score_at(trial, RUNG) == RungScore(0.5)

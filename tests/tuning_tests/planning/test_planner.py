@@ -36,7 +36,7 @@ from tuning.fitting.job import Job
 from tuning.fitting.trial_fit import FitReport
 from tuning.journal.file import JOURNAL, Journal
 from tuning.journal.history import History, Trial, history_of, read_history
-from tuning.planning.asha import may_continue, rungs, score_at
+from tuning.planning.asha import RungScore, may_continue, rungs, score_at
 from tuning.planning.planner import MAX_WORKER_LOSSES, StudyPlanner
 from tuning.spec.study_spec import StudySpec
 from tuning.study.assemble_model import winning_model
@@ -444,14 +444,15 @@ def test_rungs_are_multiples_before_the_end() -> None:
 
 def test_of_the_trials_that_reach_a_rung_the_best_share_continues(history: History) -> None:
     trials = history.trials_of(UnimodalTask("voice", "arousal"), "search")
-    scores = sorted(score for trial in trials if (score := score_at(trial, 1)) is not None)
+    scores = [score for trial in trials if (score := score_at(trial, 1)) is not None]
     assert len(scores) == 4
 
-    highest = scores[-1]
-    assert may_continue(trials, 1, highest + 1, 5)
-    assert not may_continue(trials, 1, highest - 1e-9, 5)
-    assert may_continue(trials, 1, highest - 1e-9, 4)  # the second of five, of which two continue
-    assert may_continue([], 1, -1.0, 3)
+    highest = max(score.devel for score in scores)
+    better, second = RungScore(highest + 1), RungScore(highest - 1e-9)
+    assert may_continue(trials, 1, better, 5)
+    assert not may_continue(trials, 1, second, 5)
+    assert may_continue(trials, 1, second, 4)  # the second of five, of which two continue
+    assert may_continue([], 1, RungScore(-1.0), 3)
 
 
 @pytest.mark.slow
