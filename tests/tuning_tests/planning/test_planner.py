@@ -403,7 +403,9 @@ def test_the_winner_is_a_model_that_can_be_saved_and_predicts_the_same(
 def test_a_winner_of_several_folds_and_seeds_is_distilled_to_one_network_per_task(
     finished: Worker,
 ) -> None:
-    teacher = winning_model(planner_of(finished), finished.corpus, finished.store)
+    planner = planner_of(finished)
+    as_if_chosen(planner, "winner")
+    teacher = winning_model(planner, finished.corpus, finished.store)
     pool = WorkerPool(finished.corpus, finished.store)
     student = distil(teacher, finished.corpus, pool, tolerance=2)  # 2: however bad it is
 
