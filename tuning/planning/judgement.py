@@ -83,6 +83,7 @@ def verdict(target: str, judgement: Judgement) -> str:
     """Say in a sentence what is registered for a target, and what it is no better than.
 
     It is better than another candidate where the interval of the paired difference is above 0.
+    Scores are those of sessions as they are, so of one modality alone it also says what it lacks.
     """
     chosen = judgement.chosen
     better, no_better = [], []
@@ -100,7 +101,11 @@ def verdict(target: str, judgement: Judgement) -> str:
         clauses.append(f"no better than {_listed(no_better)}")
     if better:
         clauses.append(f"better than {_listed(better)}")
-    return "; ".join(clauses) + "."
+    sentence = "; ".join(clauses) + "."
+    has_others = any(other.kind == "mean" for other in judgement.candidates)
+    if chosen.kind == "modality" and has_others:
+        sentence += f" Nothing stands in for {chosen.modality} when its sensor fails."
+    return sentence
 
 
 def _predictions(

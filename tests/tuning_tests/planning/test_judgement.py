@@ -180,3 +180,8 @@ def test_a_verdict_says_what_is_registered_in_place_of_the_winner() -> None:
         "arousal: the untuned default is registered; no better than the winner of the search "
         "(+0.010 [-0.100, +0.200])."
     )
+
+
+def test_a_verdict_says_that_nothing_stands_in_for_one_of_several_modalities() -> None:
+    alone = judgement(winner=(0.1, 0.02, 0.2), modality=None, mean=(0.2, 0.1, 0.3))
+    assert verdict("arousal", alone).endswith(" Nothing stands in for voice when its sensor fails.")
