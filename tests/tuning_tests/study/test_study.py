@@ -9,7 +9,7 @@ import pytest
 from pipeline.errors import InputError
 from pipeline.stages.unimodal import UnimodalTask
 from tests.pipeline_tests.corpora import corpus_of, tiny_corpus, tiny_session
-from tests.tuning_tests.studies import Worker, tiny_study
+from tests.tuning_tests.studies import Worker, as_if_chosen, tiny_study
 from tuning.study.assemble_model import winning_model
 from tuning.study.study import StudyOptions, open_study
 
@@ -26,6 +26,7 @@ def test_a_winner_predicts_with_the_timings_that_were_found(tmp_path: Path) -> N
     study = tiny_study(auto_encoder=few, unimodal={**few, "space": space}, fusion=fusion)
     worker = Worker(tmp_path, study)
     planner = worker.run()
+    as_if_chosen(planner, "winner")
     model = winning_model(planner, worker.corpus, worker.store)
 
     unimodal_space = worker.study.space("unimodal")
