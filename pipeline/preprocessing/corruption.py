@@ -121,14 +121,19 @@ def column_std(sessions: tuple[Session, ...], modality: str) -> NDArray[np.float
     Returns:
         Shape (columns,); 0 for a constant column.
     """
-    present = [session.features[modality][session.present[modality]] for session in sessions]
-    total = sum(len(values) for values in present)
-    if not total:
-        return np.zeros(sessions[0].features[modality].shape[1])
+    num_columns = sessions[0].features[modality].shape[1]
+    count, total = 0, np.zeros(num_columns)
+    for session in sessions:
+        values = session.features[modality][session.present[modality]]
+        count += len(values)
+        total += values.sum(axis=0, dtype=np.float64)
+    mean = total / max(count, 1)
 
-    mean = sum(values.sum(axis=0, dtype=np.float64) for values in present) / total
-    squares = sum(((values - mean) ** 2).sum(axis=0, dtype=np.float64) for values in present)
-    return np.asarray(np.sqrt(squares / total))
+    squares = np.zeros(num_columns)
+    for session in sessions:
+        values = session.features[modality][session.present[modality]]
+        squares += ((values - mean) ** 2).sum(axis=0)
+    return np.sqrt(squares / max(count, 1))
 
 
 def _column_std(normalisation: Normalisation) -> NDArray[np.float64]:

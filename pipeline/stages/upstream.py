@@ -79,12 +79,31 @@ def corrupt_corpus(corpus: Corpus, modality: str, kind: CorruptionKind) -> Corpu
         modality: what is spoilt.
         kind: how: see `corrupted_copy`.
     """
-    train = corpus.partition("train")
-    std = column_std(train, modality) if kind == "noise" else None
+    std = column_std(corpus.partition("train"), modality)
+    sessions = (*corpus.partition("train"), *corpus.partition("devel"))
+    return corpus.select(
+        [corrupt_session(session, modality, kind, std, corpus) for session in sessions]
+    )
 
-    sessions = (*train, *corpus.partition("devel"))
-    copies = [corrupted_copy(session, modality, kind, std) for session in sessions]
-    return corpus.select([mark_stuck(copy, corpus.max_held_frames) for copy in copies])
+
+def corrupt_session(
+    session: Session,
+    modality: str,
+    kind: CorruptionKind,
+    std: NDArray[np.float64],
+    corpus: Corpus,
+) -> Session:
+    """Return the copy of a session with one modality spoilt, as models see it.
+
+    Args:
+        session: of the corpus.
+        modality: what is spoilt.
+        kind: how: see `corrupted_copy`.
+        std: standard deviation of the modality's columns in training.
+        corpus: says for how long a feature set may hold its values.
+    """
+    copy = corrupted_copy(session, modality, kind, std)
+    return mark_stuck(copy, corpus.max_held_frames)
 
 
 def presence_columns(

@@ -247,16 +247,19 @@ def predict_unseen(
         kind: how the stage's modality is spoilt; None for the sessions as they are.
     """
     corpus, upstream = context.corpus, context.upstream
+    held_out_ids = context.plan.folds[job.fold].held_out_ids
+    sessions = [corpus.session(session_id) for session_id in held_out_ids]
+    sessions += corpus.partition("devel")
+
     if kind is None:
         outputs = upstream.outputs(job.upstream_keys)
     else:
         outputs = upstream.copy_outputs(job.upstream_keys, kind)
-        corpus = upstream.corrupted_corpus(job.task.modality, kind)
+        modality = job.task.modality
+        sessions = [upstream.corrupted(session, modality, kind) for session in sessions]
 
-    devel_ids = [session.session_id for session in context.corpus.partition("devel")]
-    session_ids = [*context.plan.folds[job.fold].held_out_ids, *devel_ids]
-    sessions = [corpus.session(session_id) for session_id in session_ids]
     arrays = job.task.predict([stage], sessions, outputs, job.device)
+    session_ids = [session.session_id for session in sessions]
     return dict(zip(session_ids, arrays, strict=True))
 
 

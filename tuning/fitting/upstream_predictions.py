@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.corpus import Corpus
+from pipeline.corpus import Corpus, Session
 from pipeline.errors import AffectuneError
+from pipeline.preprocessing.corruption import column_std
 from pipeline.spec import CorruptionKind, Spec
 from pipeline.stages.cross_fit import CrossFitPlan
 from pipeline.stages.task import StageKeys, UpstreamKeys, UpstreamOutputs
 from pipeline.stages.trained_stage import Columns, mean_of
-from pipeline.stages.upstream import COPY_KINDS, StageOutputs, corrupt_corpus, join_upstream
+from pipeline.stages.upstream import COPY_KINDS, StageOutputs, corrupt_session, join_upstream
 from pipeline.storage.stage_store import StageStore
 from tuning.fitting.held_out_predictions import HeldOutPredictions, held_out_name
 
@@ -36,7 +37,7 @@ class UpstreamPredictions:
         self._store, self._corpus, self._plan = store, corpus, plan
         self._difficulty_scale = spec.difficulty_scale
         self._cache: OrderedDict[tuple[StageKeys, CorruptionKind | None], Columns] = OrderedDict()
-        self._corrupted: dict[tuple[str, CorruptionKind], Corpus] = {}
+        self._column_std: dict[str, NDArray[np.float64]] = {}
 
     def outputs(
         self, upstream: UpstreamKeys, copy_kinds: Sequence[CorruptionKind] = ()
@@ -83,13 +84,12 @@ class UpstreamPredictions:
         }
         return join_upstream(self._corpus, self._difficulty_scale, auto_encoders=encoders)
 
-    def corrupted_corpus(self, modality: str, kind: CorruptionKind) -> Corpus:
-        """Return copies of the sessions in which a modality is spoilt; the last few are kept."""
-        if (modality, kind) not in self._corrupted:
-            while len(self._corrupted) >= len(COPY_KINDS):
-                self._corrupted.pop(next(iter(self._corrupted)))
-            self._corrupted[modality, kind] = corrupt_corpus(self._corpus, modality, kind)
-        return self._corrupted[modality, kind]
+    def corrupted(self, session: Session, modality: str, kind: CorruptionKind) -> Session:
+        """Return the copy of a session with a modality spoilt. A corpus of copies is not kept."""
+        if modality not in self._column_std:
+            train = self._corpus.partition("train")
+            self._column_std[modality] = column_std(train, modality)
+        return corrupt_session(session, modality, kind, self._column_std[modality], self._corpus)
 
     def stage_outputs(self, keys: StageKeys, kind: CorruptionKind | None = None) -> Columns:
         """Return a stage's outputs for every train and devel session, as the mean over its seeds.
