@@ -57,14 +57,15 @@ fit = { max_epochs = 40, patience = 10, hop_frames = 150 }
 [fusion]
 fit = { max_epochs = 40, patience = 10, hop_frames = 150 }
 [search.unimodal]
-trials = 12
+trials = 10
 sampler = "tpe"
 grace_epochs = 6
 finalists = 2
 seeds = 1
+race_folds = 2
 [search.unimodal.space]
 "network.cell" = { choice = ["gru", "tcn"] }
-"network.num_layers" = { int = [1, 3] }
+"network.num_layers" = { int = [1, 2] }
 "network.input_dropout" = { uniform = [0.0, 0.5] }
 "fit.learning_rate" = { loguniform = [0.0005, 0.01] }
 "normalisation" = { choice = ["session", "both"] }
