@@ -20,6 +20,7 @@ from pipeline.corpus import Finding
 from pipeline.data.findings import corpus_finding
 from pipeline.data.input_errors import quoted_list, raise_if_any
 from pipeline.data.metadata import PARTITION_FILE, Metadata, read_metadata
+from pipeline.data.records.matching import nearest
 from pipeline.errors import InputError
 
 FEATURES = "feature_segments"
@@ -163,7 +164,7 @@ def _unlisted_findings(
         if unlisted:
             message = (
                 f"{PARTITION_FILE} does not list these sessions, their files were not read: "
-                f"{quoted_list(unlisted)}."
+                f"{quoted_list(unlisted)}.{_hint(unlisted, set(sessions) - set(files))}"
             )
             findings.append(
                 corpus_finding(
@@ -189,19 +190,32 @@ def _check_feature_sets(
 
     raise_if_any(
         [
-            f"{FEATURES}/{name} has no file of any session in {PARTITION_FILE}"
+            f"{FEATURES}/{name} has no file of any session in {PARTITION_FILE} (the files are of "
+            f"{quoted_list(sorted(files), 3)}, the sessions {quoted_list(sessions, 3)})"
+            f"{_hint(sorted(files), sessions)}"
             for name, files in features.items()
             if set(files).isdisjoint(sessions)
         ],
         f"The files must be named after the sessions, such as {sessions[0]}.csv.",
     )
 
-    sessions_with_files = set().union(*features.values())
+    sessions_with_files = set[str]().union(*features.values())
     raise_if_any(
         [
             f"session {session!r} has no file in {quoted_list(list(features))}"
+            f"{_hint([session], sessions_with_files - set(sessions))}"
             for session in sessions
             if session not in sessions_with_files
         ],
         f"Add one, or remove the session from {PARTITION_FILE}.",
     )
+
+
+def _hint(names: Sequence[str], candidates: Iterable[str]) -> str:
+    """Return which candidate is likely meant by the first name that is near one, in brackets."""
+    candidates = sorted(candidates)
+    for name in names:
+        if meant := nearest(name, candidates):
+            return f" ({name!r} -> did you mean {meant!r}?)"
+
+    return ""

@@ -265,7 +265,7 @@ def _digest(
     layout: Layout, features: Features, labels: Labels, timing: Timing, mark_stuck_rows: bool
 ) -> str:
     """Hash contents and settings in the order in which they were named, but no path and no time."""
-    document = {
+    document: dict[str, object] = {
         "reading": READING,
         "tolerance_ms": timing.tolerance_ms,
         "mark_stuck_rows": mark_stuck_rows,
@@ -276,6 +276,8 @@ def _digest(
         "features": [[feature_set, _hashes(files)] for feature_set, files in features.items()],
         "labels": [[target, _hashes(files)] for target, files in labels.items()],
     }
+    if layout.metadata.reading:
+        document["metadata_reading"] = dict(layout.metadata.reading)
     return hashlib.sha256(json.dumps(document).encode()).hexdigest()
 
 
