@@ -27,6 +27,7 @@ from pipeline.data.findings import (
 from pipeline.data.input_errors import raise_if_any
 from pipeline.data.layout import Layout, find_layout
 from pipeline.data.metadata import PARTITION_FILE
+from pipeline.data.sentinel_findings import feature_sentinel_findings, label_sentinel_findings
 from pipeline.data.tables.cache import FeatureFile, default_folder, read_features
 from pipeline.data.tables.csv_columns import read_content
 from pipeline.data.tables.parse import LabelTable, parse_labels
@@ -111,6 +112,7 @@ def read_corpus(
     sessions = tuple(mark_stuck(session, max_held_frames) for session in as_read)
 
     findings = [*layout.findings, *header_findings]
+    findings += _sentinel_findings(layout, features, labels, columns)
     findings += corpus_findings(sessions, columns, period_ms)
     if mark_stuck_rows:
         findings += limit_findings(columns, max_held_frames, frame_period_ms)
@@ -220,6 +222,22 @@ def _name_columns(features: Features) -> tuple[dict[str, tuple[str, ...]], list[
             )
 
     return columns, findings
+
+
+def _sentinel_findings(
+    layout: Layout, features: Features, labels: Labels, columns: Mapping[str, Sequence[str]]
+) -> list[Finding]:
+    findings = []
+    for feature_set, files in features.items():
+        names = {session: layout.name(layout.features[feature_set][session]) for session in files}
+        tables = {session: file.table for session, file in files.items()}
+        findings += feature_sentinel_findings(feature_set, tables, names, columns[feature_set])
+
+    for target, label_files in labels.items():
+        names = {session: layout.name(layout.labels[target][session]) for session in label_files}
+        label_tables = {session: file.table for session, file in label_files.items()}
+        findings += label_sentinel_findings(target, label_tables, names)
+    return findings
 
 
 def _build_sessions(

@@ -12,6 +12,8 @@ from pipeline.data.input_errors import quoted_list, raise_if_any, shortened
 from pipeline.data.records.matching import SessionTable, chosen_column, form, values_by_session
 from pipeline.data.records.record_table import Column, is_missing
 
+PERSONS_UNKNOWN = "persons unknown"
+"""The kind of the finding that nothing says who is in which session."""
 NEXT_PART = re.compile(r"[\s_.-]+|(?<=\d)(?=[A-Za-z])")
 """Where an id may go on after the person's: P01_V1, P01V1, 01a."""
 
@@ -72,7 +74,7 @@ def unknown_person_findings(sessions: Sequence[str], where: str) -> list[Finding
         "session,participant and one line per session."
     )
     number = len(sessions)
-    findings = [corpus_finding("warning", "persons unknown", where, number, number, message)]
+    findings = [corpus_finding("warning", PERSONS_UNKNOWN, where, number, number, message)]
 
     if alike := sessions_alike(sessions):
         named = "; ".join(
