@@ -11,6 +11,7 @@ from typing import NamedTuple
 from pipeline.data.input_errors import quoted_list, raise_if_any, shortened
 from pipeline.data.records.record_table import (
     KNOWN_NAMES,
+    PLURALS,
     Column,
     Kind,
     RecordTable,
@@ -98,7 +99,7 @@ def values_by_session(
         elif values[session] != value:
             mistakes.append(
                 f"{table.where}, lines {first_lines[session]} and {line}: session "
-                f"{shortened(session)!r} has two {kind}s, {shortened(values[session])!r} and "
+                f"{shortened(session)!r} has two {PLURALS[kind]}, {shortened(values[session])!r} and "
                 f"{shortened(value)!r}"
             )
 

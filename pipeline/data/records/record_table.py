@@ -28,6 +28,12 @@ KNOWN_NAMES: Mapping[Kind, tuple[str, ...]] = {
     "stimulus": ("stimulus", "video"),
 }  # fmt: skip
 """Kind of column -> its names, the preferred one first; capitals, spaces and _ do not matter."""
+PLURALS: Mapping[Kind, str] = {
+    "session": "sessions",
+    "participant": "participants",
+    "partition": "partitions",
+    "stimulus": "stimuli",
+}
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
 NAMED_DELIMITERS = "comma, semicolon, tab or pipe"
 
@@ -209,7 +215,8 @@ def _check_header(
     line = shortened(",".join(header))
     known = "; ".join(f"{kind}: {named_columns(kind)}" for kind in absent)
     message = (
-        f"{where}: the first line {line!r} names no column of {' and none of '.join(absent)}s. "
+        f"{where}: the first line {line!r} names no column of "
+        f"{' and none of '.join(PLURALS[kind] for kind in absent)}. "
         f"The names that are known are {known}."
     )
     unnamed = header[0] == "" or header[0].lower() == "unnamed: 0"
