@@ -99,8 +99,8 @@ def values_by_session(
         elif values[session] != value:
             mistakes.append(
                 f"{table.where}, lines {first_lines[session]} and {line}: session "
-                f"{shortened(session)!r} has two {PLURALS[kind]}, {shortened(values[session])!r} and "
-                f"{shortened(value)!r}"
+                f"{shortened(session)!r} has two {PLURALS[kind]}, {shortened(values[session])!r} "
+                f"and {shortened(value)!r}"
             )
 
     raise_if_any(mistakes, "Keep one line per session.")
@@ -115,7 +115,7 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
     """
     names = list(names)
     same_form = [other for other in names if form(other) == form(name)]
-    return next(iter(same_form or difflib.get_close_matches(name, names, 1, 0.75)), None)
+    return next(iter(same_form or difflib.get_close_matches(name, names, 1, 0.65)), None)
 
 
 def form(name: str) -> str:

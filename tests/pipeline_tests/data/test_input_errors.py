@@ -130,7 +130,10 @@ def test_a_set_without_files_of_listed_sessions_is_an_input_error(tmp_path: Path
         (",1,1,1,2", "line 5, column 'timestamp': no timestamp"),
         ("1e300,1,1,1,2", "line 5, column 'timestamp': no timestamp in ms"),
         ("1000,1,1,1,2", "lines 4 and 5, column 'timestamp': they have the timestamp 1000 twice"),
-        ("500,1,1,1,2", "lines 4 and 5, column 'timestamp': they go back from timestamp 1000 to 500"),
+        (
+            "500,1,1,1,2",
+            "lines 4 and 5, column 'timestamp': they go back from timestamp 1000 to 500",
+        ),
     ],
 )
 def test_a_mistake_in_a_row_of_features_is_an_input_error(
