@@ -83,8 +83,8 @@ def read_metadata(root: Path) -> Metadata:
     file that something is read of, spelt exactly so, and no other.
 
     Who is in which session is in the column of participants: that of metadata/participants.csv or,
-    where that file is not there, of the partition or the sessions file. Without any, each session
-    counts as a subject of its own, which is a finding.
+    where that file is not there, of the partition or the sessions file; where several say so, they
+    must agree. Without any, each session counts as a subject of its own, which is a finding.
 
     A session's stimulus is in a column `stimulus` or `video` of metadata/sessions.csv or, where
     that has none, of metadata/participants.csv. No session has one, or all have that are trained
@@ -108,7 +108,7 @@ def read_metadata(root: Path) -> Metadata:
     }
 
     participants_table, sessions_table = others.get(PARTICIPANTS_FILE), others.get(SESSIONS_FILE)
-    by_person = [participants_table] if participants_table else [partition_table, sessions_table]
+    by_person = [participants_table, partition_table, sessions_table]
     people = read_people([table for table in by_person if table])
     subjects = {
         session: people.participants.get(session) or subject_of_part(session, listed) or session
@@ -128,7 +128,7 @@ def read_metadata(root: Path) -> Metadata:
         contents=contents,
         findings=(
             *_unknown_findings(root, people, listed),
-            *similar_person_findings(subjects, partitions, people_file),
+            *similar_person_findings(people),
             *moved_findings(listed, partitions, files[PARTITION_FILE]),
             *_unread_findings(files, others),
         ),

@@ -111,11 +111,20 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
     """Return the name that is most likely meant, or None.
 
     It is one that differs only in form (capitals, leading zeros, a file's suffix, Excel's `.0`,
-    quotes, separators), else one that is spelt alike.
+    quotes, separators, the prefix of BIDS), else one that is spelt alike.
     """
     names = list(names)
     same_form = [other for other in names if form(other) == form(name)]
     return next(iter(same_form or difflib.get_close_matches(name, names, 1, 0.65)), None)
+
+
+def first_hint(names: Sequence[str], candidates: Collection[str]) -> tuple[str, str] | None:
+    """Return the first of a few names that a candidate is near, and the candidate; else None."""
+    for name in names[:NUM_SHOWN]:
+        if meant := nearest(name, candidates):
+            return name, meant
+
+    return None
 
 
 def form(name: str) -> str:
@@ -124,6 +133,7 @@ def form(name: str) -> str:
     text = SUFFIX.sub("", text)
     text = re.sub(r"^(\d+)\.0+$", r"\1", text)
     text = re.sub(r"[\s_.-]+", "_", text)
+    text = re.sub(r"^(sub|ses)_", "", text)  # BIDS
     return re.sub(r"(?<!\d)0+(?=\d)", "", text)
 
 
@@ -140,9 +150,8 @@ def _mismatch(table: RecordTable, column: Column, sessions: Collection[str], sou
         clauses.append(_clause(surplus, "line", "names", "name", "no session"))
     message = f"{table.where}, column {column.name!r}: {' and '.join(clauses)}."
 
-    hints = ((cell, nearest(cell, absent or sessions)) for cell in surplus)
-    if pair := next((pair for pair in hints if pair[1]), None):
-        cell, meant = pair
+    if hint := first_hint(surplus, absent):
+        cell, meant = hint
         message += f" Line {lines[cell]}: {shortened(cell)!r} -> did you mean {meant!r}?"
     elif len(absent) == len(sessions) and (swapped := _column_with(table, sessions)):
         known = named_columns("session")

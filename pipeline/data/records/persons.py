@@ -6,11 +6,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pipeline.corpus import Finding, Partition
+from pipeline.corpus import Finding
 from pipeline.data.findings import corpus_finding
 from pipeline.data.input_errors import quoted_list, raise_if_any, shortened
 from pipeline.data.records.matching import SessionTable, chosen_column, form, values_by_session
 from pipeline.data.records.record_table import Column, is_missing
+from pipeline.errors import InputError
 
 PERSONS_UNKNOWN = "persons unknown"
 """The kind of the finding that nothing says who is in which session."""
@@ -37,28 +38,48 @@ def read_people(tables: Sequence[SessionTable]) -> People:
     """Read the participants from the first table that has a column of them.
 
     Raises:
-        InputError: a session has no participant, or two; or two columns of participants differ.
+        InputError: a session has no participant, or two; two columns of participants differ; or
+            another table groups the sessions in another way.
     """
-    for source in tables:
-        table, sessions = source
-        if not table.columns("participant"):
-            continue
+    sources = [source for source in tables if source.table.columns("participant")]
+    people = [_read_participants(source) for source in sources]
+    for other in people[1:]:
+        _raise_if_in_conflict(people[0], other)
 
-        column = chosen_column(table, "participant")
-        raise_if_any(
-            [
-                f"{table.where}, line {line}: the column {column.name!r} has {cell!r} for session "
-                f"{shortened(session)!r}, and names no participant"
-                for line, session, cell in zip(
-                    table.lines, sessions.cells, column.cells, strict=True
-                )
-                if is_missing(cell)
-            ],
-            "Complete it; somebody unknown needs a name of their own.",
+    return people[0] if people else People({})
+
+
+def _read_participants(source: SessionTable) -> People:
+    table, sessions = source
+    column = chosen_column(table, "participant")
+    cells = zip(table.lines, sessions.cells, column.cells, strict=True)
+
+    raise_if_any(
+        [
+            f"{table.where}, line {line}: the column {column.name!r} has {cell!r} for session "
+            f"{shortened(session)!r}, and names no participant"
+            for line, session, cell in cells
+            if is_missing(cell)
+        ],
+        "Complete it; somebody unknown needs a name of their own.",
+    )
+    return People(values_by_session(table, sessions, column, "participant"), source, column)
+
+
+def _raise_if_in_conflict(people: People, other: People) -> None:
+    """Raise where two tables do not tell the same sessions apart, whatever they call the people."""
+    pairs = {
+        (person, other.participants[session]) for session, person in people.participants.items()
+    }
+    is_one_to_one = (
+        len(pairs) == len({first for first, _ in pairs}) == len({second for _, second in pairs})
+    )
+    if not is_one_to_one and people.source and other.source and other.column:
+        raise InputError(
+            f"{people.source.table.where} and the column {other.column.name!r} of "
+            f"{other.source.table.where} disagree about who is in which session. Correct one of "
+            "them, or remove the column."
         )
-        return People(values_by_session(table, sessions, column, "participant"), source, column)
-
-    return People({})
 
 
 def unknown_person_findings(sessions: Sequence[str], where: str) -> list[Finding]:
@@ -114,33 +135,22 @@ def sessions_alike(sessions: Sequence[str]) -> dict[str, list[str]]:
     return {}
 
 
-def similar_person_findings(
-    subjects: Mapping[str, str], partitions: Mapping[str, Partition], where: str
-) -> list[Finding]:
-    """Return the finding about persons of different partitions whose names differ only in form.
+def similar_person_findings(people: People) -> list[Finding]:
+    """Return the finding about persons whose names differ only in form."""
+    if not people.source:
+        return []
 
-    Args:
-        subjects: session -> person.
-        partitions: session -> partition.
-        where: the file that names the persons.
-    """
-    by_form: dict[str, dict[str, set[Partition]]] = {}
-    for session, subject in subjects.items():
-        names = by_form.setdefault(form(subject), {})
-        names.setdefault(subject, set()).add(partitions[session])
-
-    similar = [
-        name
-        for names in by_form.values()
-        if len(names) > 1 and len(set().union(*names.values())) > 1
-        for name in sorted(names)
-    ]
+    names = sorted(set(people.participants.values()))
+    by_form: dict[str, list[str]] = {}
+    for name in names:
+        by_form.setdefault(form(name), []).append(name)
+    similar = [name for alike in by_form.values() if len(alike) > 1 for name in alike]
     if not similar:
         return []
 
     message = (
-        "Their names differ only in capitals, zeros or signs, and they are in different "
-        f"partitions: {quoted_list(similar)}. If they are one person, write one name."
+        "Their names differ only in capitals, zeros or signs, and count as different people: "
+        f"{quoted_list(similar)}. If they are one person, write one name."
     )
-    total = len(set(subjects.values()))
-    return [corpus_finding("warning", "similar persons", where, len(similar), total, message)]
+    where = people.source.table.where
+    return [corpus_finding("warning", "similar persons", where, len(similar), len(names), message)]

@@ -295,6 +295,26 @@ def test_participants_may_stand_beside_the_partitions(tmp_path: Path) -> None:
     assert "subject 'Ann' is in devel and train" in message_of(tmp_path)
 
 
+def test_files_that_disagree_about_persons_are_an_error(tmp_path: Path) -> None:
+    """What the people are called does not matter, only who is the same."""
+    write_people(tmp_path, table(["session", "participant"]))
+    lines = ["S01,1,train", "S02,1,train", "S03,2,devel"]
+    path = tmp_path / "metadata/partition.csv"
+    write_text(path, "session,subject,partition", *lines, "S04,3,test")
+    assert subjects(read_metadata(tmp_path)) == PEOPLE
+
+    for person in ("2", "1"):
+        write_text(path, "session,subject,partition", *lines, f"S04,{person},test")
+        assert "disagree about who is in which session" in message_of(tmp_path)
+
+
+def test_two_files_of_a_session_are_an_error(tmp_path: Path) -> None:
+    root = write_corpus(tmp_path)
+    write_text(root / "feature_segments/face/1.CSV", "timestamp,segment_id,0,1", "0,1,1,1")
+    with pytest.raises(InputError, match=r"session '1' has two files, 'face/1.CSV', 'face/1.csv'"):
+        read_corpus(root)
+
+
 def test_without_participants_every_session_counts_as_a_person_and_nothing_is_ready(
     tmp_path: Path,
 ) -> None:
@@ -375,6 +395,7 @@ def test_a_file_of_sessions_without_known_columns_is_not_read_and_is_a_finding(
 def test_the_nearest_name_is_one_of_the_same_form_first() -> None:
     assert nearest("1", ["10", "01", "11"]) == "01"
     assert nearest("Sub-1_ses-2.csv", ["sub-01_ses-01", "sub-01_ses-02"]) == "sub-01_ses-02"
+    assert nearest("sub-01", ["2", "1"]) == "1"
     assert nearest("Zoe\u0308", ["Zo\u00eb", "Zoe"]) == "Zo\u00eb"
     assert nearest("elephant", ["S01", "S02"]) is None
 
