@@ -28,6 +28,7 @@ from pipeline.preprocessing.stuck import MIN_LIMIT_MS
 
 Level = Literal["note", "warning", "error"]
 
+LABEL_SCALE = "label scale"
 PLAUSIBLE_LABEL = 10.0
 """Annotations are on scales like -1..1 or 1..9: beyond this, the unit or column is likely wrong."""
 PLAUSIBLE_PERIOD_MS = 10.0
@@ -121,7 +122,7 @@ def label_findings(session: Session, target: str) -> list[Finding]:
             f"Labels such as {implausible[0]:g} are beyond +-{PLAUSIBLE_LABEL:g}: "
             "check the unit and the column."
         )
-        findings.append(finding("warning", "label scale", len(implausible), message))
+        findings.append(finding("warning", LABEL_SCALE, len(implausible), message))
 
     return findings
 

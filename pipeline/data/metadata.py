@@ -168,7 +168,7 @@ def _lookalikes(root: Path, stems: Sequence[str]) -> list[str]:
     return sorted(
         path.relative_to(root).as_posix()
         for path in paths
-        if path.stem.lower() in stems and path.suffix.lower() in TABLE_SUFFIXES
+        if path.stem.lower() in stems and path.suffix.lower() in TABLE_SUFFIXES and path.is_file()
     )
 
 

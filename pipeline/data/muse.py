@@ -27,7 +27,11 @@ from pipeline.data.findings import (
 from pipeline.data.input_errors import raise_if_any
 from pipeline.data.layout import Layout, find_layout
 from pipeline.data.metadata import PARTITION_FILE
-from pipeline.data.sentinel_findings import feature_sentinel_findings, label_sentinel_findings
+from pipeline.data.sentinel_findings import (
+    feature_sentinel_findings,
+    label_sentinel_findings,
+    without_explained,
+)
 from pipeline.data.tables.cache import FeatureFile, default_folder, read_features
 from pipeline.data.tables.csv_columns import read_content
 from pipeline.data.tables.parse import LabelTable, parse_labels
@@ -127,7 +131,7 @@ def read_corpus(
         sessions=sessions,
         frame_period_ms=frame_period_ms,
         digest=_digest(layout, features, labels, timing, mark_stuck_rows),
-        findings=tuple(findings),
+        findings=tuple(without_explained(findings)),
         max_held_frames=max_held_frames,
     )
 

@@ -8,12 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.corpus import Finding
-from pipeline.data.findings import Level
+from pipeline.data.findings import LABEL_SCALE, Level
 from pipeline.data.input_errors import quoted_list
 from pipeline.data.tables.parse import FeatureTable, LabelTable
-from pipeline.data.tables.sentinels import Sentinel, find_sentinels, sentinels_by_column
+from pipeline.data.tables.sentinels import (
+    Sentinel,
+    find_sentinels,
+    rows_of_one_number,
+    sentinel_rows,
+    sentinels_by_column,
+)
 
 KIND = "sentinel values"
+ROW_KIND = "sentinel rows"
 NUM_VALUES = 3
 """So many values of a feature set are named, with the columns that have them."""
 
@@ -24,7 +31,7 @@ def feature_sentinel_findings(
     files: Mapping[str, str],
     columns: Sequence[str],
 ) -> list[Finding]:
-    """Return one warning per session of a feature set whose cells have sentinels.
+    """Return a warning for each session of a feature set that has sentinels in cells or in rows.
 
     Args:
         feature_set: its name.
@@ -32,7 +39,23 @@ def feature_sentinel_findings(
         files: session -> how messages name its file.
         columns: names of the columns.
     """
-    by_column = sentinels_by_column([_as_written(table) for table in tables.values()])
+    parts = [_as_written(table) for table in tables.values()]
+    by_column = sentinels_by_column(parts)
+    values = {sentinel.value for sentinels in by_column.values() for sentinel in sentinels}
+    row_values = [value for value in sentinel_rows(parts) if value not in values]
+    return [
+        *_cell_findings(feature_set, tables, files, columns, by_column),
+        *_row_findings(feature_set, tables, files, row_values),
+    ]
+
+
+def _cell_findings(
+    feature_set: str,
+    tables: Mapping[str, FeatureTable],
+    files: Mapping[str, str],
+    columns: Sequence[str],
+    by_column: Mapping[int, Sequence[Sentinel]],
+) -> list[Finding]:
     if not by_column:
         return []
 
@@ -47,6 +70,32 @@ def feature_sentinel_findings(
         Finding("warning", KIND, feature_set, session, count, total, message)
         for session, count in counts.items()
         if count and (total := tables[session].num_rows * len(by_column))
+    ]
+
+
+def _row_findings(
+    feature_set: str,
+    tables: Mapping[str, FeatureTable],
+    files: Mapping[str, str],
+    values: Sequence[float],
+) -> list[Finding]:
+    if not values:
+        return []
+
+    counts = {
+        session: _count(table.values[rows_of_one_number(table.values), 0], values)
+        for session, table in tables.items()
+    }
+    first = next(session for session, count in counts.items() if count)
+    message = (
+        f"{_numbers(values)} in every column of a row, again and again, so it likely stands for a "
+        "missing row, and is read as numbers. Leave such rows out, or their cells empty (first in "
+        f"{files[first]})."
+    )
+    return [
+        Finding("warning", ROW_KIND, feature_set, session, count, tables[session].num_rows, message)
+        for session, count in counts.items()
+        if count
     ]
 
 
@@ -83,6 +132,21 @@ def label_sentinel_findings(
         Finding(level, KIND, target, session, count, len(tables[session].values), message)
         for session, count in counts.items()
         if count
+    ]
+
+
+def without_explained(findings: Sequence[Finding]) -> list[Finding]:
+    """Return the findings without those about the scale of labels that are all sentinels."""
+    explained = {
+        (finding.where, finding.session_id, finding.count)
+        for finding in findings
+        if finding.kind == KIND
+    }
+    return [
+        finding
+        for finding in findings
+        if finding.kind != LABEL_SCALE
+        or (finding.where, finding.session_id, finding.count) not in explained
     ]
 
 

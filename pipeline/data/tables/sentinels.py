@@ -10,10 +10,15 @@ on how well it is known:
   -1 may be a category or the next whole number. -1 and -2 also end scales such as -1..1: they count
   only where no other value is negative;
 - any other whole number: by ten times that scale, among values that are not whole.
+
+A quiet one from -5 down also counts in features if it is there far more often than any other value
+and somewhat apart. A row with one negative whole number in all its columns is a sentinel of its
+own, where most cells are not whole.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -43,8 +48,12 @@ UNKNOWN_FACTOR = 10
 BEYOND_CATEGORIES = 3
 """So many scales away from a few categories, a code is none of them."""
 CERTAIN_SCALES = 1.5
+OFTEN_FACTOR = 10
+OFTEN_GAP = 0.1
+"""As a share of the range of the other values."""
 MAX_CODES = 3
 """So many sentinels in a row, such as -998 and -999 for two reasons to be missing."""
+MIN_ROW_COLUMNS = 3
 COLUMNS_AT_ONCE = 64
 
 
@@ -118,9 +127,53 @@ def sentinels_by_column(
 
     sentinels = {}
     for column, values in _columns(parts, np.flatnonzero(is_candidate)):
+        if low[column] >= 0 and _is_count(values):
+            continue
         if found := find_sentinels(values):
             sentinels[column] = found
     return sentinels
+
+
+def sentinel_rows(
+    parts: Sequence[tuple[NDArray[np.float32], NDArray[np.bool_]]],
+) -> list[float]:
+    """Return the numbers that stand in all columns of a row, again and again.
+
+    Args:
+        parts: as for the columns.
+    """
+    counts: Counter[float] = Counter()
+    num_whole = num_cells = 0
+    for values, is_written in parts:
+        is_constant = rows_of_one_number(values) & is_written
+        counts.update(values[is_constant, 0].tolist())
+        others = values[~is_constant & is_written, :COLUMNS_AT_ONCE]
+        num_whole += int((others == np.rint(others)).sum())
+        num_cells += others.size
+
+    if num_whole > num_cells / 2:
+        return []
+    return sorted(
+        value
+        for value, count in counts.items()
+        if value < 0 and value == np.rint(value) and count >= MIN_REPEATS
+    )
+
+
+def rows_of_one_number(values: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Tell which rows have the same number in all of three or more columns, shape (rows,)."""
+    is_constant = np.full(len(values), values.shape[1] >= MIN_ROW_COLUMNS)
+    for columns in (slice(0, MIN_ROW_COLUMNS), slice(MIN_ROW_COLUMNS, None)):
+        rows = np.flatnonzero(is_constant)
+        is_constant[rows] = (values[rows, columns] == values[rows, :1]).all(axis=1)
+    return is_constant
+
+
+def _is_count(values: NDArray[np.float32]) -> bool:
+    """Tell whether values from 0 on end too early, and too closely, for a sentinel above them."""
+    highest = values.max()
+    others = values[values < highest]
+    return bool(highest < 99 and len(others) and highest < (1 + UNKNOWN_FACTOR / 2) * others.max())
 
 
 def _written_rows(
@@ -172,6 +225,8 @@ def _judge(codes: _Distinct, rest: _Distinct, end: int, is_label: bool) -> list[
         is_far = gap >= scale or (is_sign_alone and gap >= FINE_STEPS * _step(rest))
     elif is_quiet:
         is_far = _is_far_quiet(values, gap, scale, rest, is_label)
+        if not is_label:
+            is_far |= _is_often(codes, gap, rest)
     else:
         is_fine = len(rest.values) >= MIN_FINE and (rest.values != np.rint(rest.values)).any()
         is_far = bool(is_fine and gap >= UNKNOWN_FACTOR * scale)
@@ -196,6 +251,14 @@ def _is_far_quiet(
     if is_label and lowest >= 1:
         return skips_a_value
     return (gap >= scale and skips_a_value) or gap >= FINE_STEPS * step
+
+
+def _is_often(codes: _Distinct, gap: float, rest: _Distinct) -> bool:
+    """Tell whether codes are a mode of their own, beside values of which none is repeated much."""
+    if (codes.values > -5).any() or len(rest.values) < MIN_FINE:
+        return False
+    is_mode = bool((codes.counts >= OFTEN_FACTOR * rest.counts.max()).all())
+    return is_mode and gap >= OFTEN_GAP * float(np.ptp(rest.values))
 
 
 def _is_loud(values: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.data.muse import read_corpus
 from pipeline.data.summary import summarise
-from pipeline.data.tables.sentinels import find_sentinels, sentinels_by_column
+from pipeline.data.tables.sentinels import find_sentinels, sentinel_rows, sentinels_by_column
 from pipeline.errors import InputError
 from pipeline.stages.requirements import raise_if_wrong
 from tests.pipeline_tests.data.muse_files import (
@@ -64,6 +64,8 @@ def test_a_loud_code_is_found_in_values_of_any_kind(
         (100 * UNIT, -9),
         (NORMAL / 10, -5),
         (NORMAL, -100),
+        (NORMAL, -5),
+        (NORMAL, -9),
     ],
 )
 def test_a_quiet_code_is_found_where_it_is_far(values: NDArray[np.float64], code: float) -> None:
@@ -136,6 +138,39 @@ def test_columns_of_many_files_are_judged_together_and_interpolated_rows_are_lef
     found = sentinels_by_column([(first, np.full(500, True)), (second, is_written)])
     assert {column: [each.value for each in codes] for column, codes in found.items()} == {1: [-1]}
     assert sentinels_by_column([]) == {}
+
+
+@pytest.mark.parametrize(
+    ("values", "code", "expected"),
+    [
+        (NORMAL.reshape(-1, 5), -1, [-1]),
+        (NORMAL.reshape(-1, 4), -5, [-5]),
+        (300 * UNIT.reshape(-1, 10), -100, [-100]),
+        (NORMAL.reshape(-1, 5), 1, []),
+        (NORMAL.reshape(-1, 5), -0.5, []),
+        (NORMAL.reshape(-1, 2), -1, []),
+        (np.sign(NORMAL).reshape(-1, 5), -1, []),
+    ],
+)
+def test_rows_of_one_negative_whole_number_are_found(
+    values: NDArray[np.float64], code: float, expected: list[float]
+) -> None:
+    """Among categories it is a row like others, and two columns may be equal by chance."""
+    rows = with_code(values, code).astype(np.float32)
+    is_written = np.full(len(rows), True)
+
+    assert sentinel_rows([(rows, is_written), (rows, ~is_written)]) == expected
+
+
+def test_codes_in_rows_are_a_warning(tmp_path: Path) -> None:
+    root = write_long_corpus(tmp_path)
+    values = (feature_values("1", 3, 40) - 4920) / 10
+    values[4:8] = -1
+    write_features(root, "voice", "2", values)
+
+    corpus = read_corpus(root)
+    (group,) = [each for each in summarise(corpus).findings if each.kind == "sentinel rows"]
+    assert (group.level, group.sessions, group.count, group.total) == ("warning", ("2",), 4, 40)
 
 
 def write_long_corpus(root: Path) -> Path:
