@@ -14,6 +14,7 @@ from pipeline.corpus import PARTITIONS, Finding, Partition
 from pipeline.data.findings import corpus_finding
 from pipeline.data.records.matching import SessionTable, chosen_column, session_column
 from pipeline.data.records.partitions import (
+    OTHER_WORDS,
     move_parts,
     moved_findings,
     raise_if_torn,
@@ -179,7 +180,7 @@ def _read_partition_table(
         contents[file],
         file,
         ("session", "partition"),
-        is_data=lambda cells: cells[-1].lower() in PARTITIONS,
+        is_data=lambda cells: cells[-1].lower() in (*PARTITIONS, *OTHER_WORDS),
     )
     sessions, partitions = read_partitions(table)
     return SessionTable(table, sessions), partitions

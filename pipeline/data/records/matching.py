@@ -22,6 +22,8 @@ from pipeline.errors import InputError
 
 NUM_SHOWN = 3
 """Of the sessions without a line, and of the lines without a session."""
+MAX_COMPARED = 1000
+"""So many names are compared letter by letter, which is slow."""
 SUFFIX = re.compile(r"\.(csv|tsv|txt|wav|mp3|mp4|avi|mov|mkv|arff|json|xlsx?)$")
 
 
@@ -49,12 +51,29 @@ def session_column(table: RecordTable, sessions: Collection[str], source: str) -
     exact = [column for column in candidates if set(column.cells) == set(sessions)]
     if not exact:
         raise InputError(_mismatch(table, candidates[0], sessions, source))
+    if not table.has_header:
+        _raise_if_ambiguous(table, exact[0])
     if any(column.cells != exact[0].cells for column in exact):
         names = quoted_list([column.name for column in exact])
         raise InputError(
             f"{table.where}: the columns {names} all name sessions, and differ. Keep one of them."
         )
     return exact[0]
+
+
+def _raise_if_ambiguous(table: RecordTable, column: Column) -> None:
+    """Raise where each of several columns of a table without a header could be the sessions.
+
+    Raises:
+        InputError: another column has the same cells in another order.
+    """
+    for position in range(len(table.header)):
+        cells = tuple(row[position] for row in table.rows)
+        if cells != column.cells and set(cells) == set(column.cells):
+            raise InputError(
+                f"{table.where} has no header, and two columns that could be the sessions. Write a "
+                f"first line that names them: {','.join(table.header)}, or the other way round."
+            )
 
 
 def chosen_column(table: RecordTable, kind: Kind) -> Column:
@@ -114,8 +133,10 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
     quotes, separators, the prefix of BIDS), else one that is spelt alike.
     """
     names = list(names)
-    same_form = [other for other in names if form(other) == form(name)]
-    return next(iter(same_form or difflib.get_close_matches(name, names, 1, 0.65)), None)
+    own_form = form(name)
+    same_form = [other for other in names if form(other) == own_form]
+    spelt_alike = difflib.get_close_matches(name, names[:MAX_COMPARED], 1, 0.65)
+    return next(iter(same_form or spelt_alike), None)
 
 
 def first_hint(names: Sequence[str], candidates: Collection[str]) -> tuple[str, str] | None:

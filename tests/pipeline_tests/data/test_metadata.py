@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from pipeline.corpus import Finding
+from pipeline.data.cli import print_corpus_warnings
 from pipeline.data.metadata import Metadata, read_metadata
 from pipeline.data.muse import read_corpus
 from pipeline.data.records.matching import nearest
@@ -272,6 +275,7 @@ def test_partitions_are_read_by_the_same_rules(tmp_path: Path, lines: list[str])
         (["session,set", "S01,train"], "names no column of partitions"),
         (["S01,Ann,train", "S02,Ann,train"], "has no header, and 3 columns"),
         (["Id,Proposal", ",train"], "line 2, names no session"),
+        (["S01,training", "S02,train"], "line 1, puts session 'S01' into 'training' (did you mean"),
         (["Id,Proposal", "S01,"], "puts session 'S01' into ''"),
     ],
 )
@@ -293,6 +297,19 @@ def test_participants_may_stand_beside_the_partitions(tmp_path: Path) -> None:
 
     write_text(path, "session,subject,partition", *lines[:2], "S03,Ann,devel", lines[3])
     assert "subject 'Ann' is in devel and train" in message_of(tmp_path)
+
+
+def test_without_a_header_columns_that_could_both_be_sessions_are_an_error(tmp_path: Path) -> None:
+    """Where people are numbered as sessions are, and each has one."""
+    write_partitions(tmp_path, {"1": "train", "2": "devel", "3": "test"})
+    path = tmp_path / "metadata/participants.csv"
+    write_text(path, "3,1", "1,2", "2,3")
+    assert "has no header, and two columns that could be the sessions" in message_of(tmp_path)
+
+    write_text(path, "session,participant", "3,1", "1,2", "2,3")
+    assert subjects(read_metadata(tmp_path)) == {"1": "2", "2": "3", "3": "1"}
+    write_text(path, "3,1", "1,2", "2,2")
+    assert subjects(read_metadata(tmp_path)) == {"1": "2", "2": "2", "3": "1"}
 
 
 def test_files_that_disagree_about_persons_are_an_error(tmp_path: Path) -> None:
@@ -324,6 +341,10 @@ def test_without_participants_every_session_counts_as_a_person_and_nothing_is_re
     assert (finding.level, finding.count) == ("warning", len(corpus.sessions))
     assert "every session counts as a person of its own" in finding.message
     assert summarise(corpus).verdict == "look"
+
+    printed = StringIO()
+    print_corpus_warnings(corpus, Console(file=printed))
+    assert "every session counts as a person of its own" in printed.getvalue()
 
     write_participants(root)
     assert summarise(read_corpus(root)).verdict == "ready"
