@@ -301,7 +301,7 @@ def test_participants_may_stand_beside_the_partitions(tmp_path: Path) -> None:
 
 def test_without_a_header_columns_that_could_both_be_sessions_are_an_error(tmp_path: Path) -> None:
     """Where people are numbered as sessions are, and each has one."""
-    write_partitions(tmp_path, {"1": "train", "2": "devel", "3": "test"})
+    write_partitions(tmp_path, {"1": "train", "2": "train", "3": "devel"})
     path = tmp_path / "metadata/participants.csv"
     write_text(path, "3,1", "1,2", "2,3")
     assert "has no header, and two columns that could be the sessions" in message_of(tmp_path)
