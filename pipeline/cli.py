@@ -11,7 +11,6 @@ import io
 import json
 import os
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,8 +22,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.corpus import PARTITIONS, Corpus, Partition, Session
-from pipeline.data.cli import parse_names
+from pipeline.corpus import PARTITIONS, Partition, Session
+from pipeline.data.cli import parse_names, print_corpus_warnings
 from pipeline.data.layout import find_layout
 from pipeline.data.muse import read_corpus
 from pipeline.errors import AffectuneError, InputError
@@ -151,7 +150,7 @@ def train_command(
     )
     raise_if_untrainable(sessions, settings)
     console = Console(stderr=True)
-    _print_corpus_warnings(sessions, console)
+    print_corpus_warnings(sessions, console)
 
     with (
         ProgressBar(num_fits(sessions, settings), console) as progress,
@@ -466,16 +465,6 @@ def _raise_if_no_bundle(folder: Path) -> None:
         cause = f"it holds {foreign[0]!r}, too" if is_bundle else "it is not a model bundle"
         raise InputError(
             f"--out '{folder}' would be replaced, but {cause}. Choose another folder, or remove it."
-        )
-
-
-def _print_corpus_warnings(corpus: Corpus, console: Console) -> None:
-    kinds = Counter(finding.kind for finding in corpus.findings if finding.level == "warning")
-    if kinds:
-        warnings = ", ".join(f"{kind} ({count})" for kind, count in kinds.items())
-        console.print(
-            f"[yellow]Note:[/] the corpus has warnings: {warnings}. See `affectune corpus check`.",
-            soft_wrap=True,
         )
 
 

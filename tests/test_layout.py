@@ -16,6 +16,7 @@ PACKAGES = ("pipeline", "tuning", "serving")
 FOLDERS = [
     "pipeline",
     "pipeline/data",
+    "pipeline/data/records",
     "pipeline/data/synthetic",
     "pipeline/data/tables",
     "pipeline/distillation",

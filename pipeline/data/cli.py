@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
@@ -15,14 +16,18 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
+from pipeline.corpus import Corpus
 from pipeline.data.input_errors import quoted_list
+from pipeline.data.metadata import PARTICIPANTS_FILE
 from pipeline.data.muse import read_corpus
+from pipeline.data.records.persons import PERSONS_UNKNOWN
 from pipeline.data.summary import FindingGroup, SetSummary, Summary, TargetSummary, summarise
 from pipeline.data.synthetic.corpus import synthesize
 from pipeline.data.synthetic.presets import Preset
 from pipeline.errors import InputError
 
 VERDICT_COLOURS = {"ready": "green", "look": "yellow", "cannot be learned": "red"}
+LEVEL_COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
 
 corpus_app = typer.Typer(help="Look at a corpus, or make a synthetic one.", no_args_is_help=True)
 
@@ -102,6 +107,19 @@ def parse_names(text: str | None) -> list[str] | None:
             f"Cannot read the list {text!r}: write different names, with commas between them."
         )
     return names
+
+
+def print_corpus_warnings(corpus: Corpus, console: Console) -> None:
+    """Print in a line which warnings a corpus has, before something is trained on it."""
+    kinds = Counter(finding.kind for finding in corpus.findings if finding.level == "warning")
+    if not kinds:
+        return
+
+    warnings = ", ".join(f"{kind} ({count})" for kind, count in kinds.items())
+    line = f"[yellow]Note:[/] the corpus has warnings: {warnings}. See `affectune corpus check`."
+    if PERSONS_UNKNOWN in kinds:
+        line += f" Without {PARTICIPANTS_FILE} every session counts as a person of its own."
+    console.print(line, soft_wrap=True, highlight=False)
 
 
 def _print_summary(summary: Summary, console: Console) -> None:
@@ -187,7 +205,7 @@ def _table(headings: Sequence[str], rows: Sequence[Sequence[str | int]]) -> Padd
 def _print_findings(groups: Sequence[FindingGroup], console: Console) -> None:
     """Print the findings of one kind: what they mean, then a line for each group."""
     level, kind = groups[0].level, groups[0].kind
-    colour = "yellow" if level == "warning" else "cyan"
+    colour = LEVEL_COLOURS[level]
     console.print(f"[{colour}]{level}[/] [bold]{kind}[/]", highlight=False)
 
     printed_message = ""

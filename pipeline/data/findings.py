@@ -1,4 +1,17 @@
-"""Findings about data that was read: what was dropped, imputed, missing or odd. Changes nothing."""
+"""Findings about data that was read: what was dropped, imputed, missing or odd. Changes nothing.
+
+The level of a finding says what it does to the result:
+
+- *error*: what is learned or scored would be wrong, whatever is done with it. Training and
+  evaluation are refused.
+- *warning*: the result may differ from what a person expects who knows the files but not this
+  finding: it rests on a guess, leaves out much of what was written, or fills in much that was not.
+  Training runs.
+- *note*: normal for such data and treated as documented; the result is the one to be expected.
+
+So what changes the result silently is an error or a warning, never a note. "Much" is a share of
+the session, and stands with the finding.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +26,9 @@ from pipeline.data.input_errors import quoted_list
 from pipeline.data.tables.parse import FeatureTable
 from pipeline.preprocessing.stuck import MIN_LIMIT_MS
 
-Level = Literal["note", "warning"]
+Level = Literal["note", "warning", "error"]
 
+LABEL_SCALE = "label scale"
 PLAUSIBLE_LABEL = 10.0
 """Annotations are on scales like -1..1 or 1..9: beyond this, the unit or column is likely wrong."""
 PLAUSIBLE_PERIOD_MS = 10.0
@@ -23,6 +37,10 @@ WORRYING_SHARE = 0.5
 """Above this share of a session's frames a note becomes a warning."""
 WORRYING_IMPUTED_SHARE = 0.05
 """Above this share of a session's cells a note about imputed cells becomes a warning."""
+WORRYING_GAP_SHARE = 0.02
+"""Above this share of a session's steps a note about gaps becomes a warning."""
+WORRYING_GAP_PERIODS = 10.0
+"""A single gap of more periods than that is a warning, too."""
 ANY_SHARE = 1.0
 """Where it is normal however often it happens."""
 
@@ -104,7 +122,7 @@ def label_findings(session: Session, target: str) -> list[Finding]:
             f"Labels such as {implausible[0]:g} are beyond +-{PLAUSIBLE_LABEL:g}: "
             "check the unit and the column."
         )
-        findings.append(finding("warning", "label scale", len(implausible), message))
+        findings.append(finding("warning", LABEL_SCALE, len(implausible), message))
 
     return findings
 
@@ -117,10 +135,15 @@ def gap_findings(session: Session, period_ms: float) -> list[Finding]:
     if not num_gaps:
         return []
 
-    message = f"Frames more than {limit_ms:g} ms apart: a network sees them as neighbours."
+    is_long = bool(steps_ms.max() > WORRYING_GAP_PERIODS * period_ms)
+    is_often = num_gaps > WORRYING_GAP_SHARE * len(steps_ms)
+    message = (
+        f"Frames more than {limit_ms:g} ms apart: a network sees them as neighbours. Where a "
+        "recording was cut, make the parts sessions of their own."
+    )
     return [
         Finding(
-            "note",
+            "warning" if is_long or is_often else "note",
             "gaps in time",
             "frames",
             session.session_id,

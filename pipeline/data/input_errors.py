@@ -8,6 +8,8 @@ from pipeline.errors import InputError
 
 NUM_QUOTED = 4
 """The number of mistakes, and of names in a list, that a message has in full."""
+MAX_QUOTED_CHARS = 80
+"""What is quoted of a cell, a line or a name that may be as long as its file."""
 
 
 def raise_if_any(mistakes: Sequence[str], advice: str = "") -> None:
@@ -33,8 +35,13 @@ def raise_if_any(mistakes: Sequence[str], advice: str = "") -> None:
     raise InputError(f"{' '.join(quoted)}{more}")
 
 
-def quoted_list(names: Sequence[str]) -> str:
-    """Return `'a', 'b', 'c', 'd' and 3 more`."""
-    quoted = ", ".join(repr(name) for name in names[:NUM_QUOTED])
-    num_hidden = len(names) - NUM_QUOTED
+def quoted_list(names: Sequence[str], limit: int = NUM_QUOTED) -> str:
+    """Return `'a', 'b', 'c', 'd' and 3 more`; long names are shortened."""
+    quoted = ", ".join(repr(shortened(name)) for name in names[:limit])
+    num_hidden = len(names) - limit
     return f"{quoted} and {num_hidden} more" if num_hidden > 0 else quoted
+
+
+def shortened(text: str) -> str:
+    """Return a text that fits into a message: its start and `...` where it is longer."""
+    return text if len(text) <= MAX_QUOTED_CHARS else f"{text[: MAX_QUOTED_CHARS - 3]}..."

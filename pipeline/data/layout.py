@@ -20,6 +20,7 @@ from pipeline.corpus import Finding
 from pipeline.data.findings import corpus_finding
 from pipeline.data.input_errors import quoted_list, raise_if_any
 from pipeline.data.metadata import PARTITION_FILE, Metadata, read_metadata
+from pipeline.data.records.matching import first_hint
 from pipeline.errors import InputError
 
 FEATURES = "feature_segments"
@@ -134,12 +135,17 @@ def _session_files(folder: Path) -> dict[str, Path]:
 
     The files may lie one folder deeper, in one of the same name, as those of BPM/BPM do in 2021.
     """
-    files = {}
+    files: dict[str, Path] = {}
+    mistakes = []
     for parent in (folder / folder.name, folder):
         for file in sorted(parent.iterdir()) if parent.is_dir() else ():
             if _is_data(file) and file.suffix.lower() == ".csv" and file.is_file():
+                if other := files.get(file.stem):
+                    names = [each.relative_to(folder.parent).as_posix() for each in (other, file)]
+                    mistakes.append(f"session {file.stem!r} has two files, {quoted_list(names)}")
                 files[file.stem] = file
 
+    raise_if_any(mistakes, f"Keep one file per session in {folder.parent.name}/{folder.name}.")
     return files
 
 
@@ -163,7 +169,7 @@ def _unlisted_findings(
         if unlisted:
             message = (
                 f"{PARTITION_FILE} does not list these sessions, their files were not read: "
-                f"{quoted_list(unlisted)}."
+                f"{quoted_list(unlisted)}. {_hint(unlisted, set(sessions) - set(files))}".strip()
             )
             findings.append(
                 corpus_finding(
@@ -187,21 +193,31 @@ def _check_feature_sets(
         "Add them, remove the folder, or name the sets to read (--modalities).",
     )
 
+    foreign = {name: files for name, files in features.items() if set(files).isdisjoint(sessions)}
+    foreign_files = sorted(next(iter(foreign.values()), {}))
     raise_if_any(
         [
-            f"{FEATURES}/{name} has no file of any session in {PARTITION_FILE}"
-            for name, files in features.items()
-            if set(files).isdisjoint(sessions)
+            f"{FEATURES}/{name} has no file of any session in {PARTITION_FILE} (the files are of "
+            f"{quoted_list(sorted(files), 3)}, the sessions {quoted_list(sessions, 3)})"
+            for name, files in foreign.items()
         ],
-        f"The files must be named after the sessions, such as {sessions[0]}.csv.",
+        f"{_hint(foreign_files, sessions)}The files must be named after the sessions, such as "
+        f"{sessions[0]}.csv.",
     )
 
-    sessions_with_files = set().union(*features.values())
+    sessions_with_files = set[str]().union(*features.values())
+    without = [session for session in sessions if session not in sessions_with_files]
+    hint = _hint(without, sessions_with_files - set(sessions))
     raise_if_any(
         [
             f"session {session!r} has no file in {quoted_list(list(features))}"
-            for session in sessions
-            if session not in sessions_with_files
+            for session in without
         ],
-        f"Add one, or remove the session from {PARTITION_FILE}.",
+        f"{hint}Add one, or remove the session from {PARTITION_FILE}.",
     )
+
+
+def _hint(names: Sequence[str], candidates: Iterable[str]) -> str:
+    """Return a question with the candidate that one of the first names is near, or nothing."""
+    hint = first_hint(names, sorted(candidates))
+    return f"{hint[0]!r} -> did you mean {hint[1]!r}? " if hint else ""

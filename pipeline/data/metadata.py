@@ -1,35 +1,52 @@
 """Reads the subject, partition and stimulus of every session from the metadata of a corpus.
 
 The files are metadata/partition.csv and, where the corpus has them, metadata/participants.csv and
-metadata/sessions.csv.
+metadata/sessions.csv; each may be .tsv, too. What is in such a table is read by `records`.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
 
 from pipeline.corpus import PARTITIONS, Finding, Partition
 from pipeline.data.findings import corpus_finding
-from pipeline.data.input_errors import quoted_list, raise_if_any
-from pipeline.data.tables.csv_columns import decode, read_content
+from pipeline.data.records.matching import SessionTable, chosen_column, session_column
+from pipeline.data.records.partitions import (
+    OTHER_WORDS,
+    move_parts,
+    moved_findings,
+    raise_if_torn,
+    read_partitions,
+    subject_of_part,
+)
+from pipeline.data.records.persons import (
+    People,
+    read_people,
+    similar_person_findings,
+    unknown_person_findings,
+)
+from pipeline.data.records.record_table import (
+    Kind,
+    first_cells,
+    named_columns,
+    names_any,
+    read_record_table,
+)
+from pipeline.data.records.stimuli import read_stimuli
+from pipeline.data.tables.csv_columns import read_content
 from pipeline.errors import InputError
 
 PARTITION_FILE = "metadata/partition.csv"
 PARTICIPANTS_FILE = "metadata/participants.csv"
 SESSIONS_FILE = "metadata/sessions.csv"
-SESSION_COLUMN = "session"
-STIMULUS_COLUMNS = {SESSIONS_FILE: ("stimulus",), PARTICIPANTS_FILE: ("stimulus", "video")}
-"""File -> columns that may name a stimulus; the first file and column that there is counts."""
 
-# MuSe 2023 cuts each test subject into parts, to adapt a model to that person. One of them is
-# always `<subject>_train`.
-PART = re.compile(r"(?P<subject>.+?)_(train|devel|test)(_.+)?")
+PARTICIPANT_STEMS = ("participants", "participant")
+"""Names under which a list of participants is surely meant: elsewhere they are an error."""
+PEOPLE_STEMS = ("subjects", "subject", "speakers", "speaker", "persons", "people")
+"""Names under which it may be meant: where nothing says who is who, a warning tells of them."""
+TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".xlsx", ".xls", ".ods")
 
 
 @dataclass(frozen=True)
@@ -50,21 +67,29 @@ class Metadata:
         entries: sorted by session; no subject is in two partitions.
         contents: file -> bytes, of the files that were read.
         findings: what is odd about them.
+        reading: how the files were read, where that differs from what was always read: part of the
+            digest.
     """
 
     entries: tuple[SessionEntry, ...]
     contents: Mapping[str, bytes]
     findings: tuple[Finding, ...]
+    reading: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_metadata(root: Path) -> Metadata:
     """Read the partition file, and the files of participants and sessions where there are any.
 
-    A session without a participant counts as a subject of its own.
+    Columns are found by their names (see `records.record_table`). Every session must be in every
+    file that something is read of, spelt exactly so, and no other.
 
-    A session's stimulus is in the column `stimulus` of metadata/sessions.csv or, where that is not
-    there, in the column `stimulus` or `video` of metadata/participants.csv; beside a column
-    `session`. No session has one, or all have that are trained or judged on (train, devel).
+    Who is in which session is in the column of participants: that of metadata/participants.csv or,
+    where that file is not there, of the partition or the sessions file; where several say so, they
+    must agree. Without any, each session counts as a subject of its own, which is a finding.
+
+    A session's stimulus is in a column `stimulus` or `video` of metadata/sessions.csv or, where
+    that has none, of metadata/participants.csv. No session has one, or all have that are trained
+    or judged on (train, devel).
 
     The parts of a 2023 test subject (`16_train`, `16_devel`, `16_test`) are listed in three
     partitions. Here no subject is both trained on and evaluated: all parts of such a subject go to
@@ -74,20 +99,28 @@ def read_metadata(root: Path) -> Metadata:
         InputError: a file is missing or wrong, a subject is in two partitions, or a stimulus is
             missing for some sessions.
     """
-    contents = _read_contents(root)
-    listed = _parse_partitions(contents[PARTITION_FILE])
-    participants = {}
-    if PARTICIPANTS_FILE in contents:
-        participants = _parse_participants(contents[PARTICIPANTS_FILE])
+    files = _find_files(root)
+    contents = {file: read_content(root / file, file) for file in files.values()}
+    partition_table, listed = _read_partition_table(files[PARTITION_FILE], contents)
+    others = {
+        name: _read_session_table(name, file, contents[file], listed)
+        for name, file in files.items()
+        if name != PARTITION_FILE
+    }
 
+    participants_table, sessions_table = others.get(PARTICIPANTS_FILE), others.get(SESSIONS_FILE)
+    by_person = [participants_table, partition_table, sessions_table]
+    people = read_people([table for table in by_person if table])
     subjects = {
-        session: participants.get(session) or _subject_of_part(session, listed) or session
+        session: people.participants.get(session) or subject_of_part(session, listed) or session
         for session in listed
     }
-    partitions = _move_parts(listed, subjects)
-    _check_subjects(partitions, subjects)
-    stimuli = _read_stimuli(contents, partitions)
+    partitions = move_parts(listed, subjects)
+    people_file = people.source.table.where if people.source else PARTICIPANTS_FILE
+    raise_if_torn(partitions, subjects, ", ".join({files[PARTITION_FILE]: 0, people_file: 0}))
 
+    by_stimulus = [sessions_table, participants_table]
+    stimuli = read_stimuli([table for table in by_stimulus if table], partitions)
     return Metadata(
         entries=tuple(
             SessionEntry(session, subjects[session], partitions[session], stimuli.get(session, ""))
@@ -95,221 +128,129 @@ def read_metadata(root: Path) -> Metadata:
         ),
         contents=contents,
         findings=(
-            *_participant_findings(listed, participants),
-            *_moved_findings(listed, partitions),
+            *_unknown_findings(root, people, listed),
+            *similar_person_findings(people),
+            *moved_findings(listed, partitions, files[PARTITION_FILE]),
+            *_unread_findings(files, others),
         ),
+        reading=_reading(partition_table, people),
     )
 
 
-def _read_contents(root: Path) -> dict[str, bytes]:
-    if not (root / PARTITION_FILE).is_file():
+def _find_files(root: Path) -> dict[str, str]:
+    """Return the usual name -> the name that it has here, of the files that are there."""
+    files = {}
+    for name in (PARTITION_FILE, PARTICIPANTS_FILE, SESSIONS_FILE):
+        tab_separated = str(PurePosixPath(name).with_suffix(".tsv"))
+        there = [each for each in (name, tab_separated) if (root / each).is_file()]
+        if len(there) > 1:
+            raise InputError(
+                f"{root} has {there[0]} and {there[1]}, and only one can count. Remove the other."
+            )
+        if there:
+            files[name] = there[0]
+
+    if PARTITION_FILE not in files:
         raise InputError(
             f"{root} has no {PARTITION_FILE}. Write one: the header Id,Proposal, then one line per "
             "session with its id and train, devel or test."
         )
-    contents = {PARTITION_FILE: read_content(root / PARTITION_FILE, PARTITION_FILE)}
-
-    for name in (PARTICIPANTS_FILE, SESSIONS_FILE):
-        if (root / name).is_file():
-            contents[name] = read_content(root / name, name)
-    return contents
-
-
-def _parse_partitions(content: bytes) -> dict[str, Partition]:
-    """Return session -> partition: the first and the last column, whatever the header, or none."""
-    partitions: dict[str, Partition] = {name: name for name in PARTITIONS}
-    rows = _parse_rows(content, PARTITION_FILE)
-    has_header = not rows or rows[0][-1].lower() not in partitions
-    body = rows[1:] if has_header else rows
-    if not body:
+    if PARTICIPANTS_FILE not in files and (misplaced := _lookalikes(root, PARTICIPANT_STEMS)):
         raise InputError(
-            f"{PARTITION_FILE} lists no session. Write one line per session: its id, then its "
-            "partition."
+            f"{root} has {misplaced[0]!r}, which is not read, and no {PARTICIPANTS_FILE}. Save it "
+            "under that name as CSV, with the columns session and participant."
         )
-
-    raise_if_any(
-        [
-            f"{PARTITION_FILE} puts session {row[0]!r} into {row[-1]!r}"
-            for row in body
-            if row[-1].lower() not in partitions
-        ],
-        f"The partitions are {', '.join(PARTITIONS)}: correct the file.",
-    )
-
-    counts = Counter(row[0] for row in body)
-    raise_if_any(
-        [
-            f"{PARTITION_FILE} lists session {session!r} {count} times"
-            for session, count in counts.items()
-            if count > 1
-        ],
-        "Keep one of the lines.",
-    )
-    return {row[0]: partitions[row[-1].lower()] for row in body}
+    return files
 
 
-def _parse_participants(content: bytes) -> dict[str, str]:
-    """Return session -> participant: by the names of the columns, else the first two columns."""
-    rows = _parse_rows(content, PARTICIPANTS_FILE)
-    header = [cell.lower() for cell in rows[0]] if rows else []
-    session_column, participant_column = 0, 1
-    if "session" in header and "participant" in header:
-        session_column, participant_column = header.index("session"), header.index("participant")
-
-    participants: dict[str, str] = {}
-    for row in rows[1:]:
-        if len(row) <= max(session_column, participant_column) or not row[participant_column]:
-            line = ",".join(row)
-            raise InputError(
-                f"{PARTICIPANTS_FILE}: the line {line!r} names no participant. Complete it."
-            )
-
-        session, participant = row[session_column], row[participant_column]
-        if participants.setdefault(session, participant) != participant:
-            raise InputError(
-                f"{PARTICIPANTS_FILE}: session {session!r} has two participants. Keep one line."
-            )
-    return participants
-
-
-def _read_stimuli(
-    contents: Mapping[str, bytes], partitions: Mapping[str, Partition]
-) -> dict[str, str]:
-    """Return session -> stimulus; {} where no file has a column of stimuli."""
-    for where, names in STIMULUS_COLUMNS.items():
-        rows = _parse_rows(contents[where], where) if where in contents else []
-        header = [cell.lower() for cell in rows[0]] if rows else []
-        column = next((name for name in names if name in header), None)
-        if column is not None:
-            stimuli = _parse_stimuli(rows, header, column, where)
-            _check_stimuli(stimuli, column, where, partitions)
-            return stimuli
-
-    return {}
-
-
-def _parse_stimuli(
-    rows: Sequence[Sequence[str]], header: Sequence[str], column: str, where: str
-) -> dict[str, str]:
-    if SESSION_COLUMN not in header:
-        raise InputError(
-            f"{where} has a column {column!r}, but none that is named {SESSION_COLUMN!r}. Name the "
-            "column with the sessions so."
-        )
-    session_place, stimulus_place = header.index(SESSION_COLUMN), header.index(column)
-
-    stimuli: dict[str, str] = {}
-    for row in rows[1:]:
-        if len(row) <= max(session_place, stimulus_place) or not row[stimulus_place]:
-            continue
-        session, stimulus = row[session_place], row[stimulus_place]
-        if stimuli.setdefault(session, stimulus) != stimulus:
-            raise InputError(
-                f"{where}: session {session!r} has two stimuli, {stimuli[session]!r} and "
-                f"{stimulus!r}. Keep one line."
-            )
-    return stimuli
-
-
-def _check_stimuli(
-    stimuli: Mapping[str, str], column: str, where: str, partitions: Mapping[str, Partition]
-) -> None:
-    """Raise where some sessions of train and devel have a stimulus, and others none."""
-    judged = [session for session, partition in partitions.items() if partition != "test"]
-    unknown = [session for session in judged if session not in stimuli]
-
-    if stimuli and len(unknown) < len(judged):
-        raise_if_any(
-            [f"{where} names no stimulus of session {session!r}" for session in unknown],
-            f"Complete the column {column!r}, or remove it.",
-        )
-
-
-def _parse_rows(content: bytes, where: str) -> list[list[str]]:
-    """Return the rows that are not empty, their cells stripped."""
-    rows = []
-    for cells in csv.reader(io.StringIO(decode(content, where), newline="")):
-        row = [cell.strip() for cell in cells]
-        if any(row):
-            rows.append(row)
-
-    return rows
-
-
-def _subject_of_part(session: str, partitions: Mapping[str, Partition]) -> str | None:
-    """Return the subject that this session is a part of; None where it is not a part."""
-    match = PART.fullmatch(session)
-    if match and f"{match['subject']}_train" in partitions:
-        return match["subject"]
-
-    return None
-
-
-def _move_parts(
-    partitions: Mapping[str, Partition], subjects: Mapping[str, str]
-) -> dict[str, Partition]:
-    """Return the partitions with all parts of a subject in the most held-out one of them."""
-    parts = [session for session in partitions if _subject_of_part(session, partitions)]
-    most_held_out: dict[str, Partition] = {}
-    for session in parts:
-        subject, partition = subjects[session], partitions[session]
-        most_held_out[subject] = max(
-            most_held_out.get(subject, partition), partition, key=PARTITIONS.index
-        )
-
-    moved = {session: most_held_out[subjects[session]] for session in parts}
-    return {**partitions, **moved}
-
-
-def _check_subjects(partitions: Mapping[str, Partition], subjects: Mapping[str, str]) -> None:
-    partitions_by_subject: dict[str, set[Partition]] = {}
-    for session, subject in subjects.items():
-        partitions_by_subject.setdefault(subject, set()).add(partitions[session])
-
-    raise_if_any(
-        [
-            f"subject {subject!r} is in {' and '.join(sorted(names))}"
-            for subject, names in sorted(partitions_by_subject.items())
-            if len(names) > 1
-        ],
-        "Put all sessions of a subject into one partition "
-        f"({PARTITION_FILE}, {PARTICIPANTS_FILE}).",
+def _lookalikes(root: Path, stems: Sequence[str]) -> list[str]:
+    """Return tables in the corpus's folder or its metadata that bear one of some names."""
+    paths = [*(root / PARTITION_FILE).parent.iterdir(), *root.iterdir()]
+    return sorted(
+        path.relative_to(root).as_posix()
+        for path in paths
+        if path.stem.lower() in stems and path.suffix.lower() in TABLE_SUFFIXES and path.is_file()
     )
 
 
-def _participant_findings(
-    partitions: Mapping[str, Partition], participants: Mapping[str, str]
+def _read_partition_table(
+    file: str, contents: Mapping[str, bytes]
+) -> tuple[SessionTable, dict[str, Partition]]:
+    table = read_record_table(
+        contents[file],
+        file,
+        ("session", "partition"),
+        is_data=lambda cells: cells[-1].lower() in (*PARTITIONS, *OTHER_WORDS),
+    )
+    sessions, partitions = read_partitions(table)
+    return SessionTable(table, sessions), partitions
+
+
+def _read_session_table(
+    name: str, file: str, content: bytes, partitions: Mapping[str, Partition]
+) -> SessionTable | None:
+    """Read a table of participants or of sessions; None where it has nothing that is known."""
+
+    def is_data(cells: Sequence[str]) -> bool:
+        return cells[0] in partitions
+
+    required: Kind = "participant"
+    if name == SESSIONS_FILE:
+        first = first_cells(content, file)
+        if not is_data(first or ("",)) and not names_any(first, ("participant", "stimulus")):
+            return None
+        required = "participant" if names_any(first, ("participant",)) else "stimulus"
+
+    table = read_record_table(content, file, ("session", required), is_data)
+    return SessionTable(table, session_column(table, partitions, PARTITION_FILE))
+
+
+def _unknown_findings(
+    root: Path, people: People, partitions: Mapping[str, Partition]
 ) -> list[Finding]:
-    unlisted = sorted(set(partitions) - set(participants))
-    if not participants or not unlisted:
+    """Return the findings about a corpus that does not say who is who."""
+    if people.source:
         return []
 
-    message = f"Not listed, so each counts as a subject of its own: {quoted_list(unlisted)}."
-    return [
-        corpus_finding(
-            "warning",
-            "unknown participant",
-            PARTICIPANTS_FILE,
-            len(unlisted),
-            len(partitions),
-            message,
-        )
-    ]
+    sessions = sorted(name for name in partitions if not subject_of_part(name, partitions))
+    findings = unknown_person_findings(sessions, PARTICIPANTS_FILE)
+    for file in _lookalikes(root, PEOPLE_STEMS):
+        message = f"It is not read. If it says who is in which session: {PARTICIPANTS_FILE}."
+        findings.append(corpus_finding("warning", "file not read", file, 0, 0, message))
+    return findings
 
 
-def _moved_findings(
-    listed: Mapping[str, Partition], partitions: Mapping[str, Partition]
+def _unread_findings(
+    files: Mapping[str, str], others: Mapping[str, SessionTable | None]
 ) -> list[Finding]:
-    moved = sorted(session for session in listed if partitions[session] != listed[session])
-    if not moved:
-        return []
-
+    """Return the findings about files of sessions that have no column of interest."""
     message = (
-        "Parts of subjects who are also judged were moved, so that nobody is both: "
-        f"{quoted_list(moved)}."
+        f"It names no stimulus (a column {named_columns('stimulus')}) and no participant "
+        f"({named_columns('participant')}): it is not read."
     )
     return [
-        corpus_finding(
-            "warning", "personalisation parts", PARTITION_FILE, len(moved), len(listed), message
-        )
+        corpus_finding("note", "file not read", files[name], 0, 0, message)
+        for name, table in others.items()
+        if table is None
     ]
+
+
+def _reading(partition_table: SessionTable, people: People) -> dict[str, str]:
+    """Return what was read in another way than it always was.
+
+    That way was: partition.csv has the session first and the partition last; participants.csv has
+    the columns `session` and `participant`, with commas.
+    """
+    reading = {}
+    table, sessions = partition_table
+    column = chosen_column(table, "partition")
+    if (sessions.position, column.position) != (0, len(table.header) - 1):
+        reading["partitions"] = f"{table.where}: {sessions.name}, {column.name}"
+
+    if people.source and people.column:
+        table, sessions = people.source
+        names = (sessions.name.lower(), people.column.name.lower())
+        usual = (PARTICIPANTS_FILE, ",", True, ("session", "participant"))
+        if (table.where, table.delimiter, table.has_header, names) != usual:
+            reading["participants"] = f"{table.where}: {', '.join(names)}"
+    return reading

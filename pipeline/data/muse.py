@@ -27,6 +27,11 @@ from pipeline.data.findings import (
 from pipeline.data.input_errors import raise_if_any
 from pipeline.data.layout import Layout, find_layout
 from pipeline.data.metadata import PARTITION_FILE
+from pipeline.data.sentinel_findings import (
+    feature_sentinel_findings,
+    label_sentinel_findings,
+    without_explained,
+)
 from pipeline.data.tables.cache import FeatureFile, default_folder, read_features
 from pipeline.data.tables.csv_columns import read_content
 from pipeline.data.tables.parse import LabelTable, parse_labels
@@ -111,6 +116,7 @@ def read_corpus(
     sessions = tuple(mark_stuck(session, max_held_frames) for session in as_read)
 
     findings = [*layout.findings, *header_findings]
+    findings += _sentinel_findings(layout, features, labels, columns)
     findings += corpus_findings(sessions, columns, period_ms)
     if mark_stuck_rows:
         findings += limit_findings(columns, max_held_frames, frame_period_ms)
@@ -125,7 +131,7 @@ def read_corpus(
         sessions=sessions,
         frame_period_ms=frame_period_ms,
         digest=_digest(layout, features, labels, timing, mark_stuck_rows),
-        findings=tuple(findings),
+        findings=tuple(without_explained(findings)),
         max_held_frames=max_held_frames,
     )
 
@@ -222,6 +228,22 @@ def _name_columns(features: Features) -> tuple[dict[str, tuple[str, ...]], list[
     return columns, findings
 
 
+def _sentinel_findings(
+    layout: Layout, features: Features, labels: Labels, columns: Mapping[str, Sequence[str]]
+) -> list[Finding]:
+    findings = []
+    for feature_set, files in features.items():
+        names = {session: layout.name(layout.features[feature_set][session]) for session in files}
+        tables = {session: file.table for session, file in files.items()}
+        findings += feature_sentinel_findings(feature_set, tables, names, columns[feature_set])
+
+    for target, label_files in labels.items():
+        names = {session: layout.name(layout.labels[target][session]) for session in label_files}
+        label_tables = {session: file.table for session, file in label_files.items()}
+        findings += label_sentinel_findings(target, label_tables, names)
+    return findings
+
+
 def _build_sessions(
     layout: Layout,
     features: Features,
@@ -265,7 +287,7 @@ def _digest(
     layout: Layout, features: Features, labels: Labels, timing: Timing, mark_stuck_rows: bool
 ) -> str:
     """Hash contents and settings in the order in which they were named, but no path and no time."""
-    document = {
+    document: dict[str, object] = {
         "reading": READING,
         "tolerance_ms": timing.tolerance_ms,
         "mark_stuck_rows": mark_stuck_rows,
@@ -276,6 +298,8 @@ def _digest(
         "features": [[feature_set, _hashes(files)] for feature_set, files in features.items()],
         "labels": [[target, _hashes(files)] for target, files in labels.items()],
     }
+    if layout.metadata.reading:
+        document["metadata_reading"] = dict(layout.metadata.reading)
     return hashlib.sha256(json.dumps(document).encode()).hexdigest()
 
 

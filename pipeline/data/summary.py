@@ -10,6 +10,9 @@ import numpy as np
 
 from pipeline.corpus import PARTITIONS, Corpus, Finding, Partition, Session
 
+LEVELS = ("error", "warning", "note")
+"""As they are shown: the gravest first."""
+
 
 @dataclass(frozen=True)
 class PartitionSummary:
@@ -73,7 +76,8 @@ class FindingGroup:
 class Summary:
     """What `affectune corpus check` shows.
 
-    The `verdict` is "ready", "look" (there are warnings) or "cannot be learned".
+    The `verdict` is "ready", "look" (there are warnings) or "cannot be learned" (there are errors,
+    or nothing to learn).
     """
 
     name: str
@@ -113,10 +117,10 @@ def summarise(corpus: Corpus) -> Summary:
 
 
 def _group(findings: Sequence[Finding]) -> tuple[FindingGroup, ...]:
-    """Group findings: warnings first, within a level by kind and by what they are about."""
-    groups: dict[tuple[bool, str, str, str], list[Finding]] = {}
+    """Group findings: the gravest first, within a level by kind and by what they are about."""
+    groups: dict[tuple[int, str, str], list[Finding]] = {}
     for finding in findings:
-        key = (finding.level == "note", finding.level, finding.kind, finding.where)
+        key = (LEVELS.index(finding.level), finding.kind, finding.where)
         groups.setdefault(key, []).append(finding)
 
     return tuple(_add_up(groups[key]) for key in sorted(groups))
@@ -211,6 +215,10 @@ def _verdict(
     ]
     if unlabelled:
         return "cannot be learned", f"there are no labelled frames in {' and '.join(unlabelled)}."
+
+    errors = sorted({group.kind for group in groups if group.level == "error"})
+    if errors:
+        return "cannot be learned", f"mend the errors first: {', '.join(errors)}."
 
     num_warnings = sum(group.level == "warning" for group in groups)
     if num_warnings:

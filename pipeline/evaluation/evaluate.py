@@ -26,6 +26,7 @@ from pipeline.model.fused_model import FusedModel, Prediction
 from pipeline.stages.difficulty import spearman
 from pipeline.stages.fusion import FLOORS, FUSION, WITHOUT_DIFFICULTY
 from pipeline.stages.label_floors import LABEL_FLOORS
+from pipeline.stages.requirements import raise_if_wrong
 
 Series = Sequence[NDArray[np.float64]]
 """One prediction of every session, each of shape (frames,)."""
@@ -158,9 +159,11 @@ def evaluate(
         device: "cpu" or "cuda".
 
     Raises:
-        InputError: the corpus is not one that the model can read, or the partition has no labels.
+        InputError: the corpus is not one that the model can read, reading it found an error, or the
+            partition has no labels.
     """
     raise_if_incompatible(model, corpus)
+    raise_if_wrong(corpus)
     labelled = [
         session
         for session in corpus.partition(partition)

@@ -20,9 +20,11 @@ def raise_if_untrainable(corpus: Corpus, spec: Spec) -> None:
     """Refuse a corpus that no model can be trained on, before anything is trained.
 
     Raises:
-        InputError: too few subjects; a part of the plan without labels, with one constant label, or
-            without a modality; a timing of the regressors that does not suit the sessions.
+        InputError: reading found an error; too few subjects; a part of the plan without labels,
+            with one constant label, or without a modality; a timing of the regressors that does
+            not suit the sessions.
     """
+    raise_if_wrong(corpus)
     if not corpus.modalities or not corpus.targets:
         raise InputError(
             f"Corpus {corpus.name!r}: training needs at least one feature set and one target."
@@ -40,6 +42,25 @@ def raise_if_untrainable(corpus: Corpus, spec: Spec) -> None:
     for fold in CrossFitPlan.from_spec(corpus, spec).folds:
         sessions = tuple(corpus.session(session_id) for session_id in fold.train_ids)
         _raise_if_nothing_to_learn(corpus, f"every training frame of {fold.name}", sessions)
+
+
+def raise_if_wrong(corpus: Corpus) -> None:
+    """Refuse a corpus in which reading found an error: it would spoil what is learned and scored.
+
+    Raises:
+        InputError: with the first such finding, and how many sessions have it.
+    """
+    errors = [finding for finding in corpus.findings if finding.level == "error"]
+    if not errors:
+        return
+
+    first = errors[0]
+    alike = [each for each in errors if (each.kind, each.where) == (first.kind, first.where)]
+    count, total = sum(each.count for each in alike), sum(each.total for each in alike)
+    raise InputError(
+        f"Corpus {corpus.name!r}, {first.where}: {first.message} It is so in {count} of {total} "
+        f"in {len(alike)} sessions ({first.kind}). `affectune corpus check` shows all errors."
+    )
 
 
 def raise_if_timing_does_not_suit(corpus: Corpus, spec: Spec) -> None:

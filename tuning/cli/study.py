@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from pipeline.cli import find_device
-from pipeline.data.cli import parse_names
+from pipeline.data.cli import parse_names, print_corpus_warnings
 from pipeline.data.muse import read_corpus
 from pipeline.environment import keep_ray_on_loopback
 from pipeline.errors import InputError
@@ -127,6 +127,7 @@ def run_command(
     )
     spec = for_corpus(spec, sessions.modalities, sessions.targets)
     console = Console(stderr=True)
+    print_corpus_warnings(sessions, console)
     if nested is not None:
         scores = run_nested(
             spec, sessions, path, options, console, num_folds=nested, resume=resume

@@ -10,6 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.data.tables.csv_columns import read_columns, split_header
+from pipeline.data.tables.file_lines import line_of_row
 from pipeline.errors import InputError
 from pipeline.preprocessing.cleaning import clean
 
@@ -109,7 +110,7 @@ def parse_features(content: bytes, where: str) -> FeatureTable:
     for raw_R, position in zip(raw_FR, features, strict=True):
         raw_R[:] = cells[position].to_numpy(zero_copy_only=False)
 
-    timestamps_ms = _to_timestamps(cells[time], where)
+    timestamps_ms = _to_timestamps(cells[time], content, where)
     cleaned = clean(timestamps_ms, np.ascontiguousarray(raw_FR.T))
     return FeatureTable(
         columns=tuple(header[position] for position in features),
@@ -145,15 +146,16 @@ def parse_labels(content: bytes, where: str) -> LabelTable:
     values = np.array(cells[value].to_numpy(zero_copy_only=False), np.float64)
     infinite_rows = np.flatnonzero(np.isinf(values))
     if len(infinite_rows):
+        line = line_of_row(content, int(infinite_rows[0]))
         raise InputError(
-            f"{where}: the label of row {infinite_rows[0] + 1} is infinite. Correct it, or write "
-            "NaN for unknown."
+            f"{where}, line {line}, column {header[value]!r}: the label is infinite. Correct it, "
+            "or leave the cell empty for unknown."
         )
 
     segment_ids = np.full(len(values), "", np.str_)
     if segment is not None:
         segment_ids = _to_segment_ids(cells[segment])
-    return LabelTable(_to_timestamps(cells[time], where), segment_ids, values)
+    return LabelTable(_to_timestamps(cells[time], content, where), segment_ids, values)
 
 
 def _position(header: Sequence[str], name: str, where: str) -> int:
@@ -181,13 +183,14 @@ def _to_segment_ids(cells: pa.Array) -> NDArray[np.str_]:
     return np.array([(cell or "").strip() for cell in cells.to_pylist()], np.str_)
 
 
-def _to_timestamps(cells: pa.Array, where: str) -> NDArray[np.int64]:
+def _to_timestamps(cells: pa.Array, content: bytes, where: str) -> NDArray[np.int64]:
     """Round to whole milliseconds, which must be strictly ascending."""
     exact_ms = cells.to_numpy(zero_copy_only=False)
     invalid_rows = np.flatnonzero(~(np.abs(exact_ms) < LATEST_MS))
     if len(invalid_rows):
+        line = line_of_row(content, int(invalid_rows[0]))
         raise InputError(
-            f"{where}: row {invalid_rows[0] + 1} has no timestamp in ms. Complete the column."
+            f"{where}, line {line}, column 'timestamp': no timestamp in ms. Complete the column."
         )
 
     timestamps_ms: NDArray[np.int64] = np.rint(exact_ms).astype(np.int64)
@@ -195,7 +198,8 @@ def _to_timestamps(cells: pa.Array, where: str) -> NDArray[np.int64]:
     if len(not_ascending):
         row = int(not_ascending[0])
         mistake = _describe_order(exact_ms[row], exact_ms[row + 1])
-        raise InputError(f"{where}: rows {row + 1} and {row + 2} {mistake}.")
+        lines = f"lines {line_of_row(content, row)} and {line_of_row(content, row + 1)}"
+        raise InputError(f"{where}, {lines}, column 'timestamp': they {mistake}.")
 
     return timestamps_ms
 

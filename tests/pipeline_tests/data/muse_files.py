@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +43,12 @@ def write_corpus(
             write_labels(root, target, session, label_values(session, target), segment=segment)
 
     return root
+
+
+def write_participants(root: Path, sessions: Iterable[str] = PARTITIONS) -> Path:
+    """Write that every session is of a person of its own."""
+    lines = [f"{session},{session}" for session in sessions]
+    return write_text(root / "metadata/participants.csv", "session,participant", *lines)
 
 
 def feature_values(session: str, width: int, num_frames: int = NUM_FRAMES) -> NDArray[np.float64]:

@@ -19,6 +19,7 @@ from tests.pipeline_tests.data.muse_files import (
     write_corpus,
     write_features,
     write_labels,
+    write_participants,
 )
 
 
@@ -124,7 +125,10 @@ def test_check_warns_of_a_stuck_sensor_by_session_and_set(tmp_path: Path) -> Non
 
 
 def test_a_clean_corpus_is_ready(tmp_path: Path) -> None:
-    assert "ready: " in run("check", write_corpus(tmp_path / "clean"))
+    root = write_corpus(tmp_path / "clean")
+    write_participants(root)
+
+    assert "ready: " in run("check", root)
 
 
 def test_a_corpus_without_labels_cannot_be_learned(tmp_path: Path) -> None:

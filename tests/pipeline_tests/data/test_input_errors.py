@@ -52,9 +52,12 @@ def test_a_folder_with_two_corpora_is_an_input_error(tmp_path: Path) -> None:
         (["Id,Proposal"], "lists no session"),
         (
             ["Id,Proposal", "1,train", "2,dev"],
-            "session '2' into 'dev'. The partitions are train, devel, test",
+            "session '2' into 'dev' (did you mean 'devel'?). The partitions are train, devel, test",
         ),
-        (["Id,Proposal", "1,train", "2,devel", "1,train"], "lists session '1' 2 times"),
+        (
+            ["Id,Proposal", "1,train", "2,devel", "1,devel"],
+            "lines 2 and 4: session '1' has two partitions, 'train' and 'devel'",
+        ),
         (["Id,Proposal", "1,train", "5,devel"], "session '5' has no file in 'face', 'voice'"),
     ],
 )
@@ -124,10 +127,13 @@ def test_a_set_without_files_of_listed_sessions_is_an_input_error(tmp_path: Path
         ("1500,1,1,1,2,1", "line 5: 6 cells, but the header has 5"),
         ("1500,1,abc,1,2", "line 5, column '0': 'abc' is no number"),
         ("soon,1,1,1,2", "line 5, column 'timestamp': 'soon' is no number"),
-        (",1,1,1,2", "row 4 has no timestamp"),
-        ("1e300,1,1,1,2", "row 4 has no timestamp in ms"),
-        ("1000,1,1,1,2", "rows 3 and 4 have the timestamp 1000 twice"),
-        ("500,1,1,1,2", "rows 3 and 4 go back from timestamp 1000 to 500"),
+        (",1,1,1,2", "line 5, column 'timestamp': no timestamp"),
+        ("1e300,1,1,1,2", "line 5, column 'timestamp': no timestamp in ms"),
+        ("1000,1,1,1,2", "lines 4 and 5, column 'timestamp': they have the timestamp 1000 twice"),
+        (
+            "500,1,1,1,2",
+            "lines 4 and 5, column 'timestamp': they go back from timestamp 1000 to 500",
+        ),
     ],
 )
 def test_a_mistake_in_a_row_of_features_is_an_input_error(
@@ -151,9 +157,9 @@ def test_a_mistake_in_a_row_of_features_is_an_input_error(
         (["timestamp,segment_id,0", "0,1,1", "0.25,1,1", "1,1,1"], "Write ms, not seconds"),
         (["time,segment_id,0", "0,1,1", "500,1,1"], "has no column 'timestamp'"),
         (["timestamp,0,1", "0,1,1", "500,1,1"], "has neither 'segment_id' nor 'subject_id'"),
-        (["timestamp;segment_id;0", "0;1;1", "500;1;1"], "has no comma"),
+        (["timestamp;segment_id;0", "0;1;1", "500;1;1"], "is separated by semicolons. Convert"),
         ([",timestamp,segment_id,0", "0,0,1,1", "1,500,1,1"], "column 1 has no name"),
-        (["timestamp,segment_id,0,1,2,", "0,1,1,1,1,", "500,1,1,1,1,"], "column 6 has no name"),
+        (["timestamp,segment_id,0,1,2,", "0,1,1,1,1,", "500,1,1,1,1,7"], "column 6 has no name"),
         (["timestamp,segment_id", "0,1", "500,1"], "has no feature"),
     ],
 )
@@ -173,7 +179,7 @@ def test_a_feature_file_of_another_form_is_an_input_error(
     [
         (["timestamp,segment_id", "0,1", "500,1"], "has no column 'value'"),
         (["timestamp,value", "0,high", "500,1"], "line 2, column 'value': 'high' is no number"),
-        (["timestamp,value", "0,inf", "500,1"], "the label of row 1 is infinite"),
+        (["timestamp,value", "0,inf", "500,1"], "line 2, column 'value': the label is infinite"),
         (["timestamp,value"], "has a header and no rows"),
     ],
 )

@@ -10,6 +10,7 @@ import pytest
 
 from pipeline.corpus import Corpus, Finding
 from pipeline.data.muse import read_corpus
+from pipeline.data.records.persons import PERSONS_UNKNOWN
 from pipeline.errors import InputError
 from tests.pipeline_tests.data.muse_files import (
     PARTITIONS,
@@ -20,6 +21,7 @@ from tests.pipeline_tests.data.muse_files import (
     write_corpus,
     write_features,
     write_labels,
+    write_participants,
     write_text,
 )
 
@@ -67,7 +69,7 @@ def test_a_clean_corpus_has_the_sets_targets_and_partitions_of_its_files(tmp_pat
     assert corpus.columns == {"face": ("0", "1"), "voice": ("0", "1", "2")}
     assert corpus.frame_period_ms == 500
     assert {session.session_id: session.partition for session in corpus.sessions} == PARTITIONS
-    assert {finding.kind for finding in corpus.findings} == {"labels withheld"}
+    assert {finding.kind for finding in corpus.findings} == {"labels withheld", PERSONS_UNKNOWN}
 
 
 def test_a_clean_session_has_the_numbers_in_its_files(tmp_path: Path) -> None:
@@ -139,7 +141,7 @@ def write_labels_with_flaws_of_2021(root: Path) -> None:
 def write_partitions_with_flaws_of_2021(path: Path) -> None:
     """Write another header, a byte order mark, CRLF, blanks, and another order."""
     lines = [f" {session} , {partition}" for session, partition in reversed(PARTITIONS.items())]
-    write_text(path, "anything,at all", *lines, "")
+    write_text(path, "ID,proposal", *lines, "")
     path.write_bytes(BYTE_ORDER_MARK + path.read_bytes().replace(b"\n", b"\r\n"))
 
 
@@ -207,34 +209,17 @@ def test_a_corpus_may_be_named_by_the_folder_that_holds_it(tmp_path: Path) -> No
     assert read_corpus(tmp_path).name == "c3_muse_stress"
 
 
-def test_subjects_come_from_the_named_columns_of_the_participants_file(tmp_path: Path) -> None:
-    root = write_corpus(tmp_path)
-    lines = ["video,participant,session", "v,Ann,1", "w,Ann,2", "v,Bob,a-3"]
-    write_text(root / "metadata/participants.csv", *lines)
-    corpus = read_corpus(root)
-
-    assert subjects(corpus) == ["Ann", "Ann", "4", "Bob"]
-    assert "'4'" in findings_of_kind(corpus, "unknown participant")[0].message
-
-
-def test_subjects_come_from_the_first_columns_where_none_is_named(tmp_path: Path) -> None:
-    root = write_corpus(tmp_path)
-    lines = ["what,who", "1,Ann", "2,Ann", "a-3,Bob", "4,Cy"]
-    write_text(root / "metadata/participants.csv", *lines)
-
-    assert subjects(read_corpus(root)) == ["Ann", "Ann", "Cy", "Bob"]
-
-
 def test_stimuli_come_from_the_sessions_file(tmp_path: Path) -> None:
     """It counts before the participants file, and a test session may have none."""
     root = write_corpus(tmp_path)
-    write_text(root / "metadata/participants.csv", "session,participant,video", "1,Ann,no")
-    write_text(root / "metadata/sessions.csv", "Stimulus,room,session", "calm,1,1", "wild,2,2")
+    people = [f"{session},{session},no" for session in PARTITIONS]
+    write_text(root / "metadata/participants.csv", "session,participant,video", *people)
+    lines = ["Stimulus,room,session", "calm,1,1", "wild,2,2", ",1,4"]
+    write_text(root / "metadata/sessions.csv", *lines, ",3,a-3")
     with pytest.raises(InputError, match=r"sessions.csv names no stimulus of session 'a-3'"):
         read_corpus(root)
 
-    lines = ["Stimulus,room,session", "calm,1,1", "wild,2,2", "calm,1,a-3", "other,1,unlisted"]
-    write_text(root / "metadata/sessions.csv", *lines)
+    write_text(root / "metadata/sessions.csv", *lines, "calm,1,a-3")
     corpus = read_corpus(root)
     assert [s.stimulus for s in corpus.sessions] == ["calm", "wild", "", "calm"]
 
@@ -255,12 +240,12 @@ def test_stimuli_may_stand_in_the_participants_file(tmp_path: Path, column: str)
 def test_stimuli_that_contradict_or_have_no_session_are_errors(tmp_path: Path) -> None:
     root = write_corpus(tmp_path)
     lines = ["1,a", "2,b", "a-3,a", "1,c"]
-    write_text(root / "metadata/sessions.csv", "session,stimulus", *lines)
+    write_text(root / "metadata/sessions.csv", "session,stimulus", *lines, "4,")
     with pytest.raises(InputError, match="session '1' has two stimuli, 'a' and 'c'"):
         read_corpus(root)
 
-    write_text(root / "metadata/sessions.csv", "id,stimulus", *lines)
-    with pytest.raises(InputError, match="none that is named 'session'"):
+    write_text(root / "metadata/sessions.csv", "name,stimulus", *lines)
+    with pytest.raises(InputError, match="names no column of sessions"):
         read_corpus(root)
 
 
@@ -431,6 +416,7 @@ def test_odd_labels_are_warnings(tmp_path: Path) -> None:
         ("constant labels", "arousal", "1"),
         ("label scale", "arousal", "2"),
         ("no labels", "valence", "a-3"),
+        (PERSONS_UNKNOWN, "metadata/participants.csv", ""),
     }
 
 
@@ -546,6 +532,7 @@ def freeze(root: Path, session: str, frames: slice) -> None:
 
 def test_rows_of_a_stuck_sensor_are_missing_with_a_warning(tmp_path: Path) -> None:
     root = write_long_corpus(tmp_path)
+    write_participants(root)
     freeze(root, "a-3", slice(12, 28))
     corpus = read_corpus(root)
 

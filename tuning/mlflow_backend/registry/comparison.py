@@ -15,6 +15,7 @@ from pipeline.evaluation.evaluate import raise_if_incompatible
 from pipeline.metrics.bootstrap import BOOTSTRAPS, Score, bootstrap, subject_moments
 from pipeline.metrics.ccc import ccc_from_moments
 from pipeline.model.fused_model import FusedModel, Prediction
+from pipeline.stages.requirements import raise_if_wrong
 
 
 @dataclass(frozen=True)
@@ -88,11 +89,12 @@ def compare(
     """Compare two models on the devel sessions that have labels.
 
     Raises:
-        InputError: the corpus does not fit one of them, they have no target in common, or devel has
-            no labels.
+        InputError: the corpus does not fit one of them, reading it found an error, they have no
+            target in common, or devel has no labels.
     """
     for model in (challenger, champion):
         raise_if_incompatible(model, corpus)
+    raise_if_wrong(corpus)
 
     targets = [target for target in champion.targets if target in challenger.targets]
     missing_targets = [target for target in champion.targets if target not in challenger.targets]
