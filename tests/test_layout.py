@@ -16,6 +16,8 @@ PACKAGES = ("pipeline", "tuning", "serving")
 FOLDERS = [
     "pipeline",
     "pipeline/data",
+    "pipeline/data/importing",
+    "pipeline/data/importing/formats",
     "pipeline/data/synthetic",
     "pipeline/data/tables",
     "pipeline/distillation",

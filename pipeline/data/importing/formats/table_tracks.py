@@ -1,0 +1,176 @@
+"""Tracks from a table: which columns are measurements, and which sessions its rows are of."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.data.importing.recording import ReadOptions, Recording, Track
+from pipeline.data.importing.text import (
+    Table,
+    decimal_mark,
+    is_empty,
+    is_text,
+    normalised,
+    to_numbers,
+)
+from pipeline.data.importing.time_column import TimeAxis, raise_unless_ascending
+from pipeline.data.input_errors import quoted_list
+from pipeline.errors import InputError
+
+SESSION_NAMES = ("session", "sessionid", "instancename", "recording", "recordingid")
+"""Names of columns that tell which session a row is of, letters only."""
+BOOKKEEPING = frozenset({
+    "", "unnamed0", "index", "row", "rownumber", "rowid", "id", "frame", "frames", "frameid",
+    "frameindex", "framenumber", "framenr", "faceid", "sample", "sampleindex", "samplenumber",
+    "nseq", "counter", "confidence", "success", "segmentid",
+})  # fmt: skip
+"""Names of columns that count rows or judge them, letters only: nothing that a person did."""
+UNSTATED_SESSIONS = ("unknown", "", "noname", "null", "none")
+"""What openSMILE writes as the name where it was given none."""
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Which columns of a table are no measurements.
+
+    Attributes:
+        time: position of the column of times; None where `axis` has another source.
+        session: position of the column that names the session; None where there is none.
+        set_aside: positions of further columns that are not read.
+        is_missing: shape (rows,), True where a row is to be missing; None where none is.
+    """
+
+    time: int | None
+    session: int | None = None
+    set_aside: Collection[int] = field(default=())
+    is_missing: NDArray[np.bool_] | None = None
+
+
+def find_session_column(header: Sequence[str], names: Collection[str]) -> int | None:
+    """Return the position of the first column with one of the names, letters only."""
+    return next((place for place, name in enumerate(header) if normalised(name) in names), None)
+
+
+def build_tracks(
+    table: Table, axis: TimeAxis, roles: Roles, options: ReadOptions, name: str
+) -> Recording:
+    """Build one track for every session of a table.
+
+    Columns of text, and those that count or judge rows, are set aside, unless a person named them.
+
+    Args:
+        table: the table.
+        axis: its times.
+        roles: which columns are no measurements.
+        options: what a person says about the file.
+        name: what the tracks may be called as a feature set.
+
+    Raises:
+        InputError: a cell is no number, no column is left, or the times of a session go back.
+    """
+    positions, notes = _choose_columns(table, roles, options)
+    decimal = options.decimal or decimal_mark(table)
+    values = np.stack([to_numbers(table, place, decimal) for place in positions], axis=1)
+    values[~np.isfinite(values)] = np.nan
+
+    num_marked = 0
+    if roles.is_missing is not None:
+        values[roles.is_missing] = np.nan
+        num_marked = int(roles.is_missing.sum())
+
+    tracks = []
+    for session, rows in _rows_by_session(table, roles.session):
+        where = f"{table.where}, session {session!r}" if session else table.where
+        raise_unless_ascending(axis.times_s[rows], where)
+        marked = num_marked if roles.is_missing is None else int(roles.is_missing[rows].sum())
+        tracks.append(
+            Track(
+                session=session,
+                name=name,
+                columns=tuple(table.header[place] for place in positions),
+                times_s=axis.times_s[rows],
+                values=values[rows],
+                clock=axis.clock,
+                time_note=axis.note,
+                num_missing_rows=marked,
+            )
+        )
+    return Recording(tuple(tracks), tuple(notes))
+
+
+def _choose_columns(
+    table: Table, roles: Roles, options: ReadOptions
+) -> tuple[list[int], list[str]]:
+    """Return the positions of the measurements, and what was set aside, as sentences."""
+    others = {roles.time, roles.session, *roles.set_aside}
+    if options.columns:
+        unknown = [name for name in options.columns if name not in table.header]
+        if unknown:
+            raise InputError(
+                f"{table.where}: there is no column {unknown[0]!r}. "
+                f"It has {quoted_list(table.header)}."
+            )
+        return [table.header.index(name) for name in options.columns], []
+
+    counters = {
+        place
+        for place, name in enumerate(table.header)
+        if place not in others and normalised(name) in BOOKKEEPING
+    }
+    rest = [place for place in range(len(table.header)) if place not in others | counters]
+    texts = [place for place in rest if is_text(table, place)]
+    empty = [place for place in rest if is_empty(table, place)]
+    chosen = [place for place in rest if place not in {*texts, *empty}]
+
+    counting = sorted({*counters, *roles.set_aside})
+    notes = [
+        f"Set aside, since they {why}: {quoted_list([table.header[place] for place in places])}."
+        for why, places in (
+            ("count or judge rows", counting),
+            ("are text", texts),
+            ("have no number", empty),
+        )
+        if places
+    ]
+    if not chosen:
+        raise InputError(
+            f"{table.where} has no column of measurements. "
+            + (" ".join(notes) or f"It has {quoted_list(table.header)}.")
+        )
+    return chosen, notes
+
+
+def _rows_by_session(
+    table: Table, position: int | None
+) -> list[tuple[str, slice | NDArray[np.intp]]]:
+    """Return the rows of each session, in the order of the file."""
+    if position is None:
+        return [("", slice(None))]
+
+    names = np.array([cell or "" for cell in table.columns[position].to_pylist()], np.object_)
+    sessions: list[tuple[str, slice | NDArray[np.intp]]] = []
+    for name in dict.fromkeys(names.tolist()):
+        sessions.append((session_name(name), np.flatnonzero(names == name)))
+    if len({session for session, _ in sessions}) < len(sessions):
+        raise InputError(
+            f"{table.where}: column {table.header[position]!r} has different names that are one "
+            f"session, such as {sessions[0][0]!r}. Name the sessions without folders and endings."
+        )
+    return sessions
+
+
+def session_name(text: str) -> str:
+    """Return the session of a stated name, which may be a path with an ending; "" for unknown."""
+    name = text.strip().strip("'\"").strip()
+    if name.lower() in UNSTATED_SESSIONS:
+        return ""
+    path = PurePosixPath(name.replace("\\", "/"))
+    return path.stem if path.suffix.lower() in MEDIA_ENDINGS else path.name
+
+
+MEDIA_ENDINGS = (".wav", ".mp3", ".mp4", ".avi", ".flac", ".ogg", ".m4a", ".mov", ".mkv", ".csv")
