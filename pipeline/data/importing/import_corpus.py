@@ -30,10 +30,16 @@ from pipeline.data.importing.recording import Clock, ReadOptions, Track
 from pipeline.data.importing.report import FileReport, ImportReport, RaterReport
 from pipeline.data.importing.resampling import TOO_SLOW, resample
 from pipeline.data.importing.source import Part, Source, SourceOptions, find_source
+from pipeline.data.importing.text import normalised
 from pipeline.data.input_errors import quoted_list
 from pipeline.data.layout import FEATURES, LABELS
 from pipeline.errors import InputError
 
+LABEL_NAMES = frozenset({
+    "arousal", "valence", "dominance", "activation", "label", "labels", "goldstandard",
+    "groundtruth", "target", "annotation", "rating", "rpe",
+})  # fmt: skip
+"""Names of columns that are labels in most corpora, letters only."""
 TIME_COLUMN, SEGMENT_COLUMN, VALUE_COLUMN = "timestamp", "segment_id", "value"
 
 
@@ -206,6 +212,12 @@ class _Import:
     def add(self, parts: Sequence[Part]) -> None:
         """Read some files, and write what is in them."""
         items = [item for part in parts for item in self._read(part)]
+        all_sessions = {*self.sessions, *(item.session for item in items)}
+        if self._start is not None and len(all_sessions) > 1:
+            raise InputError(
+                f"--start is of one session, but there are {len(all_sessions)}: "
+                f"{quoted_list(sorted(all_sessions))}. Import them one at a time: --session."
+            )
         for session in dict.fromkeys(item.session for item in items):
             raise_unless_name(session, "session")
             of_session = [item for item in items if item.session == session]
@@ -302,8 +314,7 @@ class _Import:
         self._folder.raise_if_there(name)
         values, times_ms = item.track.values, item.times_ms
         period_ms = self._options.resample_ms
-        if period_ms:
-            self._raise_if_too_slow(item, period_ms)
+        if period_ms and not self._is_too_slow(item, period_ms):
             times_ms, values = resample(times_ms, values, period_ms, holds=False)
 
         rows_ms = _to_whole_ms(times_ms, item.source)
@@ -312,19 +323,48 @@ class _Import:
         if clashing:
             raise InputError(f"{item.source}: a feature cannot be named {clashing[0]!r}.")
         self._raise_if_other_columns(item, header)
+        self._warn_of_labels(item)
 
         segments = np.ones(len(rows_ms), np.int64)
         self._folder.stage_table(name, header, [rows_ms, segments, *values.T])
         self._report(item, rows_ms, values)
 
-    def _raise_if_too_slow(self, item: Item, period_ms: float) -> None:
+    def _is_too_slow(self, item: Item, period_ms: float) -> bool:
+        """Return whether a track has fewer rows than periods: values would have to be made up."""
         rate_hz = item.track.rate_hz
-        if np.isfinite(rate_hz) and 1000 / rate_hz > TOO_SLOW * period_ms:
-            raise InputError(
-                f"{item.source}: its rows are {1000 / rate_hz:g} ms apart, more than "
-                f"--resample {period_ms:g}: values between them would be made up. Leave "
-                "--resample out, or choose a longer period."
+        is_too_slow = bool(np.isfinite(rate_hz) and 1000 / rate_hz > TOO_SLOW * period_ms)
+        if is_too_slow:
+            self.warnings.append(
+                f"{item.source}: its rows are {1000 / rate_hz:g} ms apart, more than --resample "
+                f"{period_ms:g}: left as they are."
             )
+        return is_too_slow
+
+    def _warn_of_labels(self, item: Item) -> None:
+        """Warn where a feature may be what a model is to predict."""
+        targets = {normalised(name) for name in self._folder.names_in(LABELS)} | LABEL_NAMES
+        labels = [name for name in item.track.columns if normalised(name) in targets]
+        if labels:
+            warning = (
+                f"Feature set {item.name!r} has columns that are called as labels are: "
+                f"{quoted_list(labels)}. A model that reads its label learns nothing: name the "
+                "columns to read, --column."
+            )
+            if warning not in self.warnings:
+                self.warnings.append(warning)
+
+    def _warn_of_features(self, column: str, target: str) -> None:
+        """Warn where a feature set that is there has the column that the labels were."""
+        for name in self._folder.names_in(FEATURES):
+            header = self._folder.header_of(name) or ()
+            if column in header and normalised(column) not in ("data", "value"):
+                warning = (
+                    f"Feature set {name!r} has a column {column!r}, as the labels of {target!r}: a "
+                    "model that reads its label learns nothing. Import the set again without it: "
+                    "--column for each that counts, --overwrite."
+                )
+                if warning not in self.warnings:
+                    self.warnings.append(warning)
 
     def _raise_if_other_columns(self, item: Item, header: Sequence[str]) -> None:
         known = self._folder.header_of(item.name)
@@ -353,6 +393,7 @@ class _Import:
             times_ms, values = fused.times_ms, fused.values
         else:
             item = _only_label(items, options.target)
+            self._warn_of_features(item.track.columns[0], options.target)
             times_ms, values = item.times_ms, item.track.values[:, 0]
             if options.resample_ms:
                 times_ms, columns = resample(
@@ -398,7 +439,7 @@ class _Import:
 
 
 def _rate_hz(track: Track, rows_ms: NDArray[np.int64]) -> float:
-    """Return rows per second; as the source has them, which is exact, where nothing is resampled."""
+    """Return rows per second: those of the source, which are exact, unless it was resampled."""
     if track.num_rows == len(rows_ms) and np.isfinite(track.rate_hz):
         return float(track.rate_hz)
     return 1000 / float(np.median(np.diff(rows_ms)))

@@ -28,6 +28,9 @@ CLOCK_TITLES: Mapping[Clock, str] = {
     "device": "a moment that the file does not state",
 }
 
+LONGEST_S = 43200.0
+"""No row is farther from the start of its session."""
+
 Origins = dict[tuple[str, Clock], float]
 """Session and clock -> when the session began, in seconds of the clock."""
 
@@ -134,6 +137,14 @@ def find_origin(
             )
         return stated_s, []
     if known is not None:
+        first_s = min(float(track.times_s[0]) for track in tracks)
+        if abs(first_s - known) > LONGEST_S:
+            raise InputError(
+                f"Session {session!r}: its first row would be {(first_s - known) / 3600:.1f} hours "
+                f"after the start of the session ({ORIGINS_FILE}). It may be another session, or "
+                "another clock: name the session (--session), or say when it began (--start) in a "
+                "new folder."
+            )
         return known, []
 
     others = [other for name, other in origins if name == session]

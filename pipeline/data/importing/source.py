@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.data.importing.formats.empatica import EMPATICA, SENSORS, TAGS, is_recording
@@ -159,7 +159,7 @@ def _files_below(path: Path) -> list[Path]:
 def _list_folder(path: Path, options: SourceOptions) -> tuple[list[_Candidate], list[str]]:
     """Return the files of a folder, or those of the folders in it."""
     files, folders = _children(path)
-    if is_recording([file.name for file in files]):
+    if is_recording(files):
         return _sensors(files, options.session or path.resolve().name), _tags(files)
 
     data = [file for file in files if not SourceFile(file, file.name).is_document]
@@ -226,7 +226,7 @@ def _tags(files: Sequence[Path]) -> list[str]:
 
 
 def _is_recording_folder(folder: Path) -> bool:
-    return is_recording([file.name for file in _children(folder)[0]])
+    return is_recording(_children(folder)[0])
 
 
 def _is_empty_sensor(file: SourceFile) -> bool:
@@ -262,7 +262,13 @@ def _raise_unless_alike(parts: Sequence[Part], path: Path, set_aside: Sequence[s
 
 def _assign(parts: Sequence[Part], path: Path, options: SourceOptions) -> list[Part]:
     """Return the parts with their sessions, and their raters where there are any."""
-    if parts[0].format is EMPATICA or options.pattern or not options.is_label:
+    if parts[0].format is EMPATICA:
+        # The file is named after a sensor, and the folder after the session.
+        return [
+            replace(part, session=part.session or part.file.path.resolve().parent.name)
+            for part in parts
+        ]
+    if options.pattern or not options.is_label:
         return list(parts)
 
     matches = [RATER.fullmatch(part.file.path.stem) for part in parts]

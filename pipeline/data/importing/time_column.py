@@ -6,7 +6,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from zoneinfo import ZoneInfo
+from typing import Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,10 @@ PERIODS_S = (0.0004, 30.0)
 LENGTHS_S = (5.0, 43200.0)
 """A session lasts at least and at most so long."""
 
+OTHER_UNITS = re.compile(
+    r"(?<![a-z])(min|mins|minutes?|h|hrs?|hours?|days?|frames?|samples?)(?![a-z])"
+)
+"""Words for units of time in a column's name that are not read."""
 CLOCK_TIME = re.compile(r"(\d{1,2}):(\d{2}):(\d{2})([.,]\d+)?")
 DOTTED_DATE = re.compile(r"(\d{1,2})\.(\d{1,2})\.(\d{4})[ T](.+)")
 SLASHED_DATE = re.compile(r"\d{1,4}/\d{1,2}/\d{1,4}")
@@ -87,7 +92,9 @@ def _is_time_name(name: str) -> bool:
     )
 
 
-def read_times(table: Table, position: int, options: ReadOptions, unit: str = "") -> TimeAxis:
+def read_times(
+    table: Table, position: int, options: ReadOptions, unit: TimeUnit | Literal[""] = ""
+) -> TimeAxis:
     """Read the times of a table: numbers of any unit, dates with times, or times of the day.
 
     Args:
@@ -115,7 +122,9 @@ def read_times(table: Table, position: int, options: ReadOptions, unit: str = ""
     return to_time_axis(numbers, name, options.time_unit or unit, table.where)
 
 
-def to_time_axis(numbers: NDArray[np.float64], name: str, unit: str, where: str) -> TimeAxis:
+def to_time_axis(
+    numbers: NDArray[np.float64], name: str, unit: TimeUnit | Literal[""], where: str
+) -> TimeAxis:
     """Turn numbers into times.
 
     Args:
@@ -127,7 +136,17 @@ def to_time_axis(numbers: NDArray[np.float64], name: str, unit: str, where: str)
     Raises:
         InputError: the unit is neither known nor in the name, and the numbers may be of several.
     """
-    reason = "as the format says" if unit else "by its name"
+    other = OTHER_UNITS.search(re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower())
+    if other and not unit:
+        raise InputError(
+            f"{where}: the times {name!r} are in {other[0]}, which are not read. Write s or ms."
+        )
+    if len(numbers) and not unit and 1.9e13 < numbers[0] < 2.1e13:
+        raise InputError(
+            f"{where}: the times {name!r} look like dates without dashes ({numbers[0]:.0f}). "
+            "Write 2024-12-31 23:59:59."
+        )
+    reason = "as stated" if unit else "by its name"
     unit = unit or unit_in_name(name)
     if not unit:
         unit, reason = _infer_unit(numbers, name, where)
@@ -141,7 +160,7 @@ def to_time_axis(numbers: NDArray[np.float64], name: str, unit: str, where: str)
     return TimeAxis(times_s, clock, f"{name!r} in {unit} ({reason})")
 
 
-def unit_in_name(name: str) -> str:
+def unit_in_name(name: str) -> TimeUnit | Literal[""]:
     """Return the unit that a column's name has: "Time(sec)" or "time_ms"; "" where it has none."""
     words = re.split(r"[^a-zµμ]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower())
     words = [word for word in words if word]
@@ -160,7 +179,7 @@ def _infer_unit(numbers: NDArray[np.float64], name: str, where: str) -> tuple[Ti
     """Return the only unit that makes a plausible recording of the numbers, and why."""
     for unit, seconds in SECONDS.items():
         if len(numbers) and EPOCH_SECONDS[0] < numbers[0] * seconds < EPOCH_SECONDS[1]:
-            return unit, "by its size"  # type: ignore[return-value]
+            return unit, "by its size"
 
     steps = np.diff(np.unique(numbers))
     step = float(np.median(steps)) if len(steps) else 0.0
@@ -236,10 +255,24 @@ def parse_date(text: str, timezone: str) -> tuple[float, Clock] | None:
         return None  # a date without a time
 
     if moment.tzinfo is None and timezone:
-        moment = moment.replace(tzinfo=ZoneInfo(timezone))
+        moment = moment.replace(tzinfo=find_zone(timezone))
     if moment.tzinfo is None:
         return moment.replace(tzinfo=UTC).timestamp(), "local"
     return moment.timestamp(), "unix"
+
+
+def find_zone(name: str) -> ZoneInfo:
+    """Return the time zone with a name.
+
+    Raises:
+        InputError: there is none.
+    """
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise InputError(
+            f"There is no time zone {name!r}. Name one such as Europe/Berlin or UTC."
+        ) from None
 
 
 def raise_unless_ascending(times_s: NDArray[np.float64], where: str) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import warnings
 from datetime import UTC
 from typing import TYPE_CHECKING
-from zoneinfo import ZoneInfo
 
 import numpy as np
 
 from pipeline.data.importing.formats.source_file import Format, SourceFile
 from pipeline.data.importing.recording import Clock, ReadOptions, Recording, Track
+from pipeline.data.importing.time_column import find_zone
 from pipeline.errors import InputError
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def _read_start(edf: Edf | Bdf, options: ReadOptions) -> tuple[float, Clock, str
 
     if options.timezone:
         return (
-            start.replace(tzinfo=ZoneInfo(options.timezone)).timestamp(),
+            start.replace(tzinfo=find_zone(options.timezone)).timestamp(),
             "unix",
             f"start {start}",
         )

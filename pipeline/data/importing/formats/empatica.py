@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,10 +33,11 @@ ACC_PER_G = 64.0
 TAGS = "TAGS"
 
 
-def is_recording(names: list[str]) -> bool:
-    """Return whether files with these names are what one E4 wrote: two or more of its sensors."""
-    stems = {name.rsplit(".", 1)[0].upper() for name in names if name.lower().endswith(".csv")}
-    return len(stems & SENSORS.keys()) >= 2
+def is_recording(files: Sequence[Path]) -> bool:
+    """Return whether one of the files is of a sensor: an E4 writes one folder per session."""
+    return any(
+        file.stem.upper() in SENSORS and is_empatica(SourceFile(file, file.name)) for file in files
+    )
 
 
 def is_empatica(file: SourceFile) -> bool:

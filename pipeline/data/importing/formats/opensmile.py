@@ -13,7 +13,7 @@ import numpy as np
 from pipeline.data.importing.formats.source_file import Format, SourceFile
 from pipeline.data.importing.formats.table_tracks import Roles, build_tracks
 from pipeline.data.importing.recording import ReadOptions, Recording
-from pipeline.data.importing.text import Table, find_delimiter, normalised, read_table
+from pipeline.data.importing.text import Table, find_delimiter, normalised, read_table, to_numbers
 from pipeline.data.importing.time_column import TimeAxis, find_time_column, read_times
 from pipeline.errors import InputError
 
@@ -76,12 +76,18 @@ def _times(table: Table, time: int | None, session: int | None, options: ReadOpt
         )
     if time is not None:
         return read_times(table, time, options, unit="s")
+    index = next(
+        (place for place, name in enumerate(table.header) if normalised(name) == "frameindex"), None
+    )
+    if options.rate_hz and index is not None:
+        note = f"{table.header[index]!r}, {options.rate_hz:g} rows per second as given"
+        return TimeAxis(to_numbers(table, index) / options.rate_hz, "session", note)
     if options.rate_hz and num_sessions == 1:
         note = f"counted, {options.rate_hz:g} rows per second as given"
         return TimeAxis(np.arange(rows, dtype=np.float64) / options.rate_hz, "session", note)
     raise InputError(
         f"{table.where} has no column 'frameTime'. Write it (openSMILE: timestampcsv 1), or pass "
-        "--rate-hz for a file of one recording."
+        "its frames per second: --rate-hz 100."
     )
 
 

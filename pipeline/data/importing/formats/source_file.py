@@ -12,7 +12,7 @@ from pipeline.data.importing.recording import ReadOptions, Recording
 from pipeline.data.importing.text import Text, decode_text
 from pipeline.errors import InputError
 
-HEAD_BYTES = 65536
+HEAD_BYTES = 1 << 20
 MAGIC = (
     (b"PK\x03\x04", "a ZIP archive or an Excel workbook", "Unpack it, or save the sheet as CSV."),
     (b"\xd0\xcf\x11\xe0", "an old Excel or Word file", "Save the sheet as CSV."),
@@ -54,7 +54,7 @@ class SourceFile:
 
     @cached_property
     def head(self) -> bytes:
-        """Return the first bytes.
+        """Return the first bytes: the header of a wide table has more than 100 KB.
 
         Raises:
             InputError: it cannot be read.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from pipeline.data.importing.text import (
     Table,
     decimal_mark,
     find_delimiter,
+    is_empty,
     is_text,
     normalised,
     read_table,
@@ -42,8 +43,9 @@ INDEX_NAMES = ("", "unnamed0", "index", "level0")
 
 def is_table(file: SourceFile) -> bool:
     """Return whether a file has a line of column names, and lines that divide into as many."""
-    lines = file.head_lines
-    delimiter = find_delimiter(lines)
+    body = _without_preamble("\n".join(file.head_lines))
+    lines = body.lines.split("\n")
+    delimiter = body.delimiter or find_delimiter(lines)
     if len(lines) < 2 or not delimiter or file.is_document:
         return False
 
@@ -59,8 +61,9 @@ def read(file: SourceFile, options: ReadOptions) -> Recording:
         InputError: it is no such table, or its times are not understood.
     """
     text = file.read_text()
-    lines = [line for line in text.text.split("\n", 60)[:60] if line.strip()]
-    delimiter = find_delimiter(lines)
+    body = _without_preamble(text.text)
+    lines = [line for line in body.lines.split("\n", 60)[:60] if line.strip()]
+    delimiter = body.delimiter or find_delimiter(lines)
     if not delimiter:
         raise InputError(describe_unreadable(file))
     if _is_row(_cells(lines[0], delimiter)):
@@ -69,7 +72,7 @@ def read(file: SourceFile, options: ReadOptions) -> Recording:
             "names. Add a line of names, such as time_ms,value."
         )
 
-    table = read_table(text.text, file.where, delimiter=delimiter)
+    table = read_table(body.lines, file.where, delimiter=delimiter, line=body.first_line)
     axis, time, index = _find_times(table, options)
     session = find_session_column(table.header, SESSION_NAMES)
     judged = _judging_column(table)
@@ -81,6 +84,37 @@ def read(file: SourceFile, options: ReadOptions) -> Recording:
     recording = build_tracks(table, axis, roles, options, "")
     notes = [note for note in (text.note, _describe(table, delimiter)) if note]
     return replace(recording, notes=(*notes, *recording.notes))
+
+
+@dataclass(frozen=True)
+class _Body:
+    """A table's lines, the number of the first, and the delimiter that was stated; or ""."""
+
+    lines: str
+    first_line: int
+    delimiter: str
+
+
+def _without_preamble(text: str) -> _Body:
+    """Leave out comments above the table, and Excel's line that states the delimiter.
+
+    The last comment may be the line of names, as numpy writes it.
+    """
+    lines = text.split("\n")
+    first, delimiter = 0, ""
+    match = re.fullmatch(r"sep=(.)", lines[0].strip().lower())
+    if match:
+        first, delimiter = 1, match[1]
+    while first < len(lines) and lines[first].startswith(("#", "%")):
+        first += 1
+
+    rest = [line for line in lines[first : first + 2] if line.strip()]
+    found = delimiter or find_delimiter(rest)
+    if first and not match and rest and found and _is_row(_cells(rest[0], found)):
+        names = lines[first - 1].lstrip("#% ")
+        if len(_cells(names, found)) == len(_cells(rest[0], found)):
+            return _Body("\n".join([names, *lines[first:]]), first, delimiter)
+    return _Body("\n".join(lines[first:]), first + 1, delimiter)
 
 
 def _describe(table: Table, delimiter: str) -> str:
@@ -112,6 +146,8 @@ def _find_times(table: Table, options: ReadOptions) -> tuple[TimeAxis, int | Non
 
 def _holds_times(table: Table, index: int) -> bool:
     """Return whether pandas' index holds dates or fractions: a count of rows is no time."""
+    if is_empty(table, index):
+        return False
     if is_text(table, index):
         return parse_date(table.columns[index][0].as_py(), "") is not None
 
