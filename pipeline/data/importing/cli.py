@@ -15,8 +15,9 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
-from pipeline.data.importing.import_corpus import ImportOptions, import_corpus
-from pipeline.data.importing.recording import ReadOptions
+from pipeline.data.importing.formats.recording import ReadOptions
+from pipeline.data.importing.import_corpus import import_corpus
+from pipeline.data.importing.import_options import ImportOptions
 from pipeline.data.importing.report import FileReport, ImportReport
 from pipeline.data.input_errors import quoted_list
 

@@ -98,6 +98,13 @@ class CorpusFolder:
                     return tuple(next(csv.reader(file), []))
         return None
 
+    def names_of_sessions(self, feature_set: str) -> list[str]:
+        """Return the sessions that have a file in a feature set, staged or in the corpus."""
+        names: set[str] = set()
+        for folder in (self._staging, self.root):
+            names |= {file.stem for file in (folder / FEATURES / feature_set).glob("*.csv")}
+        return sorted(names)
+
     def has_session(self, session: str) -> bool:
         """Return whether the corpus has a file of features or labels of a session."""
         pattern = f"*/{_escaped(session)}.csv"

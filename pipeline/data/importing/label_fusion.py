@@ -9,8 +9,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data.importing.formats.recording import Track
 from pipeline.data.importing.raters import Fusion, common_grid, fuse
-from pipeline.data.importing.recording import Track
 from pipeline.data.importing.report import RaterReport
 from pipeline.data.importing.resampling import resample
 from pipeline.errors import InputError

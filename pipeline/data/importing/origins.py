@@ -14,8 +14,8 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.importing.recording import Clock, Track
-from pipeline.data.importing.time_column import parse_date
+from pipeline.data.importing.formats.recording import Clock, Track
+from pipeline.data.importing.text_tables.time_column import parse_date
 from pipeline.errors import InputError
 
 ORIGINS_FILE = "metadata/origins.csv"

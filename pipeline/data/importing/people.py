@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipeline.corpus import PARTITIONS
 from pipeline.data.importing.formats.source_file import SourceFile
-from pipeline.data.importing.text import find_delimiter, normalised
+from pipeline.data.importing.text_tables.text import find_delimiter, normalised
 from pipeline.data.input_errors import raise_if_any
 from pipeline.errors import InputError
 

@@ -13,10 +13,10 @@ from datetime import datetime
 import pyarrow as pa
 
 from pipeline.data.importing.formats.opensmile import read_frames
+from pipeline.data.importing.formats.recording import ReadOptions, Recording
 from pipeline.data.importing.formats.source_file import Format, SourceFile
-from pipeline.data.importing.recording import ReadOptions, Recording
-from pipeline.data.importing.text import Table
-from pipeline.data.importing.time_column import find_time_column
+from pipeline.data.importing.text_tables.text import Table
+from pipeline.data.importing.text_tables.time_column import find_time_column
 from pipeline.errors import InputError
 
 ATTRIBUTE = re.compile(

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pipeline.data.importing.formats.recording import Clock, ReadOptions, Recording, Track
 from pipeline.data.importing.formats.source_file import Format, SourceFile
-from pipeline.data.importing.recording import Clock, ReadOptions, Recording, Track
-from pipeline.data.importing.time_column import find_zone
+from pipeline.data.importing.text_tables.time_column import find_zone
 from pipeline.errors import InputError
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data.importing.formats.recording import ReadOptions, Recording, Track
 from pipeline.data.importing.formats.source_file import Format, SourceFile
-from pipeline.data.importing.recording import ReadOptions, Recording, Track
-from pipeline.data.importing.text import NUMBER
-from pipeline.data.importing.time_column import EPOCH_SECONDS
+from pipeline.data.importing.text_tables.text import NUMBER
+from pipeline.data.importing.text_tables.time_column import EPOCH_SECONDS
 from pipeline.errors import InputError
 
 SENSORS = {

@@ -10,11 +10,16 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data.importing.formats.recording import Clock, ReadOptions, Recording
 from pipeline.data.importing.formats.source_file import Format, SourceFile
-from pipeline.data.importing.formats.table_tracks import Roles, build_tracks
-from pipeline.data.importing.recording import Clock, ReadOptions, Recording
-from pipeline.data.importing.text import decimal_mark, normalised, read_table, to_numbers
-from pipeline.data.importing.time_column import TimeAxis, parse_date
+from pipeline.data.importing.text_tables.table_tracks import Roles, build_tracks
+from pipeline.data.importing.text_tables.text import (
+    decimal_mark,
+    normalised,
+    read_table,
+    to_numbers,
+)
+from pipeline.data.importing.text_tables.time_column import TimeAxis, parse_date
 from pipeline.errors import InputError
 
 SIMPLE = "simple text format"

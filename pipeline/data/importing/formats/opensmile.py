@@ -10,11 +10,17 @@ from dataclasses import replace
 
 import numpy as np
 
+from pipeline.data.importing.formats.recording import ReadOptions, Recording
 from pipeline.data.importing.formats.source_file import Format, SourceFile
-from pipeline.data.importing.formats.table_tracks import Roles, build_tracks
-from pipeline.data.importing.recording import ReadOptions, Recording
-from pipeline.data.importing.text import Table, find_delimiter, normalised, read_table, to_numbers
-from pipeline.data.importing.time_column import TimeAxis, find_time_column, read_times
+from pipeline.data.importing.text_tables.table_tracks import Roles, build_tracks
+from pipeline.data.importing.text_tables.text import (
+    Table,
+    find_delimiter,
+    normalised,
+    read_table,
+    to_numbers,
+)
+from pipeline.data.importing.text_tables.time_column import TimeAxis, find_time_column, read_times
 from pipeline.errors import InputError
 
 NAMES = ("name", "filename", "instancename")

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from pipeline.data.importing.recording import ReadOptions, Recording
-from pipeline.data.importing.text import Text, decode_text
+from pipeline.data.importing.formats.recording import ReadOptions, Recording
+from pipeline.data.importing.text_tables.text import Text, decode_text
 from pipeline.errors import InputError
 
 HEAD_BYTES = 1 << 20

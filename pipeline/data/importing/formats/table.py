@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from pipeline.data.importing.formats.recording import ReadOptions, Recording
 from pipeline.data.importing.formats.source_file import Format, SourceFile, describe_unreadable
-from pipeline.data.importing.formats.table_tracks import (
+from pipeline.data.importing.text_tables.table_tracks import (
     SESSION_NAMES,
     Roles,
     build_tracks,
     find_session_column,
 )
-from pipeline.data.importing.recording import ReadOptions, Recording
-from pipeline.data.importing.text import (
+from pipeline.data.importing.text_tables.text import (
     COMMA_NUMBER,
     DELIMITER_NAMES,
     NUMBER,
@@ -28,7 +28,7 @@ from pipeline.data.importing.text import (
     read_table,
     to_numbers,
 )
-from pipeline.data.importing.time_column import (
+from pipeline.data.importing.text_tables.time_column import (
     TimeAxis,
     find_time_column,
     parse_date,

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.data.importing.formats.recording import ReadOptions, Recording, Track
 from pipeline.data.importing.formats.source_file import Format, SourceFile
-from pipeline.data.importing.recording import ReadOptions, Recording, Track
-from pipeline.data.importing.time_column import raise_unless_ascending
+from pipeline.data.importing.text_tables.time_column import raise_unless_ascending
 from pipeline.errors import InputError
 
 MAGIC = b"XDF:"

@@ -9,8 +9,8 @@ from pathlib import PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.importing.recording import ReadOptions, Recording, Track
-from pipeline.data.importing.text import (
+from pipeline.data.importing.formats.recording import ReadOptions, Recording, Track
+from pipeline.data.importing.text_tables.text import (
     Table,
     decimal_mark,
     is_empty,
@@ -18,7 +18,7 @@ from pipeline.data.importing.text import (
     normalised,
     to_numbers,
 )
-from pipeline.data.importing.time_column import TimeAxis, raise_unless_ascending
+from pipeline.data.importing.text_tables.time_column import TimeAxis, raise_unless_ascending
 from pipeline.data.input_errors import quoted_list
 from pipeline.errors import InputError
 

@@ -12,8 +12,14 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.importing.recording import SECONDS, Clock, ReadOptions, TimeUnit
-from pipeline.data.importing.text import Table, decimal_mark, is_text, normalised, to_numbers
+from pipeline.data.importing.formats.recording import SECONDS, Clock, ReadOptions, TimeUnit
+from pipeline.data.importing.text_tables.text import (
+    Table,
+    decimal_mark,
+    is_text,
+    normalised,
+    to_numbers,
+)
 from pipeline.data.input_errors import quoted_list
 from pipeline.errors import InputError
 
