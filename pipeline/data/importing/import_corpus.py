@@ -71,6 +71,8 @@ def import_corpus(source: Path, out: Path, options: ImportOptions) -> ImportRepo
         for parts in _by_session(found):
             importer.add(parts)
 
+        if not importer.sessions:
+            raise InputError(f"{source} has nothing to import. {' '.join(importer.notes)}".strip())
         new_sessions = metadata.stage(importer.sessions, importer.written.raters)
         next_commands = _next_commands(folder, Path(out), options)
         folder.commit()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +52,10 @@ def read_items(part: Part, options: ImportOptions, source: Path) -> tuple[list[I
     recording = part.format.read(part.file, options.read)
     if part.format.name in ("xdf", "edf"):
         recording = recording.select(options.read.columns, where)
+    elif part.format is EMPATICA and options.read.columns:
+        # Each sensor has a file of its own: those without a column that is named are left out.
+        chosen = [track.select(options.read.columns) for track in recording.tracks]
+        recording = replace(recording, tracks=tuple(track for track in chosen if track.columns))
     notes = [note if where in note else f"{where}: {note}" for note in recording.notes]
 
     stated = {track.session for track in recording.tracks if track.session}

@@ -106,7 +106,7 @@ def ewe_weights(raters_KT: NDArray[np.float64]) -> NDArray[np.float64]:
 def find_lags(raters_KT: NDArray[np.float64], max_lag: int) -> tuple[NDArray[np.int64], list[str]]:
     """Find by how many frames each rater follows the fastest.
 
-    Each rater is moved to where the correlation with the mean of the others, moved likewise, is
+    Each rater is moved to where the correlation with the EWE of the others, moved likewise, is
     largest, round by round. All are then moved to the fastest: nobody can answer before what is
     rated happens, so the fastest is nearest to it. A rater who hardly agrees with the others does
     not count as the fastest, and one whose best lag is the largest allowed is not moved apart from
@@ -124,7 +124,8 @@ def find_lags(raters_KT: NDArray[np.float64], max_lag: int) -> tuple[NDArray[np.
         moved_KT = np.stack([shift(raters_KT[k], int(lags[k])) for k in range(num_raters)])
         found = np.zeros(num_raters, np.int64)
         for rater in range(num_raters):
-            others_T = _mean_of_others(moved_KT, rater)
+            others_KT = np.delete(moved_KT, rater, axis=0)
+            others_T = _weighted_mean(others_KT, ewe_weights(others_KT))
             scores = [_correlation(shift(raters_KT[rater], lag), others_T) for lag in candidates]
             best = int(np.argmax(np.nan_to_num(scores, nan=-2.0)))
             is_unclear[rater] = best in (0, len(scores) - 1) or bool(np.isnan(scores).all())

@@ -27,6 +27,8 @@ MISSING_CELLS = (*MISSING, "?", "#N/A", "nil", "NIL", "-nan(ind)", "1.#QNAN", "-
 UTF_16_SHARE = 0.2
 """In UTF-16 about every second byte of a table is 0; in no other text is any."""
 
+CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f]")
+"""Characters that are in no text."""
 NUMBER = r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|[-+]?([iI]nf|INF|[iI]nfinity)"
 COMMA_NUMBER = r"[-+]?(\d+,\d*|\d*,\d+)([eE][-+]?\d+)?"
 LIKE_THOUSANDS = r"[-+]?[1-9]\d{0,2}(,\d{3})+"
@@ -94,9 +96,19 @@ def decode_text(content: bytes, where: str) -> Text:
     except UnicodeDecodeError as error:
         if encoding != "utf-8-sig":
             raise InputError(f"{where} is damaged UTF-16 text. Export it as UTF-8.") from error
-        text = content.decode("cp1252", errors="replace")
+        text = _decode_windows(content, where)
         note = "It is not UTF-8, and was read as Windows-1252."
     return Text(text.replace("\r\n", "\n").replace("\r", "\n"), note)
+
+
+def _decode_windows(content: bytes, where: str) -> str:
+    try:
+        text = content.decode("cp1252")
+    except UnicodeDecodeError:
+        text = "\0"
+    if CONTROL.search(text):
+        raise InputError(f"{where} is no text file. Export it as CSV.")
+    return text
 
 
 def find_delimiter(lines: Sequence[str]) -> str:
@@ -181,7 +193,7 @@ def to_numbers(table: Table, position: int, decimal: str = "") -> NDArray[np.flo
     is_number = _matches(cells, NUMBER)
     is_comma = _matches(cells, COMMA_NUMBER)
 
-    is_fraction = is_number & ~_matches(cells, r"[-+]?\d+")
+    is_fraction = is_number & ~_matches(cells, r"[^.]*")
     has_commas = decimal == "," or bool(_is_any(cells, COMMA_NUMBER))
 
     if decimal != "." and has_commas and (is_number | is_comma).all():
@@ -192,7 +204,7 @@ def to_numbers(table: Table, position: int, decimal: str = "") -> NDArray[np.flo
                 "Export the file with one decimal mark, and without thousands."
             )
         if decimal == "":
-            row = int(np.flatnonzero(~_matches(cells, r"[-+]?\d+"))[0])
+            row = int(np.flatnonzero(~_matches(cells, r"[^,]*"))[0])
             raise InputError(
                 f"{_cell(table, position, row)} may be a fraction or a thousand. Pass --decimal , "
                 "if it is a fraction, else export it without thousands."
