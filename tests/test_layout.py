@@ -18,6 +18,7 @@ FOLDERS = [
     "pipeline/data",
     "pipeline/data/importing",
     "pipeline/data/importing/formats",
+    "pipeline/data/importing/text_tables",
     "pipeline/data/synthetic",
     "pipeline/data/tables",
     "pipeline/distillation",

@@ -40,7 +40,7 @@ def axis_or_none(numbers: NDArray[np.float64]) -> TimeAxis | None:
 )
 def test_a_unit_is_never_guessed_wrong(unit: TimeUnit, period_s: float, num_rows: int) -> None:
     times_s = np.arange(num_rows) * period_s
-    numbers: NDArray[np.float64] = times_s / SECONDS[unit]
+    numbers = np.asarray(times_s / SECONDS[unit], np.float64)
     axis = axis_or_none(numbers)
     if axis is None:
         return
@@ -65,7 +65,7 @@ def test_usual_recordings_need_no_unit(period: float, num_rows: int, unit: TimeU
     [(1.56e9, "s"), (1.56e12, "ms"), (1.56e15, "us"), (1.56e18, "ns")],
 )
 def test_times_since_1970_are_recognised_by_their_size(start: float, unit: TimeUnit) -> None:
-    numbers: NDArray[np.float64] = start + np.arange(5) * 0.5 / SECONDS[unit]
+    numbers = np.asarray(start + np.arange(5) * 0.5 / SECONDS[unit], np.float64)
     axis = to_time_axis(numbers, "timestamp", "", "x")
     assert axis.clock == "unix"
     assert axis.times_s[0] == pytest.approx(1.56e9)
