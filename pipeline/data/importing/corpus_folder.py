@@ -105,10 +105,12 @@ class CorpusFolder:
             names |= {file.stem for file in (folder / FEATURES / feature_set).glob("*.csv")}
         return sorted(names)
 
-    def has_session(self, session: str) -> bool:
-        """Return whether the corpus has a file of features or labels of a session."""
-        pattern = f"*/{_escaped(session)}.csv"
-        return any(any((self.root / kind).glob(pattern)) for kind in (FEATURES, LABELS))
+    def sessions_in(self, kind: str) -> set[str]:
+        """Return the sessions that have a file in any feature set, or in any target."""
+        files = [
+            file for root in (self._staging, self.root) for file in (root / kind).glob("*/*.csv")
+        ]
+        return {file.stem for file in files}
 
     def names_in(self, folder: str) -> list[str]:
         """Return the names of the folders in one, of the corpus and of what is staged."""
@@ -208,13 +210,9 @@ def raise_unless_name(name: str, kind: str) -> None:
         InputError: it is empty, too long, hidden, or has a character that a path may not have.
     """
     is_hidden = name.startswith((".", "__")) or name != name.strip()
-    has_bad = any(character in '/\\\0:*?"<>|' or ord(character) < 32 for character in name)
+    has_bad = any(character in "/\\" or ord(character) < 32 for character in name)
     if not name or is_hidden or has_bad or len(name.encode()) > MAX_NAME_BYTES:
         raise InputError(
             f"{name!r} cannot be the name of a {kind}: it names a file. Use letters, digits, - and "
             "_ and at most 200 bytes."
         )
-
-
-def _escaped(name: str) -> str:
-    return "".join(f"[{character}]" if character in "[]*?" else character for character in name)

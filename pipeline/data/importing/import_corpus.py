@@ -5,6 +5,7 @@ What a source holds is found by `source`, read by `formats`, and written by `ses
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
@@ -16,6 +17,7 @@ from pipeline.data.importing.formats.recording import Clock
 from pipeline.data.importing.import_options import ImportOptions, check_options
 from pipeline.data.importing.items import Item, read_items
 from pipeline.data.importing.origins import (
+    ORIGINS_FILE,
     clocks_of,
     describe_start,
     find_origin,
@@ -73,6 +75,8 @@ def import_corpus(source: Path, out: Path, options: ImportOptions) -> ImportRepo
 
         if not importer.sessions:
             raise InputError(f"{source} has nothing to import. {' '.join(importer.notes)}".strip())
+        importer.warn_of_starts()
+        importer.warn_of_lonely_sessions()
         new_sessions = metadata.stage(importer.sessions, importer.written.raters)
         next_commands = _next_commands(folder, Path(out), options)
         folder.commit()
@@ -116,6 +120,7 @@ class _Import:
         self.notes: list[str] = []
         self.warnings: list[str] = []
         self.sessions: list[str] = []
+        self.counted_from_start: list[str] = []
 
     def add(self, parts: Sequence[Part]) -> None:
         """Read some files, and write what is in them."""
@@ -149,21 +154,20 @@ class _Import:
         origins = self._metadata.origins
         starts: dict[Clock, float] = {}
         clocks = clocks_of(item.track for item in items)
-        if self._start is not None and not clocks:
-            raise InputError(
-                f"Session {session!r}: its times count from the session's start already. Leave "
-                "--start out."
-            )
+        if any(item.track.clock == "session" for item in items):
+            starts["session"] = self._start_of_relative_times(session)
         for clock in clocks:
             tracks = [item.track for item in items if item.track.clock == clock]
-            has_files = self._folder.has_session(session)
+            has_files = session in self._folder.sessions_in(FEATURES) | self._folder.sessions_in(
+                LABELS
+            )
             start_s, notes = find_origin(
                 session, clock, tracks, origins, self._start, has_files=has_files
             )
             self.warnings += notes
             starts[clock] = start_s
-        for clock, start_s in starts.items():
-            origins[session, clock] = start_s
+        for clock in clocks:
+            origins[session, clock] = starts[clock]
 
         return [
             replace(
@@ -173,6 +177,47 @@ class _Import:
             )
             for item in items
         ]
+
+    def warn_of_starts(self) -> None:
+        """Warn where times without a clock meet files with one."""
+        sessions = list(dict.fromkeys(self.counted_from_start))
+        if sessions:
+            self.warnings.append(
+                "Their times are taken to count from the starts that "
+                f"{ORIGINS_FILE} states: {quoted_list(sessions)}. If their 0 is another moment, "
+                "say at which of their seconds the session begins: --start."
+            )
+
+    def warn_of_lonely_sessions(self) -> None:
+        """Warn where a session has labels and no features, or the reverse, and others have both."""
+        kind, other = (LABELS, FEATURES) if self._options.target else (FEATURES, LABELS)
+        known = self._folder.sessions_in(other)
+        lonely = [session for session in self.sessions if session not in known]
+        if not known or not lonely:
+            return
+
+        nearest = difflib.get_close_matches(lonely[0], sorted(known), n=1, cutoff=0.0)
+        what = "features" if other == FEATURES else "labels"
+        self.warnings.append(
+            f"{len(lonely)} sessions have {kind.split('_')[0]}s but no {what}: "
+            f"{quoted_list(lonely)}. The nearest name that has is {nearest[0]!r}: if it is the "
+            "same session, import with --session or --pattern."
+        )
+
+    def _start_of_relative_times(self, session: str) -> float:
+        """Return where the session begins in times that count from the start of a recording."""
+        if self._start is None:
+            if any(name == session for name, _ in self._metadata.origins):
+                self.counted_from_start.append(session)
+            return 0.0
+
+        start_s, clock = self._start
+        if clock is not None:
+            raise InputError(
+                f"Session {session!r}: its times are no dates. Give --start in seconds: the time "
+                "of these files at which the session begins."
+            )
+        return start_s
 
 
 def _next_commands(folder: CorpusFolder, out: Path, options: ImportOptions) -> tuple[str, ...]:

@@ -172,8 +172,6 @@ def _advice(clock: str, other: str) -> str:
 
 def to_session_ms(track: Track, origin_s: float) -> NDArray[np.float64]:
     """Return the times of a track in ms from the session's start, not yet rounded."""
-    if track.clock == "session":
-        return track.times_s * 1000
     return (track.times_s - origin_s) * 1000
 
 

@@ -19,6 +19,7 @@ from pipeline.data.importing.resampling import TOO_SLOW, resample
 from pipeline.data.importing.text_tables.text import normalised
 from pipeline.data.input_errors import quoted_list
 from pipeline.data.layout import FEATURES, LABELS
+from pipeline.data.tables.parse import SEGMENT_NAMES
 from pipeline.errors import InputError
 
 LABEL_NAMES = frozenset({
@@ -26,6 +27,8 @@ LABEL_NAMES = frozenset({
     "groundtruth", "target", "annotation", "rating", "rpe",
 })  # fmt: skip
 """Names of columns that are labels in most corpora, letters only."""
+RESERVED = ("timestamp", *SEGMENT_NAMES)
+"""Names of columns that are no features in a corpus."""
 TIME_COLUMN, SEGMENT_COLUMN, VALUE_COLUMN = "timestamp", "segment_id", "value"
 
 
@@ -56,7 +59,7 @@ class SessionFiles:
 
         rows_ms = _to_whole_ms(times_ms, item.source)
         header = (TIME_COLUMN, SEGMENT_COLUMN, *item.track.columns)
-        clashing = [name for name in item.track.columns if name in header[:2]]
+        clashing = [name for name in item.track.columns if name.lower() in RESERVED]
         if clashing:
             raise InputError(f"{item.source}: a feature cannot be named {clashing[0]!r}.")
         known = self._raise_if_other_columns(item, header)

@@ -12,6 +12,7 @@ from pipeline.data.importing.formats.empatica import EMPATICA, SENSORS, TAGS, is
 from pipeline.data.importing.formats.registry import find_format, format_named
 from pipeline.data.importing.formats.source_file import Format, SourceFile, describe_unreadable
 from pipeline.data.input_errors import quoted_list, raise_if_any
+from pipeline.data.layout import FEATURES, LABELS
 from pipeline.errors import InputError
 
 RATER = re.compile(
@@ -175,6 +176,8 @@ def _list_folder(path: Path, options: SourceOptions) -> tuple[list[_Candidate], 
     candidates = [_Candidate(file) for file in files]
     for folder in folders:
         inner, deeper = _children(folder)
+        if deeper and folder.name in (FEATURES, LABELS):
+            raise InputError(f"{path} is a corpus already: affectune corpus check {path}.")
         if deeper:
             raise InputError(
                 f"{folder} holds folders: say which part of a path is what, such as "

@@ -33,7 +33,8 @@ MAGIC = (
 )  # fmt: skip
 """Start of a file -> what it is, and what to do."""
 DOCUMENT_NAMES = re.compile(
-    r"(readme|licen[cs]e|copying|notice|changelog|citation|authors|info)(\W.*)?|.*\.(md|rst|pdf|docx?)",
+    r"(readme|licen[cs]e|copying|notice|changelog|citation|authors|info)(\W.*)?"
+    r"|.*\.(md|rst|pdf|docx?)",
     re.IGNORECASE,
 )
 LOG_LINE = re.compile(r".{0,60}\b(DEBUG|INFO|WARN|WARNING|ERROR|CRITICAL)\b")

@@ -27,7 +27,8 @@ SESSION_NAMES = ("session", "sessionid", "instancename", "recording", "recording
 BOOKKEEPING = frozenset({
     "", "unnamed0", "index", "row", "rownumber", "rowid", "id", "frame", "frames", "frameid",
     "frameindex", "framenumber", "framenr", "faceid", "sample", "sampleindex", "samplenumber",
-    "nseq", "counter", "confidence", "success", "segmentid",
+    "nseq", "counter", "subjectid", "subject", "participantid", "participant", "speaker",
+    "person", "personid", "confidence", "success", "segmentid",
 })  # fmt: skip
 """Names of columns that count rows or judge them, letters only: nothing that a person did."""
 UNSTATED_SESSIONS = ("unknown", "", "noname", "null", "none")
@@ -76,6 +77,9 @@ def build_tracks(
     positions, notes = _choose_columns(table, roles, options)
     decimal = options.decimal or decimal_mark(table)
     values = np.stack([to_numbers(table, place, decimal) for place in positions], axis=1)
+    num_infinite = int(np.isinf(values).sum())
+    if num_infinite:
+        notes.append(f"{num_infinite} infinite cells are missing.")
     values[~np.isfinite(values)] = np.nan
 
     num_marked = 0

@@ -40,6 +40,8 @@ EPOCH_SECONDS = (8e8, 4e9)
 DAY_S = 86400.0
 PERIODS_S = (0.0004, 30.0)
 """Rows of features and labels are at least and at most so far apart."""
+LATEST_START_S = 3600.0
+"""Times of the form 00:01:02 that begin later are those of a clock on the wall."""
 LENGTHS_S = (5.0, 43200.0)
 """A session lasts at least and at most so long."""
 
@@ -230,7 +232,11 @@ def _read_dates(table: Table, position: int, options: ReadOptions) -> TimeAxis:
             f"{table.where}, column {name!r}: some times have a date or a time zone, others not. "
             "Write all alike."
         )
-    return TimeAxis(times_s, clocks.pop(), f"{name!r} as dates and times")
+    clock = clocks.pop()
+    if clock == "session" and times_s[0] >= LATEST_START_S:
+        # The time of the day: a recording that begins at 14:05:03 is not 14 hours long.
+        return TimeAxis(times_s, "device", f"{name!r} as times of a day")
+    return TimeAxis(times_s, clock, f"{name!r} as dates and times")
 
 
 def parse_date(text: str, timezone: str) -> tuple[float, Clock] | None:
