@@ -6,7 +6,6 @@ between heart beats, which have their own times.
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 
 from pipeline.data.importing.formats.recording import ReadOptions, Recording, Track
 from pipeline.data.importing.formats.source_file import Format, SourceFile
-from pipeline.data.importing.text_tables.text import NUMBER
+from pipeline.data.importing.text_tables.text import NUMBER, read_table, to_numbers
 from pipeline.data.importing.text_tables.time_column import EPOCH_SECONDS
 from pipeline.errors import InputError
 
@@ -64,22 +63,18 @@ def read(file: SourceFile, options: ReadOptions) -> Recording:
     sensor = file.path.stem.upper()
     if sensor not in SENSORS:
         raise InputError(f"{file.where} has the name of no sensor of an E4: {', '.join(SENSORS)}.")
-    rows = [
-        [cell.strip() for cell in cells]
-        for cells in csv.reader(file.read_text().text.split("\n"))
-        if cells
-    ]
-    if not rows:
+    lines = file.read_text().text.split("\n", 2)
+    if not lines[0].strip():
         return Recording((), (f"{file.where} is empty.",))
 
     columns, unit = SENSORS[sensor]
-    start_s = _read_start(rows[0][0], file.where)
+    start_s = _read_start(lines[0].split(",")[0].strip(), file.where)
     if sensor == "IBI":
-        times_s, values = _read_intervals(rows, start_s, file.where)
+        times_s, values = _read_intervals("\n".join(lines[1:]), start_s, file.where)
         note = "seconds since the start in line 1"
     else:
-        rate_hz = _read_rate(rows, file.where)
-        values = _read_numbers(rows[2:], len(columns), file.where, first_line=3)
+        rate_hz = _read_rate(lines[1] if len(lines) > 1 else "", file.where)
+        values = _read_numbers(lines[2] if len(lines) > 2 else "", columns, file.where, line=3)
         times_s = start_s + np.arange(len(values)) / rate_hz
         note = f"start in line 1, {rate_hz:g} Hz in line 2"
     if not len(values):
@@ -102,37 +97,38 @@ def _read_start(cell: str, where: str) -> float:
     return float(cell)
 
 
-def _read_rate(rows: list[list[str]], where: str) -> float:
-    rates = rows[1] if len(rows) > 1 else []
-    numbers = {float(cell) for cell in rates if re.fullmatch(NUMBER, cell)}
+def _read_rate(line: str, where: str) -> float:
+    cells = [cell.strip() for cell in line.split(",")]
+    numbers = {float(cell) for cell in cells if re.fullmatch(NUMBER, cell)}
     if len(numbers) != 1 or not 0 < min(numbers) <= 1000:
-        raise InputError(
-            f"{where}, line 2: {','.join(rates)!r} is no rate in Hz. The file may be cut off."
-        )
+        raise InputError(f"{where}, line 2: {line!r} is no rate in Hz. The file may be cut off.")
     return numbers.pop()
 
 
 def _read_intervals(
-    rows: list[list[str]], start_s: float, where: str
+    lines: str, start_s: float, where: str
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    numbers = _read_numbers(rows[1:], 2, where, first_line=2)
+    numbers = _read_numbers(lines, ("time", "interval"), where, line=2)
+    unknown = np.flatnonzero(~np.isfinite(numbers[:, 0]))
+    if len(unknown):
+        raise InputError(f"{where}, line {int(unknown[0]) + 2}: there is no time.")
+
     backward = np.flatnonzero(np.diff(numbers[:, 0]) < 0)
     if len(backward):
-        line = int(backward[0]) + 3
-        raise InputError(f"{where}, line {line}: the time goes back. Export the file again.")
+        number = int(backward[0]) + 3
+        raise InputError(f"{where}, line {number}: the time goes back. Export the file again.")
     return start_s + numbers[:, 0], numbers[:, 1:]
 
 
 def _read_numbers(
-    rows: list[list[str]], width: int, where: str, first_line: int
+    lines: str, columns: Sequence[str], where: str, *, line: int
 ) -> NDArray[np.float64]:
-    for index, row in enumerate(rows):
-        if len(row) != width or not all(re.fullmatch(NUMBER, cell) for cell in row):
-            raise InputError(
-                f"{where}, line {first_line + index}: {','.join(row)[:60]!r} is not "
-                f"{width} number{'s' if width > 1 else ''}. Export the file again."
-            )
-    return np.array(rows, np.float64).reshape(len(rows), width)
+    if not lines.strip():
+        return np.empty((0, len(columns)))
+
+    table = read_table(lines, where, delimiter=",", header=columns, line=line, is_counted=True)
+    values = [to_numbers(table, place, ".") for place in range(len(columns))]
+    return np.stack(values, axis=1)
 
 
 def _is_epoch(number: float) -> bool:

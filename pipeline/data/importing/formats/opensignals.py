@@ -68,6 +68,7 @@ def read(file: SourceFile, options: ReadOptions) -> Recording:
         delimiter=delimiter,
         header=labels,
         line=num_header + 1,
+        is_counted=True,
     )
     offset_s, clock = _parse_start(start, options, file.where)
     note = f"{rate_hz:g} Hz by the header" + (f", start {start}" if start else "")

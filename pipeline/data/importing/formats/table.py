@@ -72,7 +72,13 @@ def read(file: SourceFile, options: ReadOptions) -> Recording:
             "names. Add a line of names, such as time_ms,value."
         )
 
-    table = read_table(body.lines, file.where, delimiter=delimiter, line=body.first_line)
+    table = read_table(
+        body.lines,
+        file.where,
+        delimiter=delimiter,
+        line=body.first_line,
+        is_counted=options.rate_hz is not None,
+    )
     axis, time, index = _find_times(table, options)
     session = find_session_column(table.header, SESSION_NAMES)
     judged = _judging_column(table)

@@ -131,7 +131,13 @@ def find_delimiter(lines: Sequence[str]) -> str:
 
 
 def read_table(
-    lines: str, where: str, *, delimiter: str, header: Sequence[str] | None = None, line: int = 1
+    lines: str,
+    where: str,
+    *,
+    delimiter: str,
+    header: Sequence[str] | None = None,
+    line: int = 1,
+    is_counted: bool = False,
 ) -> Table:
     """Read a table, every cell as text.
 
@@ -141,6 +147,8 @@ def read_table(
         delimiter: what is between the cells.
         header: names of the columns; None where the first line has them.
         line: the number of the first line of `lines` in the file.
+        is_counted: whether times are counted by rows, so that an empty line is a row, too, and
+            missing.
 
     Raises:
         InputError: there is no row, a row has another number of cells than the header, or two
@@ -158,7 +166,8 @@ def read_table(
         raise InputError(f"{where} has no rows. Export it again, or leave the file out.")
 
     _raise_if_doubled(header, where)
-    columns = _read_cells(lines, where, delimiter, len(header), line)
+    lines = lines.rstrip("\n")
+    columns = _read_cells(lines, where, delimiter, len(header), line, is_counted=is_counted)
     return Table(where, tuple(header), columns, delimiter, lines, line)
 
 
@@ -167,6 +176,9 @@ def decimal_mark(table: Table) -> str:
 
     Semicolons are what programs divide cells by where the comma is taken; and 0,5 is no thousand.
     """
+    if ("," if table.delimiter != "," else '"') not in table.lines:
+        return ""
+
     for cells in table.columns:
         is_comma = pa.compute.match_substring_regex(cells, f"^(?:{COMMA_NUMBER})$")
         is_proof = is_comma
@@ -190,6 +202,10 @@ def to_numbers(table: Table, position: int, decimal: str = "") -> NDArray[np.flo
         InputError: a cell is no number, or may be read in two ways.
     """
     cells = _without_missing(table.columns[position])
+    numbers = _cast(cells)
+    if numbers is not None and decimal != ",":
+        return numbers
+
     is_number = _matches(cells, NUMBER)
     is_comma = _matches(cells, COMMA_NUMBER)
 
@@ -218,14 +234,15 @@ def to_numbers(table: Table, position: int, decimal: str = "") -> NDArray[np.flo
             f"{_cell(table, position, row)} is no number. Correct the cell, or leave it empty."
         )
     cells = pa.compute.replace_substring_regex(cells, r"^\+", "")
-    numbers = cells.cast(pa.float64()).to_numpy(zero_copy_only=False)
-    return np.array(numbers, np.float64)
+    numbers = _cast(cells)
+    assert numbers is not None  # every cell is of the form of a number
+    return numbers
 
 
 def is_text(table: Table, position: int) -> bool:
     """Return whether not one cell of a column is a number, though some are not missing."""
     cells = pa.compute.drop_null(_without_missing(table.columns[position]))
-    if not len(cells):
+    if not len(cells) or _cast(cells) is not None:
         return False
     return not bool((_matches(cells, NUMBER) | _matches(cells, COMMA_NUMBER)).any())
 
@@ -233,6 +250,14 @@ def is_text(table: Table, position: int) -> bool:
 def is_empty(table: Table, position: int) -> bool:
     """Return whether every cell of a column is missing."""
     return bool(_without_missing(table.columns[position]).null_count == table.num_rows)
+
+
+def _cast(cells: pa.Array) -> NDArray[np.float64] | None:
+    """Return cells as numbers with a decimal point; None where one of them is none."""
+    try:
+        return np.array(cells.cast(pa.float64()).to_numpy(zero_copy_only=False), np.float64)
+    except pa.ArrowInvalid:
+        return None
 
 
 def _without_missing(cells: pa.Array) -> pa.Array:
@@ -267,7 +292,7 @@ def _raise_if_doubled(header: Sequence[str], where: str) -> None:
 
 
 def _read_cells(
-    lines: str, where: str, delimiter: str, width: int, line: int
+    lines: str, where: str, delimiter: str, width: int, line: int, *, is_counted: bool
 ) -> tuple[pa.Array, ...]:
     names = [str(position) for position in range(width)]
     body = lines.encode()
@@ -277,7 +302,7 @@ def _read_cells(
             pyarrow.csv.ReadOptions(
                 use_threads=False, column_names=names, block_size=min(len(body) + 1, 2**31 - 1)
             ),
-            pyarrow.csv.ParseOptions(delimiter=delimiter),
+            pyarrow.csv.ParseOptions(delimiter=delimiter, ignore_empty_lines=not is_counted),
             pyarrow.csv.ConvertOptions(
                 column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False
             ),

@@ -271,6 +271,35 @@ def test_a_header_that_names_other_columns_is_refused(tmp_path: Path, labels: st
         read(write(tmp_path / "x.txt", *head, "1\t2", "3\t4"), "opensignals")
 
 
+@pytest.mark.parametrize(
+    ("name", "lines", "message"),
+    [
+        ("EDA", ("1560279825.0", "4.0", "0.1", "x"), r"line 4, column 'eda': 'x' is no number"),
+        ("EDA", ("1560279825.0", "0.0", "0.1"), "line 2: '0.0' is no rate"),
+        ("ACC", ("1560279825.0,1560279825.0,1560279825.0", "32,32,32", "1,2"), "line 3: 2 cells"),
+        ("ACC", ("1560279825.0,1560279825.0,1560279825.0", "32,32,16", "1,2,3"), "is no rate"),
+        ("IBI", ("1560279825.0, IBI", "2.5,0.8", "1.5,0.8"), "line 3: the time goes back"),
+    ],
+)
+def test_a_sensor_of_an_e4_that_is_not_as_it_should_be_is_refused(
+    tmp_path: Path, name: str, lines: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        read(write(tmp_path / f"{name}.csv", *lines), "e4")
+
+
+def test_an_empty_line_is_a_sample_where_times_are_counted(tmp_path: Path) -> None:
+    eda = write(tmp_path / "EDA.csv", "1560279825.0", "4.0", "0.5", "", "0.75")
+    starts = "1560279825.0,1560279825.0,1560279825.0"
+    acc = write(tmp_path / "ACC.csv", starts, "4,4,4", "32,1,1", "", "48,1,1")
+    head = ("# Simple Text Format", "# Sampling Rate (Hz):= 4", "# Labels:= EDA")
+    simple = write(tmp_path / "x.txt", *head, "0.5", "", "0.75")
+    for path, name in ((eda, "e4"), (acc, "e4"), (simple, "opensignals")):
+        [track] = read(path, name).tracks
+        np.testing.assert_array_equal(track.values[:, 0], [0.5, np.nan, 0.75])
+        assert (track.times_s - track.times_s[0]).tolist() == [0, 0.25, 0.5]
+
+
 def write_edf(path: Path, *, discontinuous: bool = False) -> Path:
     """Write four seconds of two signals with an annotation."""
     signals = [
