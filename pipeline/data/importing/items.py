@@ -69,8 +69,10 @@ def read_items(part: Part, options: ImportOptions, source: Path) -> tuple[list[I
         Item(
             session=options.session or part.session or track.session or part.file.path.stem,
             name=options.target
-            or _set_name(part, track, options, source, is_one_of_many and not stated),
-            rater=part.rater,
+            or _set_name(
+                part, track, options, source, is_one_of_many and not stated and not track.rater
+            ),
+            rater=part.rater or track.rater,
             source=where,
             track=track,
             times_ms=track.times_s,

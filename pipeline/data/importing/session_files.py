@@ -189,8 +189,8 @@ class SessionFiles:
 def _rate_hz(track: Track, rows_ms: NDArray[np.int64]) -> float:
     """Return rows per second: those of the source, which are exact, unless it was resampled."""
     if track.num_rows == len(rows_ms) and np.isfinite(track.rate_hz):
-        return float(track.rate_hz)
-    return 1000 / float(np.median(np.diff(rows_ms)))
+        return float(f"{track.rate_hz:.6g}")
+    return float(f"{1000 / float(np.median(np.diff(rows_ms))):.6g}")
 
 
 def _only_label(items: Sequence[Item], target: str) -> Item:

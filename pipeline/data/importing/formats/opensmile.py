@@ -69,7 +69,7 @@ def read_frames(table: Table, options: ReadOptions, name: str) -> Recording:
 
     axis = _times(table, time, session, options)
     beside = [place for place, column in enumerate(letters) if column in COUNTERS]
-    return build_tracks(table, axis, Roles(time, session, beside), options, name)
+    return build_tracks(table, axis, Roles(time, session, set_aside=beside), options, name)
 
 
 def _times(table: Table, time: int | None, session: int | None, options: ReadOptions) -> TimeAxis:

@@ -58,6 +58,7 @@ class Track:
         units: column -> unit, where the file states it.
         time_note: how the times were understood, such as "frameTime, in s".
         num_missing_rows: rows that the file itself marks as unusable, and that are NaN here.
+        rater: the rater that the file states; "" where it states none.
     """
 
     session: str
@@ -69,6 +70,7 @@ class Track:
     units: Mapping[str, str] = field(default_factory=dict)
     time_note: str = ""
     num_missing_rows: int = 0
+    rater: str = ""
 
     @property
     def num_rows(self) -> int:

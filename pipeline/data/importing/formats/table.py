@@ -10,10 +10,11 @@ import numpy as np
 from pipeline.data.importing.formats.recording import ReadOptions, Recording
 from pipeline.data.importing.formats.source_file import Format, SourceFile, describe_unreadable
 from pipeline.data.importing.text_tables.table_tracks import (
+    RATER_NAMES,
     SESSION_NAMES,
     Roles,
     build_tracks,
-    find_session_column,
+    find_column_named,
 )
 from pipeline.data.importing.text_tables.text import (
     COMMA_NUMBER,
@@ -80,13 +81,14 @@ def read(file: SourceFile, options: ReadOptions) -> Recording:
         is_counted=options.rate_hz is not None,
     )
     axis, time, index = _find_times(table, options)
-    session = find_session_column(table.header, SESSION_NAMES)
+    session = find_column_named(table.header, SESSION_NAMES)
     judged = _judging_column(table)
     is_missing = None
     if judged is not None:
         is_missing = to_numbers(table, judged, decimal_mark(table)) <= 0
 
-    roles = Roles(time, session, [] if index is None else [index], is_missing)
+    rater = find_column_named(table.header, RATER_NAMES)
+    roles = Roles(time, session, rater, [] if index is None else [index], is_missing)
     recording = build_tracks(table, axis, roles, options, "")
     notes = [note for note in (text.note, _describe(table, delimiter)) if note]
     return replace(recording, notes=(*notes, *recording.notes))

@@ -24,6 +24,8 @@ from pipeline.errors import InputError
 
 SESSION_NAMES = ("session", "sessionid", "instancename", "recording", "recordingid")
 """Names of columns that tell which session a row is of, letters only."""
+RATER_NAMES = ("rater", "raterid", "annotator", "annotatorid", "coder", "coderid", "evaluator")
+"""Names of columns that tell who rated, in a table with a row for each rating; letters only."""
 BOOKKEEPING = frozenset({
     "", "unnamed0", "index", "row", "rownumber", "rowid", "id", "frame", "frames", "frameid",
     "frameindex", "framenumber", "framenr", "faceid", "sample", "sampleindex", "samplenumber",
@@ -42,17 +44,19 @@ class Roles:
     Attributes:
         time: position of the column of times; None where `axis` has another source.
         session: position of the column that names the session; None where there is none.
+        rater: position of the column that names who rated; None where there is none.
         set_aside: positions of further columns that are not read.
         is_missing: shape (rows,), True where a row is to be missing; None where none is.
     """
 
     time: int | None
     session: int | None = None
+    rater: int | None = None
     set_aside: Collection[int] = field(default=())
     is_missing: NDArray[np.bool_] | None = None
 
 
-def find_session_column(header: Sequence[str], names: Collection[str]) -> int | None:
+def find_column_named(header: Sequence[str], names: Collection[str]) -> int | None:
     """Return the position of the first column with one of the names, letters only."""
     return next((place for place, name in enumerate(header) if normalised(name) in names), None)
 
@@ -88,8 +92,8 @@ def build_tracks(
         num_marked = int(roles.is_missing.sum())
 
     tracks = []
-    for session, rows in _rows_by_session(table, roles.session):
-        where = f"{table.where}, session {session!r}" if session else table.where
+    for session, rater, rows in _groups_of_rows(table, roles):
+        where = table.where + "".join(f", {name!r}" for name in (session, rater) if name)
         raise_unless_ascending(axis.times_s[rows], where)
         marked = num_marked if roles.is_missing is None else int(roles.is_missing[rows].sum())
         tracks.append(
@@ -102,6 +106,7 @@ def build_tracks(
                 clock=axis.clock,
                 time_note=axis.note,
                 num_missing_rows=marked,
+                rater=rater,
             )
         )
     return Recording(tuple(tracks), tuple(notes))
@@ -111,7 +116,7 @@ def _choose_columns(
     table: Table, roles: Roles, options: ReadOptions
 ) -> tuple[list[int], list[str]]:
     """Return the positions of the measurements, and what was set aside, as sentences."""
-    others = {roles.time, roles.session, *roles.set_aside}
+    others = {roles.time, roles.session, roles.rater, *roles.set_aside}
     if options.columns:
         unknown = [name for name in options.columns if name not in table.header]
         if unknown:
@@ -149,23 +154,34 @@ def _choose_columns(
     return chosen, notes
 
 
-def _rows_by_session(
-    table: Table, position: int | None
-) -> list[tuple[str, slice | NDArray[np.intp]]]:
-    """Return the rows of each session, in the order of the file."""
-    if position is None:
-        return [("", slice(None))]
+def _groups_of_rows(table: Table, roles: Roles) -> list[tuple[str, str, slice | NDArray[np.intp]]]:
+    """Return session, rater and rows of each recording, in the order of the file."""
+    if roles.session is None and roles.rater is None:
+        return [("", "", slice(None))]
 
-    names = np.array([cell or "" for cell in table.columns[position].to_pylist()], np.object_)
-    sessions: list[tuple[str, slice | NDArray[np.intp]]] = []
-    for name in dict.fromkeys(names.tolist()):
-        sessions.append((session_name(name), np.flatnonzero(names == name)))
-    if len({session for session, _ in sessions}) < len(sessions):
+    sessions = _names(table, roles.session)
+    raters = _names(table, roles.rater)
+    keys = list(zip(sessions, raters, strict=True))
+    rows: dict[tuple[str, str], list[int]] = {}
+    for row, key in enumerate(keys):
+        rows.setdefault(key, []).append(row)
+
+    groups: list[tuple[str, str, slice | NDArray[np.intp]]] = [
+        (session_name(session), rater, np.array(places, np.intp))
+        for (session, rater), places in rows.items()
+    ]
+    if len({group[:2] for group in groups}) < len(groups):
         raise InputError(
-            f"{table.where}: column {table.header[position]!r} has different names that are one "
-            f"session, such as {sessions[0][0]!r}. Name the sessions without folders and endings."
+            f"{table.where}: different names are one session, such as {groups[0][0]!r}. Name the "
+            "sessions without folders and endings."
         )
-    return sessions
+    return groups
+
+
+def _names(table: Table, position: int | None) -> list[str]:
+    if position is None:
+        return [""] * table.num_rows
+    return [cell or "" for cell in table.columns[position].to_pylist()]
 
 
 def session_name(text: str) -> str:

@@ -202,9 +202,14 @@ def _infer_unit(numbers: NDArray[np.float64], name: str, where: str) -> tuple[Ti
     if len(plausible) == 1:
         return plausible[0], f"by the distance of its rows, {step:g}"
 
+    advice = "they may be s or ms. Say which"
+    if not plausible:
+        advice = (
+            "that is no recording in s or ms. Write the times in s or ms, or say which they are"
+        )
     raise InputError(
         f"{where}: the times {name!r} go from {numbers.min():.15g} to {numbers.max():.15g}, "
-        f"{step:g} apart: they may be s or ms. Say which: --time-unit s (or ms, us, ns)."
+        f"{step:g} apart: {advice}: --time-unit s (or ms, us, ns)."
     )
 
 

@@ -308,6 +308,19 @@ def test_raters_may_be_columns_folders_or_named_by_a_pattern(tmp_path: Path, out
         assert column(out / f"label_segments/{target}/s1.csv", "value") == expected
 
 
+def test_a_column_may_say_who_rated(tmp_path: Path, out: Path) -> None:
+    rows = [
+        f"{row // 2 / 10:.1f},{row % 2},s{row // 200},{row // 2 + row % 2}" for row in range(400)
+    ]
+    table = write(tmp_path / "all.csv", "time_s,annotator,session,value", *rows)
+    with pytest.raises(InputError, match="If they are raters, fuse them"):
+        run("import", table, out, "--target", "a")
+    document = json.loads(run("import", table, out, "--target", "a", "--raters", "mean", "--json"))
+    raters = [(rater["session"], rater["rater"]) for rater in document["raters"]]
+    assert raters == [("s0", "0"), ("s0", "1"), ("s1", "0"), ("s1", "1")]
+    assert column(out / "label_segments/a/s0.csv", "value") == [row + 0.5 for row in range(100)]
+
+
 def test_files_of_raters_are_not_taken_for_sessions(tmp_path: Path, out: Path) -> None:
     write_raters(tmp_path / "ratings")
     with pytest.raises(InputError, match="seem to be raters of session 's1'"):
