@@ -79,7 +79,7 @@ class MetadataUpdate:
         """Return session -> person of all sessions; None where nobody says it."""
         all_sessions = sorted({*self._partitions, *sessions})
         if self._people is None and not self._has_people:
-            if len(all_sessions) > 1:
+            if len(all_sessions) > len(self._partitions) and len(all_sessions) > 1:
                 self.warnings.append(
                     "Each session counts as a person of its own. If a person has several, say so: "
                     "--participants FILE (session,participant); else people who are trained on "

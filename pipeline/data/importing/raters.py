@@ -32,7 +32,8 @@ class Fused:
     Attributes:
         values_T: shape (frames,); NaN where no rater has a value.
         weights: shape (raters,), which add up to 1.
-        agreements: shape (raters,), the CCC of each with the mean of the others; NaN with one.
+        agreements: shape (raters,), the CCC of each with the mean of the others, all of them as
+            moved; NaN with one.
         pairwise: mean CCC over all pairs of raters; NaN with one.
         lags_ms: shape (raters,), by how much each was moved to an earlier time.
         notes: sentences about what is odd.

@@ -101,7 +101,7 @@ def find_source(path: Path, options: SourceOptions) -> Source:
         if kind is not None and not (path.is_dir() and file.is_document):
             parts.append(Part(file, kind, candidate.session, candidate.set_name, candidate.rater))
         elif path.is_dir() and (file.is_document or _is_empty_sensor(file)):
-            set_aside.append(describe_unreadable(file))
+            set_aside.append(describe_unreadable(file).removesuffix(" Leave it out."))
         else:
             refused.append(describe_unreadable(file))
 
@@ -179,9 +179,12 @@ def _list_folder(path: Path, options: SourceOptions) -> tuple[list[_Candidate], 
         if deeper and folder.name in (FEATURES, LABELS):
             raise InputError(f"{path} is a corpus already: affectune corpus check {path}.")
         if deeper:
+            example = "{session}/{set}/*.csv"
+            if options.is_label:
+                example = "{session}/*/{session}_{rater}.csv"
             raise InputError(
                 f"{folder} holds folders: say which part of a path is what, such as "
-                "--pattern '{session}/{set}/*.csv'."
+                f"--pattern '{example}'."
             )
         for file in inner:
             if is_session:

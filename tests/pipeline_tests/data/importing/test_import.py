@@ -188,6 +188,67 @@ def test_a_start_that_nobody_states_is_said(tmp_path: Path, out: Path) -> None:
     assert "its first row is taken as the start of the session" in output
 
 
+def test_seconds_of_a_file_begin_where_a_person_says(tmp_path: Path, out: Path) -> None:
+    run("import", write_e4(tmp_path / "P01", START_S), out)
+    source = write(tmp_path / "P01.csv", "time_s,value", "9.5,1", "10.5,2")
+    warned = json.loads(run("import", source, out, "--target", "arousal", "--json"))["warnings"]
+    assert "count from the starts that metadata/origins.csv states: 'P01'" in warned[0]
+    assert column(out / "label_segments/arousal/P01.csv", "timestamp") == [9500, 10500]
+
+    run("import", source, out, "--target", "arousal", "--start", "10", "--overwrite")
+    assert column(out / "label_segments/arousal/P01.csv", "timestamp") == [-500, 500]
+
+
+def test_labels_of_a_session_that_has_no_features_are_warned_of(tmp_path: Path, out: Path) -> None:
+    write_table(tmp_path / "voice/P01.csv")
+    write_table(tmp_path / "voice/P02.csv")
+    run("import", tmp_path / "voice", out)
+    write_table(tmp_path / "p02.csv")
+    warned = json.loads(run("import", tmp_path / "p02.csv", out, "--target", "a", "--json"))
+    assert "no features: 'p02'. The nearest name that has is 'P02'" in " ".join(warned["warnings"])
+
+
+def test_a_corpus_is_no_source(tmp_path: Path, out: Path) -> None:
+    write_table(tmp_path / "a.csv")
+    run("import", tmp_path / "a.csv", out, "--set", "voice")
+    with pytest.raises(InputError, match="is a corpus already"):
+        run("import", out, tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--set", "a", "--target", "b"], "one after the other"),
+        (["--set", "a", "--raters", "ewe"], "--raters fuses labels"),
+        (["--target", "a", "--align-raters", "5"], "pass --raters ewe or mean"),
+        (["--set", "a", "--resample", "0"], "--resample 0"),
+        (["--set", "a", "--column", "x"], "no column 'x'"),
+        (["--set", "a", "--pattern", "{speaker}.csv"], None),
+        (["--set", "a", "--start", "noon"], "neither seconds nor a date"),
+        ([], "name what it holds"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(
+    tmp_path: Path, out: Path, arguments: list[str], message: str | None
+) -> None:
+    source = write_table(tmp_path / "s.csv")
+    if message is None:
+        source, message = tmp_path, "The fields are session, set, rater"
+    with pytest.raises(InputError, match=message):
+        run("import", source, out, *arguments)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("text", ["target,session\n", "TARGET\na,b\n"])
+def test_a_file_of_raters_that_was_changed_is_refused(tmp_path: Path, out: Path, text: str) -> None:
+    write_table(tmp_path / "a.csv")
+    run("import", tmp_path / "a.csv", out, "--set", "voice")
+    run("import", tmp_path / "a.csv", out, "--target", "arousal")
+    write(out / "metadata/raters.csv", text)
+    with pytest.raises(InputError, match="Import the labels again"):
+        run("check", out)
+
+
 def test_people_stay_in_one_partition_however_sessions_arrive(tmp_path: Path, out: Path) -> None:
     people = write(
         tmp_path / "people.tsv",
