@@ -155,7 +155,13 @@ class _Import:
         starts: dict[Clock, float] = {}
         clocks = clocks_of(item.track for item in items)
         if any(item.track.clock == "session" for item in items):
-            starts["session"] = self._start_of_relative_times(session)
+            starts["session"] = self._start_of_relative_times(session, has_clock=bool(clocks))
+        if self._start is not None and len(starts) + len(clocks) > 1:
+            raise InputError(
+                f"Session {session!r}: its files count from different moments. Import those of one "
+                "clock at a time, each with its --start."
+            )
+
         for clock in clocks:
             tracks = [item.track for item in items if item.track.clock == clock]
             has_files = session in self._folder.sessions_in(FEATURES) | self._folder.sessions_in(
@@ -165,9 +171,8 @@ class _Import:
                 session, clock, tracks, origins, self._start, has_files=has_files
             )
             self.warnings += notes
-            starts[clock] = start_s
-        for clock in clocks:
-            origins[session, clock] = starts[clock]
+            # At once: what counts from another clock must not begin at a first row of its own.
+            starts[clock] = origins[session, clock] = start_s
 
         return [
             replace(
@@ -204,10 +209,10 @@ class _Import:
             "same session, import with --session or --pattern."
         )
 
-    def _start_of_relative_times(self, session: str) -> float:
+    def _start_of_relative_times(self, session: str, *, has_clock: bool) -> float:
         """Return where the session begins in times that count from the start of a recording."""
         if self._start is None:
-            if any(name == session for name, _ in self._metadata.origins):
+            if has_clock or any(name == session for name, _ in self._metadata.origins):
                 self.counted_from_start.append(session)
             return 0.0
 

@@ -181,6 +181,20 @@ def test_another_clock_or_another_day_needs_a_start(tmp_path: Path, out: Path) -
         run("import", tmp_path / "next/P01", out, "--overwrite")
 
 
+def test_clocks_that_meet_in_one_import_are_not_mixed(tmp_path: Path, out: Path) -> None:
+    pattern = ["--session", "P01", "--pattern", "{set}.csv"]
+    write(tmp_path / "s/a.csv", "time,x", "2023-06-12 12:00:00,1", "2023-06-12 12:00:01,2")
+    write_table(tmp_path / "s/b.csv")
+    warned = json.loads(run("import", tmp_path / "s", out, *pattern, "--json"))["warnings"]
+    assert "count from the starts" in warned[0]
+    with pytest.raises(InputError, match="one clock at a time"):
+        run("import", tmp_path / "s", tmp_path / "new", *pattern, "--start", "5")
+
+    write(tmp_path / "s/b.csv", "time,x", "2023-06-12 12:00:00Z,1", "2023-06-12 12:00:01Z,2")
+    with pytest.raises(InputError, match="--timezone"):
+        run("import", tmp_path / "s", tmp_path / "new", *pattern)
+
+
 def test_a_start_that_nobody_states_is_said(tmp_path: Path, out: Path) -> None:
     write_table(tmp_path / "P01.csv")
     run("import", tmp_path / "P01.csv", out, "--target", "arousal")
