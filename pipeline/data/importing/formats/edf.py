@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from datetime import UTC
 from typing import TYPE_CHECKING
 
@@ -32,7 +33,42 @@ def read(file: SourceFile, options: ReadOptions) -> Recording:
     Raises:
         InputError: edfio is not installed, or the file is damaged or has gaps.
     """
-    edf, complaints = _load(file)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            recording = _to_recording(_load(file), file, options)
+        except InputError:
+            raise
+        except Exception as error:  # edfio raises whatever its parsing meets, also later on
+            raise InputError(
+                f"{file.where} is a damaged EDF or BDF file ({str(error)[:120]}). Export it again."
+            ) from None
+
+    complaints = dict.fromkeys(f"edfio: {warning.message}" for warning in caught)
+    return replace(recording, notes=(*complaints, *recording.notes))
+
+
+def _load(file: SourceFile) -> Edf | Bdf:
+    try:
+        import edfio
+    except ImportError:
+        raise InputError(
+            f"{file.where} is EDF or BDF, which needs edfio: pip install 'affectune[edf]'."
+        ) from None
+
+    if not file.head.startswith(BDF_MAGIC):
+        return edfio.read_edf(file.path)
+    read_bdf = getattr(edfio, "read_bdf", None)
+    if read_bdf is None:
+        raise InputError(
+            f"{file.where} is BDF, which this version of edfio does not read: "
+            "pip install -U 'affectune[edf]'."
+        )
+    bdf: Bdf = read_bdf(file.path)
+    return bdf
+
+
+def _to_recording(edf: Edf | Bdf, file: SourceFile, options: ReadOptions) -> Recording:
     if edf.reserved.startswith(DISCONTINUOUS) and not edf.is_continuous:
         raise InputError(
             f"{file.where} has gaps ({edf.reserved[:5]}), so that the times of its samples cannot "
@@ -49,44 +85,19 @@ def read(file: SourceFile, options: ReadOptions) -> Recording:
     if not tracks:
         raise InputError(f"{file.where} holds no signal, only annotations. Leave it out.")
 
-    notes = list(complaints)
     num_annotations = len(edf.annotations)
-    if num_annotations:
-        notes.append(f"{num_annotations} annotations are set aside: they are not labels over time.")
-    return Recording(tuple(tracks), tuple(notes))
-
-
-def _load(file: SourceFile) -> tuple[Edf | Bdf, list[str]]:
-    """Return the file, and what edfio warned of."""
-    try:
-        import edfio
-    except ImportError:
-        raise InputError(
-            f"{file.where} is EDF or BDF, which needs edfio: pip install 'affectune[edf]'."
-        ) from None
-
-    read_bdf = getattr(edfio, "read_bdf", None)
-    is_bdf = file.head.startswith(BDF_MAGIC)
-    if is_bdf and read_bdf is None:
-        raise InputError(
-            f"{file.where} is BDF, which this version of edfio does not read: "
-            "pip install -U 'affectune[edf]'."
-        )
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        try:
-            edf = read_bdf(file.path) if is_bdf and read_bdf else edfio.read_edf(file.path)
-        except Exception as error:  # edfio raises whatever its parsing meets
-            raise InputError(
-                f"{file.where} is a damaged EDF or BDF file ({error}). Export it again."
-            ) from None
-    return edf, [f"edfio: {warning.message}" for warning in caught]
+    if not num_annotations:
+        return Recording(tuple(tracks))
+    note = f"{num_annotations} annotations are set aside: they are not labels over time."
+    return Recording(tuple(tracks), (note,))
 
 
 def _read_start(edf: Edf | Bdf, options: ReadOptions) -> tuple[float, Clock, str]:
+    from edfio import AnonymizedDateError
+
     try:
         start = edf.startdatetime
-    except ValueError:  # anonymised, or no date
+    except AnonymizedDateError:
         return 0.0, "session", "start unknown (anonymised)"
 
     if options.timezone:

@@ -30,8 +30,8 @@ COUNTER = "nseq"
 
 def is_opensignals(file: SourceFile) -> bool:
     """Return whether the first line names one of the two formats."""
-    first = file.head_lines[0].lstrip("# ").strip().lower() if file.head_lines else ""
-    return first in (SIMPLE, OPENSIGNALS)
+    first = file.head_lines[0] if file.head_lines else ""
+    return first.startswith("#") and first.lstrip("# ").strip().lower() in (SIMPLE, OPENSIGNALS)
 
 
 def read(file: SourceFile, options: ReadOptions) -> Recording:
@@ -41,12 +41,14 @@ def read(file: SourceFile, options: ReadOptions) -> Recording:
         InputError: its header states no rate, or other columns than it has.
     """
     text = file.read_text()
-    lines = text.text.split("\n")
+    lines = text.text.lstrip("\n").split("\n")
     num_header = next(
         (index for index, line in enumerate(lines) if line.strip() and not line.startswith("#")),
         len(lines),
     )
     head, body = lines[:num_header], lines[num_header:]
+    if not head:
+        raise InputError(f"{file.where} has no header of lines with #. Export it again.")
     if not any(line.strip() for line in body):
         raise InputError(f"{file.where} has a header and no samples. Leave it out.")
 

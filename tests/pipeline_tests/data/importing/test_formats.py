@@ -330,6 +330,13 @@ def test_an_edf_file_with_gaps_is_refused(tmp_path: Path) -> None:
         read(write_edf(tmp_path / "x.edf", discontinuous=True), "edf")
 
 
+def test_a_damaged_edf_file_is_refused(tmp_path: Path) -> None:
+    path = write_edf(tmp_path / "x.edf")
+    path.write_bytes(path.read_bytes().replace(b"+0\x14\x14", b"+\xff\x14\x14"))
+    with pytest.raises(InputError, match=r"x\.edf is a damaged EDF or BDF file"):
+        read(path, "edf")
+
+
 def test_bdf_is_not_read_as_edf(tmp_path: Path) -> None:
     signal = edfio.BdfSignal(np.linspace(-1, 1, 40), 10, label="EDA")
     edfio.Bdf([signal]).write(tmp_path / "x.bdf")
