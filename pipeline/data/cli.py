@@ -1,10 +1,11 @@
-"""The commands `corpus check` and `corpus synthesize`: arguments in, tables or JSON out."""
+"""The commands below `corpus`: arguments in, tables or JSON out."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 from typing import Annotated
@@ -17,9 +18,12 @@ from rich.padding import Padding
 from rich.table import Table
 
 from pipeline.corpus import Corpus
+from pipeline.data.importing.cli import import_command
 from pipeline.data.input_errors import quoted_list
+from pipeline.data.layout import find_root
 from pipeline.data.metadata import PARTICIPANTS_FILE
 from pipeline.data.muse import read_corpus
+from pipeline.data.rater_agreement import RaterAgreement, read_agreement
 from pipeline.data.records.persons import PERSONS_UNKNOWN
 from pipeline.data.summary import FindingGroup, SetSummary, Summary, TargetSummary, summarise
 from pipeline.data.synthetic.corpus import synthesize
@@ -29,7 +33,8 @@ from pipeline.errors import InputError
 VERDICT_COLOURS = {"ready": "green", "look": "yellow", "cannot be learned": "red"}
 LEVEL_COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
 
-corpus_app = typer.Typer(help="Look at a corpus, or make a synthetic one.", no_args_is_help=True)
+corpus_app = typer.Typer(help="Look at a corpus, import one, or make one up.", no_args_is_help=True)
+corpus_app.command("import")(import_command)
 
 
 @corpus_app.command("check")
@@ -61,11 +66,13 @@ def check_command(
             tolerance_ms=tolerance_ms,
         )
     summary = summarise(corpus)
+    raters = read_agreement(find_root(path), corpus.targets)
 
     if as_json:
-        typer.echo(json.dumps(summary.to_document(), indent=1, allow_nan=False))
+        document = {**summary.to_document(), "raters": [asdict(rater) for rater in raters]}
+        typer.echo(json.dumps(document, indent=1, allow_nan=False))
     else:
-        _print_summary(summary, Console())
+        _print_summary(summary, raters, Console())
 
 
 @corpus_app.command("synthesize")
@@ -122,13 +129,15 @@ def print_corpus_warnings(corpus: Corpus, console: Console) -> None:
     console.print(line, soft_wrap=True, highlight=False)
 
 
-def _print_summary(summary: Summary, console: Console) -> None:
+def _print_summary(summary: Summary, raters: Sequence[RaterAgreement], console: Console) -> None:
     reading = f"a frame every {summary.frame_period_ms:g} ms, digest {summary.digest[:12]}"
     console.print(f"[bold]{escape(summary.name)}[/], {reading}", highlight=False)
 
     console.print(_partition_table(summary))
     console.print(_set_table(summary.sets))
     console.print(_target_table(summary.targets))
+    if raters:
+        console.print(_rater_table(raters))
 
     for _, groups in groupby(summary.findings, key=lambda group: (group.level, group.kind)):
         _print_findings(list(groups), console)
@@ -185,6 +194,25 @@ def _target_table(targets: Sequence[TargetSummary]) -> Padding:
             target.unlabelled_sessions,
         ]
         for target in targets
+    ]
+    return _table(headings, rows)
+
+
+def _rater_table(raters: Sequence[RaterAgreement]) -> Padding:
+    headings = ["target", "rater", "fused by", "sessions", "weight", "lag"]
+    headings += ["CCC with others", "CCC of pairs"]
+    rows: list[list[str | int]] = [
+        [
+            rater.target,
+            rater.rater,
+            rater.fusion,
+            rater.sessions,
+            f"{rater.weight:.3f}",
+            f"{rater.lag_ms:g} ms",
+            "-" if rater.ccc_with_others is None else f"{rater.ccc_with_others:.3f}",
+            "-" if rater.mean_pairwise_ccc is None else f"{rater.mean_pairwise_ccc:.3f}",
+        ]
+        for rater in raters
     ]
     return _table(headings, rows)
 

@@ -64,7 +64,7 @@ def find_layout(
         InputError: there is no corpus; or its metadata, a feature set, a target or a session does
             not fit.
     """
-    root = _find_root(path)
+    root = find_root(path)
     metadata = read_metadata(root)
     sessions = [entry.session_id for entry in metadata.entries]
 
@@ -87,7 +87,12 @@ def find_layout(
     )
 
 
-def _find_root(path: Path) -> Path:
+def find_root(path: Path) -> Path:
+    """Return the folder of a corpus: the path itself, or the one folder in it that is one.
+
+    Raises:
+        InputError: there is none, or several.
+    """
     if not path.is_dir():
         raise InputError(f"There is no corpus folder {path}. Check the path.")
     if (path / FEATURES).is_dir():

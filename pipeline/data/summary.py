@@ -101,7 +101,7 @@ def summarise(corpus: Corpus) -> Summary:
     """Summarise a corpus and its findings."""
     groups = _group(corpus.findings)
     partitions = tuple(_summarise_partition(corpus, name) for name in PARTITIONS)
-    verdict, reason = _verdict(partitions, groups)
+    verdict, reason = _verdict(partitions, groups, has_targets=bool(corpus.targets))
 
     return Summary(
         name=corpus.name,
@@ -205,9 +205,13 @@ def _select(groups: Sequence[FindingGroup], where: str, kind: str) -> list[Findi
 
 
 def _verdict(
-    partitions: Sequence[PartitionSummary], groups: Sequence[FindingGroup]
+    partitions: Sequence[PartitionSummary], groups: Sequence[FindingGroup], *, has_targets: bool
 ) -> tuple[str, str]:
     """Return the verdict and a sentence that gives its reason."""
+    if not has_targets:
+        return "cannot be learned", (
+            "it has no labels. Add them: affectune corpus import LABELS CORPUS --target arousal."
+        )
     unlabelled = [
         partition.name
         for partition in partitions

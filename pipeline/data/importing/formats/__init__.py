@@ -1,0 +1,1 @@
+"""One reader per format: what a file holds, as tracks of numbers over time."""

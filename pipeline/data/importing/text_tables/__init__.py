@@ -1,0 +1,1 @@
+"""Tables of text: decoded, divided into cells, their times and measurements found."""
