@@ -14,17 +14,19 @@ import json
 import logging
 import os
 import time
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from pipeline.data.input_errors import raise_if_any
+from pipeline.data.tables.arrange import arrange
 from pipeline.data.tables.arrow_pack import OWNER_ONLY, read_pack, write_pack
 from pipeline.data.tables.csv_columns import read_content
 from pipeline.data.tables.parse import FeatureTable, parse_features
 from pipeline.errors import AffectuneError, InputError
+from pipeline.preprocessing.bookkeeping import Kind
+from pipeline.preprocessing.columns import find_bookkeeping
 from pipeline.storage.atomic_file import write_atomically
 
 SETTLED_NS = 2_000_000_000
@@ -37,7 +39,24 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class FeatureFile:
-    """The table in a feature file, and the sha256 of the file's content."""
+    """The table in a feature file.
+
+    Attributes:
+        sha256: of the file's content.
+        table: with the columns of its set, in their order.
+        header: the same columns as this file has them.
+        is_rearranged: whether it has them in another order.
+    """
+
+    sha256: str
+    table: FeatureTable
+    header: tuple[str, ...]
+    is_rearranged: bool
+
+
+@dataclass(frozen=True)
+class _Parsed:
+    """The table in a file, with its own columns, and the sha256 of the file's content."""
 
     sha256: str
     table: FeatureTable
@@ -67,7 +86,11 @@ def default_folder() -> Path:
 
 
 def read_features(
-    files: Mapping[str, Path], names: Mapping[str, str], folder: Path | None
+    files: Mapping[str, Path],
+    names: Mapping[str, str],
+    folder: Path | None,
+    expected: Sequence[str] = (),
+    known: Collection[str] = (),
 ) -> dict[str, FeatureFile]:
     """Read the files of one feature set, from the cache where it has their content.
 
@@ -75,13 +98,15 @@ def read_features(
         files: session -> file; at least one.
         names: session -> how messages name its file.
         folder: where the cache is; None to read without a cache.
+        expected: the columns that a model reads, in its order; empty if none does.
+        known: columns that were no features when the model was trained.
 
     Returns:
-        Session -> file, in the order of `files`.
+        Session -> file, in the order of `files`; all with the same columns.
 
     Raises:
-        InputError: files are no tables, or differ in their number of columns. The message names the
-            first few.
+        InputError: files are no tables, or their columns are others. The message names the first
+            few.
     """
     record_path = _record_path(folder, files) if folder else None
     record, packed = _read_cache(record_path) if record_path else (_Record(), {})
@@ -92,23 +117,54 @@ def read_features(
         sha256 = record.contents.get(path.name, "")
         is_known = record.fingerprints.get(path.name) == fingerprints[path.name]
         if is_known and sha256 in packed:
-            unchanged[session] = FeatureFile(sha256, packed[sha256])
+            unchanged[session] = _Parsed(sha256, packed[sha256])
         else:
             changed[session] = path
 
     results = unchanged | _read_files(changed, names, packed)
     results = {session: results[session] for session in files}
-    _check_widths({names[session]: file.table for session, file in results.items()})
+    columns = [parsed.table.file_columns for parsed in results.values()]
+    results = _set_aside(results, files, names, find_bookkeeping(columns, expected, known))
+    tables = {names[session]: parsed.table for session, parsed in results.items()}
+    arranged = arrange(tables, expected)
 
     if record_path:
-        tables = {file.sha256: file.table for file in results.values()}
+        by_content = {parsed.sha256: parsed.table for parsed in results.values()}
+        is_packed = all(packed.get(sha256) is table for sha256, table in by_content.items())
         new_record = _Record(
-            pack=record.pack if set(tables) <= set(packed) else "",
-            contents={files[session].name: file.sha256 for session, file in results.items()},
+            pack=record.pack if is_packed else "",
+            contents={files[session].name: parsed.sha256 for session, parsed in results.items()},
             fingerprints=_settled_only(fingerprints),
         )
-        _write_cache(record_path, record, new_record, tables)
-    return results
+        _write_cache(record_path, record, new_record, by_content)
+
+    return {
+        session: _feature_file(parsed, arranged[names[session]])
+        for session, parsed in results.items()
+    }
+
+
+def _feature_file(parsed: _Parsed, arranged: FeatureTable) -> FeatureFile:
+    is_rearranged = arranged.values is not parsed.table.values
+    return FeatureFile(parsed.sha256, arranged, parsed.table.columns, is_rearranged)
+
+
+def _set_aside(
+    results: Mapping[str, _Parsed],
+    files: Mapping[str, Path],
+    names: Mapping[str, str],
+    set_aside: Mapping[str, Kind],
+) -> dict[str, _Parsed]:
+    """Parse again what was parsed as if other columns were features than in the whole set."""
+    agreed = {}
+    for session, parsed in results.items():
+        table, name = parsed.table, names[session]
+        if set(table.set_aside) != set(set_aside).intersection(table.file_columns.names):
+            content = read_content(files[session], name)
+            sha256 = hashlib.sha256(content).hexdigest()
+            parsed = _Parsed(sha256, parse_features(content, name, set_aside))
+        agreed[session] = parsed
+    return agreed
 
 
 def _record_path(folder: Path, files: Mapping[str, Path]) -> Path:
@@ -157,14 +213,14 @@ def _settled_only(fingerprints: Mapping[str, list[int]]) -> dict[str, list[int]]
 
 def _read_files(
     files: Mapping[str, Path], names: Mapping[str, str], packed: Mapping[str, FeatureTable]
-) -> dict[str, FeatureFile]:
+) -> dict[str, _Parsed]:
     """Read files, and parse those whose content is in no pack.
 
     Raises:
         InputError: with the mistakes of all files.
     """
 
-    def read(session: str) -> FeatureFile | InputError:
+    def read(session: str) -> _Parsed | InputError:
         try:
             return _read_file(files[session], names[session], packed)
         except InputError as error:
@@ -176,29 +232,14 @@ def _read_files(
         results = dict(zip(files, pool.map(read, files), strict=True))
 
     raise_if_any([str(result) for result in results.values() if isinstance(result, InputError)])
-    return {
-        session: result for session, result in results.items() if isinstance(result, FeatureFile)
-    }
+    return {session: result for session, result in results.items() if isinstance(result, _Parsed)}
 
 
-def _read_file(path: Path, name: str, packed: Mapping[str, FeatureTable]) -> FeatureFile:
+def _read_file(path: Path, name: str, packed: Mapping[str, FeatureTable]) -> _Parsed:
     content = read_content(path, name)
     sha256 = hashlib.sha256(content).hexdigest()
     table = packed[sha256] if sha256 in packed else parse_features(content, name)
-    return FeatureFile(sha256, table)
-
-
-def _check_widths(tables: Mapping[str, FeatureTable]) -> None:
-    widths = {name: table.values.shape[1] for name, table in tables.items()}
-    usual_width, _ = Counter(widths.values()).most_common(1)[0]
-    raise_if_any(
-        [
-            f"{name} has {width} feature columns, most files of its set have {usual_width}"
-            for name, width in widths.items()
-            if width != usual_width
-        ],
-        "Export these files again.",
-    )
+    return _Parsed(sha256, table)
 
 
 def _write_cache(

@@ -54,8 +54,15 @@ def decode(content: bytes, where: str) -> str:
         ) from None
 
 
-def split_header(content: bytes, where: str) -> tuple[list[str], bytes]:
+def split_header(
+    content: bytes, where: str, *, may_lack_name: bool = False
+) -> tuple[list[str], bytes]:
     """Return the names of the columns, and the bytes below them.
+
+    Args:
+        content: the file's bytes.
+        where: how messages name it.
+        may_lack_name: whether a column may have no name, as pandas' index has none.
 
     Raises:
         InputError: there is no header, no row, only one column, or a column without a name.
@@ -72,7 +79,7 @@ def split_header(content: bytes, where: str) -> tuple[list[str], bytes]:
         raise InputError(
             f"{where}: the header {text!r} has no comma. Export it as comma-separated UTF-8."
         )
-    if "" in header:
+    if "" in header and not may_lack_name:
         raise InputError(
             f"{where}: column {header.index('') + 1} has no name, so it may be a row number. "
             "Remove the column (pandas: to_csv(index=False))."

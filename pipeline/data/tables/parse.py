@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +11,17 @@ from numpy.typing import NDArray
 
 from pipeline.data.tables.csv_columns import read_columns, split_header
 from pipeline.errors import InputError
+from pipeline.preprocessing.bookkeeping import (
+    TIMED,
+    FileColumns,
+    Kind,
+    column_traits,
+    failed_rows,
+    is_timestamp,
+    may_be_bookkeeping,
+)
 from pipeline.preprocessing.cleaning import clean
+from pipeline.preprocessing.columns import ColumnMistake, find_bookkeeping, raise_if_doubled
 
 SEGMENT_NAMES = ("segment_id", "subject_id")
 """The segment column's name in 2021, and in 2022 and 2023."""
@@ -35,6 +45,10 @@ class FeatureTable:
         imputed: shape (rows,); how many of the row's cells were NaN or infinite. They are
             interpolated in time (see `preprocessing.cleaning`).
         num_zero_rows: how many rows are not present because they are zeros.
+        num_failed_rows: how many more are not present because a column marks them as failed.
+        set_aside: further columns, which are no features -> what they are.
+        traits: of all columns that may be no features -> what their values are like (see
+            `preprocessing.bookkeeping`).
     """
 
     columns: tuple[str, ...]
@@ -44,11 +58,19 @@ class FeatureTable:
     present: NDArray[np.bool_]
     imputed: NDArray[np.int32]
     num_zero_rows: int
+    num_failed_rows: int = 0
+    set_aside: Mapping[str, Kind] = field(default_factory=dict)
+    traits: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     @property
     def num_rows(self) -> int:
         """Return the number of rows, present or not."""
         return len(self.timestamps_ms)
+
+    @property
+    def file_columns(self) -> FileColumns:
+        """Return all columns but the timestamp and the segment."""
+        return FileColumns((*self.columns, *self.set_aside), self.traits, self.num_rows)
 
     @property
     def num_present_cells(self) -> int:
@@ -76,19 +98,21 @@ class LabelTable:
     values: NDArray[np.float64]
 
 
-def parse_features(content: bytes, where: str) -> FeatureTable:
+def parse_features(
+    content: bytes, where: str, set_aside: Mapping[str, Kind] | None = None
+) -> FeatureTable:
     """Parse and clean `timestamp,segment_id,<features...>`.
-
-    The features are read by position, because headers differ within one feature set.
 
     Args:
         content: the file's bytes.
         where: how messages name the file.
+        set_aside: the columns that are no features, as all files of the set decide; None to decide
+            by this file alone.
 
     Raises:
         InputError: the bytes are no such table.
     """
-    header, body = split_header(content, where)
+    header, body = split_header(content, where, may_lack_name=True)
     time = _position(header, "timestamp", where)
     segment = _segment_position(header)
     if segment is None:
@@ -97,28 +121,54 @@ def parse_features(content: bytes, where: str) -> FeatureTable:
             "'subject_id'. Feature files are timestamp,segment_id,<features...>: add the column "
             "(1 in every row will do)."
         )
-    features = [position for position in range(len(header)) if position not in (time, segment)]
+    position_of = _feature_positions(header, time, segment, where)
+
+    if set_aside is None:
+        texts = [name for name in position_of if may_be_bookkeeping(name)]
+    else:
+        texts = [name for name in position_of if name in set_aside or may_be_bookkeeping(name)]
+    numbers = [name for name in position_of if name not in texts]
+    types = {time: pa.float64(), segment: pa.string()}
+    types |= {position_of[name]: pa.string() for name in texts}
+    types |= {position_of[name]: pa.float32() for name in numbers}
+    cells = read_columns(header, body, types, where)
+
+    exact_ms = cells[time].to_numpy(zero_copy_only=False)
+    timestamps_ms = _to_timestamps(cells[time], where)
+    series = {name: _to_numbers(cells[position_of[name]]) for name in texts}
+    rising = [name for name in numbers if _is_rising(cells[position_of[name]])]
+    series |= _read_series(rising, position_of, header, body, where)
+    traits = {name: column_traits(values, exact_ms) for name, values in series.items()}
+    traits = {name: own for name, own in traits.items() if name in texts or own & TIMED}
+    _raise_if_other_timestamp(traits, where)
+
+    if set_aside is None:
+        set_aside = find_bookkeeping([FileColumns(tuple(position_of), traits, len(exact_ms))])
+    aside = {name: set_aside[name] for name in position_of if name in set_aside}
+    features = [name for name in position_of if name not in aside]
     if not features:
         raise InputError(
             f"{where}: the header {_quoted_start(header)} has no feature. Export the file again."
         )
 
-    types = {time: pa.float64(), segment: pa.string()} | dict.fromkeys(features, pa.float32())
-    cells = read_columns(header, body, types, where)
-    raw_FR = np.empty((len(features), len(cells[time])), np.float32)  # F = features, R = rows
-    for raw_R, position in zip(raw_FR, features, strict=True):
-        raw_R[:] = cells[position].to_numpy(zero_copy_only=False)
-
-    timestamps_ms = _to_timestamps(cells[time], where)
-    cleaned = clean(timestamps_ms, np.ascontiguousarray(raw_FR.T))
+    # What only may have been no feature is a column of numbers after all.
+    again = {position_of[name]: pa.float32() for name in features if name in texts}
+    if again:
+        cells |= read_columns(header, body, again, where)
+    raw_RF = _stack([cells[position_of[name]] for name in features])  # R = rows, F = features
+    num_failed = _clear_failed(raw_RF, {name: series[name] for name in aside}, aside)
+    cleaned = clean(timestamps_ms, raw_RF)
     return FeatureTable(
-        columns=tuple(header[position] for position in features),
+        columns=tuple(features),
         timestamps_ms=timestamps_ms,
         segment_ids=_to_segment_ids(cells[segment]),
         values=cleaned.values,
         present=cleaned.present,
         imputed=cleaned.num_imputed,
         num_zero_rows=cleaned.num_zero_rows,
+        num_failed_rows=num_failed,
+        set_aside=aside,
+        traits=traits,
     )
 
 
@@ -164,6 +214,99 @@ def _position(header: Sequence[str], name: str, where: str) -> int:
             "Name the column so."
         )
     return names.index(name)
+
+
+def _feature_positions(
+    header: Sequence[str], time: int, segment: int, where: str
+) -> dict[str, int]:
+    """Return name -> position of the columns that may be features.
+
+    A second timestamp gets the name that pandas would give it.
+    """
+    names = {}
+    num_timestamps = 0
+    for position, name in enumerate(header):
+        if position in (time, segment):
+            continue
+        if name.casefold() == "timestamp":
+            num_timestamps += 1
+            name = f"{name}.{num_timestamps}"
+        names[position] = name
+
+    try:
+        raise_if_doubled(list(names.values()))
+    except ColumnMistake as mistake:
+        raise InputError(f"{where}: {mistake}. Give every column a name of its own.") from None
+    return {name: position for position, name in names.items()}
+
+
+def _raise_if_other_timestamp(traits: Mapping[str, Collection[str]], where: str) -> None:
+    """Refuse a second column "timestamp" that is no time: which of the two is meant?"""
+    for name in traits:
+        if is_timestamp(name) and "ascends" not in traits[name]:
+            raise InputError(
+                f"{where}: the second column 'timestamp' does not ascend, so it is no time. Rename "
+                "the column, or remove it."
+            )
+
+
+def _to_numbers(cells: pa.Array) -> NDArray[np.float64]:
+    """Return texts as numbers, shape (rows,): NaN for what is none."""
+    return np.array([_to_number(cell) for cell in cells.to_pylist()], np.float64)
+
+
+def _to_number(text: str | None) -> float:
+    plain = (text or "").strip().casefold()
+    try:
+        return float(plain)
+    except ValueError:
+        return {"true": 1.0, "false": 0.0}.get(plain, np.nan)
+
+
+def _is_rising(cells: pa.Array) -> bool:
+    """Return whether a column may count the rows or repeat the timestamps."""
+    values = cells.to_numpy(zero_copy_only=False)
+    return bool(values[-1] > values[0] and (np.diff(values) >= 0).all())
+
+
+def _read_series(
+    names: Sequence[str],
+    position_of: Mapping[str, int],
+    header: Sequence[str],
+    body: bytes,
+    where: str,
+) -> dict[str, NDArray[np.float64]]:
+    """Read columns of numbers again, as exactly as timestamps need it."""
+    if not names:
+        return {}
+
+    types = {position_of[name]: pa.float64() for name in names}
+    cells = read_columns(header, body, types, where)
+    return {name: cells[position_of[name]].to_numpy(zero_copy_only=False) for name in names}
+
+
+def _stack(columns: Sequence[pa.Array]) -> NDArray[np.float32]:
+    """Return columns as an array of shape (rows, columns)."""
+    raw_FR = np.empty((len(columns), len(columns[0])), np.float32)
+    for raw_R, column in zip(raw_FR, columns, strict=True):
+        raw_R[:] = column.to_numpy(zero_copy_only=False)
+
+    return np.ascontiguousarray(raw_FR.T)
+
+
+def _clear_failed(
+    raw: NDArray[np.float32], columns: Mapping[str, NDArray[np.float64]], kinds: Mapping[str, Kind]
+) -> int:
+    """Clear the rows, in place, that a column marks as failed; return how many had a signal."""
+    if not columns:
+        return 0
+
+    is_signal = np.isfinite(raw)
+    if raw.shape[1] > 1:
+        is_signal &= raw != 0
+    is_failed = failed_rows(columns, kinds) & is_signal.any(axis=1)
+    raw[is_failed] = np.nan
+    return int(is_failed.sum())
 
 
 def _segment_position(header: Sequence[str]) -> int | None:

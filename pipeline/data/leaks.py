@@ -1,0 +1,151 @@
+"""Refuses features that are a label of the corpus: a model would learn the answer from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.data.align import NO_ROW, nearest_rows
+from pipeline.data.input_errors import raise_if_any
+from pipeline.data.tables.parse import FeatureTable, LabelTable
+
+SAMPLED_ROWS = 8
+"""Rows of a session that a column is tried on before all of it is read."""
+MIN_ROWS = 10
+"""On fewer labelled rows a column may be equal to a label by chance."""
+EQUAL = 0.005
+"""How far a value may be from a label to count as equal, as a share of the labels' range."""
+MOST = 0.98
+"""From this share of equal rows on a column is the label."""
+MANY_VALUES = 20
+"""With so many different labels even half of the rows are not equal by chance."""
+LINEAR = 1 - 1e-5
+"""From this squared correlation on a column is the label in another unit."""
+
+
+class _Joined(NamedTuple):
+    """The rows of one session that have both features and a label.
+
+    Attributes:
+        table: the features.
+        rows: shape (joined,); of the table.
+        labels: shape (joined,).
+    """
+
+    table: FeatureTable
+    rows: NDArray[np.intp]
+    labels: NDArray[np.float64]
+
+
+def raise_if_leaked(
+    features: Mapping[str, Mapping[str, FeatureTable]],
+    labels: Mapping[str, Mapping[str, LabelTable]],
+    tolerance_ms: float,
+) -> None:
+    """Refuse a corpus in which a column of a feature set is a label, maybe in another unit.
+
+    Args:
+        features: feature set -> session -> table.
+        labels: target -> session -> table.
+        tolerance_ms: the farthest that a feature row may be from its label.
+
+    Raises:
+        InputError: there is such a column. The message names it, its set and the target.
+    """
+    mistakes = []
+    for feature_set, tables in features.items():
+        for target, label_tables in labels.items():
+            joined = [
+                _join(table, label_tables[session], tolerance_ms)
+                for session, table in tables.items()
+                if session in label_tables
+            ]
+            for column, num_rows in _leaked_columns([pair for pair in joined if len(pair.rows)]):
+                name = next(iter(tables.values())).columns[column]
+                mistakes.append(
+                    f"feature_segments/{feature_set}: column {name!r} is the label of {target!r}, "
+                    f"by {num_rows} rows of the same time"
+                )
+
+    raise_if_any(
+        mistakes,
+        "A model would learn the answer from it. Remove the column, or leave out the feature set.",
+    )
+
+
+def _join(table: FeatureTable, labels: LabelTable, tolerance_ms: float) -> _Joined:
+    rows = nearest_rows(labels.timestamps_ms, table.timestamps_ms, tolerance_ms)
+    is_joined = (rows != NO_ROW) & np.isfinite(labels.values) & table.present[rows]
+    return _Joined(table, rows[is_joined], labels.values[is_joined])
+
+
+def _leaked_columns(sessions: Sequence[_Joined]) -> list[tuple[int, int]]:
+    """Return the columns that are the label, each with the number of rows that it was tried on.
+
+    Most columns are nothing like it on a few rows, so that most of a wide set is not even read from
+    the disk.
+    """
+    if sum(len(pair.rows) for pair in sessions) < MIN_ROWS:
+        return []
+
+    sampled = [
+        np.unique(np.linspace(0, len(pair.rows) - 1, SAMPLED_ROWS).astype(np.intp))
+        for pair in sessions
+    ]
+    few_values = np.concatenate(
+        [pair.table.values[pair.rows[few]] for pair, few in zip(sessions, sampled, strict=True)]
+    )
+    few_labels = np.concatenate(
+        [pair.labels[few] for pair, few in zip(sessions, sampled, strict=True)]
+    )
+    labels = np.concatenate([pair.labels for pair in sessions])
+    limit = EQUAL * float(np.ptp(labels))
+
+    leaked = []
+    for column in np.flatnonzero(_may_be_label(few_values, few_labels, limit)):
+        values = np.concatenate([pair.table.values[pair.rows, column] for pair in sessions])
+        if _is_label(values.astype(np.float64), labels, limit):
+            leaked.append((int(column), len(labels)))
+    return leaked
+
+
+def _may_be_label(
+    values: NDArray[np.float32], labels: NDArray[np.float64], limit: float
+) -> NDArray[np.bool_]:
+    """Return which columns deserve to be read in full, shape (columns,)."""
+    values = values.astype(np.float64)
+    near = (np.abs(values - labels[:, None]) <= limit).mean(axis=0) >= 0.4
+    return near | (_squared_correlation(values, labels) >= 0.99)
+
+
+def _is_label(values: NDArray[np.float64], labels: NDArray[np.float64], limit: float) -> bool:
+    num_values = len(np.unique(labels))
+    if num_values < 2:
+        return False
+
+    difference = np.abs(values - labels)
+    share = float((difference <= limit).mean())
+    exact = difference <= 1e-6 * np.maximum(1, np.abs(labels))
+    if num_values == 2:
+        return bool(exact.all())
+    if share >= MOST:
+        return True
+    if len(np.unique(labels[exact])) >= MANY_VALUES and exact.mean() >= 0.5:
+        return True
+    return num_values >= MIN_ROWS and _squared_correlation(values[:, None], labels)[0] >= LINEAR
+
+
+def _squared_correlation(
+    values: NDArray[np.float64], labels: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the squared correlation of each column with the labels; 0 for a constant."""
+    values, labels = values - values.mean(axis=0), labels - labels.mean()
+    variances = (values**2).sum(axis=0) * (labels**2).sum()
+    covariances = labels @ values
+    squared: NDArray[np.float64] = np.divide(
+        covariances**2, variances, out=np.zeros_like(variances), where=variances > 0
+    )
+    return squared
