@@ -223,6 +223,8 @@ def evaluate_command(
         targets=fused_model.targets,
         tolerance_ms=tolerance_ms,
         mark_stuck_rows=False,  # the model does, by its own limits
+        model_columns=fused_model.columns,
+        model_set_aside=fused_model.set_aside,
     )
     evaluation = evaluate(fused_model, sessions, part, corrupt=corrupt_session, device=torch_device)
     written = write_plots(evaluation, plots or _plots_folder(bundle, part, corrupt or []))
@@ -282,6 +284,8 @@ def predict_command(
         targets=[target for target in fused_model.targets if target in labelled],
         tolerance_ms=tolerance_ms,
         mark_stuck_rows=False,
+        model_columns=fused_model.columns,
+        model_set_aside=fused_model.set_aside,
     )
     raise_if_incompatible(fused_model, read)
     sessions = read.partition(part)

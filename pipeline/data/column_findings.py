@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pipeline.corpus import Finding
 from pipeline.data.findings import corpus_finding
 from pipeline.data.input_errors import quoted_list
-from pipeline.data.tables.cache import FeatureFile
+from pipeline.data.tables.arrange import ArrangedFile
 from pipeline.preprocessing.bookkeeping import (
     LOWEST_CONFIDENCE,
     Kind,
@@ -17,7 +17,7 @@ from pipeline.preprocessing.bookkeeping import (
 )
 from pipeline.preprocessing.columns import describe_set_aside
 
-Files = Mapping[str, FeatureFile]
+Files = Mapping[str, ArrangedFile]
 """Session -> file of one feature set."""
 
 

@@ -63,17 +63,30 @@ def raise_if_leaked(
                 for session, table in tables.items()
                 if session in label_tables
             ]
-            for column, num_rows in _leaked_columns([pair for pair in joined if len(pair.rows)]):
-                name = next(iter(tables.values())).columns[column]
-                mistakes.append(
-                    f"feature_segments/{feature_set}: column {name!r} is the label of {target!r}, "
-                    f"by {num_rows} rows of the same time"
-                )
+            leaked: dict[str, int] = {}
+            for header, sessions in _by_header(joined).items():
+                for column, num_rows in _leaked_columns(sessions):
+                    leaked[header[column]] = leaked.get(header[column], 0) + num_rows
+
+            mistakes += [
+                f"feature_segments/{feature_set}: column {name!r} is the label of {target!r}, by "
+                f"{num_rows} rows of the same time"
+                for name, num_rows in leaked.items()
+            ]
 
     raise_if_any(
         mistakes,
         "A model would learn the answer from it. Remove the column, or leave out the feature set.",
     )
+
+
+def _by_header(sessions: Sequence[_Joined]) -> dict[tuple[str, ...], list[_Joined]]:
+    """Group sessions by the columns of their tables: their order may differ within a set."""
+    groups: dict[tuple[str, ...], list[_Joined]] = {}
+    for pair in sessions:
+        if len(pair.rows):
+            groups.setdefault(pair.table.columns, []).append(pair)
+    return groups
 
 
 def _join(table: FeatureTable, labels: LabelTable, tolerance_ms: float) -> _Joined:
@@ -116,9 +129,11 @@ def _may_be_label(
     values: NDArray[np.float32], labels: NDArray[np.float64], limit: float
 ) -> NDArray[np.bool_]:
     """Return which columns deserve to be read in full, shape (columns,)."""
-    values = values.astype(np.float64)
-    near = (np.abs(values - labels[:, None]) <= limit).mean(axis=0) >= 0.4
-    return near | (_squared_correlation(values, labels) >= 0.99)
+    exact_values = values.astype(np.float64)
+    near_share = (np.abs(exact_values - labels[:, None]) <= limit).mean(axis=0)
+    is_linear = _squared_correlation(exact_values, labels) >= 0.99
+    may_be_label: NDArray[np.bool_] = (near_share >= 0.4) | is_linear
+    return may_be_label
 
 
 def _is_label(values: NDArray[np.float64], labels: NDArray[np.float64], limit: float) -> bool:

@@ -27,6 +27,7 @@ from pipeline.data.input_errors import raise_if_any
 from pipeline.data.layout import Layout, find_layout
 from pipeline.data.leaks import raise_if_leaked
 from pipeline.data.metadata import PARTITION_FILE
+from pipeline.data.tables.arrange import ArrangedFile, arrange
 from pipeline.data.tables.cache import FeatureFile, default_folder, read_features
 from pipeline.data.tables.csv_columns import read_content
 from pipeline.data.tables.parse import LabelTable, parse_labels
@@ -62,7 +63,7 @@ def read_corpus(
     max_imputed_share: float = 0.2,
     mark_stuck_rows: bool = True,
     model_columns: Mapping[str, Sequence[str]] | None = None,
-    columns_known: Mapping[str, Sequence[str]] | None = None,
+    model_set_aside: Mapping[str, Sequence[str]] | None = None,
     cache_folder: Path | None = None,
 ) -> Corpus:
     """Read a corpus: one frame per label row of any target, with the nearest row of each set.
@@ -83,7 +84,7 @@ def read_corpus(
             them by what was usual in its training.
         model_columns: feature set -> the columns that a model reads, in its order, where one reads
             the sessions: the files must have them. None for those that most files have.
-        columns_known: feature set -> further columns, which were no features in the training of
+        model_set_aside: feature set -> further columns, which were no features in the training of
             that model.
         cache_folder: where parsed files are kept; None for `$AFFECTUNE_CACHE`, else
             `$XDG_CACHE_HOME/affectune`, else `~/.cache/affectune`. Never in the corpus.
@@ -98,16 +99,18 @@ def read_corpus(
         raise InputError(f"The tolerance is {tolerance_ms:g} ms. It must be 0 or more.")
 
     layout = find_layout(Path(path), modalities, targets)
-    expected, known = model_columns or {}, columns_known or {}
-    features = _read_features(layout, cache_folder or default_folder(), expected, known)
+    expected, known = model_columns or {}, model_set_aside or {}
+    features_read = _read_features(layout, cache_folder or default_folder(), expected, known)
     labels = _read_labels(layout)
-    _check_imputed_shares(features, max_imputed_share)
+    _check_imputed_shares(features_read, max_imputed_share)
 
-    period_ms = _period_ms(features, labels)
+    period_ms = _period_ms(features_read, labels)
     timing = Timing(period_ms, period_ms / 2 if tolerance_ms is None else float(tolerance_ms))
-    columns = {name: next(iter(files.values())).table.columns for name, files in features.items()}
     if model_columns is None:
-        _raise_if_leaked(features, labels, timing.tolerance_ms)
+        # Before columns are compared: it is the better reason why a file has one more.
+        _raise_if_leaked(features_read, labels, timing.tolerance_ms)
+    features = _arrange(layout, features_read, expected)
+    columns = {name: next(iter(files.values())).table.columns for name, files in features.items()}
     built = _build_sessions(layout, features, labels, columns, timing)
     as_read = [result.session for result in built]
     frame_period_ms = _median_step_ms(session.timestamps_ms for session in as_read)
@@ -168,6 +171,17 @@ def _read_features(
             files, names, folder, expected.get(feature_set, ()), known.get(feature_set, ())
         )
     return features
+
+
+def _arrange(
+    layout: Layout, features: Features, expected: Mapping[str, Sequence[str]]
+) -> dict[str, dict[str, ArrangedFile]]:
+    arranged = {}
+    for feature_set, files in features.items():
+        paths = layout.features[feature_set]
+        names = {session: layout.name(paths[session]) for session in files}
+        arranged[feature_set] = arrange(files, names, expected.get(feature_set, ()))
+    return arranged
 
 
 def _read_labels(layout: Layout) -> dict[str, dict[str, LabelFile]]:
@@ -282,7 +296,11 @@ def _check_lengths(sessions: Sequence[Session]) -> None:
 
 
 def _digest(
-    layout: Layout, features: Features, labels: Labels, timing: Timing, mark_stuck_rows: bool
+    layout: Layout,
+    features: Mapping[str, Mapping[str, ArrangedFile]],
+    labels: Labels,
+    timing: Timing,
+    mark_stuck_rows: bool,
 ) -> str:
     """Hash contents and settings in the order in which they were named, but no path and no time."""
     document: dict[str, object] = {

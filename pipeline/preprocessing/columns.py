@@ -119,9 +119,10 @@ def column_order(expected: Sequence[str], given: Sequence[str]) -> list[int]:
     if len(given) == len(expected) and expected_first is not None and given_first is not None:
         return [place_of[str(int(name) - expected_first + given_first)] for name in expected]
 
+    features = set(expected)
     raise ColumnMistake(
         missing=[name for name in expected if name not in place_of],
-        unknown=[name for name in given if name not in set(expected)],
+        unknown=[name for name in given if name not in features],
     )
 
 
@@ -194,7 +195,8 @@ def choose_columns(
     if _is_expected(expected, names):
         return ChosenColumns(column_order(expected, names), {}, nothing_failed)
 
-    extra = {name: values(place) for place, name in enumerate(names) if name not in set(expected)}
+    features = set(expected)
+    extra = {name: values(place) for place, name in enumerate(names) if name not in features}
     traits = {name: column_traits(series, timestamps_ms) for name, series in extra.items()}
     file = FileColumns(names, traits, len(timestamps_ms))
     set_aside = find_bookkeeping([file], expected, known)

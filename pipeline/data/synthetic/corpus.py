@@ -142,8 +142,8 @@ def _write_features(
 ) -> None:
     """Write a feature file with the flaws that its number gives it.
 
-    Every fifth file counts its columns from 1 where they are only numbered, every third starts a frame late, every fourth ends
-    early, and every fourth has NaN cells.
+    Every fifth file of a set whose columns are only numbered counts them from 1, every third starts
+    a frame late, every fourth ends early, and every fourth has NaN cells.
     """
     first_column = 1 if number % 5 == 4 and modality.column == "{}" else 0
     start = 1 if number % 3 == 1 else 0

@@ -20,7 +20,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from pipeline.data.input_errors import raise_if_any
-from pipeline.data.tables.arrange import arrange
 from pipeline.data.tables.arrow_pack import OWNER_ONLY, read_pack, write_pack
 from pipeline.data.tables.csv_columns import read_content
 from pipeline.data.tables.parse import FeatureTable, parse_features
@@ -39,24 +38,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class FeatureFile:
-    """The table in a feature file.
-
-    Attributes:
-        sha256: of the file's content.
-        table: with the columns of its set, in their order.
-        header: the same columns as this file has them.
-        is_rearranged: whether it has them in another order.
-    """
-
-    sha256: str
-    table: FeatureTable
-    header: tuple[str, ...]
-    is_rearranged: bool
-
-
-@dataclass(frozen=True)
-class _Parsed:
-    """The table in a file, with its own columns, and the sha256 of the file's content."""
+    """The table in a feature file, with its own columns, and the sha256 of the file's content."""
 
     sha256: str
     table: FeatureTable
@@ -102,11 +84,10 @@ def read_features(
         known: columns that were no features when the model was trained.
 
     Returns:
-        Session -> file, in the order of `files`; all with the same columns.
+        Session -> file, in the order of `files`. The same columns are set aside in all of them.
 
     Raises:
-        InputError: files are no tables, or their columns are others. The message names the first
-            few.
+        InputError: files are no tables. The message names the first few.
     """
     record_path = _record_path(folder, files) if folder else None
     record, packed = _read_cache(record_path) if record_path else (_Record(), {})
@@ -117,53 +98,43 @@ def read_features(
         sha256 = record.contents.get(path.name, "")
         is_known = record.fingerprints.get(path.name) == fingerprints[path.name]
         if is_known and sha256 in packed:
-            unchanged[session] = _Parsed(sha256, packed[sha256])
+            unchanged[session] = FeatureFile(sha256, packed[sha256])
         else:
             changed[session] = path
 
     results = unchanged | _read_files(changed, names, packed)
     results = {session: results[session] for session in files}
-    columns = [parsed.table.file_columns for parsed in results.values()]
+    columns = [file.table.file_columns for file in results.values()]
     results = _set_aside(results, files, names, find_bookkeeping(columns, expected, known))
-    tables = {names[session]: parsed.table for session, parsed in results.items()}
-    arranged = arrange(tables, expected)
 
-    if record_path:
-        by_content = {parsed.sha256: parsed.table for parsed in results.values()}
-        is_packed = all(packed.get(sha256) is table for sha256, table in by_content.items())
+    tables = {file.sha256: file.table for file in results.values()}
+    # A pack holds tables of one width: files of several are a mistake, which is told elsewhere.
+    if record_path and len({len(table.columns) for table in tables.values()}) == 1:
+        is_packed = all(packed.get(sha256) is table for sha256, table in tables.items())
         new_record = _Record(
             pack=record.pack if is_packed else "",
-            contents={files[session].name: parsed.sha256 for session, parsed in results.items()},
+            contents={files[session].name: file.sha256 for session, file in results.items()},
             fingerprints=_settled_only(fingerprints),
         )
-        _write_cache(record_path, record, new_record, by_content)
-
-    return {
-        session: _feature_file(parsed, arranged[names[session]])
-        for session, parsed in results.items()
-    }
-
-
-def _feature_file(parsed: _Parsed, arranged: FeatureTable) -> FeatureFile:
-    is_rearranged = arranged.values is not parsed.table.values
-    return FeatureFile(parsed.sha256, arranged, parsed.table.columns, is_rearranged)
+        _write_cache(record_path, record, new_record, tables)
+    return results
 
 
 def _set_aside(
-    results: Mapping[str, _Parsed],
+    results: Mapping[str, FeatureFile],
     files: Mapping[str, Path],
     names: Mapping[str, str],
     set_aside: Mapping[str, Kind],
-) -> dict[str, _Parsed]:
+) -> dict[str, FeatureFile]:
     """Parse again what was parsed as if other columns were features than in the whole set."""
     agreed = {}
-    for session, parsed in results.items():
-        table, name = parsed.table, names[session]
+    for session, file in results.items():
+        table, name = file.table, names[session]
         if set(table.set_aside) != set(set_aside).intersection(table.file_columns.names):
             content = read_content(files[session], name)
             sha256 = hashlib.sha256(content).hexdigest()
-            parsed = _Parsed(sha256, parse_features(content, name, set_aside))
-        agreed[session] = parsed
+            file = FeatureFile(sha256, parse_features(content, name, set_aside))
+        agreed[session] = file
     return agreed
 
 
@@ -213,14 +184,14 @@ def _settled_only(fingerprints: Mapping[str, list[int]]) -> dict[str, list[int]]
 
 def _read_files(
     files: Mapping[str, Path], names: Mapping[str, str], packed: Mapping[str, FeatureTable]
-) -> dict[str, _Parsed]:
+) -> dict[str, FeatureFile]:
     """Read files, and parse those whose content is in no pack.
 
     Raises:
         InputError: with the mistakes of all files.
     """
 
-    def read(session: str) -> _Parsed | InputError:
+    def read(session: str) -> FeatureFile | InputError:
         try:
             return _read_file(files[session], names[session], packed)
         except InputError as error:
@@ -232,14 +203,16 @@ def _read_files(
         results = dict(zip(files, pool.map(read, files), strict=True))
 
     raise_if_any([str(result) for result in results.values() if isinstance(result, InputError)])
-    return {session: result for session, result in results.items() if isinstance(result, _Parsed)}
+    return {
+        session: result for session, result in results.items() if isinstance(result, FeatureFile)
+    }
 
 
-def _read_file(path: Path, name: str, packed: Mapping[str, FeatureTable]) -> _Parsed:
+def _read_file(path: Path, name: str, packed: Mapping[str, FeatureTable]) -> FeatureFile:
     content = read_content(path, name)
     sha256 = hashlib.sha256(content).hexdigest()
     table = packed[sha256] if sha256 in packed else parse_features(content, name)
-    return _Parsed(sha256, table)
+    return FeatureFile(sha256, table)
 
 
 def _write_cache(
