@@ -21,10 +21,12 @@ import typer
 from numpy.typing import NDArray
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from pipeline.corpus import PARTITIONS, Corpus, Partition, Session
 from pipeline.data.cli import parse_names
+from pipeline.data.column_findings import SET_ASIDE
 from pipeline.data.layout import find_layout
 from pipeline.data.muse import read_corpus
 from pipeline.errors import AffectuneError, InputError
@@ -226,6 +228,7 @@ def evaluate_command(
         model_columns=fused_model.columns,
         model_set_aside=fused_model.set_aside,
     )
+    _print_columns_set_aside(sessions, Console(stderr=True))
     evaluation = evaluate(fused_model, sessions, part, corrupt=corrupt_session, device=torch_device)
     written = write_plots(evaluation, plots or _plots_folder(bundle, part, corrupt or []))
 
@@ -287,6 +290,7 @@ def predict_command(
         model_columns=fused_model.columns,
         model_set_aside=fused_model.set_aside,
     )
+    _print_columns_set_aside(read, Console(stderr=True))
     raise_if_incompatible(fused_model, read)
     sessions = read.partition(part)
     if not sessions:
@@ -481,6 +485,13 @@ def _print_corpus_warnings(corpus: Corpus, console: Console) -> None:
             f"[yellow]Note:[/] the corpus has warnings: {warnings}. See `affectune corpus check`.",
             soft_wrap=True,
         )
+
+
+def _print_columns_set_aside(corpus: Corpus, console: Console) -> None:
+    for finding in corpus.findings:
+        if finding.kind == SET_ASIDE:
+            note = escape(f"{finding.where}: {finding.message}")
+            console.print(f"[yellow]Note:[/] {note}", soft_wrap=True)
 
 
 def _print_evaluation(evaluation: Evaluation) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 from pipeline.corpus import Finding
@@ -15,10 +14,13 @@ from pipeline.preprocessing.bookkeeping import (
     may_mark_rows,
     timed_columns,
 )
-from pipeline.preprocessing.columns import describe_set_aside
+from pipeline.preprocessing.columns import describe_set_aside, second_columns
 
 Files = Mapping[str, ArrangedFile]
 """Session -> file of one feature set."""
+
+SET_ASIDE = "columns set aside"
+"""The kind of the finding about what is no feature."""
 
 
 def column_findings(feature_set: str, files: Files) -> list[Finding]:
@@ -75,7 +77,7 @@ def _set_aside_finding(feature_set: str, files: Files) -> Finding | None:
             f"{LOWEST_CONFIDENCE:g} counts as missing, as OpenFace means it."
         )
     count, total = len(set_aside), len(columns) + len(set_aside)
-    return corpus_finding("warning", "columns set aside", feature_set, count, total, message)
+    return corpus_finding("warning", SET_ASIDE, feature_set, count, total, message)
 
 
 def _order_finding(feature_set: str, files: Files) -> Finding | None:
@@ -129,12 +131,7 @@ def _marker_finding(feature_set: str, columns: tuple[str, ...]) -> Finding | Non
 
 def _doubled_finding(feature_set: str, columns: tuple[str, ...]) -> Finding | None:
     """Return a note of names as pandas makes them of doubled ones, such as "a" and "a.1"."""
-    names = set(columns)
-    second = [
-        name
-        for name in columns
-        if (found := re.fullmatch(r"(.+)\.\d+", name)) and found[1] in names
-    ]
+    second = second_columns(columns)
     if not second:
         return None
 

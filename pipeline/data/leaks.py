@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,22 @@ LINEAR = 1 - 1e-5
 """From this squared correlation on a column is the label in another unit."""
 
 
+class FeatureContent(Protocol):
+    """A file of a feature set."""
+
+    @property
+    def table(self) -> FeatureTable:
+        """Return its rows."""
+
+
+class LabelContent(Protocol):
+    """A file of a target."""
+
+    @property
+    def table(self) -> LabelTable:
+        """Return its rows."""
+
+
 class _Joined(NamedTuple):
     """The rows of one session that have both features and a label.
 
@@ -41,27 +57,27 @@ class _Joined(NamedTuple):
 
 
 def raise_if_leaked(
-    features: Mapping[str, Mapping[str, FeatureTable]],
-    labels: Mapping[str, Mapping[str, LabelTable]],
+    features: Mapping[str, Mapping[str, FeatureContent]],
+    labels: Mapping[str, Mapping[str, LabelContent]],
     tolerance_ms: float,
 ) -> None:
     """Refuse a corpus in which a column of a feature set is a label, maybe in another unit.
 
     Args:
-        features: feature set -> session -> table.
-        labels: target -> session -> table.
+        features: feature set -> session -> file.
+        labels: target -> session -> file.
         tolerance_ms: the farthest that a feature row may be from its label.
 
     Raises:
         InputError: there is such a column. The message names it, its set and the target.
     """
     mistakes = []
-    for feature_set, tables in features.items():
-        for target, label_tables in labels.items():
+    for feature_set, files in features.items():
+        for target, label_files in labels.items():
             joined = [
-                _join(table, label_tables[session], tolerance_ms)
-                for session, table in tables.items()
-                if session in label_tables
+                _join(file.table, label_files[session].table, tolerance_ms)
+                for session, file in files.items()
+                if session in label_files
             ]
             leaked: dict[str, int] = {}
             for header, sessions in _by_header(joined).items():

@@ -108,7 +108,7 @@ def read_corpus(
     timing = Timing(period_ms, period_ms / 2 if tolerance_ms is None else float(tolerance_ms))
     if model_columns is None:
         # Before columns are compared: it is the better reason why a file has one more.
-        _raise_if_leaked(features_read, labels, timing.tolerance_ms)
+        raise_if_leaked(features_read, labels, timing.tolerance_ms)
     features = _arrange(layout, features_read, expected)
     columns = {name: next(iter(files.values())).table.columns for name, files in features.items()}
     built = _build_sessions(layout, features, labels, columns, timing)
@@ -240,20 +240,6 @@ def _period_ms(features: Features, labels: Labels) -> float:
 
 def _median_step_ms(timelines: Iterable[NDArray[np.int64]]) -> float:
     return float(np.median(np.concatenate([np.diff(timeline) for timeline in timelines])))
-
-
-def _raise_if_leaked(features: Features, labels: Labels, tolerance_ms: float) -> None:
-    raise_if_leaked(
-        {
-            feature_set: {session: file.table for session, file in files.items()}
-            for feature_set, files in features.items()
-        },
-        {
-            target: {session: file.table for session, file in files.items()}
-            for target, files in labels.items()
-        },
-        tolerance_ms,
-    )
 
 
 def _build_sessions(

@@ -8,6 +8,7 @@ set begin with either. Anything else is a mistake, which names the columns.
 from __future__ import annotations
 
 import difflib
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -36,12 +37,19 @@ class ColumnMistake(InputError):
         doubled: a name that occurs twice; then nothing else is known.
         missing: expected names that are not given, in the expected order.
         unknown: given names that are not expected, in the given order.
+        expected: all expected names.
     """
 
     def __init__(
-        self, *, doubled: str = "", missing: Sequence[str] = (), unknown: Sequence[str] = ()
+        self,
+        *,
+        doubled: str = "",
+        missing: Sequence[str] = (),
+        unknown: Sequence[str] = (),
+        expected: Sequence[str] = (),
     ) -> None:
-        self.doubled, self.missing, self.unknown = doubled, tuple(missing), tuple(unknown)
+        self.doubled, self.expected = doubled, tuple(expected)
+        self.missing, self.unknown = tuple(missing), tuple(unknown)
         super().__init__(self.describe())
 
     def describe(self, quote: Callable[[str], str] = repr) -> str:
@@ -66,6 +74,8 @@ class ColumnMistake(InputError):
         return "; ".join(clauses)
 
     def _with_nearest(self, name: str, quote: Callable[[str], str]) -> str:
+        if _first_of_name(name) in self.expected:
+            return f"{quote(name)} (pandas names a second {quote(_first_of_name(name))} so)"
         nearest = nearest_name(name, self.missing)
         return quote(name) if nearest is None else f"{quote(name)} (nearest: {nearest!r})"
 
@@ -123,6 +133,7 @@ def column_order(expected: Sequence[str], given: Sequence[str]) -> list[int]:
     raise ColumnMistake(
         missing=[name for name in expected if name not in place_of],
         unknown=[name for name in given if name not in features],
+        expected=expected,
     )
 
 
@@ -223,6 +234,18 @@ def nearest_name(name: str, candidates: Sequence[str]) -> str | None:
     by_plain_name = {candidate.casefold(): candidate for candidate in candidates}
     close = difflib.get_close_matches(name.casefold(), list(by_plain_name), n=1)
     return by_plain_name[close[0]] if close else None
+
+
+def second_columns(names: Sequence[str]) -> list[str]:
+    """Return the names such as "a.1" beside "a": pandas makes them of two columns "a"."""
+    every = set(names)
+    return [name for name in names if _first_of_name(name) in every]
+
+
+def _first_of_name(name: str) -> str:
+    """Return "a" for "a.1", and "" for a name that pandas did not make of a doubled one."""
+    made = re.fullmatch(r"(.+)\.\d+", name)
+    return made[1] if made else ""
 
 
 def _is_expected(expected: Collection[str], names: Sequence[str]) -> bool:

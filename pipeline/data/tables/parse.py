@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,18 +10,17 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.data.tables.csv_columns import read_columns, split_header
-from pipeline.errors import InputError
-from pipeline.preprocessing.bookkeeping import (
-    TIMED,
-    FileColumns,
-    Kind,
-    column_traits,
-    failed_rows,
-    is_timestamp,
-    may_be_bookkeeping,
+from pipeline.data.tables.doubtful_columns import (
+    clear_failed_rows,
+    doubtful_traits,
+    feature_positions,
+    is_rising,
+    to_numbers,
 )
+from pipeline.errors import InputError
+from pipeline.preprocessing.bookkeeping import FileColumns, Kind, may_be_bookkeeping
 from pipeline.preprocessing.cleaning import clean
-from pipeline.preprocessing.columns import ColumnMistake, find_bookkeeping, raise_if_doubled
+from pipeline.preprocessing.columns import find_bookkeeping
 
 SEGMENT_NAMES = ("segment_id", "subject_id")
 """The segment column's name in 2021, and in 2022 and 2023."""
@@ -121,29 +120,32 @@ def parse_features(
             "'subject_id'. Feature files are timestamp,segment_id,<features...>: add the column "
             "(1 in every row will do)."
         )
-    position_of = _feature_positions(header, time, segment, where)
+    position_of = feature_positions(header, (time, segment), where)
 
-    if set_aside is None:
-        texts = [name for name in position_of if may_be_bookkeeping(name)]
-    else:
-        texts = [name for name in position_of if name in set_aside or may_be_bookkeeping(name)]
-    numbers = [name for name in position_of if name not in texts]
+    texts = [
+        name
+        for name in position_of
+        if may_be_bookkeeping(name) or (set_aside is not None and name in set_aside)
+    ]
     types = {time: pa.float64(), segment: pa.string()}
-    types |= {position_of[name]: pa.string() for name in texts}
-    types |= {position_of[name]: pa.float32() for name in numbers}
+    types |= {
+        position: pa.string() if name in texts else pa.float32()
+        for name, position in position_of.items()
+    }
     cells = read_columns(header, body, types, where)
-
-    exact_ms = cells[time].to_numpy(zero_copy_only=False)
     timestamps_ms = _to_timestamps(cells[time], where)
-    series = {name: _to_numbers(cells[position_of[name]]) for name in texts}
-    rising = [name for name in numbers if _is_rising(cells[position_of[name]])]
-    series |= _read_series(rising, position_of, header, body, where)
-    traits = {name: column_traits(values, exact_ms) for name, values in series.items()}
-    traits = {name: own for name, own in traits.items() if name in texts or own & TIMED}
-    _raise_if_other_timestamp(traits, where)
+
+    by_name = {name: cells[position] for name, position in position_of.items()}
+    rising = [name for name in position_of if name not in texts and is_rising(by_name[name])]
+    exact_types = {position_of[name]: pa.float64() for name in rising}
+    exact_cells = read_columns(header, body, exact_types, where) if rising else {}
+    doubtful = {name: to_numbers(by_name[name]) for name in texts}
+    doubtful |= {name: to_numbers(exact_cells[position_of[name]]) for name in rising}
+    traits = doubtful_traits(doubtful, texts, to_numbers(cells[time]), where)
 
     if set_aside is None:
-        set_aside = find_bookkeeping([FileColumns(tuple(position_of), traits, len(exact_ms))])
+        file = FileColumns(tuple(position_of), traits, len(timestamps_ms))
+        set_aside = find_bookkeeping([file])
     aside = {name: set_aside[name] for name in position_of if name in set_aside}
     features = [name for name in position_of if name not in aside]
     if not features:
@@ -151,12 +153,12 @@ def parse_features(
             f"{where}: the header {_quoted_start(header)} has no feature. Export the file again."
         )
 
-    # What only may have been no feature is a column of numbers after all.
-    again = {position_of[name]: pa.float32() for name in features if name in texts}
-    if again:
-        cells |= read_columns(header, body, again, where)
+    # What only might have been no feature is a column of numbers after all.
+    number_types = {position_of[name]: pa.float32() for name in features if name in texts}
+    if number_types:
+        cells |= read_columns(header, body, number_types, where)
     raw_RF = _stack([cells[position_of[name]] for name in features])  # R = rows, F = features
-    num_failed = _clear_failed(raw_RF, {name: series[name] for name in aside}, aside)
+    num_failed = clear_failed_rows(raw_RF, doubtful, aside)
     cleaned = clean(timestamps_ms, raw_RF)
     return FeatureTable(
         columns=tuple(features),
@@ -216,75 +218,6 @@ def _position(header: Sequence[str], name: str, where: str) -> int:
     return names.index(name)
 
 
-def _feature_positions(
-    header: Sequence[str], time: int, segment: int, where: str
-) -> dict[str, int]:
-    """Return name -> position of the columns that may be features.
-
-    A second timestamp gets the name that pandas would give it.
-    """
-    names = {}
-    num_timestamps = 0
-    for position, name in enumerate(header):
-        if position in (time, segment):
-            continue
-        if name.casefold() == "timestamp":
-            num_timestamps += 1
-            name = f"{name}.{num_timestamps}"
-        names[position] = name
-
-    try:
-        raise_if_doubled(list(names.values()))
-    except ColumnMistake as mistake:
-        raise InputError(f"{where}: {mistake}. Give every column a name of its own.") from None
-    return {name: position for position, name in names.items()}
-
-
-def _raise_if_other_timestamp(traits: Mapping[str, Collection[str]], where: str) -> None:
-    """Refuse a second column "timestamp" that is no time: which of the two is meant?"""
-    for name in traits:
-        if is_timestamp(name) and "ascends" not in traits[name]:
-            raise InputError(
-                f"{where}: the second column 'timestamp' does not ascend, so it is no time. Rename "
-                "the column, or remove it."
-            )
-
-
-def _to_numbers(cells: pa.Array) -> NDArray[np.float64]:
-    """Return texts as numbers, shape (rows,): NaN for what is none."""
-    return np.array([_to_number(cell) for cell in cells.to_pylist()], np.float64)
-
-
-def _to_number(text: str | None) -> float:
-    plain = (text or "").strip().casefold()
-    try:
-        return float(plain)
-    except ValueError:
-        return {"true": 1.0, "false": 0.0}.get(plain, np.nan)
-
-
-def _is_rising(cells: pa.Array) -> bool:
-    """Return whether a column may count the rows or repeat the timestamps."""
-    values = cells.to_numpy(zero_copy_only=False)
-    return bool(values[-1] > values[0] and (np.diff(values) >= 0).all())
-
-
-def _read_series(
-    names: Sequence[str],
-    position_of: Mapping[str, int],
-    header: Sequence[str],
-    body: bytes,
-    where: str,
-) -> dict[str, NDArray[np.float64]]:
-    """Read columns of numbers again, as exactly as timestamps need it."""
-    if not names:
-        return {}
-
-    types = {position_of[name]: pa.float64() for name in names}
-    cells = read_columns(header, body, types, where)
-    return {name: cells[position_of[name]].to_numpy(zero_copy_only=False) for name in names}
-
-
 def _stack(columns: Sequence[pa.Array]) -> NDArray[np.float32]:
     """Return columns as an array of shape (rows, columns)."""
     raw_FR = np.empty((len(columns), len(columns[0])), np.float32)
@@ -292,21 +225,6 @@ def _stack(columns: Sequence[pa.Array]) -> NDArray[np.float32]:
         raw_R[:] = column.to_numpy(zero_copy_only=False)
 
     return np.ascontiguousarray(raw_FR.T)
-
-
-def _clear_failed(
-    raw: NDArray[np.float32], columns: Mapping[str, NDArray[np.float64]], kinds: Mapping[str, Kind]
-) -> int:
-    """Clear the rows, in place, that a column marks as failed; return how many had a signal."""
-    if not columns:
-        return 0
-
-    is_signal = np.isfinite(raw)
-    if raw.shape[1] > 1:
-        is_signal &= raw != 0
-    is_failed = failed_rows(columns, kinds) & is_signal.any(axis=1)
-    raw[is_failed] = np.nan
-    return int(is_failed.sum())
 
 
 def _segment_position(header: Sequence[str]) -> int | None:
