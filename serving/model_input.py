@@ -195,7 +195,7 @@ def _quote(name: str) -> str:
 
 
 def _code(mistake: ColumnMistake) -> str:
-    if mistake.doubled:
+    if mistake.doubled is not None:
         return "repeated_columns"
     return "missing_columns" if mistake.missing else "unknown_columns"
 

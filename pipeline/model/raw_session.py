@@ -86,10 +86,10 @@ def _model_columns(
     columns: tuple[str, ...],
     timestamps_ms: NDArray[np.int64],
     known: Collection[str],
-) -> pd.DataFrame:
+) -> NDArray[np.float32]:
     """Return the model's columns of a table in the model's order; NaN in rows marked as failed."""
     if len(table) != len(timestamps_ms):
-        return table  # of another shape, which is refused
+        return _array(modality, table)  # of another shape, which is refused
 
     def values(place: int) -> NDArray[np.float64]:
         numbers = pd.to_numeric(table.iloc[:, place], errors="coerce")
@@ -108,8 +108,8 @@ def _model_columns(
     if chosen.set_aside:
         names = describe_set_aside(chosen.set_aside)
         logger.warning("%r: set aside, as no features: %s.", modality, names)
-    selected = table.iloc[:, chosen.positions]
-    return selected.mask(chosen.is_failed) if chosen.is_failed.any() else selected
+    selected = _array(modality, table.iloc[:, chosen.positions])
+    return np.where(chosen.is_failed[:, None], np.float32("nan"), selected)
 
 
 def _array(modality: str, values: ArrayLike | pd.DataFrame) -> NDArray[np.float32]:

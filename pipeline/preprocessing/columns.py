@@ -34,7 +34,7 @@ class ColumnMistake(InputError):
     """Columns that are not the expected ones.
 
     Attributes:
-        doubled: a name that occurs twice; then nothing else is known.
+        doubled: a name that occurs twice, then nothing else is known; else None.
         missing: expected names that are not given, in the expected order.
         unknown: given names that are not expected, in the given order.
         expected: all expected names.
@@ -43,7 +43,7 @@ class ColumnMistake(InputError):
     def __init__(
         self,
         *,
-        doubled: str = "",
+        doubled: str | None = None,
         missing: Sequence[str] = (),
         unknown: Sequence[str] = (),
         expected: Sequence[str] = (),
@@ -58,7 +58,7 @@ class ColumnMistake(InputError):
         Args:
             quote: how the given names are written, which may be anything.
         """
-        if self.doubled:
+        if self.doubled is not None:
             return (
                 f"two columns are named {quote(self.doubled)} (pandas would name the second one "
                 f"{quote(f'{self.doubled}.1')})"

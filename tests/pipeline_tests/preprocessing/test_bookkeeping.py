@@ -15,7 +15,7 @@ from pipeline.preprocessing.bookkeeping import (
 )
 from pipeline.preprocessing.columns import find_bookkeeping
 
-TIMES_MS = 500.0 * np.arange(40)
+TIMES_MS = 500 * np.arange(40, dtype=np.float64)
 VARYING = np.sin(TIMES_MS)
 
 

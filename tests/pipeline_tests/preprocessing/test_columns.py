@@ -58,7 +58,11 @@ def test_a_header_is_numbered_only_if_it_has_every_number(
 @pytest.mark.parametrize(
     ("expected", "given_names", "message"),
     [
-        (["eda", "hr"], ["EDA", "hr"], "column 'eda' is missing; column 'EDA' (nearest: 'eda') is unknown"),
+        (
+            ["eda", "hr"],
+            ["EDA", "hr"],
+            "column 'eda' is missing; column 'EDA' (nearest: 'eda') is unknown",
+        ),
         (["0", "1"], ["0", "1", "2"], "column '2' is unknown"),
         (["0", "1"], ["01", "02"], "columns '0', '1' are missing; columns '01' (nearest: "),
         (["a", "b"], ["0", "1"], "columns 'a', 'b' are missing; columns '0', '1' are unknown"),
@@ -89,7 +93,7 @@ def test_the_usual_columns_are_those_of_most_files_in_their_most_usual_order() -
 def _choose(expected: list[str], table: dict[str, list[float]], known: tuple[str, ...] = ()) -> str:
     """Return the chosen names, and after a bar what was set aside, each with its kind."""
     names, columns = list(table), [np.array(values, np.float64) for values in table.values()]
-    times = 500.0 * np.arange(len(columns[0]))
+    times = 500 * np.arange(len(columns[0]), dtype=np.float64)
     chosen = choose_columns(expected, names, lambda place: columns[place], times, known)
     kinds = [f"{name}={kind}" for name, kind in chosen.set_aside.items()]
     return " ".join([*(names[place] for place in chosen.positions), "|", *kinds])
