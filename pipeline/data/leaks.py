@@ -16,8 +16,10 @@ SAMPLED_ROWS = 8
 """Rows of a session that a column is tried on before all of it is read."""
 MIN_ROWS = 10
 """On fewer labelled rows a column may be equal to a label by chance."""
-EQUAL = 0.005
-"""How far a value may be from a label to count as equal, as a share of the labels' range."""
+EQUAL = 0.02
+"""How far a value may be from an equal label, as a share of the range of the middle half of all."""
+FARTHEST = 10
+"""Labels that are farther from the median, in the same unit, are no labels but a sign for none."""
 MOST = 0.98
 """From this share of equal rows on a column is the label."""
 MANY_VALUES = 20
@@ -117,6 +119,13 @@ def _leaked_columns(sessions: Sequence[_Joined]) -> list[tuple[int, int]]:
     Most columns are nothing like it on a few rows, so that most of a wide set is not even read from
     the disk.
     """
+    every_label = np.concatenate([pair.labels for pair in sessions])
+    low, median, high = np.percentile(every_label, [25, 50, 75])
+    spread = float(high - low)
+    if spread:
+        # One number for "unknown", far from all labels, would make anything equal or linear.
+        sessions = [_near(pair, median, FARTHEST * spread) for pair in sessions]
+    sessions = [pair for pair in sessions if len(pair.rows)]
     if sum(len(pair.rows) for pair in sessions) < MIN_ROWS:
         return []
 
@@ -131,14 +140,27 @@ def _leaked_columns(sessions: Sequence[_Joined]) -> list[tuple[int, int]]:
         [pair.labels[few] for pair, few in zip(sessions, sampled, strict=True)]
     )
     labels = np.concatenate([pair.labels for pair in sessions])
-    limit = EQUAL * float(np.ptp(labels))
+    has_shape = len(np.unique(labels)) >= MIN_ROWS and any(_turns(p.labels) for p in sessions)
 
     leaked = []
-    for column in np.flatnonzero(_may_be_label(few_values, few_labels, limit)):
+    for column in np.flatnonzero(_may_be_label(few_values, few_labels, EQUAL * spread)):
         values = np.concatenate([pair.table.values[pair.rows, column] for pair in sessions])
-        if _is_label(values.astype(np.float64), labels, limit):
+        exact_values = values.astype(np.float64)
+        is_linear = has_shape and _squared_correlation(exact_values[:, None], labels)[0] >= LINEAR
+        if is_linear or _is_equal(exact_values, labels, EQUAL * spread):
             leaked.append((int(column), len(labels)))
     return leaked
+
+
+def _near(pair: _Joined, median: float, limit: float) -> _Joined:
+    is_near = np.abs(pair.labels - median) <= limit
+    return _Joined(pair.table, pair.rows[is_near], pair.labels[is_near])
+
+
+def _turns(labels: NDArray[np.float64]) -> bool:
+    """Return whether labels rise and fall: what only rises is like any feature that does."""
+    steps = np.diff(labels)
+    return bool((steps > 0).any() and (steps < 0).any())
 
 
 def _may_be_label(
@@ -146,27 +168,36 @@ def _may_be_label(
 ) -> NDArray[np.bool_]:
     """Return which columns deserve to be read in full, shape (columns,)."""
     exact_values = values.astype(np.float64)
-    near_share = (np.abs(exact_values - labels[:, None]) <= limit).mean(axis=0)
+    near_share = (
+        np.abs(exact_values - labels[:, None]) <= limit + _rounding(labels)[:, None]
+    ).mean(axis=0)
     is_linear = _squared_correlation(exact_values, labels) >= 0.99
     may_be_label: NDArray[np.bool_] = (near_share >= 0.4) | is_linear
     return may_be_label
 
 
-def _is_label(values: NDArray[np.float64], labels: NDArray[np.float64], limit: float) -> bool:
-    num_values = len(np.unique(labels))
-    if num_values < 2:
+def _is_equal(values: NDArray[np.float64], labels: NDArray[np.float64], limit: float) -> bool:
+    """Return whether values are the labels, but for rounding and some rows that were filled."""
+    different, counts = np.unique(labels, return_counts=True)
+    if len(different) < 2 or len(labels) < MIN_ROWS:
         return False
 
     difference = np.abs(values - labels)
-    share = float((difference <= limit).mean())
-    exact = difference <= 1e-6 * np.maximum(1, np.abs(labels))
-    if num_values == 2:
-        return bool(exact.all())
-    if share >= MOST:
+    is_exact = difference <= _rounding(labels)
+    if len(np.unique(labels[is_exact])) >= MANY_VALUES and is_exact.mean() >= 0.5:
         return True
-    if len(np.unique(labels[exact])) >= MANY_VALUES and exact.mean() >= 0.5:
-        return True
-    return num_values >= MIN_ROWS and _squared_correlation(values[:, None], labels)[0] >= LINEAR
+
+    # Most labels of a rare event are one number, which a constant column may have, too.
+    is_other = labels != different[counts.argmax()]
+    is_near = difference <= limit + _rounding(labels)
+    if len(different) == 2:
+        return bool(is_exact.all()) and int(is_other.sum()) >= MIN_ROWS
+    return bool(is_near.mean() >= MOST and is_near[is_other].mean() >= MOST)
+
+
+def _rounding(labels: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return how far a 32-bit number may be from the label that it is."""
+    return 1e-6 * np.maximum(1, np.abs(labels))
 
 
 def _squared_correlation(

@@ -27,9 +27,9 @@ NUM_FRAMES = 24
 def labels_of(session: str, target: str) -> np.ndarray:
     """Return labels in -1..1, shape (frames,), that differ between targets."""
     frames = np.arange(NUM_FRAMES)
-    return np.round(
-        np.sin(frames * (0.3 if target == "arousal" else 0.7) + len(session) + ord(target[0])), 4
-    )
+    pace = 0.3 if target == "arousal" else 0.7
+    labels: np.ndarray = np.round(np.sin(pace * frames + len(session) + ord(target[0])), 4)
+    return labels
 
 
 @pytest.fixture
@@ -270,6 +270,27 @@ def test_a_feature_that_is_only_like_the_label_is_read(root: Path) -> None:
     for session in PARTITIONS:
         values = labels_of(session, "valence") + random.normal(size=NUM_FRAMES) / 20
         edit(root, lambda table, values=values: table.assign(x=values), session)  # type: ignore[misc]
+    assert "x" in read_corpus(root).columns["physio"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "values"),
+    [
+        (np.linspace(0, 1, NUM_FRAMES), np.arange(NUM_FRAMES) + 60.0),
+        (np.where(np.arange(NUM_FRAMES) == 5, [1.0], [0.0]), np.zeros(NUM_FRAMES)),
+        (
+            np.where(np.arange(NUM_FRAMES) < 4, -999, np.cos(np.arange(NUM_FRAMES))),
+            np.where(np.arange(NUM_FRAMES) < 4, -999, np.sin(np.arange(NUM_FRAMES))),
+        ),
+    ],
+    ids=["both rise", "a rare event", "one sign for unknown"],
+)
+def test_what_a_feature_has_in_common_with_a_label_by_chance_is_no_leak(
+    root: Path, labels: np.ndarray, values: np.ndarray
+) -> None:
+    for session in ("1", "2", "a-3"):
+        write_labels(root, "valence", session, labels)
+    edit(root, lambda table: table.assign(x=values))
     assert "x" in read_corpus(root).columns["physio"]
 
 
