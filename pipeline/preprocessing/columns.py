@@ -174,7 +174,7 @@ def find_bookkeeping(
     if expected and all(_is_expected(expected, _left(file, named)) for file in files):
         return named
 
-    found = named | timed_columns(files, expected_names)
+    found = timed_columns(files, expected_names) | named  # a name says more than values do
     if all(_left(file, found) for file in files):
         return found
     return named

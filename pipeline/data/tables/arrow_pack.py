@@ -63,7 +63,9 @@ def read_pack(path: Path) -> dict[str, FeatureTable]:
     """
     buffer = _map(path)
     pack_format, _, checksum = path.stem.partition("-")
-    if pack_format != str(FORMAT) or checksum != _checksum(buffer):
+    if pack_format != str(FORMAT):
+        raise ValueError("another version of Affectune wrote it")
+    if checksum != _checksum(buffer):
         raise ValueError("its bytes are not what was written")
 
     reader = pa.ipc.open_file(pa.BufferReader(buffer))
