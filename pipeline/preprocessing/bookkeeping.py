@@ -19,6 +19,7 @@ Kind = Literal[
     "id",
     "time",
     "marks missing rows",
+    "confidence that is not from 0 to 1",
     "no feature in training",
 ]
 Trait = Literal[
@@ -146,9 +147,11 @@ def named_columns(
 
     if any(_SUCCESS.fullmatch(_plain(name)) for name in found):
         for name in _names(files):
-            is_share = "share" in _common_traits(name, files)
-            if _CONFIDENCE.fullmatch(_plain(name)) and is_share and name not in expected:
-                found[name] = "marks missing rows"
+            if _CONFIDENCE.fullmatch(_plain(name)) and name not in expected:
+                is_share = "share" in _common_traits(name, files)
+                found[name] = (
+                    "marks missing rows" if is_share else "confidence that is not from 0 to 1"
+                )
 
     return found if all(set(file.names) - set(found) for file in files) else _certain(found)
 
@@ -213,7 +216,7 @@ def _kind_by_name(name: str, traits: Set[str]) -> Kind | None:
         return "id"
     if _TIME.fullmatch(plain):
         return "time"
-    if _SUCCESS.fullmatch(plain) and "binary" in traits:
+    if _SUCCESS.fullmatch(plain) and traits & {"binary", "text"}:
         return "marks missing rows"
     return None
 

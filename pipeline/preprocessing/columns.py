@@ -71,6 +71,8 @@ class ColumnMistake(InputError):
         if self.unknown:
             names = [self._with_nearest(name, quote) for name in self.unknown[:NUM_NAMED]]
             clauses.append(_count_clause(names, len(self.unknown), "unknown"))
+        if self.missing and self.unknown and all(map(str.isdigit, self.missing + self.unknown)):
+            clauses.append("numbers count from 0 or from 1 only where every column has one")
         return "; ".join(clauses)
 
     def _with_nearest(self, name: str, quote: Callable[[str], str]) -> str:

@@ -18,6 +18,9 @@ from pipeline.preprocessing.bookkeeping import (
 )
 from pipeline.preprocessing.columns import ColumnMistake, raise_if_doubled
 
+LARGE = 1e6
+"""Above it a 32-bit number may not tell neighbouring rows apart."""
+
 
 def feature_positions(header: Sequence[str], others: Collection[int], where: str) -> dict[str, int]:
     """Return name -> position of the columns that may be features.
@@ -60,7 +63,9 @@ def to_numbers(cells: pa.Array) -> NDArray[np.float64]:
 def is_rising(cells: pa.Array) -> bool:
     """Return whether a column may count the rows or repeat the timestamps."""
     values = cells.to_numpy(zero_copy_only=False)
-    return bool(values[-1] > values[0] and (np.diff(values) >= 0).all())
+    # Seconds since 1970 are all the same in 32 bits.
+    may_rise = values[-1] > values[0] or values[0] > LARGE
+    return bool(may_rise and (np.diff(values) >= 0).all())
 
 
 def doubtful_traits(

@@ -20,7 +20,7 @@ from pipeline.data.tables.doubtful_columns import (
 from pipeline.errors import InputError
 from pipeline.preprocessing.bookkeeping import FileColumns, Kind, may_be_bookkeeping
 from pipeline.preprocessing.cleaning import clean
-from pipeline.preprocessing.columns import find_bookkeeping
+from pipeline.preprocessing.columns import describe_set_aside, find_bookkeeping
 
 SEGMENT_NAMES = ("segment_id", "subject_id")
 """The segment column's name in 2021, and in 2022 and 2023."""
@@ -150,7 +150,8 @@ def parse_features(
     features = [name for name in position_of if name not in aside]
     if not features:
         raise InputError(
-            f"{where}: the header {_quoted_start(header)} has no feature. Export the file again."
+            f"{where}: the header {_quoted_start(header)} has no feature"
+            f"{', but only ' if aside else ''}{describe_set_aside(aside)}. Export the file again."
         )
 
     # What only might have been no feature is a column of numbers after all.

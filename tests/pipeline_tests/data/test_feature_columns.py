@@ -135,7 +135,10 @@ def _openface(table: pd.DataFrame) -> pd.DataFrame:
 def _log(table: pd.DataFrame) -> pd.DataFrame:
     """Add a counter and a clock under names that say nothing, a file's name and a person."""
     return table.assign(
-        n=range(len(table)), q=table["timestamp"] / 1000 + 3, filename="x.wav", Participant="P 1"
+        n=range(len(table)),
+        q=table["timestamp"] / 1000 + 1.7e9,
+        filename="x.wav",
+        Participant="P 1",
     )
 
 
@@ -310,4 +313,4 @@ def test_what_a_model_reads_is_a_feature_whatever_its_name(root: Path) -> None:
 
 def test_a_set_without_any_feature_is_refused(root: Path) -> None:
     edit(root, lambda table: table[["timestamp", "segment_id"]].assign(frame=range(NUM_FRAMES)))
-    assert "has no feature" in message(root)
+    assert "has no feature, but only 'frame' (frame number)" in message(root)

@@ -113,6 +113,9 @@ def test_success_marks_rows_and_confidence_only_beside_it() -> None:
     marks: Kind = "marks missing rows"
     both = {"success": success, "Confidence": confidence, "a": VARYING}
     assert found(both) == {"success": marks, "Confidence": marks}
+    percent = {"success": success, "confidence": 100 * confidence, "a": VARYING}
+    assert found(percent) == {"success": marks, "confidence": "confidence that is not from 0 to 1"}
+    assert found({"success": np.full(40, np.nan), "a": VARYING}) == {"success": marks}
     assert found({"confidence": confidence, "a": VARYING}) == {}
     assert found({"success": VARYING, "confidence": confidence}) == {}
     assert found({"success": success}) == {}

@@ -68,6 +68,7 @@ def test_a_header_is_numbered_only_if_it_has_every_number(
         (["a", "b"], ["0", "1"], "columns 'a', 'b' are missing; columns '0', '1' are unknown"),
         (["a"], ["a", "a"], "two columns are named 'a' (pandas would name the second one 'a.1')"),
         (["a", "b"], ["a", "a.1"], "'a.1' (pandas names a second 'a' so)"),
+        (["0", "x"], ["1", "x"], "numbers count from 0 or from 1 only where every column has one"),
         (list("abcde"), ["x"], "columns 'a', 'b', 'c' and 2 more are missing"),
     ],
 )
