@@ -20,10 +20,12 @@ import typer
 from numpy.typing import NDArray
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from pipeline.corpus import PARTITIONS, Partition, Session
+from pipeline.corpus import PARTITIONS, Corpus, Partition, Session
 from pipeline.data.cli import parse_names, print_corpus_warnings
+from pipeline.data.column_findings import SET_ASIDE
 from pipeline.data.layout import find_layout
 from pipeline.data.muse import read_corpus
 from pipeline.errors import AffectuneError, InputError
@@ -222,7 +224,10 @@ def evaluate_command(
         targets=fused_model.targets,
         tolerance_ms=tolerance_ms,
         mark_stuck_rows=False,  # the model does, by its own limits
+        model_columns=fused_model.columns,
+        model_set_aside=fused_model.set_aside,
     )
+    _print_columns_set_aside(sessions, Console(stderr=True))
     evaluation = evaluate(fused_model, sessions, part, corrupt=corrupt_session, device=torch_device)
     written = write_plots(evaluation, plots or _plots_folder(bundle, part, corrupt or []))
 
@@ -281,7 +286,10 @@ def predict_command(
         targets=[target for target in fused_model.targets if target in labelled],
         tolerance_ms=tolerance_ms,
         mark_stuck_rows=False,
+        model_columns=fused_model.columns,
+        model_set_aside=fused_model.set_aside,
     )
+    _print_columns_set_aside(read, Console(stderr=True))
     raise_if_incompatible(fused_model, read)
     sessions = read.partition(part)
     if not sessions:
@@ -466,6 +474,13 @@ def _raise_if_no_bundle(folder: Path) -> None:
         raise InputError(
             f"--out '{folder}' would be replaced, but {cause}. Choose another folder, or remove it."
         )
+
+
+def _print_columns_set_aside(corpus: Corpus, console: Console) -> None:
+    for finding in corpus.findings:
+        if finding.kind == SET_ASIDE:
+            note = escape(f"{finding.where}: {finding.message}")
+            console.print(f"[yellow]Note:[/] {note}", soft_wrap=True)
 
 
 def _print_evaluation(evaluation: Evaluation) -> None:

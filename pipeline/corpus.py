@@ -88,6 +88,8 @@ class Corpus:
         max_held_frames: feature set -> for how many frames it may hold its values in training; what
             stays the same for longer is of a stuck sensor (see `preprocessing.stuck`). A set that
             may hold them for any time is absent.
+        set_aside: feature set -> columns of its files that are no features, and so not in
+            `columns`; a set without any is absent.
     """
 
     name: str
@@ -98,6 +100,7 @@ class Corpus:
     digest: str
     findings: tuple[Finding, ...] = ()
     max_held_frames: Mapping[str, int] = field(default_factory=dict)
+    set_aside: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def modalities(self) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pipeline.preprocessing.bookkeeping import may_be_bookkeeping
 from serving.request_error import RequestError
 from serving.schema import (
     SESSION_ID,
@@ -173,11 +174,10 @@ def _columns(batch: pa.RecordBatch, where: str) -> tuple[FeatureSet, Times | Non
     timestamps_ms = None
 
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
-        if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
-            place = f"{where}.{printable_name(name)}"
-            raise RequestError.unprocessable("wrong_type", "Every column must hold numbers.", place)
-
-        numbers = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+        numbers = _to_numbers(name, column, where)
+        if name == TIMESTAMP and timestamps_ms is not None:
+            message = f"Two columns are named {TIMESTAMP!r}."
+            raise RequestError.unprocessable("repeated_columns", message, where)
         if name == TIMESTAMP:
             timestamps_ms = numbers
         else:
@@ -189,6 +189,19 @@ def _columns(batch: pa.RecordBatch, where: str) -> tuple[FeatureSet, Times | Non
 
     values = np.stack(columns, axis=1) if columns else np.empty((batch.num_rows, 0))
     return FeatureSet(tuple(names), values), timestamps_ms
+
+
+def _to_numbers(name: str, column: pa.Array, where: str) -> Times:
+    """Return a column as numbers. One that may be no feature, such as a file name, may be text."""
+    is_number = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
+    if not is_number and (name == TIMESTAMP or not may_be_bookkeeping(name)):
+        place = f"{where}.{printable_name(name)}"
+        raise RequestError.unprocessable("wrong_type", "Every column must hold numbers.", place)
+
+    if is_number or pa.types.is_boolean(column.type):
+        numbers: Times = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+        return numbers
+    return np.full(len(column), np.nan)
 
 
 def _common_timestamps(before: Times | None, here: Times | None, where: str) -> Times | None:

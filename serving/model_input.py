@@ -5,6 +5,7 @@ Knows no prediction: what is doubtful about the features alone becomes a warning
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.model.fused_model import FusedModel
 from pipeline.preprocessing.cleaning import clean
+from pipeline.preprocessing.columns import ColumnMistake, choose_columns, describe_set_aside
 from pipeline.preprocessing.normalisation import CLIP, Normalisation
 from pipeline.preprocessing.stuck import stuck_rows
 from serving.request_error import RequestError
@@ -21,6 +23,8 @@ from serving.schema import FeatureSet, Notice, SessionFeatures, printable_name
 MAX_TIMESTAMP_MS = 2.0**53  # beyond it a float no longer counts single milliseconds
 RATE_TOLERANCE = 0.1
 GAP_PERIODS = 1.5
+PRINTABLE = re.compile(r"[\w .:()\[\]-]{0,64}", re.ASCII)
+"""Names of columns from a request that may be in a message."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,8 @@ def to_model_input(session: SessionFeatures, model: FusedModel) -> ModelInput:
             warnings.append(_missing(modality, "The feature set is missing"))
             continue
 
-        values, notices = _select_columns(modality, session.feature_sets[modality], model)
+        sent = session.feature_sets[modality]
+        values, notices = _select_columns(modality, sent, timestamps_ms, model)
         has_number = has_number or bool(np.isfinite(values).any())
         warnings += notices
         warnings += _feature_warnings(modality, values, training_scale(model, modality))
@@ -152,35 +157,47 @@ def _raise_if_wrong_steps(steps_ms: NDArray[np.int64], period_ms: float, where: 
 
 
 def _select_columns(
-    modality: str, sent: FeatureSet, model: FusedModel
+    modality: str, sent: FeatureSet, timestamps_ms: NDArray[np.int64], model: FusedModel
 ) -> tuple[NDArray[np.float32], list[Notice]]:
-    """Return the model's columns in the model's order, and a warning of further ones."""
+    """Return the model's columns in the model's order, and a warning of what is no feature."""
     where = f"features.{modality}"
-    index_of = {name: index for index, name in enumerate(sent.columns)}
-    if len(index_of) != len(sent.columns):
-        raise RequestError.unprocessable(
-            "repeated_columns", "A column name occurs twice.", f"{where}.columns"
+    try:
+        chosen = choose_columns(
+            model.columns[modality],
+            sent.columns,
+            lambda place: sent.values[:, place],
+            timestamps_ms.astype(np.float64),
+            model.set_aside.get(modality, ()),
         )
-
-    columns = model.columns[modality]
-    missing = [name for name in columns if name not in index_of]
-    if missing:
-        message = (
-            f"{len(missing)} of the model's {len(columns)} columns are missing, "
-            f"first {missing[0]!r}."
-        )
-        raise RequestError.unprocessable("missing_columns", message, f"{where}.columns")
+    except ColumnMistake as mistake:
+        clause = mistake.describe(_quote)
+        message = f"{clause[0].upper()}{clause[1:]}. GET /v1/model has the names."
+        place = f"{where}.columns"
+        raise RequestError.unprocessable(_code(mistake), message, place) from None
 
     with np.errstate(over="ignore"):
-        values = sent.values[:, [index_of[name] for name in columns]].astype(np.float32)
+        values = sent.values[:, chosen.positions].astype(np.float32)
     if np.isinf(values).any():
         raise RequestError.unprocessable("not_finite", "A number is too large for 32 bits.", where)
 
-    extra = len(index_of) - len(columns)
-    if not extra:
+    values[chosen.is_failed] = np.nan
+    if not chosen.set_aside:
         return values, []
-    message = f"{extra} columns that the model does not read were ignored."
-    return values, [Notice(code="extra_columns", message=message, where=f"{where}.columns")]
+    message = f"Set aside, as no features: {describe_set_aside(chosen.set_aside, _quote)}."
+    if num_failed := int(chosen.is_failed.sum()):
+        message += f" They mark {num_failed} of {len(values)} frames as missing."
+    return values, [Notice(code="columns_set_aside", message=message, where=f"{where}.columns")]
+
+
+def _quote(name: str) -> str:
+    """Return a name from a request in quotes, if it may be in a message."""
+    return repr(name if PRINTABLE.fullmatch(name) else "?")
+
+
+def _code(mistake: ColumnMistake) -> str:
+    if mistake.doubled is not None:
+        return "repeated_columns"
+    return "missing_columns" if mistake.missing else "unknown_columns"
 
 
 def _feature_warnings(

@@ -16,10 +16,10 @@ PACKAGES = ("pipeline", "tuning", "serving")
 FOLDERS = [
     "pipeline",
     "pipeline/data",
-    "pipeline/data/records",
     "pipeline/data/importing",
     "pipeline/data/importing/formats",
     "pipeline/data/importing/text_tables",
+    "pipeline/data/records",
     "pipeline/data/synthetic",
     "pipeline/data/tables",
     "pipeline/distillation",

@@ -69,11 +69,13 @@ def feature_findings(
         return [finding("no file", frames, frames, message)]
 
     rows, zero_rows, cells = table.num_rows, table.num_zero_rows, table.num_present_cells
-    empty_rows = int((~table.present).sum()) - zero_rows
+    failed_rows = table.num_failed_rows
+    empty_rows = int((~table.present).sum()) - zero_rows - failed_rows
     unmatched, unused, reused = aligned.num_unmatched, aligned.num_unused, aligned.num_reused
 
     zeros = "Rows of zeros: the set counts as missing there."
     empty = "Rows without a number: the set counts as missing there."
+    failed = "Rows that a column marks as failed: the set counts as missing there."
     imputed = "NaN or infinite: interpolated in time."
     no_row = "No row within the tolerance: the set counts as missing there."
     dropped = "No frame is nearest to these rows: they are dropped."
@@ -82,6 +84,7 @@ def feature_findings(
     candidates = [
         finding("zero rows", zero_rows, rows, zeros),
         finding("empty rows", empty_rows, rows, empty),
+        finding("failed rows", failed_rows, rows, failed),
         finding("cells imputed", table.num_imputed_cells, cells, imputed, WORRYING_IMPUTED_SHARE),
         finding("frames without a row", unmatched, frames, no_row),
         finding("rows not used", unused, rows, dropped, ANY_SHARE),

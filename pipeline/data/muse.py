@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,20 +17,22 @@ from numpy.typing import NDArray
 
 from pipeline.corpus import Corpus, Finding, Session
 from pipeline.data.build_session import BuiltSession, Timing, build_session
+from pipeline.data.column_findings import column_findings, columns_record, columns_set_aside
 from pipeline.data.findings import (
-    corpus_finding,
     corpus_findings,
     limit_findings,
     stuck_findings,
 )
 from pipeline.data.input_errors import raise_if_any
 from pipeline.data.layout import Layout, find_layout
+from pipeline.data.leaks import raise_if_leaked
 from pipeline.data.metadata import PARTITION_FILE
 from pipeline.data.sentinel_findings import (
     feature_sentinel_findings,
     label_sentinel_findings,
     without_explained,
 )
+from pipeline.data.tables.arrange import ArrangedFile, arrange
 from pipeline.data.tables.cache import FeatureFile, default_folder, read_features
 from pipeline.data.tables.csv_columns import read_content
 from pipeline.data.tables.parse import LabelTable, parse_labels
@@ -66,6 +67,8 @@ def read_corpus(
     tolerance_ms: float | None = None,
     max_imputed_share: float = 0.2,
     mark_stuck_rows: bool = True,
+    model_columns: Mapping[str, Sequence[str]] | None = None,
+    model_set_aside: Mapping[str, Sequence[str]] | None = None,
     cache_folder: Path | None = None,
 ) -> Corpus:
     """Read a corpus: one frame per label row of any target, with the nearest row of each set.
@@ -84,6 +87,10 @@ def read_corpus(
         mark_stuck_rows: whether rows of stuck sensors become missing, by what is usual in this
             corpus (see `preprocessing.stuck`). False where a model reads the sessions: it marks
             them by what was usual in its training.
+        model_columns: feature set -> the columns that a model reads, in its order, where one reads
+            the sessions: the files must have them. None for those that most files have.
+        model_set_aside: feature set -> further columns, which were no features in the training of
+            that model.
         cache_folder: where parsed files are kept; None for `$AFFECTUNE_CACHE`, else
             `$XDG_CACHE_HOME/affectune`, else `~/.cache/affectune`. Never in the corpus.
 
@@ -97,13 +104,18 @@ def read_corpus(
         raise InputError(f"The tolerance is {tolerance_ms:g} ms. It must be 0 or more.")
 
     layout = find_layout(Path(path), modalities, targets)
-    features = _read_features(layout, cache_folder or default_folder())
+    expected, known = model_columns or {}, model_set_aside or {}
+    features_read = _read_features(layout, cache_folder or default_folder(), expected, known)
     labels = _read_labels(layout)
-    _check_imputed_shares(features, max_imputed_share)
+    _check_imputed_shares(features_read, max_imputed_share)
 
-    period_ms = _period_ms(features, labels)
+    period_ms = _period_ms(features_read, labels)
     timing = Timing(period_ms, period_ms / 2 if tolerance_ms is None else float(tolerance_ms))
-    columns, header_findings = _name_columns(features)
+    if model_columns is None:
+        # Before columns are compared: it is the better reason why a file has one more.
+        raise_if_leaked(features_read, labels, timing.tolerance_ms)
+    features = _arrange(layout, features_read, expected)
+    columns = {name: next(iter(files.values())).table.columns for name, files in features.items()}
     built = _build_sessions(layout, features, labels, columns, timing)
     as_read = [result.session for result in built]
     frame_period_ms = _median_step_ms(session.timestamps_ms for session in as_read)
@@ -115,7 +127,9 @@ def read_corpus(
         max_held_frames = learn_limits(usual, frame_period_ms)
     sessions = tuple(mark_stuck(session, max_held_frames) for session in as_read)
 
-    findings = [*layout.findings, *header_findings]
+    findings = list(layout.findings)
+    for feature_set, files in features.items():
+        findings += column_findings(feature_set, files)
     findings += _sentinel_findings(layout, features, labels, columns)
     findings += corpus_findings(sessions, columns, period_ms)
     if mark_stuck_rows:
@@ -133,10 +147,20 @@ def read_corpus(
         digest=_digest(layout, features, labels, timing, mark_stuck_rows),
         findings=tuple(without_explained(findings)),
         max_held_frames=max_held_frames,
+        set_aside={
+            feature_set: tuple(set_aside)
+            for feature_set, files in features.items()
+            if (set_aside := columns_set_aside(files))
+        },
     )
 
 
-def _read_features(layout: Layout, cache_folder: Path) -> dict[str, dict[str, FeatureFile]]:
+def _read_features(
+    layout: Layout,
+    cache_folder: Path,
+    expected: Mapping[str, Sequence[str]],
+    known: Mapping[str, Sequence[str]],
+) -> dict[str, dict[str, FeatureFile]]:
     folder: Path | None = cache_folder
     if cache_folder.resolve().is_relative_to(layout.root.resolve()):
         logger.warning(
@@ -149,8 +173,21 @@ def _read_features(layout: Layout, cache_folder: Path) -> dict[str, dict[str, Fe
     features = {}
     for feature_set, files in layout.features.items():
         names = {session: layout.name(file) for session, file in files.items()}
-        features[feature_set] = read_features(files, names, folder)
+        features[feature_set] = read_features(
+            files, names, folder, expected.get(feature_set, ()), known.get(feature_set, ())
+        )
     return features
+
+
+def _arrange(
+    layout: Layout, features: Features, expected: Mapping[str, Sequence[str]]
+) -> dict[str, dict[str, ArrangedFile]]:
+    arranged = {}
+    for feature_set, files in features.items():
+        paths = layout.features[feature_set]
+        names = {session: layout.name(paths[session]) for session in files}
+        arranged[feature_set] = arrange(files, names, expected.get(feature_set, ()))
+    return arranged
 
 
 def _read_labels(layout: Layout) -> dict[str, dict[str, LabelFile]]:
@@ -211,23 +248,6 @@ def _median_step_ms(timelines: Iterable[NDArray[np.int64]]) -> float:
     return float(np.median(np.concatenate([np.diff(timeline) for timeline in timelines])))
 
 
-def _name_columns(features: Features) -> tuple[dict[str, tuple[str, ...]], list[Finding]]:
-    """Name the columns of each feature set by the header that most of its files have."""
-    columns, findings = {}, []
-
-    for feature_set, files in features.items():
-        headers = Counter(file.table.columns for file in files.values())
-        columns[feature_set], num_usual = headers.most_common(1)[0]
-        num_other = len(files) - num_usual
-        if num_other:
-            message = "Their header differs from most files': read by position."
-            findings.append(
-                corpus_finding("note", "other headers", feature_set, num_other, len(files), message)
-            )
-
-    return columns, findings
-
-
 def _sentinel_findings(
     layout: Layout, features: Features, labels: Labels, columns: Mapping[str, Sequence[str]]
 ) -> list[Finding]:
@@ -284,7 +304,11 @@ def _check_lengths(sessions: Sequence[Session]) -> None:
 
 
 def _digest(
-    layout: Layout, features: Features, labels: Labels, timing: Timing, mark_stuck_rows: bool
+    layout: Layout,
+    features: Mapping[str, Mapping[str, ArrangedFile]],
+    labels: Labels,
+    timing: Timing,
+    mark_stuck_rows: bool,
 ) -> str:
     """Hash contents and settings in the order in which they were named, but no path and no time."""
     document: dict[str, object] = {
@@ -300,6 +324,9 @@ def _digest(
     }
     if layout.metadata.reading:
         document["metadata_reading"] = dict(layout.metadata.reading)
+    # Only where columns are read otherwise than the files have them: other digests stay.
+    if columns := columns_record(features):
+        document["columns"] = columns
     return hashlib.sha256(json.dumps(document).encode()).hexdigest()
 
 

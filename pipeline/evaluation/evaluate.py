@@ -6,7 +6,7 @@ Knows no files and no command line: what it returns is printed, drawn and writte
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from pipeline.metrics.session_parts import (
     session_parts,
 )
 from pipeline.model.fused_model import FusedModel, Prediction
+from pipeline.preprocessing.columns import ColumnMistake, column_order
 from pipeline.stages.difficulty import spearman
 from pipeline.stages.fusion import FLOORS, FUSION, WITHOUT_DIFFICULTY
 from pipeline.stages.label_floors import LABEL_FLOORS
@@ -162,7 +163,7 @@ def evaluate(
         InputError: the corpus is not one that the model can read, reading it found an error, or the
             partition has no labels.
     """
-    raise_if_incompatible(model, corpus)
+    corpus = as_model_reads(model, corpus)
     raise_if_wrong(corpus)
     labelled = [
         session
@@ -220,12 +221,10 @@ def signed(difference: Score) -> str:
 def raise_if_incompatible(model: FusedModel, corpus: Corpus) -> None:
     """Refuse a corpus that differs from what the model was trained on.
 
-    Numbered columns ("0", "1", ...) are compared by position: files of one feature set may count
-    from 0 or from 1.
-
     Args:
         model: what is to read the corpus.
-        corpus: its columns and frame period are compared with the model's.
+        corpus: its columns and frame period are compared with the model's, columns by the rule of
+            `preprocessing.columns`.
 
     Raises:
         InputError: another frame rate, a modality is missing, or its columns are others.
@@ -242,25 +241,40 @@ def raise_if_incompatible(model: FusedModel, corpus: Corpus) -> None:
             raise InputError(
                 f"The model reads {modality!r}, which corpus {corpus.name!r} does not have."
             )
-        _raise_if_other_columns(modality, columns, corpus)
+        _column_order(modality, columns, corpus)
 
 
-def _raise_if_other_columns(modality: str, expected: Sequence[str], corpus: Corpus) -> None:
+def as_model_reads(model: FusedModel, corpus: Corpus) -> Corpus:
+    """Return the corpus with its columns in the model's order.
+
+    Raises:
+        InputError: see `raise_if_incompatible`.
+    """
+    raise_if_incompatible(model, corpus)
+    orders = {
+        modality: _column_order(modality, columns, corpus)
+        for modality, columns in model.columns.items()
+    }
+    changed = {m: order for m, order in orders.items() if order != list(range(len(order)))}
+    if not changed:
+        return corpus
+
+    sessions = []
+    for session in corpus.sessions:
+        rearranged = {m: session.features[m][:, order] for m, order in changed.items()}
+        sessions.append(replace(session, features={**session.features, **rearranged}))
+    return replace(corpus, columns={**corpus.columns, **model.columns}, sessions=tuple(sessions))
+
+
+def _column_order(modality: str, expected: Sequence[str], corpus: Corpus) -> list[int]:
     columns = corpus.columns[modality]
-    if len(columns) != len(expected):
-        raise InputError(
-            f"{modality!r} has {len(columns)} columns in corpus {corpus.name!r}; "
-            f"the model reads {len(expected)}."
-        )
-
-    differing = [pair for pair in zip(expected, columns, strict=True) if pair[0] != pair[1]]
-    is_numbered = all(name.isdigit() for pair in differing for name in pair)
-    if differing and not is_numbered:
-        wanted, column = differing[0]
-        raise InputError(
-            f"{modality!r}: column {column!r} of corpus {corpus.name!r} stands where the model "
-            f"reads {wanted!r}."
-        )
+    try:
+        return column_order(expected, columns)
+    except ColumnMistake as mistake:
+        count = ""
+        if len(columns) != len(expected):
+            count = f" has {len(columns)} columns, the model reads {len(expected)}"
+        raise InputError(f"{modality!r}{count} in corpus {corpus.name!r}: {mistake}.") from None
 
 
 def _evaluate_target(

@@ -179,6 +179,7 @@ def assemble_model(
             for modality, limit in corpus.max_held_frames.items()
             if modality in modalities
         },
+        set_aside={m: names for m, names in corpus.set_aside.items() if m in modalities},
         label_floors=LabelFloors.from_sessions(
             corpus.partition("train"), corpus.targets, corpus.frame_period_ms
         ),

@@ -132,6 +132,7 @@ def _record(model: FusedModel, stages: Mapping[str, TrainedStage]) -> dict[str, 
         "difficulty_spearman": model.difficulty_spearman,
         "study": model.study,
         "max_held_frames": dict(model.max_held_frames),
+        "set_aside": {modality: list(names) for modality, names in model.set_aside.items()},
         "bands": {target: band.to_json() for target, band in model.bands.items()},
         "corrections": {
             target: {variant: each.to_json() for variant, each in corrections.items()}
@@ -226,8 +227,11 @@ def _from_record(record: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) 
         max_held_frames={
             modality: int(frames) for modality, frames in record.get("max_held_frames", {}).items()
         },
+        set_aside={
+            modality: tuple(names) for modality, names in record.get("set_aside", {}).items()
+        },
         label_floors=_read_label_floors(arrays, record["frame_period_ms"]),
-        # Bundles of earlier versions have no bands and no corrections.
+        # Bundles of earlier versions have no bands and no corrections, and set no column aside.
         bands={
             target: BandCalibration.from_json(band)
             for target, band in record.get("bands", {}).items()

@@ -125,6 +125,8 @@ class FusedModel:
         floor_of: target -> the floor that is its prediction where it has no fusion: "mean" (also
             where the target is absent) or "weighted_mean". With one modality both are that
             modality's own prediction.
+        set_aside: feature set -> columns of the corpus that are no features (see
+            `preprocessing.bookkeeping`): whoever sends them as well is not refused for it.
     """
 
     columns: Mapping[str, tuple[str, ...]]
@@ -150,6 +152,7 @@ class FusedModel:
     distillation: Mapping[str, Any] = field(default_factory=dict)
     regressor_encoders: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
     floor_of: Mapping[str, str] = field(default_factory=dict)
+    set_aside: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         paths = {
@@ -234,8 +237,9 @@ class FusedModel:
         Args:
             features: modality -> shape (frames, columns), raw; cleaned as a corpus is (`clean`):
                 rows of zeros or NaN are missing, and so are those of a stuck sensor. An array has
-                its columns in the order of `columns`; a DataFrame in any order, by name, and
-                further ones are ignored. A modality that is left out is missing throughout.
+                its columns in the order of `columns`; a DataFrame in any order, by name, or
+                by their numbers where both are only numbered. What is no feature, such as a row
+                number, may be among them. A modality that is left out is missing throughout.
             timestamps_ms: shape (frames,), ascending; default: from 0, a frame period apart.
             device: "cpu" or "cuda".
 
@@ -243,7 +247,9 @@ class FusedModel:
             InputError: an unknown modality, no modality at all, shapes or columns that do not fit,
                 no frames.
         """
-        session = raw_session(features, timestamps_ms, self.columns, self.frame_period_ms)
+        session = raw_session(
+            features, timestamps_ms, self.columns, self.frame_period_ms, self.set_aside
+        )
         return self.predict_sessions([session], device=device)[0]
 
     def predict_sessions(

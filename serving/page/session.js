@@ -1,6 +1,6 @@
 // The CSV files of a session to a request: which file is which feature set, and one timeline.
 
-const NOT_FEATURES = new Set(["timestamp", "segment_id", "subject_id"]);
+const SEGMENT_NAMES = ["segment_id", "subject_id"];
 const MISSING = new Set(["", "nan", "null", "na", "n/a", "none", "<na>"]);
 const SESSION_ID = /^[\w .:@+-]{1,200}$/;
 
@@ -10,28 +10,33 @@ export class FileMistake extends Error {}
 /**
  * Reads `timestamp,segment_id,<features...>`.
  *
- * Returns the names of the feature columns, the timestamps and one row of features per line.
+ * Returns the names of the feature columns, the timestamps, one row of features per line, and which
+ * columns are text throughout: such as a file name, which the endpoint sets aside.
  */
 export function readTable(text, name) {
   const lines = splitLines(text);
   if (lines.length < 2) throw new FileMistake(`${name} has no rows.`);
 
-  const header = lines[0].split(",").map((cell) => cell.trim().replace(/^"(.*)"$/, "$1"));
-  const timeIndex = header.indexOf("timestamp");
+  const header = splitLine(lines[0]).map((cell) => cell.trim());
+  const plain = header.map((cell) => cell.toLowerCase());
+  const timeIndex = plain.indexOf("timestamp");
   if (timeIndex < 0) throw new FileMistake(`${name} has no column "timestamp".`);
+  const segmentIndex = plain.indexOf(SEGMENT_NAMES.find((segment) => plain.includes(segment)));
   const featureIndices = header
     .map((_, index) => index)
-    .filter((index) => !NOT_FEATURES.has(header[index]));
+    .filter((index) => index !== timeIndex && index !== segmentIndex);
 
   const rows = lines.slice(1).map((line, index) => splitCells(line, header, name, index + 2));
+  const isText = header.map((_, column) => rows.every((cells) => isWord(cells[column])));
   const numberAt = (cells, column, index) =>
     parseNumber(cells[column], `${name}, line ${index + 2}, column "${header[column]}"`);
   return {
     name,
     columns: featureIndices.map((column) => header[column]),
+    texts: featureIndices.filter((column) => isText[column]).map((column) => header[column]),
     times: rows.map((cells, index) => numberAt(cells, timeIndex, index) ?? NaN),
     data: rows.map((cells, index) =>
-      featureIndices.map((column) => numberAt(cells, column, index)),
+      featureIndices.map((column) => (isText[column] ? null : numberAt(cells, column, index))),
     ),
   };
 }
@@ -39,7 +44,7 @@ export function readTable(text, name) {
 /**
  * Returns which of the model's feature sets a table is, or null.
  *
- * It goes by the table's folder, else by its columns, else by their number.
+ * It goes by the table's folder, else by its columns, else by their number if they are numbered.
  */
 export function findSet(path, table, features) {
   const folder = path.split("/").slice(-2, -1)[0];
@@ -50,7 +55,10 @@ export function findSet(path, table, features) {
   const withColumns = names.filter((name) => features[name].every((column) => columns.has(column)));
   if (withColumns.length === 1) return withColumns[0];
 
-  const withCount = names.filter((name) => features[name].length === table.columns.length);
+  const numbers = table.columns.filter((column) => /^\d+$/.test(column));
+  const withCount = names.filter(
+    (name) => isNumbered(features[name]) && features[name].length === numbers.length,
+  );
   return withColumns.length === 0 && withCount.length === 1 ? withCount[0] : null;
 }
 
@@ -68,10 +76,10 @@ export function toRequest(sessionId, tables, features, periodMs) {
 
   const sets = {};
   for (const [name, table] of Object.entries(tables)) {
-    const columns = columnNames(table, features[name]);
-    const missingRow = columns.map(() => null);
+    checkNumbers(table, features[name]);
+    const missingRow = table.columns.map(() => null);
     const rows = nearestRows(frames, table.times, periodMs / 2);
-    sets[name] = { columns, data: rows.map((row) => (row < 0 ? missingRow : table.data[row])) };
+    sets[name] = { columns: table.columns, data: rows.map((row) => (row < 0 ? missingRow : table.data[row])) };
   }
 
   const request = { timestamps_ms: frames, features: sets };
@@ -84,12 +92,27 @@ function splitLines(text) {
 }
 
 function splitCells(line, header, name, number) {
-  const cells = line.split(",");
+  const cells = splitLine(line);
   if (cells.length !== header.length) {
     const counts = `${cells.length} cells, but the header has ${header.length}`;
     throw new FileMistake(`${name}, line ${number}: ${counts}.`);
   }
   return cells;
+}
+
+/** The cells of a line; one in quotes may have commas. */
+function splitLine(line) {
+  if (!line.includes('"')) return line.split(",");
+
+  const cells = line.match(/("([^"]|"")*"|[^,]*)(,|$)/g).map((cell) => cell.replace(/,$/, ""));
+  if (!line.endsWith(",")) cells.pop(); // the empty match at the end
+  return cells.map((cell) => cell.replace(/^"(.*)"$/, "$1").replaceAll('""', '"'));
+}
+
+/** Whether a cell is neither a number nor missing. */
+function isWord(cell) {
+  const trimmed = cell.trim();
+  return !MISSING.has(trimmed.toLowerCase()) && !Number.isFinite(Number(trimmed));
 }
 
 /** A cell's number, or null where it is missing. */
@@ -111,11 +134,18 @@ function checkTimes({ name, times }) {
   });
 }
 
-/** Numbered columns are read by position: real files of one set start at 0 or at 1. */
-function columnNames(table, modelColumns) {
-  const hasNames = modelColumns.every((column) => table.columns.includes(column));
-  const hasCount = table.columns.length === modelColumns.length;
-  return !hasNames && hasCount ? modelColumns : table.columns;
+/** Whether names are the numbers from 0 or from 1 on. */
+function isNumbered(names) {
+  const numbers = names.map((name) => (/^(0|[1-9]\d*)$/.test(name) ? Number(name) : NaN));
+  const first = Math.min(...numbers);
+  return (first === 0 || first === 1) && Math.max(...numbers) === first + names.length - 1;
+}
+
+/** The endpoint is sent numbers: a column of text that the model reads is a mistake. */
+function checkNumbers({ name, texts }, modelColumns) {
+  const column = texts.find((text) => modelColumns.includes(text));
+  if (column === undefined) return;
+  throw new FileMistake(`${name}, line 2, column "${column}" is no number.`);
 }
 
 /** The times of the tables where they are all the same, else frames over all of them. */

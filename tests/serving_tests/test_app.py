@@ -202,17 +202,6 @@ def test_a_sensor_that_is_stuck_across_chunks_is_missing_in_all_of_them(
     assert [error is None for error in errors] == [False] * 12 + [True] * 11 + [False] * 7
 
 
-def test_further_columns_are_ignored_with_a_warning(client: Client, request_: Request) -> None:
-    before = client.post(request_).json()
-    request_["features"]["face"]["columns"].append("further")
-    for row in request_["features"]["face"]["data"]:
-        row.append(1.5)
-
-    response = client.post(request_)
-    assert _warning_codes(response) == ["extra_columns"]
-    assert response.json()["predictions"] == before["predictions"]
-
-
 def test_values_that_training_never_saw_are_warned_of_and_counted_as_difficult(
     client: Client, request_: Request
 ) -> None:
@@ -241,6 +230,17 @@ def _put(path: str, value: Any) -> Callable[[Request], None]:
     return change
 
 
+def _add_column(name: str) -> Callable[[Request], None]:
+    """Return a function that gives the face a further column."""
+
+    def change(request: Request) -> None:
+        request["features"]["face"]["columns"].append(name)
+        for row in request["features"]["face"]["data"]:
+            row.append(1.5)
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("change", "code", "where"),
     [
@@ -261,6 +261,7 @@ def _put(path: str, value: Any) -> Callable[[Request], None]:
             "repeated_columns",
             "features.face.columns",
         ),
+        (_add_column("further"), "unknown_columns", "features.face.columns"),
         (_put("features.face.data.7", [1.0, 2.0]), "ragged_rows", "features.face.data[7]"),
         (_put("features.face.data.7.1", "1.5"), "wrong_type", "features.face.data[7][1]"),
         (_put("features.face.data.7.1", True), "wrong_type", "features.face.data[7][1]"),

@@ -173,6 +173,24 @@ def test_dropped_files_become_traces_with_the_numbers_of_the_api(
     _assert_download_has(page, session.session_id, expected)
 
 
+def test_columns_in_another_order_and_what_is_no_feature_change_no_number(
+    page: Page, address: str, corpus: Corpus, tmp_path: Path
+) -> None:
+    session = corpus.partition("devel")[0]
+    paths = _write(session, tmp_path)
+    rows = list(csv.reader(Path(paths[0]).read_text().splitlines()))
+    names = ["filename", "Unnamed: 0", *rows[0][:1:-1], "timestamp", "Participant", "segment_id"]
+    changed = [
+        ['"a, b.wav"', str(index), *row[:1:-1], row[0], "7", row[1]]
+        for index, row in enumerate(rows[1:])
+    ]
+    Path(paths[0]).write_text("\n".join(",".join(row) for row in [names, *changed]))
+
+    _drop(page, paths)
+    playwright.expect(page.locator("#warnings")).to_contain_text("Set aside, as no features")
+    _assert_download_has(page, session.session_id, _predict(address, session))
+
+
 def _predict(address: str, session: Session) -> dict[str, Any]:
     """Return the response of the API."""
     request = urllib.request.Request(

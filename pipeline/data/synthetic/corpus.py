@@ -142,10 +142,10 @@ def _write_features(
 ) -> None:
     """Write a feature file with the flaws that its number gives it.
 
-    Every fifth file counts its columns from 1, every third starts a frame late, every fourth ends
-    early, and every fourth has NaN cells.
+    Every fifth file of a set whose columns are only numbered counts them from 1, every third starts
+    a frame late, every fourth ends early, and every fourth has NaN cells.
     """
-    first_column = 1 if number % 5 == 4 else 0
+    first_column = 1 if number % 5 == 4 and modality.column == "{}" else 0
     start = 1 if number % 3 == 1 else 0
     stop = len(values_TF) - (2 if number % 4 == 2 else 0)
     if number % 4 == 1 and len(values_TF) > 8:

@@ -10,6 +10,7 @@ import json
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +19,7 @@ import pyarrow.ipc
 from pipeline.data.tables.parse import FeatureTable
 from pipeline.storage.atomic_file import flush_and_rename, temporary_file
 
-FORMAT = 1
+FORMAT = 2
 """Raised when `parse_features` gives another table for the same bytes, or a pack another layout."""
 OWNER_ONLY = 0o600
 METADATA_KEY = "affectune"
@@ -62,7 +63,9 @@ def read_pack(path: Path) -> dict[str, FeatureTable]:
     """
     buffer = _map(path)
     pack_format, _, checksum = path.stem.partition("-")
-    if pack_format != str(FORMAT) or checksum != _checksum(buffer):
+    if pack_format != str(FORMAT):
+        raise ValueError("another version of Affectune wrote it")
+    if checksum != _checksum(buffer):
         raise ValueError("its bytes are not what was written")
 
     reader = pa.ipc.open_file(pa.BufferReader(buffer))
@@ -72,7 +75,7 @@ def read_pack(path: Path) -> dict[str, FeatureTable]:
     tables = {}
     for index, entry in enumerate(metadata["tables"]):
         tables[entry["content"]] = _from_batch(
-            reader.get_batch(index), headers[entry["header"]], entry["num_zero_rows"]
+            reader.get_batch(index), headers[entry["header"]], entry
         )
     return tables
 
@@ -84,6 +87,9 @@ def _schema(tables: Mapping[str, FeatureTable]) -> pa.Schema:
             "content": sha256,
             "header": headers.index(table.columns),
             "num_zero_rows": table.num_zero_rows,
+            "num_failed_rows": table.num_failed_rows,
+            "set_aside": dict(table.set_aside),
+            "traits": {name: sorted(traits) for name, traits in table.traits.items()},
         }
         for sha256, table in sorted(tables.items())
     ]
@@ -114,7 +120,7 @@ def _to_batch(table: FeatureTable, schema: pa.Schema) -> pa.RecordBatch:
 
 
 def _from_batch(
-    batch: pa.RecordBatch, columns: tuple[str, ...], num_zero_rows: int
+    batch: pa.RecordBatch, columns: tuple[str, ...], entry: Mapping[str, Any]
 ) -> FeatureTable:
     timestamps_ms, segment_ids, present, imputed, values = batch.columns
     return FeatureTable(
@@ -124,7 +130,10 @@ def _from_batch(
         values=values.flatten().to_numpy().reshape(batch.num_rows, len(columns)),
         present=present.to_numpy().view(np.bool_),
         imputed=imputed.to_numpy(),
-        num_zero_rows=num_zero_rows,
+        num_zero_rows=entry["num_zero_rows"],
+        num_failed_rows=entry["num_failed_rows"],
+        set_aside=entry["set_aside"],
+        traits={name: frozenset(traits) for name, traits in entry["traits"].items()},
     )
 
 

@@ -14,8 +14,7 @@ import json
 import logging
 import os
 import time
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -25,6 +24,8 @@ from pipeline.data.tables.arrow_pack import OWNER_ONLY, read_pack, write_pack
 from pipeline.data.tables.csv_columns import read_content
 from pipeline.data.tables.parse import FeatureTable, parse_features
 from pipeline.errors import AffectuneError, InputError
+from pipeline.preprocessing.bookkeeping import Kind
+from pipeline.preprocessing.columns import find_bookkeeping
 from pipeline.storage.atomic_file import write_atomically
 
 SETTLED_NS = 2_000_000_000
@@ -37,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class FeatureFile:
-    """The table in a feature file, and the sha256 of the file's content."""
+    """The table in a feature file, with its own columns, and the sha256 of the file's content."""
 
     sha256: str
     table: FeatureTable
@@ -67,7 +68,11 @@ def default_folder() -> Path:
 
 
 def read_features(
-    files: Mapping[str, Path], names: Mapping[str, str], folder: Path | None
+    files: Mapping[str, Path],
+    names: Mapping[str, str],
+    folder: Path | None,
+    expected: Sequence[str] = (),
+    known: Collection[str] = (),
 ) -> dict[str, FeatureFile]:
     """Read the files of one feature set, from the cache where it has their content.
 
@@ -75,13 +80,14 @@ def read_features(
         files: session -> file; at least one.
         names: session -> how messages name its file.
         folder: where the cache is; None to read without a cache.
+        expected: the columns that a model reads, in its order; empty if none does.
+        known: columns that were no features when the model was trained.
 
     Returns:
-        Session -> file, in the order of `files`.
+        Session -> file, in the order of `files`. The same columns are set aside in all of them.
 
     Raises:
-        InputError: files are no tables, or differ in their number of columns. The message names the
-            first few.
+        InputError: files are no tables. The message names the first few.
     """
     record_path = _record_path(folder, files) if folder else None
     record, packed = _read_cache(record_path) if record_path else (_Record(), {})
@@ -98,17 +104,38 @@ def read_features(
 
     results = unchanged | _read_files(changed, names, packed)
     results = {session: results[session] for session in files}
-    _check_widths({names[session]: file.table for session, file in results.items()})
+    columns = [file.table.file_columns for file in results.values()]
+    results = _set_aside(results, files, names, find_bookkeeping(columns, expected, known))
 
-    if record_path:
-        tables = {file.sha256: file.table for file in results.values()}
+    tables = {file.sha256: file.table for file in results.values()}
+    # A pack holds tables of one width: files of several are a mistake, which is told elsewhere.
+    if record_path and len({len(table.columns) for table in tables.values()}) == 1:
+        is_packed = all(packed.get(sha256) is table for sha256, table in tables.items())
         new_record = _Record(
-            pack=record.pack if set(tables) <= set(packed) else "",
+            pack=record.pack if is_packed else "",
             contents={files[session].name: file.sha256 for session, file in results.items()},
             fingerprints=_settled_only(fingerprints),
         )
         _write_cache(record_path, record, new_record, tables)
     return results
+
+
+def _set_aside(
+    results: Mapping[str, FeatureFile],
+    files: Mapping[str, Path],
+    names: Mapping[str, str],
+    set_aside: Mapping[str, Kind],
+) -> dict[str, FeatureFile]:
+    """Parse again what was parsed as if other columns were features than in the whole set."""
+    agreed = {}
+    for session, file in results.items():
+        table, name = file.table, names[session]
+        if set(table.set_aside) != set(set_aside).intersection(table.file_columns.names):
+            content = read_content(files[session], name)
+            sha256 = hashlib.sha256(content).hexdigest()
+            file = FeatureFile(sha256, parse_features(content, name, set_aside))
+        agreed[session] = file
+    return agreed
 
 
 def _record_path(folder: Path, files: Mapping[str, Path]) -> Path:
@@ -186,19 +213,6 @@ def _read_file(path: Path, name: str, packed: Mapping[str, FeatureTable]) -> Fea
     sha256 = hashlib.sha256(content).hexdigest()
     table = packed[sha256] if sha256 in packed else parse_features(content, name)
     return FeatureFile(sha256, table)
-
-
-def _check_widths(tables: Mapping[str, FeatureTable]) -> None:
-    widths = {name: table.values.shape[1] for name, table in tables.items()}
-    usual_width, _ = Counter(widths.values()).most_common(1)[0]
-    raise_if_any(
-        [
-            f"{name} has {width} feature columns, most files of its set have {usual_width}"
-            for name, width in widths.items()
-            if width != usual_width
-        ],
-        "Export these files again.",
-    )
 
 
 def _write_cache(

@@ -63,8 +63,15 @@ def decode(content: bytes, where: str) -> str:
         ) from None
 
 
-def split_header(content: bytes, where: str) -> tuple[list[str], bytes]:
+def split_header(
+    content: bytes, where: str, *, may_lack_name: bool = False
+) -> tuple[list[str], bytes]:
     """Return the names of the columns, and the bytes below them.
+
+    Args:
+        content: the file's bytes.
+        where: how messages name it.
+        may_lack_name: whether the first column may have no name, as pandas' index has none.
 
     Raises:
         InputError: there is no header, no row, only one column, or a column without a name.
@@ -80,9 +87,12 @@ def split_header(content: bytes, where: str) -> tuple[list[str], bytes]:
     if len(header) < 2:
         raise InputError(f"{where}: the header {shortened(text)!r} has no comma. {_mend(text)}")
     header, body = _without_trailing_commas(header, body)
-    if "" in header:
+    unnamed = [place for place, name in enumerate(header) if not name]
+    if may_lack_name and unnamed[:1] == [0]:
+        del unnamed[0]
+    if unnamed:
         raise InputError(
-            f"{where}: column {header.index('') + 1} has no name, so it may be a row number. "
+            f"{where}: column {unnamed[0] + 1} has no name, so it may be a row number. "
             "Remove the column (pandas: to_csv(index=False))."
         )
     return header, body

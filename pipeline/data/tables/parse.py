@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.data.tables.csv_columns import read_columns, split_header
+from pipeline.data.tables.doubtful_columns import (
+    clear_failed_rows,
+    doubtful_traits,
+    feature_positions,
+    is_rising,
+    to_numbers,
+)
 from pipeline.data.tables.file_lines import line_of_row
 from pipeline.errors import InputError
+from pipeline.preprocessing.bookkeeping import FileColumns, Kind, may_be_bookkeeping
 from pipeline.preprocessing.cleaning import clean
+from pipeline.preprocessing.columns import describe_set_aside, find_bookkeeping
 
 SEGMENT_NAMES = ("segment_id", "subject_id")
 """The segment column's name in 2021, and in 2022 and 2023."""
@@ -36,6 +45,10 @@ class FeatureTable:
         imputed: shape (rows,); how many of the row's cells were NaN or infinite. They are
             interpolated in time (see `preprocessing.cleaning`).
         num_zero_rows: how many rows are not present because they are zeros.
+        num_failed_rows: how many more are not present because a column marks them as failed.
+        set_aside: further columns, which are no features -> what they are.
+        traits: of all columns that may be no features -> what their values are like (see
+            `preprocessing.bookkeeping`).
     """
 
     columns: tuple[str, ...]
@@ -45,11 +58,19 @@ class FeatureTable:
     present: NDArray[np.bool_]
     imputed: NDArray[np.int32]
     num_zero_rows: int
+    num_failed_rows: int = 0
+    set_aside: Mapping[str, Kind] = field(default_factory=dict)
+    traits: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     @property
     def num_rows(self) -> int:
         """Return the number of rows, present or not."""
         return len(self.timestamps_ms)
+
+    @property
+    def file_columns(self) -> FileColumns:
+        """Return all columns but the timestamp and the segment."""
+        return FileColumns((*self.columns, *self.set_aside), self.traits, self.num_rows)
 
     @property
     def num_present_cells(self) -> int:
@@ -77,19 +98,21 @@ class LabelTable:
     values: NDArray[np.float64]
 
 
-def parse_features(content: bytes, where: str) -> FeatureTable:
+def parse_features(
+    content: bytes, where: str, set_aside: Mapping[str, Kind] | None = None
+) -> FeatureTable:
     """Parse and clean `timestamp,segment_id,<features...>`.
-
-    The features are read by position, because headers differ within one feature set.
 
     Args:
         content: the file's bytes.
         where: how messages name the file.
+        set_aside: the columns that are no features, as all files of the set decide; None to decide
+            by this file alone.
 
     Raises:
         InputError: the bytes are no such table.
     """
-    header, body = split_header(content, where)
+    header, body = split_header(content, where, may_lack_name=True)
     time = _position(header, "timestamp", where)
     segment = _segment_position(header)
     if segment is None:
@@ -98,28 +121,58 @@ def parse_features(content: bytes, where: str) -> FeatureTable:
             "'subject_id'. Feature files are timestamp,segment_id,<features...>: add the column "
             "(1 in every row will do)."
         )
-    features = [position for position in range(len(header)) if position not in (time, segment)]
+    position_of = feature_positions(header, (time, segment), where)
+
+    texts = [
+        name
+        for name in position_of
+        if may_be_bookkeeping(name) or (set_aside is not None and name in set_aside)
+    ]
+    types = {time: pa.float64(), segment: pa.string()}
+    types |= {
+        position: pa.string() if name in texts else pa.float32()
+        for name, position in position_of.items()
+    }
+    cells = read_columns(header, body, types, where)
+    timestamps_ms = _to_timestamps(cells[time], content, where)
+
+    by_name = {name: cells[position] for name, position in position_of.items()}
+    rising = [name for name in position_of if name not in texts and is_rising(by_name[name])]
+    exact_types = {position_of[name]: pa.float64() for name in rising}
+    exact_cells = read_columns(header, body, exact_types, where) if rising else {}
+    doubtful = {name: to_numbers(by_name[name]) for name in texts}
+    doubtful |= {name: to_numbers(exact_cells[position_of[name]]) for name in rising}
+    traits = doubtful_traits(doubtful, texts, to_numbers(cells[time]), where)
+
+    if set_aside is None:
+        file = FileColumns(tuple(position_of), traits, len(timestamps_ms))
+        set_aside = find_bookkeeping([file])
+    aside = {name: set_aside[name] for name in position_of if name in set_aside}
+    features = [name for name in position_of if name not in aside]
     if not features:
         raise InputError(
-            f"{where}: the header {_quoted_start(header)} has no feature. Export the file again."
+            f"{where}: the header {_quoted_start(header)} has no feature"
+            f"{', but only ' if aside else ''}{describe_set_aside(aside)}. Export the file again."
         )
 
-    types = {time: pa.float64(), segment: pa.string()} | dict.fromkeys(features, pa.float32())
-    cells = read_columns(header, body, types, where)
-    raw_FR = np.empty((len(features), len(cells[time])), np.float32)  # F = features, R = rows
-    for raw_R, position in zip(raw_FR, features, strict=True):
-        raw_R[:] = cells[position].to_numpy(zero_copy_only=False)
-
-    timestamps_ms = _to_timestamps(cells[time], content, where)
-    cleaned = clean(timestamps_ms, np.ascontiguousarray(raw_FR.T))
+    # What only might have been no feature is a column of numbers after all.
+    number_types = {position_of[name]: pa.float32() for name in features if name in texts}
+    if number_types:
+        cells |= read_columns(header, body, number_types, where)
+    raw_RF = _stack([cells[position_of[name]] for name in features])  # R = rows, F = features
+    num_failed = clear_failed_rows(raw_RF, doubtful, aside)
+    cleaned = clean(timestamps_ms, raw_RF)
     return FeatureTable(
-        columns=tuple(header[position] for position in features),
+        columns=tuple(features),
         timestamps_ms=timestamps_ms,
         segment_ids=_to_segment_ids(cells[segment]),
         values=cleaned.values,
         present=cleaned.present,
         imputed=cleaned.num_imputed,
         num_zero_rows=cleaned.num_zero_rows,
+        num_failed_rows=num_failed,
+        set_aside=aside,
+        traits=traits,
     )
 
 
@@ -166,6 +219,15 @@ def _position(header: Sequence[str], name: str, where: str) -> int:
             "Name the column so."
         )
     return names.index(name)
+
+
+def _stack(columns: Sequence[pa.Array]) -> NDArray[np.float32]:
+    """Return columns as an array of shape (rows, columns)."""
+    raw_FR = np.empty((len(columns), len(columns[0])), np.float32)
+    for raw_R, column in zip(raw_FR, columns, strict=True):
+        raw_R[:] = column.to_numpy(zero_copy_only=False)
+
+    return np.ascontiguousarray(raw_FR.T)
 
 
 def _segment_position(header: Sequence[str]) -> int | None:

@@ -158,7 +158,7 @@ def test_a_mistake_in_a_row_of_features_is_an_input_error(
         (["time,segment_id,0", "0,1,1", "500,1,1"], "has no column 'timestamp'"),
         (["timestamp,0,1", "0,1,1", "500,1,1"], "has neither 'segment_id' nor 'subject_id'"),
         (["timestamp;segment_id;0", "0;1;1", "500;1;1"], "is separated by semicolons. Convert"),
-        ([",timestamp,segment_id,0", "0,0,1,1", "1,500,1,1"], "column 1 has no name"),
+        ([",timestamp,segment_id,", "0,0,1,1", "1,500,1,1"], "column 4 has no name"),
         (["timestamp,segment_id,0,1,2,", "0,1,1,1,1,", "500,1,1,1,1,7"], "column 6 has no name"),
         (["timestamp,segment_id", "0,1", "500,1"], "has no feature"),
     ],

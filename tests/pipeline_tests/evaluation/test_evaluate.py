@@ -249,7 +249,7 @@ def test_other_columns_are_refused(model: FusedModel, corpus: Corpus) -> None:
     with pytest.raises(InputError, match="'face' has 2 columns"):
         evaluate_with({**voice, "face": ("a", "b")})
 
-    message = "column 'b' of corpus 'tiny' stands where the model reads 'face_0'"
+    message = "'face' in corpus 'tiny': column 'face_0' is missing; column 'b' is unknown"
     with pytest.raises(InputError, match=message):
         evaluate_with({**voice, "face": ("b", "face_1", "face_2")})
 

@@ -110,12 +110,15 @@ def test_a_data_frame_is_read_by_column_name(model: FusedModel, corpus: Corpus) 
     shuffled = {}
     for name, values in features.items():
         table = pd.DataFrame(values, columns=list(corpus.columns[name]))
-        shuffled[name] = table[table.columns[::-1]].assign(further=1.0)
+        shuffled[name] = table[table.columns[::-1]]
     assert_same(model.predict(shuffled), model.predict(features))
 
     lacking = shuffled["voice"].drop(columns="voice_1")
-    with pytest.raises(InputError, match="'voice' has no column 'voice_1'"):
+    with pytest.raises(InputError, match="'voice': column 'voice_1' is missing"):
         model.predict({**shuffled, "voice": lacking})
+    further = shuffled["voice"].assign(Voice_1=1.0)
+    with pytest.raises(InputError, match="'voice': column 'Voice_1' is unknown"):
+        model.predict({**shuffled, "voice": further})
     with pytest.raises(InputError, match="'voice' is not an array of numbers"):
         model.predict({"voice": [["a", "b", "c", "d"]]})
 

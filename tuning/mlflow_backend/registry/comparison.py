@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.corpus import Corpus, Session
 from pipeline.errors import InputError
-from pipeline.evaluation.evaluate import raise_if_incompatible
+from pipeline.evaluation.evaluate import as_model_reads
 from pipeline.metrics.bootstrap import BOOTSTRAPS, Score, bootstrap, subject_moments
 from pipeline.metrics.ccc import ccc_from_moments
 from pipeline.model.fused_model import FusedModel, Prediction
@@ -92,8 +92,9 @@ def compare(
         InputError: the corpus does not fit one of them, reading it found an error, they have no
             target in common, or devel has no labels.
     """
-    for model in (challenger, champion):
-        raise_if_incompatible(model, corpus)
+    challenger_corpus, champion_corpus = (
+        as_model_reads(model, corpus) for model in (challenger, champion)
+    )
     raise_if_wrong(corpus)
 
     targets = [target for target in champion.targets if target in challenger.targets]
@@ -104,8 +105,10 @@ def compare(
         )
 
     sessions = _labelled_devel_sessions(corpus, targets)
-    challenger_predictions = challenger.predict_sessions(sessions, device=device)
-    champion_predictions = champion.predict_sessions(sessions, device=device)
+    challenger_predictions, champion_predictions = (
+        model.predict_sessions(_labelled_devel_sessions(own_corpus, targets), device=device)
+        for model, own_corpus in ((challenger, challenger_corpus), (champion, champion_corpus))
+    )
     moments = {
         target: _paired_moments(sessions, target, challenger_predictions, champion_predictions)
         for target in targets

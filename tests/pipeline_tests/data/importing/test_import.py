@@ -25,9 +25,9 @@ from tests.pipeline_tests.data.importing.sources import (
 START_S = 1560279825.0
 
 
-def write_table(path: Path, *, num_rows: int = 40, column: str = "value") -> Path:
-    """Write a table of ten rows per second, whose values are their row's number."""
-    rows = [f"{row / 10:.1f},{row}" for row in range(num_rows)]
+def write_table(path: Path, *, num_rows: int = 40, column: str = "value", power: int = 1) -> Path:
+    """Write a table of ten rows per second, whose values are powers of their row's number."""
+    rows = [f"{row / 10:.1f},{row**power}" for row in range(num_rows)]
     return write(path, f"time_s,{column}", *rows)
 
 
@@ -40,7 +40,7 @@ def test_features_and_labels_come_one_command_each_and_can_be_checked(
     tmp_path: Path, out: Path
 ) -> None:
     for session in ("a", "b", "c", "d"):
-        write_table(tmp_path / f"voice/{session}.csv", column="pitch")
+        write_table(tmp_path / f"voice/{session}.csv", column="pitch", power=2)
         write_table(tmp_path / f"labels/{session}.csv")
 
     first = run("import", tmp_path / "voice", out)
@@ -255,9 +255,10 @@ def test_options_that_make_no_sense_are_refused(
 
 @pytest.mark.parametrize("text", ["target,session\n", "TARGET\na,b\n"])
 def test_a_file_of_raters_that_was_changed_is_refused(tmp_path: Path, out: Path, text: str) -> None:
-    write_table(tmp_path / "a.csv")
-    run("import", tmp_path / "a.csv", out, "--set", "voice")
-    run("import", tmp_path / "a.csv", out, "--target", "arousal")
+    write_table(tmp_path / "features/a.csv", power=2)
+    write_table(tmp_path / "labels/a.csv")
+    run("import", tmp_path / "features/a.csv", out, "--set", "voice")
+    run("import", tmp_path / "labels/a.csv", out, "--target", "arousal")
     write(out / "metadata/raters.csv", text)
     with pytest.raises(InputError, match="Import the labels again"):
         run("check", out)
