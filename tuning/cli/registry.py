@@ -19,6 +19,7 @@ from rich.table import Table
 
 from pipeline.environment import resolve_tracking_uri
 from pipeline.errors import AffectuneError, InputError
+from pipeline.names import unescape_key
 from tuning.mlflow_backend.client import cause_of, connect, masked, sqlite_path
 
 if TYPE_CHECKING:
@@ -368,7 +369,7 @@ def _summarise(version: ModelVersion, aliases: dict[str, str]) -> VersionSummary
 def _tagged_intervals(tags: Mapping[str, str], prefix: str) -> dict[str, Interval]:
     """Return target -> the interval in its tag, of those that begin with a prefix."""
     return {
-        key.removeprefix(prefix): _parse_interval(value)
+        unescape_key(key.removeprefix(prefix)): _parse_interval(value)
         for key, value in tags.items()
         if key.startswith(prefix)
     }
