@@ -17,7 +17,6 @@ from pipeline.errors import InputError
 from pipeline.model.bands import BandCalibration
 from pipeline.model.correction import Correction
 from pipeline.model.fused_model import FusedModel
-from pipeline.names import mistake_in_file_name
 from pipeline.spec import Spec
 from pipeline.stages.label_floors import LabelFloors, Track
 from pipeline.stages.trained_stage import TrainedStage
@@ -71,7 +70,6 @@ def load_model(folder: Path | str) -> FusedModel:
             "Use the version that wrote it."
         )
     try:
-        _raise_if_named_badly(record, folder)
         return _from_record(record, arrays)
     except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
         raise InputError(
@@ -185,13 +183,6 @@ def _folders(model: FusedModel) -> Iterator[tuple[str, Sequence[TrainedStage]]]:
 
     for names, models in named.items():
         yield "/".join(quote(name, safe=" ()") for name in names), models
-
-
-def _raise_if_named_badly(record: Mapping[str, Any], folder: Path | str) -> None:
-    """Refuse a bundle whose targets or feature sets have names that lead out of a folder."""
-    for name in (*record["targets"], *record["modalities"]):
-        if mistake := mistake_in_file_name(name):
-            raise InputError(f"'{folder}' is not a model bundle: the name {name!r} {mistake}.")
 
 
 def _from_record(record: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> FusedModel:
