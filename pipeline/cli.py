@@ -6,13 +6,11 @@ does not wait for it.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,10 +26,12 @@ from pipeline.data.cli import parse_names
 from pipeline.data.layout import find_layout
 from pipeline.data.muse import read_corpus
 from pipeline.errors import AffectuneError, InputError
+from pipeline.names import mistake_in_file_name
 from pipeline.preprocessing.corruption import FORMS, parse_corruption
 from pipeline.spec import Spec, override, read_spec
 from pipeline.storage.atomic_file import write_atomically
 from pipeline.storage.atomic_folder import MANIFEST, MODEL, read_folder
+from pipeline.storage.csv_text import csv_text
 
 if TYPE_CHECKING:
     from pipeline.evaluation.evaluate import Evaluation, TargetEvaluation
@@ -284,6 +284,7 @@ def predict_command(
         mark_stuck_rows=False,
     )
     raise_if_incompatible(fused_model, read)
+    _raise_if_no_folder_names(fused_model.targets)
     sessions = read.partition(part)
     if not sessions:
         raise InputError(f"Corpus {read.name!r} has no {part} sessions.")
@@ -378,17 +379,24 @@ def _raise_if_without_bands(model: FusedModel, name: str) -> None:
         )
 
 
-def _predictions_csv(session: Session, prediction: Prediction, target: str, *, bands: bool) -> str:
-    rows = zip(session.timestamps_ms, prediction.values[target], session.segment_ids, strict=True)
-    lines = [f"{timestamp},{value:.6f},{segment}" for timestamp, value, segment in rows]
-    if not bands:
-        return "\n".join(["timestamp,value,segment_id", *lines]) + "\n"
+def _raise_if_no_folder_names(targets: Sequence[str]) -> None:
+    """Refuse the targets of a bundle that would be written outside of --out."""
+    for target in targets:
+        if mistake := mistake_in_file_name(target):
+            raise InputError(f"Predictions of {target!r} cannot be written: its name {mistake}.")
 
-    # Behind the columns of the challenge, so that what reads those by position still does.
-    band = prediction.bands[target]
-    ends = zip(band.low, band.high, strict=True)
-    lines = [f"{line},{low:.6f},{high:.6f}" for line, (low, high) in zip(lines, ends, strict=True)]
-    return "\n".join(["timestamp,value,segment_id,low,high", *lines]) + "\n"
+
+def _predictions_csv(session: Session, prediction: Prediction, target: str, *, bands: bool) -> str:
+    columns: dict[str, Iterable[object]] = {
+        "timestamp": session.timestamps_ms,
+        "value": prediction.values[target],
+        "segment_id": session.segment_ids,
+    }
+    if bands:
+        # Behind the columns of the challenge, so that what reads those by position still does.
+        band = prediction.bands[target]
+        columns |= {"low": band.low, "high": band.high}
+    return csv_text(columns)
 
 
 def _raise_if_no_weights(model: FusedModel, folder: Path, out: Path) -> None:
@@ -418,13 +426,8 @@ def _write_weights(
 
 def _weights_csv(session: Session, weights: Mapping[str, NDArray[np.float64]]) -> str:
     """Return a feature file's columns: timestamp, segment_id, and a weight per modality."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["timestamp", "segment_id", *weights])
-    rows = zip(session.timestamps_ms, session.segment_ids, *weights.values(), strict=True)
-    for timestamp, segment, *values in rows:
-        writer.writerow([timestamp, segment, *(f"{value:.6f}" for value in values)])
-    return stream.getvalue()
+    frames = {"timestamp": session.timestamps_ms, "segment_id": session.segment_ids}
+    return csv_text({**frames, **weights})
 
 
 def _parse_partition(name: str) -> Partition:
