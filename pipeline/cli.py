@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from pipeline.corpus import PARTITIONS, Corpus, Partition, Session
 from pipeline.data.cli import parse_names
@@ -32,6 +33,7 @@ from pipeline.spec import Spec, override, read_spec
 from pipeline.storage.atomic_file import write_atomically
 from pipeline.storage.atomic_folder import MANIFEST, MODEL, read_folder
 from pipeline.storage.csv_text import csv_text
+from pipeline.terminal import cells, note, title
 
 if TYPE_CHECKING:
     from pipeline.evaluation.evaluate import Evaluation, TargetEvaluation
@@ -178,11 +180,12 @@ def train_command(
         return
     _print_evaluation(evaluation)
     for warning in [*warnings, *out_of_fold_warnings(model.out_of_fold)]:
-        console.print(f"[yellow]Note:[/] {warning}")
+        console.print(note(warning))
     if model.distillation:
-        console.print(distillation_note(model))
+        console.print(Text(distillation_note(model)))
     fits = f"{summary['trials']} fits ({pool.store_hits} from the store)"
-    Console().print(f"{fits}, {summary['wall_s']:.0f} s. Written: {out}", soft_wrap=True)
+    written = f"{fits}, {summary['wall_s']:.0f} s. Written: {out}"
+    Console().print(Text(written), soft_wrap=True)
 
 
 def evaluate_command(
@@ -237,7 +240,8 @@ def evaluate_command(
             "[yellow]Note:[/] the model learned from these sessions: "
             "the scores say nothing of new ones."
         )
-    Console().print(f"Pictures: {', '.join(str(path) for path in written)}", soft_wrap=True)
+    pictures = f"Pictures: {', '.join(str(path) for path in written)}"
+    Console().print(Text(pictures), soft_wrap=True)
 
 
 def predict_command(
@@ -299,10 +303,11 @@ def predict_command(
         _write_weights(weights, sessions, predictions)
 
     counts = f"{len(sessions)} sessions of {part}, {len(fused_model.targets)} targets"
-    Console().print(f"{counts}: {out}", soft_wrap=True)
+    Console().print(Text(f"{counts}: {out}"), soft_wrap=True)
     if weights is not None:
         trusting = ", ".join(predictions[0].weights)
-        Console().print(f"Weights of the modalities for {trusting}: {weights}", soft_wrap=True)
+        line = f"Weights of the modalities for {trusting}: {weights}"
+        Console().print(Text(line), soft_wrap=True)
 
 
 def find_device(name: str) -> str:
@@ -492,10 +497,11 @@ def _print_evaluation(evaluation: Evaluation) -> None:
         table = _evaluation_table(f"{target} on {evaluation.partition}", scores)
         for name, score, gap in rows:
             rho = scores.difficulty_spearman.get(name)
-            table.add_row(name, score, gap, "" if rho is None or np.isnan(rho) else f"{rho:+.2f}")
+            correlation = "" if rho is None or np.isnan(rho) else f"{rho:+.2f}"
+            table.add_row(*cells([name, score, gap, correlation]))
         console.print(table)
-        title = session_score_title(evaluation, target)
-        console.print(session_table(title, session_rows[target]))
+        heading = session_score_title(evaluation, target)
+        console.print(session_table(heading, session_rows[target]))
         if scores.bands is not None:
             bands = scores.bands
             worst = bands.subject_coverage[bands.worst_subject]
@@ -506,10 +512,10 @@ def _print_evaluation(evaluation: Evaluation) -> None:
             )
 
 
-def _evaluation_table(title: str, scores: TargetEvaluation) -> Table:
+def _evaluation_table(heading: str, scores: TargetEvaluation) -> Table:
     counts = f"{scores.frames} frames of {scores.sessions} sessions, {scores.subjects} subjects"
     table = Table(
-        title=f"{title}: {counts}",
+        title=title(f"{heading}: {counts}"),
         caption=f"Mean over sessions {scores.session_mean_ccc:.3f}, "
         f"undefined in {scores.undefined_sessions}. "
         "rho: rank correlation of difficulty with absolute error.",
@@ -518,18 +524,18 @@ def _evaluation_table(title: str, scores: TargetEvaluation) -> Table:
         box=box.SIMPLE,
         pad_edge=False,
     )
-    for heading in ("prediction", "CCC [95% interval]", "fusion minus it", "rho"):
-        table.add_column(heading, no_wrap=True)
+    for name in ("prediction", "CCC [95% interval]", "fusion minus it", "rho"):
+        table.add_column(name, no_wrap=True)
     return table
 
 
-def session_table(title: str, rows: Sequence[tuple[str, str, str]]) -> Table:
+def session_table(heading: str, rows: Sequence[tuple[str, str, str]]) -> Table:
     """Return a target's rows of `session_score_table` as a table, 80 columns wide at most."""
-    table = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False)
-    for heading in ("prediction", "CCC between sessions", "CCC within sessions"):
-        table.add_column(heading, no_wrap=True)
+    table = Table(title=title(heading), title_justify="left", box=box.SIMPLE, pad_edge=False)
+    for name in ("prediction", "CCC between sessions", "CCC within sessions"):
+        table.add_column(name, no_wrap=True)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*cells(row))
     return table
 
 

@@ -28,9 +28,7 @@ RESERVED = (
 
 # Line ends and the like would break rows, log lines and headers; the marks of direction turn
 # around what stands behind them; a surrogate is half of a character, and has no UTF-8.
-_UNPRINTABLE = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
-)
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _NOT_IN_KEYS = re.compile(r"[^\w.\- :]|_(?=x[0-9A-F]{2})")
 _ESCAPED = re.compile(r"_x([0-9A-F]{2,6})_")
 

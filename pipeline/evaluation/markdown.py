@@ -6,9 +6,7 @@ import re
 
 # A bracket or an entity means something only before what makes it one, and an underscore between
 # letters or digits is none of emphasis: what is harmless stays readable in the file, too.
-_SPECIAL = re.compile(
-    r"[\\`*<|~$]|\](?=[(\[:])|&(?=#?\w+;)|(?<![^\W_])_|_(?![^\W_])|^[#>+=-]"
-)
+_SPECIAL = re.compile(r"[\\`*<|~$]|\](?=[(\[:])|&(?=#?\w+;)|(?<![^\W_])_|_(?![^\W_])|^[#>+=-]")
 _LIST_NUMBER = re.compile(r"^(\d+)([.)])")
 
 

@@ -96,7 +96,9 @@ def _raise_if_names_do_not_do(corpus: Corpus) -> None:
     """Refuse names that nothing could be written under, whoever made the corpus."""
     for name in (*corpus.modalities, *corpus.targets):
         if mistake := mistake_in_label(name):
-            raise InputError(f"Corpus {corpus.name!r}: the name {name!r} {mistake}. Choose another.")
+            raise InputError(
+                f"Corpus {corpus.name!r}: the name {name!r} {mistake}. Choose another."
+            )
     for session in corpus.sessions:
         if mistake := mistake_in_file_name(session.session_id):
             raise InputError(

@@ -1,4 +1,4 @@
-"""Tables as CSV text (RFC 4180): quoted where it is needed, and every number reads back the same."""
+"""Tables as CSV text (RFC 4180): quoted where needed, and every number reads back the same."""
 
 from __future__ import annotations
 

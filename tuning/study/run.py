@@ -9,6 +9,7 @@ from typing import Any
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from pipeline.cli import session_table
 from pipeline.corpus import Corpus
@@ -24,6 +25,7 @@ from pipeline.evaluation.evaluate import (
 )
 from pipeline.evaluation.model_card import distillation_note
 from pipeline.model.bundle import load_model
+from pipeline.terminal import cells, title
 from tuning.journal.events import ModelRegistered
 from tuning.journal.history import History
 from tuning.mlflow_backend.registry.registration import register
@@ -144,7 +146,7 @@ def _report_winner(study: Study, tracker: Tracker, console: Console) -> None:
     tracker.log_artifacts(path, folder / SUMMARY)
     _print_scores(evaluation, console)
     if model.distillation:
-        console.print(distillation_note(model))
+        console.print(Text(distillation_note(model)))
 
 
 def _register_winner(study: Study, uri: str, console: Console, *, promote_first: bool) -> None:
@@ -162,7 +164,7 @@ def _register_winner(study: Study, uri: str, console: Console, *, promote_first:
     registered = study.history.registered
     assert registered is not None
     console.print(
-        f"{registered.model} version {registered.version} is registered. Written: {folder}",
+        Text(f"{registered.model} version {registered.version} is registered. Written: {folder}"),
         soft_wrap=True,
     )
     _print_verdicts(study.history, console)
@@ -172,17 +174,17 @@ def _print_verdicts(history: History, console: Console) -> None:
     """Say last what the model is better than, and what it is no better than."""
     if history.judged is not None:
         for target, judgement in history.judged.targets.items():
-            console.print(verdict(target, judgement), soft_wrap=True, markup=False)
+            console.print(Text(verdict(target, judgement)), soft_wrap=True)
 
 
 def _print_scores(evaluation: Evaluation, console: Console) -> None:
     session_rows = session_score_table(evaluation)
     for target, rows in score_table(evaluation).items():
-        title = f"{target} on {evaluation.partition}"
-        table = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False)
-        for heading in ("prediction", "CCC [95% interval]", "fusion minus it"):
-            table.add_column(heading, no_wrap=True)
+        heading = title(f"{target} on {evaluation.partition}")
+        table = Table(title=heading, title_justify="left", box=box.SIMPLE, pad_edge=False)
+        for name in ("prediction", "CCC [95% interval]", "fusion minus it"):
+            table.add_column(name, no_wrap=True)
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*cells(row))
         console.print(table)
         console.print(session_table(session_score_title(evaluation, target), session_rows[target]))

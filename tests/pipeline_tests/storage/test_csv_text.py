@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pipeline.storage.csv_text import csv_lines, csv_text
 
-texts = st.text(st.sampled_from('ab07,;"\n\r\t \\\'é') | st.characters(exclude_categories=("Cs",)))
+texts = st.text(st.sampled_from("ab07,;\"\n\r\t \\'é") | st.characters(exclude_categories=("Cs",)))
 cells = texts.filter(lambda text: "\0" not in text)
 
 
@@ -32,7 +32,9 @@ def test_numbers_read_back_exactly(numbers: list[float], dtype: type[np.floating
     table = pd.read_csv(io.StringIO(text))
     np.testing.assert_array_equal(table["value"].to_numpy(np.float64), values.astype(np.float64))
     np.testing.assert_array_equal(table["timestamp"], np.arange(len(values)))
-    [_, *read] = [float(row[1]) if row[1] != "value" else 0 for row in csv.reader(io.StringIO(text))]
+    [_, *read] = [
+        float(row[1]) if row[1] != "value" else 0 for row in csv.reader(io.StringIO(text))
+    ]
     np.testing.assert_array_equal(read, values.astype(np.float64))
 
 
