@@ -22,8 +22,8 @@ Series = Annotated[
 ]
 
 JSON = "application/json"
-SESSION_ID = re.compile(r"[\w .:@+-]{1,200}")
-SESSION_ID_MESSAGE = "1 to 200 letters, digits, spaces and any of _ . : @ + - are taken."
+SESSION_ID = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]{1,255}")
+SESSION_ID_MESSAGE = "1 to 255 characters that can be printed are taken."
 
 
 class _Sent(BaseModel):

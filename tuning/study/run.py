@@ -28,7 +28,7 @@ from pipeline.model.bundle import load_model
 from pipeline.terminal import cells, title
 from tuning.journal.events import ModelRegistered
 from tuning.journal.history import History
-from tuning.mlflow_backend.registry.registration import register
+from tuning.mlflow_backend.registry.registration import raise_if_not_registrable, register
 from tuning.mlflow_backend.tracking.study_runs import raise_if_not_recordable
 from tuning.mlflow_backend.tracking.tracker import Tracker
 from tuning.monitoring.live_table import LiveTable
@@ -82,6 +82,7 @@ def run(
     """
     uri = resolve_tracking_uri(tracking_uri)
     raise_if_not_recordable(uri, spec.name)
+    raise_if_not_registrable(uri, spec.registered_model)
     study = open_study(spec, corpus, corpus_path, options, resume=resume)
 
     with study.journal:

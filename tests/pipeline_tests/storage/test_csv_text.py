@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pipeline.storage.csv_text import csv_lines, csv_text
 
-texts = st.text(st.sampled_from("ab07,;\"\n\r\t \\'é") | st.characters(exclude_categories=("Cs",)))
+texts = st.text(st.sampled_from("ab07,;\"\n\r\t \\'é") | st.characters(codec="utf-8"))
 cells = texts.filter(lambda text: "\0" not in text)
 
 
@@ -32,15 +32,13 @@ def test_numbers_read_back_exactly(numbers: list[float], dtype: type[np.floating
     table = pd.read_csv(io.StringIO(text))
     np.testing.assert_array_equal(table["value"].to_numpy(np.float64), values.astype(np.float64))
     np.testing.assert_array_equal(table["timestamp"], np.arange(len(values)))
-    [_, *read] = [
-        float(row[1]) if row[1] != "value" else 0 for row in csv.reader(io.StringIO(text))
-    ]
+    read = [float(row["value"]) for row in csv.DictReader(io.StringIO(text))]
     np.testing.assert_array_equal(read, values.astype(np.float64))
 
 
 def test_ordinary_cells_have_no_quotes() -> None:
-    columns = {"timestamp": [0, 500], "value": np.array([0.5, -1e-9]), "segment_id": ["1", "02"]}
-    assert csv_text(columns) == "timestamp,value,segment_id\n0,0.5,1\n500,-1e-09,02\n"
+    text = csv_text({"timestamp": [0, 500], "value": [0.5, -1e-9], "segment_id": ["1", "02"]})
+    assert text == "timestamp,value,segment_id\n0,0.5,1\n500,-1e-09,02\n"
 
 
 def test_columns_of_different_lengths_are_refused() -> None:
