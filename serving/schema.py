@@ -254,7 +254,8 @@ def read_json(body: bytes, limits: Limits) -> SessionFeatures:
 
 def printable_name(name: str) -> str:
     """Return a name from a request if it is short and harmless enough for a message, else "?"."""
-    return name if re.fullmatch(r"[\w.-]{1,64}", name, re.ASCII) else "?"
+    is_harmless = name.isprintable() and not set(name) & set("<>&\"'`")
+    return name if 0 < len(name) <= 100 and is_harmless else "?"
 
 
 def raise_if_too_large(num_frames: int, num_columns: int, where: str, limits: Limits) -> None:
