@@ -6,6 +6,7 @@ does not wait for it.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
@@ -56,6 +57,8 @@ Model = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 SUMMARY = "summary.json"
+MAX_SUFFIX = 100
+"""Characters of the corruptions in the name of a folder of pictures."""
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -371,6 +374,9 @@ def _corruptions(model: FusedModel, texts: Sequence[str]) -> Callable[[Session],
 
 def _plots_folder(bundle: Path, partition: str, corruptions: Sequence[str]) -> Path:
     suffix = "".join(f"-{text.replace('=', '-').replace(':', '-')}" for text in corruptions)
+    if len(suffix) > MAX_SUFFIX:  # a folder's name has an end
+        digest = hashlib.sha256(suffix.encode()).hexdigest()[:8]
+        suffix = f"-{len(corruptions)} corruptions {digest}"
     bundle = bundle.resolve()
     return bundle.with_name(f"{bundle.name}-{partition}{suffix}")
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 MAX_FILE_NAME_BYTES = 255 - len(".csv")
 """What a file system takes, of a file `<name>.csv`."""
-MAX_KEY = 100
+MAX_KEY = 115
 """Characters of a label in a key: the longest keys have two of them, and may have 250."""
 RESERVED = (
     "fusion",
