@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 
 import affectune
+import tuning.study.run
 import tuning.study.study
 from pipeline.corpus import Corpus
 from pipeline.data.muse import read_corpus
+from pipeline.errors import AffectuneError
 from pipeline.names import unescape_key
 from pipeline.storage.csv_text import csv_lines
 from pipeline.storage.stage_store import StageStore
@@ -135,6 +138,10 @@ def _search_here(planner: StudyPlanner, corpus: Corpus, store: str, *_: object) 
     return False
 
 
+def _registry_is_away(*_: object, **__: object) -> tuple[str, str]:
+    raise AffectuneError("The registry is away.")
+
+
 @dataclass(frozen=True)
 class Finished:
     """A study that ended: its folder, its tracking server, and what it printed."""
@@ -146,7 +153,7 @@ class Finished:
 
 @pytest.fixture(scope="module")
 def finished(corpus_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    """Run a whole study: searched, reported, registered; without Ray."""
+    """Run a whole study, without Ray: searched, reported, and registered at the second attempt."""
     root = tmp_path_factory.mktemp("study")
     uri = f"sqlite:///{root / 'mlflow.db'}"
     stages = "".join(STAGE.format(stage) for stage in ("auto_encoder", "unimodal", "fusion"))
@@ -171,7 +178,11 @@ def finished(corpus_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Fin
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tuning.study.study, "cluster", _no_cluster)
         patch.setattr(tuning.study.study, "search", _search_here)
-        run(spec, corpus, corpus_path, options, terminal, tracking_uri=uri, promote_first=True)
+        go_on = partial(run, spec, corpus, corpus_path, options, terminal, tracking_uri=uri)
+        with pytest.MonkeyPatch.context() as broken, pytest.raises(AffectuneError, match="away"):
+            broken.setattr(tuning.study.run, "register", _registry_is_away)
+            go_on()
+        go_on(resume=True, promote_first=True)
     return Finished(root / "out", uri, output.getvalue())
 
 
