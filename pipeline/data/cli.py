@@ -60,7 +60,7 @@ def check_command(
     if as_json:
         typer.echo(json.dumps(summary.to_document(), indent=1, allow_nan=False))
     else:
-        _print_summary(summary, Console())
+        _print_summary(summary, Console(emoji=False))
 
 
 @corpus_app.command("synthesize")

@@ -210,11 +210,19 @@ def _session_files(folder: Path, sessions: Iterable[str]) -> dict[str, Path]:
     A file whose name writes a session's accents otherwise is the session's, too.
     """
     by_normal = {normal(session): session for session in sessions}
-    files = {}
+    files: dict[str, Path] = {}
     for parent in (folder / folder.name, folder):
+        here: dict[str, Path] = {}
         for file in sorted(parent.iterdir()) if parent.is_dir() else ():
             if _is_data(file) and file.suffix.lower() == ".csv" and file.is_file():
-                files[by_normal.get(normal(file.stem), file.stem)] = file
+                session = by_normal.get(normal(file.stem), file.stem)
+                if session in here:
+                    raise InputError(
+                        f"{parent} has two files of session {session!r}, {here[session].name!a} "
+                        f"and {file.name!a}. Keep one of them."
+                    )
+                here[session] = file
+        files |= here
 
     return files
 

@@ -113,3 +113,14 @@ def test_no_link_is_followed_out_of_the_corpus(tmp_path: Path) -> None:
     (corpus / "feature_segments/face").symlink_to("../raw")
     (tmp_path / "link").symlink_to(corpus)
     assert set(find_layout(tmp_path / "link", None, None).features) == {"voice", "face"}
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("1.csv", "1.CSV"), (f"{APART}.csv", f"{COMPOSED}.csv")]
+)
+def test_two_files_of_one_session_are_refused(tmp_path: Path, first: str, second: str) -> None:
+    write_corpus(tmp_path, partitions={Path(first).stem: "train"})
+    folder = tmp_path / "feature_segments/face"
+    (folder / second).write_bytes((folder / first).read_bytes())
+    with pytest.raises(InputError, match=r"face has two files of session .*Keep one"):
+        find_layout(tmp_path, None, None)
