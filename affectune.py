@@ -96,7 +96,7 @@ def _exit(error: Exception, *, status: int) -> NoReturn:
     from rich.markup import escape
 
     message = f"[red]Error:[/] {escape(str(error))}"
-    Console(stderr=True).print(message, soft_wrap=True, highlight=False)
+    Console(stderr=True, emoji=False).print(message, soft_wrap=True, highlight=False)
     sys.exit(status)
 
 

@@ -6,12 +6,11 @@ does not wait for it.
 
 from __future__ import annotations
 
-import csv
-import io
+import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,6 +21,7 @@ from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from pipeline.corpus import PARTITIONS, Corpus, Partition, Session
 from pipeline.data.cli import parse_names, print_corpus_warnings
@@ -29,10 +29,13 @@ from pipeline.data.column_findings import SET_ASIDE
 from pipeline.data.layout import find_layout
 from pipeline.data.muse import read_corpus
 from pipeline.errors import AffectuneError, InputError
+from pipeline.names import mistake_in_file_name
 from pipeline.preprocessing.corruption import FORMS, parse_corruption
 from pipeline.spec import Spec, override, read_spec
 from pipeline.storage.atomic_file import write_atomically
 from pipeline.storage.atomic_folder import MANIFEST, MODEL, read_folder
+from pipeline.storage.csv_text import csv_text
+from pipeline.terminal import cells, note, title
 
 if TYPE_CHECKING:
     from pipeline.evaluation.evaluate import Evaluation, TargetEvaluation
@@ -55,6 +58,8 @@ Model = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 SUMMARY = "summary.json"
+MAX_SUFFIX = 100
+"""Characters of the corruptions in the name of a folder of pictures."""
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -179,11 +184,12 @@ def train_command(
         return
     _print_evaluation(evaluation)
     for warning in [*warnings, *out_of_fold_warnings(model.out_of_fold)]:
-        console.print(f"[yellow]Note:[/] {warning}")
+        console.print(note(warning))
     if model.distillation:
-        console.print(distillation_note(model))
+        console.print(Text(distillation_note(model)))
     fits = f"{summary['trials']} fits ({pool.store_hits} from the store)"
-    Console().print(f"{fits}, {summary['wall_s']:.0f} s. Written: {out}", soft_wrap=True)
+    written = f"{fits}, {summary['wall_s']:.0f} s. Written: {out}"
+    Console().print(Text(written), soft_wrap=True)
 
 
 def evaluate_command(
@@ -241,7 +247,8 @@ def evaluate_command(
             "[yellow]Note:[/] the model learned from these sessions: "
             "the scores say nothing of new ones."
         )
-    Console().print(f"Pictures: {', '.join(str(path) for path in written)}", soft_wrap=True)
+    pictures = f"Pictures: {', '.join(str(path) for path in written)}"
+    Console().print(Text(pictures), soft_wrap=True)
 
 
 def predict_command(
@@ -291,6 +298,7 @@ def predict_command(
     )
     _print_columns_set_aside(read, Console(stderr=True))
     raise_if_incompatible(fused_model, read)
+    _raise_if_no_folder_names(fused_model.targets)
     sessions = read.partition(part)
     if not sessions:
         raise InputError(f"Corpus {read.name!r} has no {part} sessions.")
@@ -305,10 +313,11 @@ def predict_command(
         _write_weights(weights, sessions, predictions)
 
     counts = f"{len(sessions)} sessions of {part}, {len(fused_model.targets)} targets"
-    Console().print(f"{counts}: {out}", soft_wrap=True)
+    Console().print(Text(f"{counts}: {out}"), soft_wrap=True)
     if weights is not None:
         trusting = ", ".join(predictions[0].weights)
-        Console().print(f"Weights of the modalities for {trusting}: {weights}", soft_wrap=True)
+        line = f"Weights of the modalities for {trusting}: {weights}"
+        Console().print(Text(line), soft_wrap=True)
 
 
 def find_device(name: str) -> str:
@@ -372,6 +381,9 @@ def _corruptions(model: FusedModel, texts: Sequence[str]) -> Callable[[Session],
 
 def _plots_folder(bundle: Path, partition: str, corruptions: Sequence[str]) -> Path:
     suffix = "".join(f"-{text.replace('=', '-').replace(':', '-')}" for text in corruptions)
+    if len(suffix) > MAX_SUFFIX:  # a folder's name has an end
+        digest = hashlib.sha256(suffix.encode()).hexdigest()[:8]
+        suffix = f"-{len(corruptions)} corruptions {digest}"
     bundle = bundle.resolve()
     return bundle.with_name(f"{bundle.name}-{partition}{suffix}")
 
@@ -385,17 +397,24 @@ def _raise_if_without_bands(model: FusedModel, name: str) -> None:
         )
 
 
-def _predictions_csv(session: Session, prediction: Prediction, target: str, *, bands: bool) -> str:
-    rows = zip(session.timestamps_ms, prediction.values[target], session.segment_ids, strict=True)
-    lines = [f"{timestamp},{value:.6f},{segment}" for timestamp, value, segment in rows]
-    if not bands:
-        return "\n".join(["timestamp,value,segment_id", *lines]) + "\n"
+def _raise_if_no_folder_names(targets: Sequence[str]) -> None:
+    """Refuse the targets of a bundle that would be written outside of --out."""
+    for target in targets:
+        if mistake := mistake_in_file_name(target):
+            raise InputError(f"Predictions of {target!r} cannot be written: its name {mistake}.")
 
-    # Behind the columns of the challenge, so that what reads those by position still does.
-    band = prediction.bands[target]
-    ends = zip(band.low, band.high, strict=True)
-    lines = [f"{line},{low:.6f},{high:.6f}" for line, (low, high) in zip(lines, ends, strict=True)]
-    return "\n".join(["timestamp,value,segment_id,low,high", *lines]) + "\n"
+
+def _predictions_csv(session: Session, prediction: Prediction, target: str, *, bands: bool) -> str:
+    columns: dict[str, Iterable[object]] = {
+        "timestamp": session.timestamps_ms,
+        "value": prediction.values[target],
+        "segment_id": session.segment_ids,
+    }
+    if bands:
+        # Behind the columns of the challenge, so that what reads those by position still does.
+        band = prediction.bands[target]
+        columns |= {"low": band.low, "high": band.high}
+    return csv_text(columns)
 
 
 def _raise_if_no_weights(model: FusedModel, folder: Path, out: Path) -> None:
@@ -425,13 +444,8 @@ def _write_weights(
 
 def _weights_csv(session: Session, weights: Mapping[str, NDArray[np.float64]]) -> str:
     """Return a feature file's columns: timestamp, segment_id, and a weight per modality."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["timestamp", "segment_id", *weights])
-    rows = zip(session.timestamps_ms, session.segment_ids, *weights.values(), strict=True)
-    for timestamp, segment, *values in rows:
-        writer.writerow([timestamp, segment, *(f"{value:.6f}" for value in values)])
-    return stream.getvalue()
+    frames = {"timestamp": session.timestamps_ms, "segment_id": session.segment_ids}
+    return csv_text({**frames, **weights})
 
 
 def _parse_partition(name: str) -> Partition:
@@ -493,10 +507,11 @@ def _print_evaluation(evaluation: Evaluation) -> None:
         table = _evaluation_table(f"{target} on {evaluation.partition}", scores)
         for name, score, gap in rows:
             rho = scores.difficulty_spearman.get(name)
-            table.add_row(name, score, gap, "" if rho is None or np.isnan(rho) else f"{rho:+.2f}")
+            correlation = "" if rho is None or np.isnan(rho) else f"{rho:+.2f}"
+            table.add_row(*cells([name, score, gap, correlation]))
         console.print(table)
-        title = session_score_title(evaluation, target)
-        console.print(session_table(title, session_rows[target]))
+        heading = session_score_title(evaluation, target)
+        console.print(session_table(heading, session_rows[target]))
         if scores.bands is not None:
             bands = scores.bands
             worst = bands.subject_coverage[bands.worst_subject]
@@ -507,10 +522,10 @@ def _print_evaluation(evaluation: Evaluation) -> None:
             )
 
 
-def _evaluation_table(title: str, scores: TargetEvaluation) -> Table:
+def _evaluation_table(heading: str, scores: TargetEvaluation) -> Table:
     counts = f"{scores.frames} frames of {scores.sessions} sessions, {scores.subjects} subjects"
     table = Table(
-        title=f"{title}: {counts}",
+        title=title(f"{heading}: {counts}"),
         caption=f"Mean over sessions {scores.session_mean_ccc:.3f}, "
         f"undefined in {scores.undefined_sessions}. "
         "rho: rank correlation of difficulty with absolute error.",
@@ -519,18 +534,18 @@ def _evaluation_table(title: str, scores: TargetEvaluation) -> Table:
         box=box.SIMPLE,
         pad_edge=False,
     )
-    for heading in ("prediction", "CCC [95% interval]", "fusion minus it", "rho"):
-        table.add_column(heading, no_wrap=True)
+    for name in ("prediction", "CCC [95% interval]", "fusion minus it", "rho"):
+        table.add_column(name, no_wrap=True)
     return table
 
 
-def session_table(title: str, rows: Sequence[tuple[str, str, str]]) -> Table:
+def session_table(heading: str, rows: Sequence[tuple[str, str, str]]) -> Table:
     """Return a target's rows of `session_score_table` as a table, 80 columns wide at most."""
-    table = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False)
-    for heading in ("prediction", "CCC between sessions", "CCC within sessions"):
-        table.add_column(heading, no_wrap=True)
+    table = Table(title=title(heading), title_justify="left", box=box.SIMPLE, pad_edge=False)
+    for name in ("prediction", "CCC between sessions", "CCC within sessions"):
+        table.add_column(name, no_wrap=True)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*cells(row))
     return table
 
 

@@ -13,7 +13,8 @@ holds the rest as JSON.
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -79,15 +80,16 @@ def write_arrow(response: SessionResponse) -> bytes:
     Raises:
         RequestError: 406, two columns would have the same name.
     """
-    columns = {TIMESTAMP: pa.array(response.timestamps_ms)}
-    for target, values in response.predictions.items():
-        columns[target] = pa.array(values)
-    for target, series in response.bands.items():
-        columns |= {f"{target}.{name}": pa.array(values) for name, values in series.items()}
-    for modality, series in response.difficulty.items():
-        columns |= {f"{modality}.{name}": pa.array(values) for name, values in series.items()}
-    for target, weights in response.weights.items():
-        _add_weights(columns, target, weights)
+    columns: dict[str, pa.Array] = {}
+    for name, values in _named_series(response):
+        if name in columns:
+            # Names are those of a corpus's folders, which may have dots, too.
+            message = (
+                f"Two columns would be named {printable_name(name)!r}, by the names of the "
+                "model's targets and feature sets. Ask for JSON."
+            )
+            raise RequestError(406, "ambiguous_columns", message)
+        columns[name] = pa.array(values)
 
     metadata = {
         "session_id": response.session_id,
@@ -103,20 +105,15 @@ def write_arrow(response: SessionResponse) -> bytes:
     return stream
 
 
-def _add_weights(
-    columns: dict[str, pa.Array], target: str, weights: Mapping[str, NDArray[np.float64]]
-) -> None:
-    """Add a column for every modality, beside the columns that are there."""
-    for modality, values in weights.items():
-        name = f"{target}.weight.{modality}"
-        if name in columns:
-            # Names are those of a corpus's folders, which may have dots, too.
-            message = (
-                f"Two columns would be named {printable_name(name)!r}, by the names of the "
-                "model's targets and feature sets. Ask for JSON."
-            )
-            raise RequestError(406, "ambiguous_columns", message)
-        columns[name] = pa.array(values)
+def _named_series(response: SessionResponse) -> Iterator[tuple[str, NDArray[Any]]]:
+    yield TIMESTAMP, response.timestamps_ms
+    yield from response.predictions.items()
+    for owner, series in (*response.bands.items(), *response.difficulty.items()):
+        for name, values in series.items():
+            yield f"{owner}.{name}", values
+    for target, weights in response.weights.items():
+        for modality, values in weights.items():
+            yield f"{target}.weight.{modality}", values
 
 
 def _read_streams(body: bytes, limits: Limits) -> SessionFeatures:

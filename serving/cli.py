@@ -15,7 +15,9 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
+from pipeline import terminal
 from pipeline.environment import keep_ray_on_loopback, set_ray_serve_defaults
 from pipeline.errors import AffectuneError, InputError
 from serving.model_registry import SQLITE, RegistryUnavailable, first_line, registry_uri
@@ -73,12 +75,12 @@ def _serve(settings: Settings) -> None:
     """Check the settings, and serve with them until this process is told to end."""
     console = Console(stderr=True)
     for note in _check(settings):
-        console.print(f"[yellow]Note:[/] {note}", soft_wrap=True, highlight=False)
+        console.print(terminal.note(note), soft_wrap=True)
 
     with _running(settings) as stop_requested:
         host = "localhost" if settings.host in ("0.0.0.0", "::") else settings.host
         Console().print(
-            f"Serving {settings.model} at http://{host}:{settings.port}/ (Ctrl-C ends it)",
+            Text(f"Serving {settings.model} at http://{host}:{settings.port}/ (Ctrl-C ends it)"),
             soft_wrap=True,
         )
         stop_requested.wait()

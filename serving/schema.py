@@ -22,8 +22,8 @@ Series = Annotated[
 ]
 
 JSON = "application/json"
-SESSION_ID = re.compile(r"[\w .:@+-]{1,200}")
-SESSION_ID_MESSAGE = "1 to 200 letters, digits, spaces and any of _ . : @ + - are taken."
+SESSION_ID = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]{1,255}")
+SESSION_ID_MESSAGE = "1 to 255 characters that can be printed are taken."
 
 
 class _Sent(BaseModel):
@@ -254,7 +254,8 @@ def read_json(body: bytes, limits: Limits) -> SessionFeatures:
 
 def printable_name(name: str) -> str:
     """Return a name from a request if it is short and harmless enough for a message, else "?"."""
-    return name if re.fullmatch(r"[\w.-]{1,64}", name, re.ASCII) else "?"
+    is_harmless = name.isprintable() and not set(name) & set("<>&\"'`")
+    return name if 0 < len(name) <= 100 and is_harmless else "?"
 
 
 def raise_if_too_large(num_frames: int, num_columns: int, where: str, limits: Limits) -> None:

@@ -72,7 +72,7 @@ def check_command(
         document = {**summary.to_document(), "raters": [asdict(rater) for rater in raters]}
         typer.echo(json.dumps(document, indent=1, allow_nan=False))
     else:
-        _print_summary(summary, raters, Console())
+        _print_summary(summary, raters, Console(emoji=False))
 
 
 @corpus_app.command("synthesize")

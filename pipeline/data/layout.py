@@ -12,7 +12,7 @@ The layouts of 2021, 2022 and 2023 differ in names, not in structure:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,13 @@ from pipeline.data.input_errors import quoted_list, raise_if_any
 from pipeline.data.metadata import PARTITION_FILE, Metadata, read_metadata
 from pipeline.data.records.matching import first_hint
 from pipeline.errors import InputError
+from pipeline.names import (
+    mistake_in_file_name,
+    mistake_in_label,
+    mistake_in_text,
+    normal,
+    twins,
+)
 
 FEATURES = "feature_segments"
 LABELS = "label_segments"
@@ -67,11 +74,12 @@ def find_layout(
     root = find_root(path)
     metadata = read_metadata(root)
     sessions = [entry.session_id for entry in metadata.entries]
+    _check_names(metadata)
 
     feature_sets = _choose(root, FEATURES, "feature set", modalities)
-    all_features = {name: _session_files(root / FEATURES / name) for name in feature_sets}
+    all_features = {name: _session_files(at, sessions) for name, at in feature_sets.items()}
     chosen_targets = _choose(root, LABELS, "target", targets)
-    all_labels = {target: _session_files(root / LABELS / target) for target in chosen_targets}
+    all_labels = {target: _session_files(at, sessions) for target, at in chosen_targets.items()}
     _check_feature_sets(all_features, sessions)
 
     return Layout(
@@ -110,14 +118,56 @@ def find_root(path: Path) -> Path:
     return roots[0]
 
 
-def _choose(root: Path, folder: str, kind: str, wanted: Sequence[str] | None) -> list[str]:
-    """Return the names of the feature sets or targets to read, all of them where None is wanted."""
+def _check_names(metadata: Metadata) -> None:
+    """Refuse names in the metadata that could not be written and read back."""
+    sessions = [entry.session_id for entry in metadata.entries]
+    raise_if_any(
+        _mistakes("session", sessions, mistake_in_file_name),
+        f"Sessions are named as their files are: rename them in {PARTITION_FILE} and their files.",
+    )
+    raise_if_any(
+        [
+            f"the sessions {first!a} and {second!a} look the same"
+            for first, second in twins(sessions)
+            if normal(first) == normal(second)
+        ],
+        f"They differ only in how Unicode writes an accent: keep one of them in {PARTITION_FILE}.",
+    )
+
+    subjects = dict.fromkeys(entry.subject for entry in metadata.entries)
+    stimuli = dict.fromkeys(entry.stimulus for entry in metadata.entries if entry.stimulus)
+    raise_if_any(
+        _mistakes("participant", subjects, mistake_in_text)
+        + _mistakes("stimulus", stimuli, mistake_in_text),
+        "Remove the character from the metadata.",
+    )
+
+
+def _mistakes(
+    kind: str, names: Iterable[str], mistake_in: Callable[[str], str | None]
+) -> list[str]:
+    mistakes = ((name, mistake_in(name)) for name in names)
+    return [f"the {kind} {name!r} {mistake}" for name, mistake in mistakes if mistake]
+
+
+def _choose(root: Path, folder: str, kind: str, wanted: Sequence[str] | None) -> dict[str, Path]:
+    """Return the feature sets or targets to read with their folders; all where None is wanted.
+
+    One that is wanted keeps the name by which it is wanted, which may have its accents composed
+    where the folder has them apart.
+    """
     available = _data_folders(root / folder)
     chosen = available if wanted is None else list(dict.fromkeys(wanted))
-
-    what_there_is = f"{root} has {', '.join(available) or 'none'}"
     raise_if_any(
-        [f"there is no {kind} {name!r}" for name in chosen if name not in available],
+        _mistakes(kind, chosen, mistake_in_label),
+        "Rename the folder, or name the ones to read (--modalities, --targets).",
+    )
+
+    by_normal = {normal(name): name for name in available}
+    shown = [repr(name) if mistake_in_text(name) else name for name in available]
+    what_there_is = f"{root} has {', '.join(shown) or 'none'}"
+    raise_if_any(
+        [f"there is no {kind} {name!r}" for name in chosen if normal(name) not in by_normal],
         f"{what_there_is}: name one of these.",
     )
     if folder == FEATURES and not chosen:
@@ -125,7 +175,31 @@ def _choose(root: Path, folder: str, kind: str, wanted: Sequence[str] | None) ->
             f"No {kind} to read: {what_there_is}. A set is a folder {FEATURES}/<set> with one CSV "
             "file per session."
         )
-    return chosen
+    raise_if_any(
+        [f"the {kind}s {first!a} and {second!a}" for first, second in twins(chosen)],
+        "They differ only in case or accents, so that one would replace the other on many disks "
+        "and databases: rename one of the folders, or read one of them (--modalities, --targets).",
+    )
+
+    folders = {
+        name: root / folder / (name if name in available else by_normal[normal(name)])
+        for name in chosen
+    }
+    _raise_if_elsewhere(root, folders)
+    return folders
+
+
+def _raise_if_elsewhere(root: Path, folders: Mapping[str, Path]) -> None:
+    """Refuse a folder that is a link to a place outside of the corpus."""
+    raise_if_any(
+        [
+            f"{path.relative_to(root).as_posix()!r} is a link to '{path.resolve()}'"
+            for path in folders.values()
+            if path.is_symlink() and not path.resolve().is_relative_to(root.resolve())
+        ],
+        "A corpus may come from anybody, so that no link is followed out of it: copy the folder "
+        "into the corpus.",
+    )
 
 
 def _data_folders(parent: Path) -> list[str]:
@@ -135,20 +209,23 @@ def _data_folders(parent: Path) -> list[str]:
     return sorted(child.name for child in parent.iterdir() if _is_data(child) and child.is_dir())
 
 
-def _session_files(folder: Path) -> dict[str, Path]:
+def _session_files(folder: Path, sessions: Iterable[str]) -> dict[str, Path]:
     """Return session -> file.
 
     The files may lie one folder deeper, in one of the same name, as those of BPM/BPM do in 2021.
+    A file whose name writes a session's accents otherwise is the session's, too.
     """
+    by_normal = {normal(session): session for session in sessions}
     files: dict[str, Path] = {}
     mistakes = []
     for parent in (folder / folder.name, folder):
         for file in sorted(parent.iterdir()) if parent.is_dir() else ():
             if _is_data(file) and file.suffix.lower() == ".csv" and file.is_file():
-                if other := files.get(file.stem):
+                session = by_normal.get(normal(file.stem), file.stem)
+                if other := files.get(session):
                     names = [each.relative_to(folder.parent).as_posix() for each in (other, file)]
-                    mistakes.append(f"session {file.stem!r} has two files, {quoted_list(names)}")
-                files[file.stem] = file
+                    mistakes.append(f"session {session!r} has two files, {quoted_list(names)}")
+                files[session] = file
 
     raise_if_any(mistakes, f"Keep one file per session in {folder.parent.name}/{folder.name}.")
     return files

@@ -5,12 +5,13 @@ Knows no files: the card is written with the bundle.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 
 from pipeline.evaluation.evaluate import Evaluation, TargetEvaluation, score_table, signed
+from pipeline.evaluation.markdown import code, literal
 from pipeline.metrics.bootstrap import Score
 from pipeline.metrics.session_parts import SessionParts
 from pipeline.model.bands import LEVEL, fewest_people
@@ -39,8 +40,9 @@ def model_card(model: FusedModel, evaluation: Evaluation, warnings: Sequence[str
         evaluation: of the model on devel.
         warnings: sentences that must not be overlooked, such as those of `floor_warnings`.
     """
+    targets, modalities = literal(", ".join(model.targets)), literal(", ".join(model.modalities))
     lines = [
-        f"# Affectune model: {', '.join(model.targets)} from {', '.join(model.modalities)}",
+        f"# Affectune model: {targets} from {modalities}",
         "",
         "Multimodal, time-continuous prediction after Hamieh et al. (2021): "
         "an auto-encoder per feature set whose",
@@ -127,7 +129,7 @@ def _data_section(model: FusedModel) -> list[str]:
 
     return [
         "## Data",
-        f"Corpus `{data['name']}` (digest `{data['digest'][:16]}`), "
+        f"Corpus {code(data['name'])} (digest `{data['digest'][:16]}`), "
         f"one frame every {model.frame_period_ms:g} ms.",
         "",
         "| partition | sessions | subjects |",
@@ -167,7 +169,7 @@ def _correction_lines(model: FusedModel) -> list[str]:
         return []
 
     corrected = [
-        f"{target} * {corrections[FUSION].scale:.3f} {corrections[FUSION].bias:+.3f}"
+        f"{literal(target)} * {corrections[FUSION].scale:.3f} {corrections[FUSION].bias:+.3f}"
         for target, corrections in model.corrections.items()
     ]
     return [
@@ -200,12 +202,12 @@ def _distillation_section(model: FusedModel) -> list[str]:
     for target, scores in record["targets"].items():
         teacher, student = (Score.from_json(scores[name]) for name in ("teacher", "student"))
         gap = signed(Score.from_json(scores["difference"]))
-        rows.append(f"| {target} | {teacher} | {student} | {gap} |")
+        rows.append(f"| {literal(target)} | {teacher} | {student} | {gap} |")
 
     sessions = record["sessions"]
     return [
         "## Distillation",
-        distillation_note(model),
+        literal(distillation_note(model)),
         f"One network per task learned the outputs of the {record['teacher']} on "
         f"{sessions['clean']} training sessions,",
         f"{sessions['corrupted']} corrupted copies and {sessions['mixtures']} mixtures of them. "
@@ -229,17 +231,17 @@ def _study_section(study: Mapping[str, Any]) -> list[str]:
         return []
 
     figures = [
-        f"- {key.replace('_', ' ')}: {value}"
+        f"- {key.replace('_', ' ')}: {literal(str(value))}"
         for key, value in study.items()
         if key not in {"name", "trials"} and isinstance(value, int | float | str)
     ]
     spreads = [
-        f"- {target}: {_seed_spread(seeds['scores'])}"
+        f"- {literal(target)}: {_seed_spread(seeds['scores'])}"
         for target, seeds in study.get("seeds", {}).items()
     ]
     return [
         "## Search",
-        f"The winner of the study `{study['name']}`.",
+        f"The winner of the study {code(study['name'])}.",
         f"Trials searched: {study['trials']}, so devel scores are optimistic.",
         "",
         *figures,
@@ -257,7 +259,7 @@ def _verdicts(verdicts: Mapping[str, str]) -> list[str]:
         "Compared, paired over people, on devel and training subjects that its models held out "
         "(where fusions, but not",
         "modalities and means, are slightly optimistic):",
-        *(f"- {verdict}" for verdict in verdicts.values()),
+        *(f"- {literal(verdict)}" for verdict in verdicts.values()),
         "",
     ]
 
@@ -308,19 +310,19 @@ def _target_section(
     target: str, evaluated: TargetEvaluation, rows: Sequence[tuple[str, str, str]]
 ) -> list[str]:
     table = [
-        f"| {'**fusion**' if name == FUSION else name} | {score} | {gap} "
+        f"| {'**fusion**' if name == FUSION else literal(name)} | {score} | {gap} "
         f"| {evaluated.between[name]} | {evaluated.within[name]} |"
         for name, score, gap in rows
     ]
     share = evaluated.label_variance_between_sessions
     shares = [f"Of the label's variance, {share:.0%} lies between sessions."]
     correlations = [
-        f"{modality} {rho:+.2f}" for modality, rho in evaluated.difficulty_spearman.items()
+        f"{literal(modality)} {rho:+.2f}" for modality, rho in evaluated.difficulty_spearman.items()
     ]
 
     return [
         "",
-        f"### {target}: {evaluated.sessions} sessions of {evaluated.subjects} subjects, "
+        f"### {literal(target)}: {evaluated.sessions} sessions of {evaluated.subjects} subjects, "
         f"{evaluated.frames} frames",
         "",
         "| prediction | CCC | fusion minus it | between sessions | within sessions |",
@@ -351,7 +353,7 @@ def _weights_section(evaluation: Evaluation) -> list[str]:
         cells = [
             f"{means[modality]:.2f}" if modality in means else "" for means in weights.values()
         ]
-        rows.append(f"| {modality} | {' | '.join(cells)} |")
+        rows.append(f"| {literal(modality)} | {' | '.join(cells)} |")
 
     return [
         "",
@@ -360,7 +362,7 @@ def _weights_section(evaluation: Evaluation) -> list[str]:
         "on average over labelled frames.",
         "The weights of a frame sum to 1; every prediction comes with them.",
         "",
-        f"| modality | {' | '.join(weights)} |",
+        f"| modality | {_cells(weights)} |",
         f"| --- |{' --- |' * len(weights)}",
         *rows,
     ]
@@ -371,7 +373,7 @@ def _out_of_fold_section(model: FusedModel) -> list[str]:
     if not model.out_of_fold:
         return []
 
-    warnings = [f"- {sentence}" for sentence in out_of_fold_warnings(model.out_of_fold)]
+    warnings = [f"- {literal(sentence)}" for sentence in out_of_fold_warnings(model.out_of_fold)]
 
     return [
         "",
@@ -381,7 +383,7 @@ def _out_of_fold_section(model: FusedModel) -> list[str]:
         f"labels of the {HELD_OUT[model.spec.split]}; the two fusions' does, at second hand, "
         "and is optimistic.",
         "",
-        f"| prediction | {' | '.join(model.targets)} |",
+        f"| prediction | {_cells(model.targets)} |",
         f"| --- |{' --- |' * len(model.targets)}",
         *_out_of_fold_rows(model, "pooled"),
         *_out_of_fold_parts(model),
@@ -397,12 +399,12 @@ def _out_of_fold_parts(model: FusedModel) -> list[str]:
 
     shares = model.data.get("label_variance_between_sessions", {})
     lines = [
-        f"{target} {share:.0%}"
+        f"{literal(target)} {share:.0%}"
         for target, share in shares.items()
         if target in model.out_of_fold and share is not None
     ]
     head = [
-        f"| prediction | {' | '.join(model.targets)} |",
+        f"| prediction | {_cells(model.targets)} |",
         f"| --- |{' --- |' * len(model.targets)}",
     ]
     return [
@@ -430,7 +432,7 @@ def _out_of_fold_rows(model: FusedModel, part: Literal["pooled", "between", "wit
     rows = []
     for name in names:
         cells = [_out_of_fold_cell(target_scores.get(name), part) for target_scores in scores]
-        rows.append(f"| {name} | {' | '.join(cells)} |")
+        rows.append(f"| {literal(name)} | {' | '.join(cells)} |")
 
     return rows
 
@@ -455,12 +457,13 @@ def _bands_section(model: FusedModel, evaluation: Evaluation) -> list[str]:
     for target, bands in evaluated.items():
         worst = bands.subject_coverage[bands.worst_subject]
         rows.append(
-            f"| {target} | {bands.coverage:.1%} | {worst:.1%} ({bands.worst_subject}) | "
+            f"| {literal(target)} | {bands.coverage:.1%} | "
+            f"{worst:.1%} ({literal(bands.worst_subject)}) | "
             f"{bands.mean_width:.3f} | {bands.constant_width:.3f} ({bands.constant_coverage:.1%}) |"
         )
         interval = f"[{bands.width_difference_low:+.3f}, {bands.width_difference_high:+.3f}]"
         verdicts.append(
-            f"- {target}: difficulty and disagreement {bands.verdict}: "
+            f"- {literal(target)}: difficulty and disagreement {bands.verdict}: "
             f"{bands.width_difference:+.3f} {interval} against the constant band. "
             f"A deviation more widens by {_widening(model, target)}."
         )
@@ -489,7 +492,7 @@ def _bands_section(model: FusedModel, evaluation: Evaluation) -> list[str]:
 
 def _widening(model: FusedModel, target: str) -> str:
     """Return by which factor a band widens with a deviation more of each input of sigma."""
-    inputs = [f"difficulty of {modality}" for modality in model.fusion_modalities[target]]
+    inputs = [f"difficulty of {literal(modality)}" for modality in model.fusion_modalities[target]]
     weights = model.bands[target].weights
     named = zip([*inputs, "disagreement"][: len(weights)], weights, strict=True)
     return ", ".join(f"{np.exp(weight):.2f} ({name})" for name, weight in named)
@@ -515,7 +518,7 @@ def _limits_section(model: FusedModel, warnings: Sequence[str]) -> list[str]:
         *_stuck_limit(model),
         "- Subjects, devices and situations unlike the corpus's are untested. "
         "Not a medical device.",
-        *(f"- {warning}" for warning in warnings),
+        *(f"- {literal(warning)}" for warning in warnings),
         "",
     ]
 
@@ -529,5 +532,9 @@ def _stuck_limit(model: FusedModel) -> list[str]:
     if not seconds:
         return []
 
-    limits = ", ".join(f"{modality} {limit:g} s" for modality, limit in seconds.items())
+    limits = ", ".join(f"{literal(modality)} {limit:g} s" for modality, limit in seconds.items())
     return [f"- A feature set is missing where its row stays the same for longer than: {limits}."]
+
+
+def _cells(names: Iterable[str]) -> str:
+    return " | ".join(map(literal, names))

@@ -6,11 +6,14 @@ Knows no model: an evaluation holds all that is drawn.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
@@ -39,13 +42,27 @@ NUM_BINS = 10
 
 def draw_plots(evaluation: Evaluation) -> dict[str, bytes]:
     """Draw an evaluation: file name -> PNG, for traces.png, difficulty.png and ccc.png."""
-    figures = {
-        "traces": _draw_traces(evaluation),
-        "difficulty": _draw_error_by_difficulty(evaluation),
-        "ccc": _draw_ccc(evaluation),
-    }
+    with _names_as_they_are():
+        figures = {
+            "traces": _draw_traces(evaluation),
+            "difficulty": _draw_error_by_difficulty(evaluation),
+            "ccc": _draw_ccc(evaluation),
+        }
 
-    return {f"{name}.png": _to_png(figures[name]) for name in PLOTS}
+        return {f"{name}.png": _to_png(figures[name]) for name in PLOTS}
+
+
+@contextmanager
+def _names_as_they_are() -> Iterator[None]:
+    """Have matplotlib read no formula into a name with dollars, and draw what its font has not."""
+    with rc_context({"text.parse_math": False}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")
+        yield
+
+
+def _legend_label(name: str) -> str:
+    """Return a name for a legend, which leaves out what begins with an underscore."""
+    return f" {name}" if name.startswith("_") else name
 
 
 def write_plots(evaluation: Evaluation, folder: Path) -> list[Path]:
@@ -217,7 +234,7 @@ def _draw_weights(
     axes.stackplot(
         traced.seconds,
         *weights.values(),
-        labels=list(weights),
+        labels=[_legend_label(modality) for modality in weights],
         colors=[f"C{modalities.index(modality) % 10}" for modality in weights],
         alpha=0.55,
         linewidth=0,
@@ -268,7 +285,7 @@ def _draw_error_by_difficulty(evaluation: Evaluation) -> Figure:
                 marker="o",
                 markersize=3,
                 color=f"C{number % 10}",  # a modality keeps its colour from target to target
-                label=f"{modality} (rank corr. {correlations[modality]:+.2f})",
+                label=f"{_legend_label(modality)} (rank corr. {correlations[modality]:+.2f})",
             )
 
         axes.set_title(target, fontsize=10)

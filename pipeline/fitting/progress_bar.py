@@ -49,7 +49,7 @@ class ProgressBar:
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(elapsed_when_finished=False),
-            TextColumn("{task.fields[running]}", table_column=running_column),
+            TextColumn("{task.fields[running]}", table_column=running_column, markup=False),
             console=console,
             transient=True,
             expand=True,

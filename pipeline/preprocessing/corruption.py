@@ -32,7 +32,7 @@ COPY_SEED = 1
 """Training copies have other noise than evaluations, whose seed is 0."""
 
 _PATTERN = re.compile(
-    r"(?P<modality>[^=]+)="
+    r"(?P<modality>.+)="
     r"(?:noise:(?P<std>\d+(?:\.\d*)?|\.\d+)|(?P<drop>drop)|(?P<freeze>freeze)"
     r"|shift:(?P<frames>[+-]?\d+))"
 )

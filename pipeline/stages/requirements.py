@@ -8,6 +8,7 @@ import numpy as np
 
 from pipeline.corpus import Corpus, Session
 from pipeline.errors import InputError
+from pipeline.names import mistake_in_file_name, mistake_in_label
 from pipeline.spec import Spec
 from pipeline.stages.cross_fit import CrossFitPlan
 from pipeline.stages.unimodal import UnimodalTask
@@ -22,13 +23,14 @@ def raise_if_untrainable(corpus: Corpus, spec: Spec) -> None:
     Raises:
         InputError: reading found an error; too few subjects; a part of the plan without labels,
             with one constant label, or without a modality; a timing of the regressors that does
-            not suit the sessions.
+            not suit the sessions; a name that could not be written and read back.
     """
     raise_if_wrong(corpus)
     if not corpus.modalities or not corpus.targets:
         raise InputError(
             f"Corpus {corpus.name!r}: training needs at least one feature set and one target."
         )
+    _raise_if_names_do_not_do(corpus)
 
     for partition in ("train", "devel"):
         sessions = corpus.partition(partition)
@@ -107,6 +109,39 @@ def raise_if_timing_does_not_suit(corpus: Corpus, spec: Spec) -> None:
                     f"unimodal.context_s makes {num_columns} columns of the {len(names)} of "
                     f"{modality!r}; {MAX_INPUT_COLUMNS} are possible. Take fewer windows, or leave "
                     "the modality out."
+                )
+
+
+def _raise_if_names_do_not_do(corpus: Corpus) -> None:
+    """Refuse names that nothing could be written under, whoever made the corpus."""
+    for name in (*corpus.modalities, *corpus.targets):
+        if mistake := mistake_in_label(name):
+            raise InputError(
+                f"Corpus {corpus.name!r}: the name {name!r} {mistake}. Choose another."
+            )
+    for session in corpus.sessions:
+        if mistake := mistake_in_file_name(session.session_id):
+            raise InputError(
+                f"Corpus {corpus.name!r}: the session {session.session_id!r} {mistake}. Choose "
+                "another name."
+            )
+
+    # In one table a feature is <set>.<column>, and its difficulty is beside the targets.
+    owners: dict[str, str] = {}
+    for modality, columns in corpus.columns.items():
+        for column in columns:
+            other = owners.setdefault(f"{modality}.{column}", modality)
+            if other != modality:
+                raise InputError(
+                    f"Corpus {corpus.name!r}: a column of {other!r} and one of {modality!r} would "
+                    f"both be '{modality}.{column}' in a table. Rename one of the sets."
+                )
+    for modality in corpus.modalities:
+        for part in ("error", "percentile"):
+            if f"difficulty.{modality}.{part}" in corpus.targets:
+                raise InputError(
+                    f"Corpus {corpus.name!r}: the target 'difficulty.{modality}.{part}' is what "
+                    f"the difficulty of {modality!r} is called in a table. Rename it."
                 )
 
 

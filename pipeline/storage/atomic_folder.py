@@ -18,6 +18,8 @@ MANIFEST = "manifest.json"
 MODEL = "model.json"
 """What makes such a folder a fused model's bundle."""
 REPLACE_ATTEMPTS = 100
+MAX_START_BYTES = 100
+"""Of a folder's name, in the name of a temporary one beside it."""
 
 
 def manifest_of(files: Mapping[str, bytes]) -> bytes:
@@ -63,7 +65,7 @@ def write_folder(folder: Path, files: Mapping[str, bytes], *, keeps_existing: bo
     Raises:
         AffectuneError: it cannot be written; what was there is intact.
     """
-    temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.tmp")
+    temporary = _beside(folder, "tmp")
     try:
         temporary.mkdir(parents=True)
         for name, data in [*files.items(), (MANIFEST, manifest_of(files))]:
@@ -105,6 +107,12 @@ def read_folder(folder: Path) -> dict[str, bytes]:
     return files
 
 
+def _beside(folder: Path, ending: str) -> Path:
+    """Return a new hidden name beside a folder, whose own name may be as long as names can be."""
+    start = os.fsdecode(os.fsencode(folder.name)[:MAX_START_BYTES])
+    return folder.with_name(f".{start}.{uuid.uuid4().hex}.{ending}")
+
+
 def _rename_unless_there(temporary: Path, folder: Path) -> None:
     """Rename into place; the folder of another writer, who was faster, stays."""
     try:
@@ -117,7 +125,7 @@ def _rename_unless_there(temporary: Path, folder: Path) -> None:
 
 def _replace(temporary: Path, folder: Path) -> None:
     """Rename into place. Of several writers of one folder the last one stays."""
-    retired = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.old")
+    retired = _beside(folder, "old")
     for attempt in range(REPLACE_ATTEMPTS):
         with contextlib.suppress(FileNotFoundError):
             os.rename(folder, retired)

@@ -1,6 +1,7 @@
 // The model card and tables as elements: the little Markdown that a card is written in.
 
-const INLINE = /(\*\*[^*]+\*\*|`[^`]+`)/;
+const INLINE = /(\\[!-/:-@[-`{-~]|\*\*[^*]+\*\*|`[^`]+`)/;
+const CELL_END = /(?<!\\)\|/;
 const TABLE_RULE = /^\|[\s|:-]+$/;
 
 /** Returns the elements of a card. */
@@ -59,7 +60,7 @@ const ELEMENTS = {
 
 function splitCells(line) {
   return line
-    .split("|")
+    .split(CELL_END)
     .slice(1, -1)
     .map((cell) => cell.trim());
 }
@@ -70,16 +71,17 @@ function tableRow(cells, kind) {
   return row;
 }
 
-/** Appends text with **strong** and `code` parts to an element; never as HTML. */
+/** Appends text with **strong** and `code` parts, and without its backslashes; never as HTML. */
 function inline(element, text) {
   for (const part of text.split(INLINE)) {
     const kind = part.startsWith("**") ? "strong" : part.startsWith("`") ? "code" : null;
     if (kind === null) {
-      element.append(part);
+      element.append(part.startsWith("\\") ? part.slice(1) : part);
       continue;
     }
     const marked = document.createElement(kind);
-    marked.textContent = part.replace(/^\W+|\W+$/g, "");
+    const width = kind === "strong" ? 2 : 1;
+    marked.textContent = part.slice(width, -width);
     element.append(marked);
   }
   return element;

@@ -129,7 +129,7 @@ function timeAxis(panels) {
 }
 
 function title({ name, isTarget, weights, top }) {
-  const bold = `<b>${withoutMarkup(name)}</b>`;
+  const bold = `<b>${literal(name)}</b>`;
   const other = weights ? `trusted for ${bold}` : `difficulty of ${bold}`;
   return {
     text: isTarget ? bold : other,
@@ -158,8 +158,8 @@ function bandTraces({ name, band, colour }, index, seconds) {
   };
   const fillcolor = `${lineColour(colour)}${BAND_OPACITY}`;
   return [
-    { ...common, y: band.low, name: `${name}, from` },
-    { ...common, y: band.high, name: `${name}, to`, fill: "tonexty", fillcolor },
+    { ...common, y: band.low, name: `${literal(name)}, from` },
+    { ...common, y: band.high, name: `${literal(name)}, to`, fill: "tonexty", fillcolor },
   ];
 }
 
@@ -167,7 +167,7 @@ function bandTraces({ name, band, colour }, index, seconds) {
 function weightTraces({ name: target, weights, colours }, index, seconds, inLegend) {
   return Object.entries(weights).map(([modality, values]) => {
     const color = lineColour(colours[modality]);
-    const name = withoutMarkup(modality);
+    const name = literal(modality);
     const showlegend = !inLegend.has(modality);
     inLegend.add(modality);
     return {
@@ -181,7 +181,7 @@ function weightTraces({ name: target, weights, colours }, index, seconds, inLege
       stackgroup: "weights",
       showlegend,
       hoverlabel: { namelength: -1 },
-      hovertemplate: `%{y:.0%}<extra>${name}, trusted for ${withoutMarkup(target)}</extra>`,
+      hovertemplate: `%{y:.0%}<extra>${name}, trusted for ${literal(target)}</extra>`,
     };
   });
 }
@@ -190,7 +190,7 @@ function trace({ name, values, colour, isTarget }, index, seconds) {
   return {
     x: seconds,
     y: values,
-    name: isTarget ? name : `${name}, difficulty`,
+    name: literal(isTarget ? name : `${name}, difficulty`),
     yaxis: axisName(index),
     mode: "lines",
     line: { color: lineColour(colour), width: isTarget ? 2 : 1.4 },
@@ -215,7 +215,7 @@ function colour(variable) {
   return getComputedStyle(document.documentElement).getPropertyValue(variable).trim();
 }
 
-/** A name that cannot be taken for markup. */
-function withoutMarkup(name) {
-  return name.replace(/[<>&]/g, "");
+/** A name as Plotly shows it: neither as a tag or entity, nor as a field of a template. */
+function literal(name) {
+  return name.replace(/[<>&{]/g, (character) => `&#${character.charCodeAt(0)};`);
 }

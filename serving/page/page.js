@@ -3,7 +3,7 @@
 import { cardElements, tableRows } from "./card.js";
 import { drawChart } from "./chart.js";
 import { TokenNeeded, fetchJson, rememberToken } from "./endpoint.js";
-import { FileMistake, findSet, readTable, toRequest } from "./session.js";
+import { FileMistake, csvText, findSet, readTable, toRequest } from "./session.js";
 
 /** What is shown: the model, the tables that were read, and the last response. */
 const state = { model: null, tables: [], response: null };
@@ -265,8 +265,8 @@ function download() {
   }
 
   const series = Object.values(columns);
-  const rows = times.map((_, frame) => series.map((values) => values[frame] ?? "").join(","));
-  const text = [Object.keys(columns).join(","), ...rows].join("\n") + "\n";
+  const rows = times.map((_, frame) => series.map((values) => values[frame] ?? ""));
+  const text = csvText([Object.keys(columns), ...rows]);
   saveFile(text, `${id ?? "session"}-predictions.csv`);
 }
 

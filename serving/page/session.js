@@ -2,7 +2,8 @@
 
 const SEGMENT_NAMES = ["segment_id", "subject_id"];
 const MISSING = new Set(["", "nan", "null", "na", "n/a", "none", "<na>"]);
-const SESSION_ID = /^[\w .:@+-]{1,200}$/;
+// As the endpoint takes them.
+const SESSION_ID = /^[^\x00-\x1f\x7f-\x9f\u2028\u2029]{1,255}$/;
 
 /** A mistake in a file, as a sentence for a person. */
 export class FileMistake extends Error {}
@@ -84,6 +85,13 @@ export function toRequest(sessionId, tables, features, periodMs) {
 
   const request = { timestamps_ms: frames, features: sets };
   return SESSION_ID.test(sessionId) ? { session_id: sessionId, ...request } : request;
+}
+
+/** Writes rows as CSV (RFC 4180): what a reader would take apart stands in quotes. */
+export function csvText(rows) {
+  const cellText = (cell) =>
+    /[",\r\n]/.test(String(cell)) ? `"${String(cell).replaceAll('"', '""')}"` : String(cell);
+  return rows.map((row) => row.map(cellText).join(",") + "\n").join("");
 }
 
 function splitLines(text) {

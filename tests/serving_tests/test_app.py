@@ -289,7 +289,7 @@ def _add_column(name: str) -> Callable[[Request], None]:
         (_put("timestamps_ms", [i * 40 for i in range(30)]), "wrong_rate", "timestamps_ms"),
         (_put("timestamps_ms.29", 1e300), "wrong_timestamps", "timestamps_ms"),
         (_put("session_id", "a\u0007"), "bad_session_id", "session_id"),
-        (_put("session_id", "x" * 201), "bad_session_id", "session_id"),
+        (_put("session_id", "x" * 256), "bad_session_id", "session_id"),
         (_put("session_id", 7), "wrong_type", "session_id"),
     ],
 )

@@ -11,12 +11,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
+from rich.text import Text
 
 from pipeline.corpus import Corpus
 from pipeline.data.muse import read_corpus
 from pipeline.errors import AffectuneError, InputError
 from pipeline.storage.atomic_file import write_atomically
 from pipeline.storage.stage_store import StageStore
+from pipeline.terminal import title
 from tuning.audit.audit import Audit, audit
 from tuning.audit.estimates import Estimate
 from tuning.audit.stopping_cost import StoppingCost
@@ -92,7 +94,7 @@ def audit_folder(
 def print_audit(result: Audit, console: Console) -> None:
     """Print a row per task, then tasks together, then the notes."""
     table = Table(
-        title=f"What early stopping cost in '{result.study}'",
+        title=title(f"What early stopping cost in '{result.study}'"),
         caption=CAPTION,
         title_justify="left",
         caption_justify="left",
@@ -105,10 +107,10 @@ def print_audit(result: Audit, console: Console) -> None:
         table.add_column(heading, no_wrap=True)
 
     for name, cost in result.tasks.items():
-        table.add_row(name, *_cells(cost))
+        table.add_row(Text(name), *_cells(cost))
     table.add_section()
     for name, cost in result.pooled.items():
-        table.add_row(f"{name}: {cost.num_tasks} tasks", *_cells(cost))
+        table.add_row(Text(f"{name}: {cost.num_tasks} tasks"), *_cells(cost))
 
     console.print(table)
     for note in result.notes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,9 +17,11 @@ from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from pipeline.environment import resolve_tracking_uri
 from pipeline.errors import AffectuneError, InputError
+from pipeline.names import unescape_key
 from tuning.mlflow_backend.client import cause_of, connect, masked, sqlite_path
 
 if TYPE_CHECKING:
@@ -189,8 +192,10 @@ def promote_command(
         )
     if not as_json:
         Console().print(
-            f"Version {number} of '{name}' is the champion. `affectune registry rollback {name}` "
-            "undoes it.",
+            Text(
+                f"Version {number} of '{name}' is the champion. "
+                f"`affectune registry rollback {shlex.quote(name)}` undoes it."
+            ),
             soft_wrap=True,
         )
 
@@ -210,7 +215,7 @@ def rollback_command(name: Name, tracking_uri: TrackingUri = None, as_json: AsJs
         typer.echo(json.dumps({"name": name, "champion": champion, "previous": previous}, indent=1))
     else:
         Console().print(
-            f"Version {champion} of '{name}' is the champion again, in place of {previous}."
+            Text(f"Version {champion} of '{name}' is the champion again, in place of {previous}.")
         )
 
 
@@ -368,7 +373,7 @@ def _summarise(version: ModelVersion, aliases: dict[str, str]) -> VersionSummary
 def _tagged_intervals(tags: Mapping[str, str], prefix: str) -> dict[str, Interval]:
     """Return target -> the interval in its tag, of those that begin with a prefix."""
     return {
-        key.removeprefix(prefix): _parse_interval(value)
+        unescape_key(key.removeprefix(prefix)): _parse_interval(value)
         for key, value in tags.items()
         if key.startswith(prefix)
     }

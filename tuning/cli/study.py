@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from pipeline.cli import find_device
 from pipeline.data.cli import parse_names, print_corpus_warnings
@@ -180,7 +181,7 @@ def report_command(
     from tuning.study.run import report
 
     path = report(folder, read_history(folder), corpus)
-    Console().print(f"Written: {path}", soft_wrap=True)
+    Console().print(Text(f"Written: {path}"), soft_wrap=True)
 
 
 @study_app.command("audit")

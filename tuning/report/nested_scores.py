@@ -10,6 +10,7 @@ from rich import box
 from rich.table import Table
 
 from pipeline.evaluation.paired_scores import PairedScores
+from pipeline.terminal import cells, title
 from tuning.report.formats import difference_text, score_text
 
 NESTED = "nested.json"
@@ -103,7 +104,9 @@ def nested_tables(nested: NestedScores) -> list[Table]:
 
 def _table(nested: NestedScores, name: str, scores: PairedScores) -> Table:
     table = Table(
-        title=f"{name}: {nested.num_subjects} people, predicted by searches that never saw them",
+        title=title(
+            f"{name}: {nested.num_subjects} people, predicted by searches that never saw them"
+        ),
         title_justify="left",
         box=box.SIMPLE,
         pad_edge=False,
@@ -113,5 +116,5 @@ def _table(nested: NestedScores, name: str, scores: PairedScores) -> Table:
 
     for prediction, score in scores.scores.items():
         difference = scores.differences[WINNER].get(prediction)
-        table.add_row(prediction, score_text(score), difference_text(difference))
+        table.add_row(*cells([prediction, score_text(score), difference_text(difference)]))
     return table

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from pipeline.errors import InputError
+from pipeline.names import mistake_in_file_name, mistake_in_label
 from pipeline.spec import (
     FitSpec,
     NetworkSpec,
@@ -26,9 +27,40 @@ from tuning.spec.search_table import NOT_SEARCHED, SearchTable, SearchTables
 from tuning.spec.space import MODALITIES, STAGES, UPSTREAM, Space
 from tuning.spec.space_toml import did_you_mean, to_dimensions
 
-Name = Annotated[str, Field(pattern=r"^\w[\w .-]*$", max_length=100)]
-NameWithoutComma = Annotated[str, Field(pattern=r"^[^,]+$")]
-Names = Annotated[tuple[NameWithoutComma, ...], Field(min_length=1, strict=False)]
+MAX_NAME = 100
+"""Characters of the name of a study or a registered model."""
+NOT_IN_MODELS = "/:@'\"`%?#\\"
+"""Characters that models:/<name>@<alias> or a filter of MLflow would not take as a name's."""
+
+
+def _check_label(name: str) -> str:
+    return _checked(name, mistake_in_label(name))
+
+
+def _check_study_name(name: str) -> str:
+    too_long = f"has {len(name)} characters, and at most {MAX_NAME} fit"
+    return _checked(name, mistake_in_file_name(name) or (len(name) > MAX_NAME and too_long))
+
+
+def _check_model_name(name: str) -> str:
+    forbidden = [character for character in NOT_IN_MODELS if character in name]
+    return _checked(
+        _check_study_name(name),
+        forbidden
+        and f"has {forbidden[0]!r}, and models:/<name>@<alias> takes none of {NOT_IN_MODELS}",
+    )
+
+
+def _checked(name: str, mistake: object) -> str:
+    if mistake:
+        raise ValueError(f"the name {mistake}: choose another")
+    return name
+
+
+StudyName = Annotated[str, AfterValidator(_check_study_name)]
+ModelName = Annotated[str, AfterValidator(_check_model_name)]
+Label = Annotated[str, AfterValidator(_check_label)]
+Names = Annotated[tuple[Label, ...], Field(min_length=1, strict=False)]
 
 
 class StudySpec(Spec):
@@ -37,14 +69,14 @@ class StudySpec(Spec):
     It is data: `model_dump_json` and back gives the same study. `Space` objects are made from it.
     """
 
-    name: Name
+    name: StudyName
     corpus: str | None = None
     """Folder of the corpus; None: the command line names it."""
     targets: Names | None = None
     """None: all that the corpus has."""
     modalities: Names | None = None
     """None: all that the corpus has."""
-    registered_model: Name = "affectune"
+    registered_model: ModelName = "affectune"
     search: SearchTables
 
     @model_validator(mode="after")

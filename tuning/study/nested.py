@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
+from rich.text import Text
 
 from pipeline.corpus import PARTITIONS, Corpus, Session
 from pipeline.errors import AffectuneError, InputError
@@ -135,8 +136,10 @@ def run_nested(
     for table in nested_tables(run.scores):
         console.print(table)
     console.print(
-        "This scores the search; run without --nested for a model. "
-        f"Written: {options.folder / NESTED}",
+        Text(
+            "This scores the search; run without --nested for a model. "
+            f"Written: {options.folder / NESTED}"
+        ),
         soft_wrap=True,
     )
     return run
@@ -269,10 +272,8 @@ def _print_done(folder: Path, console: Console, left_s: float) -> None:
         for name, ccc in by_name.items()
     ]
     left = f" About {format_duration(left_s)} left." if left_s else ""
-    console.print(
-        f"{record.name.capitalize()} is done: {', '.join(scores)} on the people set apart.{left}",
-        soft_wrap=True,
-    )
+    done = f"{record.name.capitalize()} is done: {', '.join(scores)} on the people set apart.{left}"
+    console.print(Text(done), soft_wrap=True)
 
 
 def _interrupted(fold: OuterFold) -> AffectuneError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from pipeline.evaluation.paired_scores import Predictions
 from pipeline.model.fused_model import FusedModel, Prediction
 from pipeline.stages.fusion import FLOORS
 from pipeline.storage.atomic_file import write_atomically
+from pipeline.storage.csv_text import csv_text
 from tuning.report.nested_scores import BEST_MODALITY, DEFAULT, WINNER
 
 FRAME_COLUMNS = ("timestamp", "segment_id")
@@ -84,12 +85,9 @@ def write_predictions(
     folder.mkdir(parents=True, exist_ok=True)
     for number, session in enumerate(sessions):
         frames = (session.timestamps_ms, session.segment_ids)
-        columns = dict(zip(FRAME_COLUMNS, frames, strict=True))
-        table = pd.DataFrame(
-            columns | {name: series[number] for name, series in predictions.items()}
-        )
-        text = table.to_csv(index=False, float_format="%.6f", lineterminator="\n")
-        write_atomically(folder / f"{session.session_id}.csv", text)
+        columns: dict[str, Iterable[object]] = dict(zip(FRAME_COLUMNS, frames, strict=True))
+        columns |= {name: series[number] for name, series in predictions.items()}
+        write_atomically(folder / f"{session.session_id}.csv", csv_text(columns))
 
 
 def read_predictions(

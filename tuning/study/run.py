@@ -9,6 +9,7 @@ from typing import Any
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from pipeline.cli import session_table
 from pipeline.corpus import Corpus
@@ -24,9 +25,10 @@ from pipeline.evaluation.evaluate import (
 )
 from pipeline.evaluation.model_card import distillation_note
 from pipeline.model.bundle import load_model
+from pipeline.terminal import cells, title
 from tuning.journal.events import ModelRegistered
 from tuning.journal.history import History
-from tuning.mlflow_backend.registry.registration import register
+from tuning.mlflow_backend.registry.registration import raise_if_not_registrable, register
 from tuning.mlflow_backend.tracking.study_runs import raise_if_not_recordable
 from tuning.mlflow_backend.tracking.tracker import Tracker
 from tuning.monitoring.live_table import LiveTable
@@ -80,6 +82,7 @@ def run(
     """
     uri = resolve_tracking_uri(tracking_uri)
     raise_if_not_recordable(uri, spec.name)
+    raise_if_not_registrable(uri, spec.registered_model)
     study = open_study(spec, corpus, corpus_path, options, resume=resume)
 
     with study.journal:
@@ -149,7 +152,7 @@ def _report_winner(study: Study, tracker: Tracker, console: Console) -> None:
     tracker.log_artifacts(path, folder / SUMMARY)
     _print_scores(evaluation, console)
     if model.distillation:
-        console.print(distillation_note(model))
+        console.print(Text(distillation_note(model)))
 
 
 def _register_winner(study: Study, uri: str, console: Console, *, promote_first: bool) -> None:
@@ -167,7 +170,7 @@ def _register_winner(study: Study, uri: str, console: Console, *, promote_first:
     registered = study.history.registered
     assert registered is not None
     console.print(
-        f"{registered.model} version {registered.version} is registered. Written: {folder}",
+        Text(f"{registered.model} version {registered.version} is registered. Written: {folder}"),
         soft_wrap=True,
     )
     _print_verdicts(study.history, console)
@@ -177,17 +180,17 @@ def _print_verdicts(history: History, console: Console) -> None:
     """Say last what the model is better than, and what it is no better than."""
     if history.judged is not None:
         for target, judgement in history.judged.targets.items():
-            console.print(verdict(target, judgement), soft_wrap=True, markup=False)
+            console.print(Text(verdict(target, judgement)), soft_wrap=True)
 
 
 def _print_scores(evaluation: Evaluation, console: Console) -> None:
     session_rows = session_score_table(evaluation)
     for target, rows in score_table(evaluation).items():
-        title = f"{target} on {evaluation.partition}"
-        table = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False)
-        for heading in ("prediction", "CCC [95% interval]", "fusion minus it"):
-            table.add_column(heading, no_wrap=True)
+        heading = title(f"{target} on {evaluation.partition}")
+        table = Table(title=heading, title_justify="left", box=box.SIMPLE, pad_edge=False)
+        for name in ("prediction", "CCC [95% interval]", "fusion minus it"):
+            table.add_column(name, no_wrap=True)
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*cells(row))
         console.print(table)
         console.print(session_table(session_score_title(evaluation, target), session_rows[target]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from pipeline.data.synthetic.presets import (
 )
 from pipeline.data.synthetic.signals import draw_latents, observe
 from pipeline.errors import InputError
+from pipeline.storage.csv_text import csv_lines
 
 TARGETS = ("arousal", "valence")
 README = """# A synthetic corpus
@@ -93,8 +93,7 @@ def _write_metadata(out: Path, plans: Sequence[SessionPlan], readme: str) -> Non
 def _write_metadata_table(
     path: Path, header: tuple[str, str], rows: Iterable[tuple[str, str]]
 ) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([header, *rows])
+    path.write_text(csv_lines([header, *rows]), encoding="utf-8", newline="")
 
 
 def _write_sessions(
@@ -179,5 +178,5 @@ def _write_table(path: Path, header: Sequence[str], columns: Sequence[NDArray[np
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
-        file.write((",".join(header) + "\n").encode())
+        file.write(csv_lines([header]).encode())
         pyarrow.csv.write_csv(table, file, pyarrow.csv.WriteOptions(include_header=False))

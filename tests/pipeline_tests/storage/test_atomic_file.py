@@ -10,6 +10,7 @@ import pytest
 
 from pipeline.errors import AffectuneError
 from pipeline.storage.atomic_file import flush_and_rename, temporary_file, write_atomically
+from pipeline.storage.atomic_folder import read_folder, write_folder
 
 
 @pytest.fixture
@@ -152,3 +153,11 @@ def test_two_temporary_files_of_one_folder_have_different_names(tmp_path: Path) 
     with temporary_file(tmp_path) as one, temporary_file(tmp_path) as other:
         assert one != other
         assert names_in(tmp_path) == sorted([one.name, other.name])
+
+
+@pytest.mark.parametrize("name", ["x" * 255, "\u00e9" * 127, "[a] #1"])
+def test_a_folder_may_have_any_name_that_the_disk_takes(tmp_path: Path, name: str) -> None:
+    for content in (b"first", b"second"):
+        write_folder(tmp_path / name, {"file": content})
+    assert read_folder(tmp_path / name) == {"file": b"second"}
+    assert [path.name for path in tmp_path.iterdir()] == [name]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from numpy.typing import ArrayLike
 
-from pipeline.errors import AffectuneError
+from pipeline.errors import AffectuneError, InputError
 from pipeline.storage.atomic_folder import MANIFEST, read_folder
 from tuning.journal.history import History
 from tuning.mlflow_backend.client import ALREADY_EXISTS, Connect, cause_of, connect, masked
@@ -53,6 +53,30 @@ HOPELESS = (
 """Error codes of requests that the server will never take."""
 
 Result = TypeVar("Result")
+
+
+def raise_if_not_registrable(uri: str, name: str) -> None:
+    """Prove that a winner can be registered, before a study starts, by writing to its model.
+
+    The registered model is made where it is not there; without a version, nothing is served by it.
+
+    Args:
+        uri: of the registry.
+        name: of the registered model.
+
+    Raises:
+        InputError: the registry does not take the name, or cannot be written.
+    """
+    try:
+        client = connect(uri)
+        _ensure_model(client, name)
+        client.set_registered_model_tag(name, "affectune", "study")
+    except Exception as error:  # MLflow and the network raise errors of many kinds
+        raise InputError(
+            f"The registry '{masked(uri)}' does not take the model '{name}', so a winner could not "
+            f"be registered: {cause_of(error)}. Choose another registered_model, or another "
+            "--tracking-uri."
+        ) from error
 
 
 def register(

@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.model.bundle import CARD
+from pipeline.names import escape_key
 from pipeline.storage.atomic_folder import MODEL
 from tuning.journal.history import History
+from tuning.mlflow_backend.tracking.run_metrics import to_key
 from tuning.mlflow_backend.tracking.run_updates import study_id
 from tuning.mlflow_backend.tracking.study_runs import STUDY_TAG
 
@@ -84,7 +86,7 @@ def _score_tags(summary: Mapping[str, Any]) -> dict[str, str]:
             if name not in scores:  # the study was finished by an earlier version
                 continue
             values = [scores.get(key) for key in (name, f"{name}_low", f"{name}_high")]
-            tags[f"{name}.{target}"] = " ".join(
+            tags[to_key(name, target)] = " ".join(
                 "undefined" if value is None else f"{value:.4f}" for value in values
             )
     return tags
@@ -97,7 +99,7 @@ def _inference_tags(summary: Mapping[str, Any]) -> dict[str, str]:
     for target, scores in summary.get("distillation", {}).get("targets", {}).items():
         values = [scores[name]["ccc"] for name in ("teacher", "student")]
         values += scores["difference"].values()
-        tags[f"distillation.{target}"] = " ".join(
+        tags[to_key("distillation", target)] = " ".join(
             "undefined" if value is None else f"{value:.4f}" for value in values
         )
     return tags
@@ -120,6 +122,11 @@ def _stage_tags(files: Mapping[str, bytes], history: History) -> dict[str, str]:
         stages_by_task.setdefault(task, []).append(f"{trial_name} {key[:KEY_START]}")
 
     return {
-        f"stages.{task}": ", ".join(sorted(stages))[:MAX_TAG]
+        f"stages.{_task_key(task)}": ", ".join(sorted(stages))[:MAX_TAG]
         for task, stages in stages_by_task.items()
     }
+
+
+def _task_key(task: str) -> str:
+    """Return the name of a task for a key: what is between its slashes is escaped."""
+    return "/".join(escape_key(name) for name in task.split("/"))

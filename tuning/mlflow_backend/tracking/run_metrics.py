@@ -8,11 +8,11 @@ server.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
+from pipeline.names import escape_key
 from pipeline.stages.task import Task
 from tuning.journal.events import (
     StudyFinished,
@@ -73,10 +73,14 @@ def milliseconds(at: float) -> int:
     return round(at * 1000)
 
 
-def to_key(name: str) -> str:
-    """Return the name of a parameter, metric or tag in the characters that MLflow allows."""
-    cleaned = re.sub(r"[^\w.\- :]", "_", name)[:MAX_KEY]
-    return cleaned if cleaned.strip(".") else f"_{cleaned}"
+def to_key(*names: str) -> str:
+    """Return the name of a parameter, metric or tag: names, with dots between them.
+
+    All but the last have no dot of their own then, so that no two lists of names have one key.
+    """
+    *outer, last = names
+    key = ".".join([*(escape_key(name, also=".") for name in outer), escape_key(last)])[:MAX_KEY]
+    return key if key.strip(".") else f"_{key}"
 
 
 def progress_metrics(
@@ -157,7 +161,7 @@ def judgement_metrics(event: StudyJudged) -> list[MetricValue]:
                     f"registered_minus_{kind}_low": difference.ccc_low,
                     f"registered_minus_{kind}_high": difference.ccc_high,
                 }
-            values += [(to_key(f"{target}.{name}"), value, 0) for name, value in scores.items()]
+            values += [(to_key(target, name), value, 0) for name, value in scores.items()]
     return _defined(values, event.at)
 
 
@@ -168,7 +172,7 @@ def summary_metrics(event: StudyFinished) -> list[MetricValue]:
     ]
     for target, scores in event.summary.get("targets", {}).items():
         for name, value in _target_values(scores):
-            values.append((to_key(f"{target}.{name}"), value, 0))
+            values.append((to_key(target, name), value, 0))
 
     return _defined(values, event.at)
 

@@ -266,8 +266,8 @@ def to_text(value: object) -> str:
 def _judge_study(event: StudyJudged) -> RunUpdate:
     tags: dict[str, str] = {}
     for target, judgement in event.targets.items():
-        tags[to_key(f"{target}.registered")] = judgement.chosen.kind
-        tags[to_key(f"{target}.verdict")] = to_text(verdict(target, judgement))
+        tags[to_key(target, "registered")] = judgement.chosen.kind
+        tags[to_key(target, "verdict")] = to_text(verdict(target, judgement))
     metrics = judgement_metrics(event)
     return RunUpdate(STUDY, "", milliseconds(event.at), metrics=metrics, tags=tags)
 

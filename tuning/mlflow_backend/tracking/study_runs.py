@@ -5,9 +5,12 @@ Knows by which tags runs are found, and which format of runs this version of Aff
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlparse
 
 from pipeline.environment import DEFAULT_TRACKING_URI
 from pipeline.errors import InputError
@@ -40,13 +43,15 @@ def raise_if_not_recordable(uri: str, study: str) -> None:
         study: name of the study, which is also that of its experiment.
 
     Raises:
-        InputError: the server does not answer or cannot be written, or the experiment was deleted.
+        InputError: the server does not answer or cannot be written, the experiment was deleted, or
+            the folder of its artefacts cannot be written.
     """
     try:
         raise_if_unreachable(uri)
         client = connect(uri)
         experiment_id = find_or_create_experiment(client, uri, study)
         client.set_experiment_tag(experiment_id, "affectune", "study")
+        _raise_if_artifacts_not_writable(client.get_experiment(experiment_id))
     except InputError:
         raise
     except Exception as error:  # a driver, a proxy or a file system raises errors of its own
@@ -135,6 +140,25 @@ def _raise_if_deleted(experiment: Experiment) -> None:
         raise InputError(
             f"The experiment '{experiment.name}' was deleted in MLflow. Restore it (`mlflow "
             f"experiments restore -x {experiment.experiment_id}`), or give the study another name."
+        )
+
+
+def _raise_if_artifacts_not_writable(experiment: Experiment) -> None:
+    """Refuse an experiment whose artefacts are to lie in a folder that this process cannot write.
+
+    An experiment keeps the place that it was made with, which may be that of another machine.
+    """
+    place = urlparse(experiment.artifact_location)
+    if place.scheme not in ("", "file"):
+        return  # the server or a bucket decides
+
+    path = Path(unquote(place.path))
+    nearest = next(folder for folder in (path, *path.parents) if folder.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        raise InputError(
+            f"The experiment '{experiment.name}' keeps its artefacts in '{path}', and '{nearest}' "
+            "cannot be written, so no model could be registered. Give yourself the right to write "
+            "it, or give the study another name or another --tracking-uri."
         )
 
 

@@ -90,6 +90,8 @@ def _session_figure(evaluation: Evaluation, row: int) -> Figure:
     if prediction.difficulty:
         strips = _difficulty_strips(prediction.difficulty, seconds, step)
         chart.add_trace(strips, row=strip_row, col=1)
+        # A set may be called "007", which is no number.
+        chart.update_yaxes(type="category", row=strip_row, col=1)
 
     chart.update_xaxes(title={"text": "seconds"}, row=strip_row, col=1)
     chart.update_layout(margin={"t": 40, "r": 10, "b": 45, "l": 20}, hovermode="x unified")

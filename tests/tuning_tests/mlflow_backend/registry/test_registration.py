@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -30,7 +31,7 @@ from tests.tuning_tests.mlflow_backend.registry.winners import (
 )
 from tuning.mlflow_backend.client import connect
 from tuning.mlflow_backend.registry.promotion import promote, rollback
-from tuning.mlflow_backend.registry.registration import register
+from tuning.mlflow_backend.registry.registration import raise_if_not_registrable, register
 from tuning.mlflow_backend.registry.versions import (
     aliases_of,
     download_model,
@@ -206,3 +207,33 @@ def test_the_names_are_those_that_the_endpoint_reads() -> None:
         "challenger": "challenger",
         "previous": "previous",
     }
+
+
+@pytest.mark.parametrize("name", ["a/b", "a:b", "../a", ".", " "])
+def test_a_model_that_could_not_be_registered_is_refused_before_a_study(
+    uri: str, name: str
+) -> None:
+    with pytest.raises(InputError, match="does not take the model"):
+        raise_if_not_registrable(uri, name)
+
+
+def test_proving_that_a_model_can_be_registered_leaves_its_versions_as_they_are(
+    bundle: Path, uri: str
+) -> None:
+    for _ in range(2):
+        raise_if_not_registrable(uri, "affectune")
+    assert register_winner(bundle, uri, promote_first=True) == "1"
+    raise_if_not_registrable(uri, "affectune")
+    assert aliases_of(connect(uri), "affectune") == {"champion": "1"}
+
+
+def test_a_registry_that_cannot_be_written_is_refused_before_a_study(
+    uri: str, tmp_path: Path
+) -> None:
+    with sqlite3.connect(tmp_path / "mlflow.db") as database:
+        database.execute(
+            "CREATE TRIGGER refuse BEFORE INSERT ON registered_models "
+            "BEGIN SELECT RAISE(ABORT, 'read-only registry'); END"
+        )
+    with pytest.raises(InputError, match="does not take the model 'affectune'"):
+        raise_if_not_registrable(uri, "affectune")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from mlflow import MlflowClient
 
@@ -40,6 +42,21 @@ def test_a_deleted_experiment_is_refused(uri: str) -> None:
     client.delete_experiment(client.create_experiment("gone"))
     with pytest.raises(InputError, match="'gone' was deleted in MLflow"):
         raise_if_not_recordable(uri, "gone")
+
+
+@pytest.mark.parametrize("folder", ["file/runs", "file", "50% #1 a+b?/runs"])
+def test_artefacts_that_could_not_be_written_are_refused(
+    uri: str, tmp_path: Path, folder: str
+) -> None:
+    place = tmp_path / folder
+    MlflowClient(uri, uri).create_experiment("elsewhere", artifact_location=place.as_uri())
+    if "file" not in folder:
+        raise_if_not_recordable(uri, "elsewhere")
+        return
+
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(InputError, match=r"keeps its artefacts in .*cannot be written"):
+        raise_if_not_recordable(uri, "elsewhere")
 
 
 @pytest.mark.parametrize("run_format", [None, "1", "3"])

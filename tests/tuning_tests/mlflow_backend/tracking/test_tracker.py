@@ -125,7 +125,7 @@ def test_a_study_is_a_tree_of_runs_with_parameters_curves_and_the_reason_why_eac
         assert run.data.params == {
             "fit.learning_rate": str(0.1 + number),
             "network.cell": "gru",
-            "unimodal.the _odd_ one": "2",
+            "unimodal.the _x28_odd_x29_ one": "2",
             "fold": "0",
             "seed": "7",
             "purpose": "search",
