@@ -10,31 +10,40 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pipeline.corpus import Corpus, Finding, Session
-from pipeline.data.build_session import BuiltSession, Timing, build_session
+from pipeline.corpus import Corpus, Finding, Resampling, Session, Times
+from pipeline.data.build_session import BuiltSession, build_session
 from pipeline.data.findings import (
     corpus_finding,
     corpus_findings,
     limit_findings,
     stuck_findings,
 )
+from pipeline.data.frames import Frames, Timing, make_frames
 from pipeline.data.input_errors import raise_if_any
 from pipeline.data.layout import Layout, find_layout
 from pipeline.data.metadata import PARTITION_FILE
+from pipeline.data.resampling import (
+    choose_resampling,
+    name_resampled_columns,
+    resampling_findings,
+)
 from pipeline.data.tables.cache import FeatureFile, default_folder, read_features
 from pipeline.data.tables.csv_columns import read_content
-from pipeline.data.tables.parse import LabelTable, parse_labels
+from pipeline.data.tables.parse import FeatureTable, LabelTable, parse_labels
+from pipeline.data.tables.timestamps import TimeUnit
+from pipeline.data.time_units import TimeUnits, recognise_units
 from pipeline.errors import InputError
 from pipeline.preprocessing.stuck import learn_limits, mark_stuck
 
 READING = 2
 """Part of the digest: raised when the same files are read to another corpus."""
+SAME_PERIOD = 1.01
+"""Targets whose rows are so much farther apart than others' still have the same period."""
 
 logger = logging.getLogger(__name__)
 
@@ -62,11 +71,14 @@ def read_corpus(
     max_imputed_share: float = 0.2,
     mark_stuck_rows: bool = True,
     cache_folder: Path | None = None,
+    resampling: Resampling | Mapping[str, Resampling] | None = None,
+    time_unit: TimeUnit | None = None,
+    frame_period_ms: float | None = None,
 ) -> Corpus:
-    """Read a corpus: one frame per label row of any target, with the nearest row of each set.
+    """Read a corpus: one frame per label row, with the nearest row of each set or their mean.
 
-    A session without labels has frames where its feature sets have rows, about one label period
-    apart.
+    Targets that were annotated at other times share frames (see `data.frames`). A session without
+    labels has frames where its feature sets have rows, about one label period apart.
 
     Args:
         path: the corpus, or a folder that holds exactly one.
@@ -81,6 +93,11 @@ def read_corpus(
             them by what was usual in its training.
         cache_folder: where parsed files are kept; None for `$AFFECTUNE_CACHE`, else
             `$XDG_CACHE_HOME/affectune`, else `~/.cache/affectune`. Never in the corpus.
+        resampling: what a frame is of the rows of a feature set, for all or by name; None for the
+            mean where most rows would be dropped otherwise.
+        time_unit: the unit of all timestamps; None to recognise it (see `data.time_units`).
+        frame_period_ms: the distance of a model's frames, where one is to read the corpus: sessions
+            without labels are put on it.
 
     Returns:
         The corpus, with read-only arrays and the findings about what was dropped, imputed or odd.
@@ -96,10 +113,15 @@ def read_corpus(
     labels = _read_labels(layout)
     _check_imputed_shares(features, max_imputed_share)
 
-    period_ms = _period_ms(features, labels)
-    timing = Timing(period_ms, period_ms / 2 if tolerance_ms is None else float(tolerance_ms))
-    columns, header_findings = _name_columns(features)
-    built = _build_sessions(layout, features, labels, columns, timing)
+    units = recognise_units(_tables(features), _tables(labels), time_unit)
+    features, labels = _in_units(features, labels, units)
+    timing = _timing(features, labels, tolerance_ms, frame_period_ms)
+    frames = _make_frames(layout, features, labels, timing)
+
+    columns_in_files, header_findings = _name_columns(features)
+    resampled, rates = _choose_resampling(features, frames, timing, resampling)
+    columns = name_resampled_columns(columns_in_files, resampled)
+    built = _build_sessions(layout, features, frames, columns, resampled, timing)
     as_read = [result.session for result in built]
     frame_period_ms = _median_step_ms(session.timestamps_ms for session in as_read)
 
@@ -110,23 +132,27 @@ def read_corpus(
         max_held_frames = learn_limits(usual, frame_period_ms)
     sessions = tuple(mark_stuck(session, max_held_frames) for session in as_read)
 
-    findings = [*layout.findings, *header_findings]
-    findings += corpus_findings(sessions, columns, period_ms)
+    findings = [*layout.findings, *units.findings, *header_findings]
+    findings += _moved_row_findings(layout, frames)
+    findings += resampling_findings(resampled, rates)
+    findings += corpus_findings(sessions, columns, timing.period_ms)
     if mark_stuck_rows:
         findings += limit_findings(columns, max_held_frames, frame_period_ms)
     for result, session in zip(built, sessions, strict=True):
         findings += result.findings
         findings += stuck_findings(result.session, session, max_held_frames, frame_period_ms)
 
+    ways = _ways(units, resampled, frames, timing)
     return Corpus(
         name=layout.root.resolve().name,
         columns=columns,
         targets=tuple(layout.labels),
         sessions=sessions,
         frame_period_ms=frame_period_ms,
-        digest=_digest(layout, features, labels, timing, mark_stuck_rows),
+        digest=_digest(layout, features, labels, timing, mark_stuck_rows, ways),
         findings=tuple(findings),
         max_held_frames=max_held_frames,
+        resampling={name: kind for name, kind in resampled.items() if kind != "nearest"},
     )
 
 
@@ -182,27 +208,131 @@ def _check_imputed_shares(features: Features, limit: float) -> None:
     raise_if_any(mistakes, "Extract these features again, or leave out the set or the session.")
 
 
-def _period_ms(features: Features, labels: Labels) -> float:
-    """Return the median distance of two label rows.
+def _tables(files: Features | Labels) -> dict[str, dict[str, FeatureTable | LabelTable]]:
+    return {
+        name: {session: file.table for session, file in by_session.items()}
+        for name, by_session in files.items()
+    }
 
-    In a corpus without labels it is that of two rows of the slowest feature set.
+
+def _in_units(
+    features: Features, labels: Labels, units: TimeUnits
+) -> tuple[dict[str, dict[str, FeatureFile]], dict[str, dict[str, LabelFile]]]:
+    """Return the files with the unit of their timestamps."""
+    with_units = {
+        name: {
+            session: replace(file, table=replace(file.table, unit=units.features[name]))
+            for session, file in files.items()
+        }
+        for name, files in features.items()
+    }
+    labels_with_units = {
+        target: {
+            session: replace(file, table=replace(file.table, unit=units.labels[target]))
+            for session, file in files.items()
+        }
+        for target, files in labels.items()
+    }
+    return with_units, labels_with_units
+
+
+def _timing(
+    features: Features,
+    labels: Labels,
+    tolerance_ms: float | None,
+    frame_period_ms: float | None,
+) -> Timing:
+    """Return the distance of frames, by the target whose rows are the closest.
+
+    In a corpus without labels it is a model's, or that of two rows of the slowest feature set.
     """
-    label_timelines = [
-        file.table.timestamps_ms for files in labels.values() for file in files.values()
-    ]
-    if any(len(timeline) > 1 for timeline in label_timelines):
-        return _median_step_ms(label_timelines)
+    periods_ms = _periods_ms(labels)
+    is_model_period = frame_period_ms is not None
+    if periods_ms:
+        shortest_ms = min(periods_ms.values())
+        is_common = max(periods_ms.values()) < SAME_PERIOD * shortest_ms
+        period_ms = _median_step_ms(_timelines_ms(labels)) if is_common else shortest_ms
+    elif frame_period_ms is not None:
+        period_ms = frame_period_ms
+    else:
+        period_ms = max(_periods_ms(features).values(), default=1.0)
 
-    periods_ms = []
-    for files in features.values():
-        timelines = [file.table.timestamps_ms for file in files.values()]
-        if any(len(timeline) > 1 for timeline in timelines):
-            periods_ms.append(_median_step_ms(timelines))
-    return max(periods_ms, default=1.0)
+    # Periods of about the same length keep the order in which the targets were named.
+    order = sorted(
+        labels,
+        key=lambda target: (
+            periods_ms.get(target, float("inf"))
+            if periods_ms.get(target, float("inf")) > SAME_PERIOD * period_ms
+            else 0.0
+        ),
+    )
+    tolerance = period_ms / 2 if tolerance_ms is None else float(tolerance_ms)
+    return Timing(period_ms, tolerance, tuple(order), is_model_period)
 
 
-def _median_step_ms(timelines: Iterable[NDArray[np.int64]]) -> float:
+def _periods_ms(files: Features | Labels) -> dict[str, float]:
+    """Return feature set or target -> median distance of two rows, where any file has two."""
+    periods_ms = {}
+    for name in files:
+        timelines_ms = [file.table.timestamps_ms for file in files[name].values()]
+        if any(len(timeline) > 1 for timeline in timelines_ms):
+            periods_ms[name] = _median_step_ms(timelines_ms)
+    return periods_ms
+
+
+def _timelines_ms(labels: Labels) -> list[Times]:
+    return [file.table.timestamps_ms for files in labels.values() for file in files.values()]
+
+
+def _median_step_ms(timelines: Iterable[Times]) -> float:
     return float(np.median(np.concatenate([np.diff(timeline) for timeline in timelines])))
+
+
+def _make_frames(
+    layout: Layout, features: Features, labels: Labels, timing: Timing
+) -> dict[str, Frames]:
+    """Return session -> its frames."""
+    frames = {}
+    for entry in layout.metadata.entries:
+        session = entry.session_id
+        frames[session] = make_frames(
+            [files[session].table for files in features.values() if session in files],
+            {t: files[session].table for t, files in labels.items() if session in files},
+            timing,
+        )
+    return frames
+
+
+def _moved_row_findings(layout: Layout, frames: Mapping[str, Frames]) -> list[Finding]:
+    """Say which targets were labelled at other times than the frames."""
+    message = (
+        "It was labelled at other times than the frames: each of its rows is read at the nearest "
+        "frame, and gets its own prediction."
+    )
+    findings = []
+    for target in layout.labels:
+        num_moved = sum(each.num_moved_rows.get(target, 0) for each in frames.values())
+        rows = [each.label_rows[target] for each in frames.values() if target in each.label_rows]
+        if num_moved:
+            total = sum(len(each.frames) for each in rows)
+            findings.append(corpus_finding("note", "rows moved", target, num_moved, total, message))
+    return findings
+
+
+def _choose_resampling(
+    features: Features,
+    frames: Mapping[str, Frames],
+    timing: Timing,
+    given: Resampling | Mapping[str, Resampling] | None,
+) -> tuple[dict[str, Resampling], dict[str, float]]:
+    timelines_ms = {
+        name: [
+            (frames[session].timestamps_ms, file.table.timestamps_ms)
+            for session, file in files.items()
+        ]
+        for name, files in features.items()
+    }
+    return choose_resampling(timelines_ms, timing.tolerance_ms, given)
 
 
 def _name_columns(features: Features) -> tuple[dict[str, tuple[str, ...]], list[Finding]]:
@@ -225,22 +355,28 @@ def _name_columns(features: Features) -> tuple[dict[str, tuple[str, ...]], list[
 def _build_sessions(
     layout: Layout,
     features: Features,
-    labels: Labels,
+    frames: Mapping[str, Frames],
     columns: Mapping[str, Sequence[str]],
+    resampling: Mapping[str, Resampling],
     timing: Timing,
 ) -> list[BuiltSession]:
-    widths = {feature_set: len(names) for feature_set, names in columns.items()}
     built = []
     for entry in layout.metadata.entries:
         feature_tables = {
             feature_set: files[entry.session_id].table if entry.session_id in files else None
             for feature_set, files in features.items()
         }
-        label_tables = {
-            target: files[entry.session_id].table if entry.session_id in files else None
-            for target, files in labels.items()
-        }
-        built.append(build_session(entry, feature_tables, label_tables, widths, timing))
+        built.append(
+            build_session(
+                entry,
+                frames[entry.session_id],
+                feature_tables,
+                list(layout.labels),
+                columns,
+                resampling,
+                timing,
+            )
+        )
 
     raise_if_any(
         [mistake for result in built for mistake in result.mistakes],
@@ -261,8 +397,33 @@ def _check_lengths(sessions: Sequence[Session]) -> None:
     )
 
 
+def _ways(
+    units: TimeUnits,
+    resampling: Mapping[str, Resampling],
+    frames: Mapping[str, Frames],
+    timing: Timing,
+) -> dict[str, object]:
+    """Return what is not read in ms, a frame per row: only that is in the digest."""
+    ways: dict[str, object] = {}
+    unit_of = {"features": dict(units.features), "labels": dict(units.labels)}
+    if any(unit != "ms" for by_name in unit_of.values() for unit in by_name.values()):
+        ways["time_units"] = unit_of
+    if any(kind != "nearest" for kind in resampling.values()):
+        ways["resampling"] = dict(resampling)
+    if any(each.num_moved_rows for each in frames.values()):
+        ways["frames"] = list(timing.targets)
+    if timing.is_model_period and any(not each.label_rows for each in frames.values()):
+        ways["frame_period_ms"] = timing.period_ms
+    return ways
+
+
 def _digest(
-    layout: Layout, features: Features, labels: Labels, timing: Timing, mark_stuck_rows: bool
+    layout: Layout,
+    features: Features,
+    labels: Labels,
+    timing: Timing,
+    mark_stuck_rows: bool,
+    ways: Mapping[str, object],
 ) -> str:
     """Hash contents and settings in the order in which they were named, but no path and no time."""
     document = {
@@ -275,6 +436,7 @@ def _digest(
         },
         "features": [[feature_set, _hashes(files)] for feature_set, files in features.items()],
         "labels": [[target, _hashes(files)] for target, files in labels.items()],
+        **ways,
     }
     return hashlib.sha256(json.dumps(document).encode()).hexdigest()
 

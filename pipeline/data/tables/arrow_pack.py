@@ -10,6 +10,7 @@ import json
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +19,7 @@ import pyarrow.ipc
 from pipeline.data.tables.parse import FeatureTable
 from pipeline.storage.atomic_file import flush_and_rename, temporary_file
 
-FORMAT = 1
+FORMAT = 2
 """Raised when `parse_features` gives another table for the same bytes, or a pack another layout."""
 OWNER_ONLY = 0o600
 METADATA_KEY = "affectune"
@@ -72,7 +73,7 @@ def read_pack(path: Path) -> dict[str, FeatureTable]:
     tables = {}
     for index, entry in enumerate(metadata["tables"]):
         tables[entry["content"]] = _from_batch(
-            reader.get_batch(index), headers[entry["header"]], entry["num_zero_rows"]
+            reader.get_batch(index), headers[entry["header"]], entry
         )
     return tables
 
@@ -84,6 +85,9 @@ def _schema(tables: Mapping[str, FeatureTable]) -> pa.Schema:
             "content": sha256,
             "header": headers.index(table.columns),
             "num_zero_rows": table.num_zero_rows,
+            "is_whole": table.timestamps.dtype == np.int64,
+            "is_date_time": table.is_date_time,
+            "unit": table.unit,
         }
         for sha256, table in sorted(tables.items())
     ]
@@ -91,7 +95,8 @@ def _schema(tables: Mapping[str, FeatureTable]) -> pa.Schema:
 
     return pa.schema(
         [
-            ("timestamps_ms", pa.int64()),
+            # 64 bits, of an integer or of a float: `is_whole` tells.
+            ("timestamps", pa.int64()),
             ("segment_ids", pa.string()),
             ("present", pa.uint8()),
             ("imputed", pa.int32()),
@@ -104,7 +109,7 @@ def _schema(tables: Mapping[str, FeatureTable]) -> pa.Schema:
 def _to_batch(table: FeatureTable, schema: pa.Schema) -> pa.RecordBatch:
     width = table.values.shape[1]
     arrays = [
-        pa.array(table.timestamps_ms),
+        pa.array(table.timestamps.view(np.int64)),
         pa.array(table.segment_ids.tolist(), pa.string()),
         pa.array(table.present.view(np.uint8)),
         pa.array(table.imputed),
@@ -114,17 +119,19 @@ def _to_batch(table: FeatureTable, schema: pa.Schema) -> pa.RecordBatch:
 
 
 def _from_batch(
-    batch: pa.RecordBatch, columns: tuple[str, ...], num_zero_rows: int
+    batch: pa.RecordBatch, columns: tuple[str, ...], entry: Mapping[str, Any]
 ) -> FeatureTable:
-    timestamps_ms, segment_ids, present, imputed, values = batch.columns
+    timestamps, segment_ids, present, imputed, values = batch.columns
     return FeatureTable(
         columns=columns,
-        timestamps_ms=timestamps_ms.to_numpy(),
+        timestamps=timestamps.to_numpy().view(np.int64 if entry["is_whole"] else np.float64),
         segment_ids=np.array(segment_ids.to_pylist(), np.str_),
         values=values.flatten().to_numpy().reshape(batch.num_rows, len(columns)),
         present=present.to_numpy().view(np.bool_),
         imputed=imputed.to_numpy(),
-        num_zero_rows=num_zero_rows,
+        num_zero_rows=entry["num_zero_rows"],
+        is_date_time=entry["is_date_time"],
+        unit=entry["unit"],
     )
 
 

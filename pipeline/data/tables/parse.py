@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.data.tables.csv_columns import read_columns, split_header
+from pipeline.corpus import Times
+from pipeline.data.tables.csv_columns import split_header
+from pipeline.data.tables.timestamps import TimeUnit, parse_timestamps, read_table, to_ms, to_text
 from pipeline.errors import InputError
 from pipeline.preprocessing.cleaning import clean
 
 SEGMENT_NAMES = ("segment_id", "subject_id")
 """The segment column's name in 2021, and in 2022 and 2023."""
-LATEST_MS = 2.0**53
-"""Beyond this a float no longer counts single milliseconds."""
 NUM_QUOTED_COLUMNS = 4
 
 
@@ -26,7 +27,7 @@ class FeatureTable:
 
     Attributes:
         columns: names of the features, as this file's header has them.
-        timestamps_ms: shape (rows,), strictly ascending.
+        timestamps: shape (rows,), strictly ascending, in the unit of the file.
         segment_ids: shape (rows,), as written.
         values: shape (rows, columns), float32, finite; 0 where not present.
         present: shape (rows,); False for a row without a number, and for a row of zeros: that is
@@ -35,20 +36,33 @@ class FeatureTable:
         imputed: shape (rows,); how many of the row's cells were NaN or infinite. They are
             interpolated in time (see `preprocessing.cleaning`).
         num_zero_rows: how many rows are not present because they are zeros.
+        is_date_time: whether the file has dates and times; its unit is "ns" then, since 1970.
+        unit: of the timestamps. A file alone does not tell: see `data.time_units`.
     """
 
     columns: tuple[str, ...]
-    timestamps_ms: NDArray[np.int64]
+    timestamps: Times
     segment_ids: NDArray[np.str_]
     values: NDArray[np.float32]
     present: NDArray[np.bool_]
     imputed: NDArray[np.int32]
     num_zero_rows: int
+    is_date_time: bool = False
+    unit: TimeUnit = "ms"
+
+    @cached_property
+    def timestamps_ms(self) -> Times:
+        """Return the timestamps in ms, shape (rows,)."""
+        return to_ms(self.timestamps, self.unit)
+
+    def timestamp_texts(self, rows: NDArray[np.intp]) -> NDArray[np.str_]:
+        """Return the timestamps of some rows as text that reads to the same timestamps."""
+        return to_text(self.timestamps[rows], is_date_time=self.is_date_time)
 
     @property
     def num_rows(self) -> int:
         """Return the number of rows, present or not."""
-        return len(self.timestamps_ms)
+        return len(self.timestamps)
 
     @property
     def num_present_cells(self) -> int:
@@ -66,14 +80,28 @@ class LabelTable:
     """One file of a target.
 
     Attributes:
-        timestamps_ms: shape (rows,), strictly ascending.
+        timestamps: shape (rows,), strictly ascending, in the unit of the file.
+        texts: shape (rows,), the timestamps as written.
         segment_ids: shape (rows,), as written; "" in a file without segments.
         values: shape (rows,), float64 in the label's own unit; NaN where unknown.
+        is_date_time, unit: see `FeatureTable`.
     """
 
-    timestamps_ms: NDArray[np.int64]
+    timestamps: Times
+    texts: NDArray[np.str_]
     segment_ids: NDArray[np.str_]
     values: NDArray[np.float64]
+    is_date_time: bool = False
+    unit: TimeUnit = "ms"
+
+    @cached_property
+    def timestamps_ms(self) -> Times:
+        """Return the timestamps in ms, shape (rows,)."""
+        return to_ms(self.timestamps, self.unit)
+
+    def timestamp_texts(self, rows: NDArray[np.intp]) -> NDArray[np.str_]:
+        """Return the timestamps of some rows as written."""
+        return self.texts[rows]
 
 
 def parse_features(content: bytes, where: str) -> FeatureTable:
@@ -103,22 +131,24 @@ def parse_features(content: bytes, where: str) -> FeatureTable:
             f"{where}: the header {_quoted_start(header)} has no feature. Export the file again."
         )
 
-    types = {time: pa.float64(), segment: pa.string()} | dict.fromkeys(features, pa.float32())
-    cells = read_columns(header, body, types, where)
-    raw_FR = np.empty((len(features), len(cells[time])), np.float32)  # F = features, R = rows
+    types = {segment: pa.string()} | dict.fromkeys(features, pa.float32())
+    cells, texts = read_table(header, body, time, types, where)
+    raw_FR = np.empty((len(features), len(texts)), np.float32)  # F = features, R = rows
     for raw_R, position in zip(raw_FR, features, strict=True):
         raw_R[:] = cells[position].to_numpy(zero_copy_only=False)
 
-    timestamps_ms = _to_timestamps(cells[time], where)
-    cleaned = clean(timestamps_ms, np.ascontiguousarray(raw_FR.T))
+    timestamps, is_date_time = parse_timestamps(texts, where)
+    cleaned = clean(timestamps, np.ascontiguousarray(raw_FR.T))
     return FeatureTable(
         columns=tuple(header[position] for position in features),
-        timestamps_ms=timestamps_ms,
+        timestamps=timestamps,
         segment_ids=_to_segment_ids(cells[segment]),
         values=cleaned.values,
         present=cleaned.present,
         imputed=cleaned.num_imputed,
         num_zero_rows=cleaned.num_zero_rows,
+        is_date_time=is_date_time,
+        unit="ns" if is_date_time else "ms",
     )
 
 
@@ -137,10 +167,10 @@ def parse_labels(content: bytes, where: str) -> LabelTable:
     value = _position(header, "value", where)
     segment = _segment_position(header)
 
-    types = {time: pa.float64(), value: pa.float64()}
+    types = {value: pa.float64()}
     if segment is not None:
         types[segment] = pa.string()
-    cells = read_columns(header, body, types, where)
+    cells, texts = read_table(header, body, time, types, where)
 
     values = np.array(cells[value].to_numpy(zero_copy_only=False), np.float64)
     infinite_rows = np.flatnonzero(np.isinf(values))
@@ -153,7 +183,10 @@ def parse_labels(content: bytes, where: str) -> LabelTable:
     segment_ids = np.full(len(values), "", np.str_)
     if segment is not None:
         segment_ids = _to_segment_ids(cells[segment])
-    return LabelTable(_to_timestamps(cells[time], where), segment_ids, values)
+
+    timestamps, is_date_time = parse_timestamps(texts, where)
+    unit: TimeUnit = "ns" if is_date_time else "ms"
+    return LabelTable(timestamps, texts, segment_ids, values, is_date_time, unit)
 
 
 def _position(header: Sequence[str], name: str, where: str) -> int:
@@ -179,33 +212,3 @@ def _quoted_start(header: Sequence[str]) -> str:
 
 def _to_segment_ids(cells: pa.Array) -> NDArray[np.str_]:
     return np.array([(cell or "").strip() for cell in cells.to_pylist()], np.str_)
-
-
-def _to_timestamps(cells: pa.Array, where: str) -> NDArray[np.int64]:
-    """Round to whole milliseconds, which must be strictly ascending."""
-    exact_ms = cells.to_numpy(zero_copy_only=False)
-    invalid_rows = np.flatnonzero(~(np.abs(exact_ms) < LATEST_MS))
-    if len(invalid_rows):
-        raise InputError(
-            f"{where}: row {invalid_rows[0] + 1} has no timestamp in ms. Complete the column."
-        )
-
-    timestamps_ms: NDArray[np.int64] = np.rint(exact_ms).astype(np.int64)
-    not_ascending = np.flatnonzero(np.diff(timestamps_ms) <= 0)
-    if len(not_ascending):
-        row = int(not_ascending[0])
-        mistake = _describe_order(exact_ms[row], exact_ms[row + 1])
-        raise InputError(f"{where}: rows {row + 1} and {row + 2} {mistake}.")
-
-    return timestamps_ms
-
-
-def _describe_order(first_ms: float, second_ms: float) -> str:
-    """Describe two timestamps that are not a millisecond or more apart, in this order."""
-    first, second = f"{first_ms:.15g}", f"{second_ms:.15g}"
-    if first_ms == second_ms:
-        return f"have the timestamp {first} twice. Keep one of them"
-    if first_ms > second_ms:
-        return f"go back from timestamp {first} to {second}. Sort the file by time"
-
-    return f"have the timestamps {first} and {second}, in one millisecond. Write ms, not seconds"

@@ -1,0 +1,168 @@
+"""The frames of a session: one timeline for the rows of all its targets. Knows no files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.corpus import LabelRows, Times
+from pipeline.data.tables.parse import FeatureTable, LabelTable
+from pipeline.data.tables.timestamps import from_ms, to_text
+from pipeline.preprocessing.align import NO_ROW, frames_at_period, merge_timestamps, nearest_rows
+
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """The distance of frames, and of rows from their frame, in a corpus.
+
+    Attributes:
+        period_ms: median distance of two label rows, of the target with the shortest.
+        tolerance_ms: the farthest that a feature row may be from its frame.
+        targets: by the distance of their rows, the shortest first: the rows of the first make the
+            frames, those of others join them.
+        is_model_period: whether the period is that of a model, on which sessions without labels
+            are put whatever the rate of their feature sets.
+    """
+
+    period_ms: float
+    tolerance_ms: float
+    targets: tuple[str, ...] = ()
+    is_model_period: bool = False
+
+
+@dataclass(frozen=True)
+class Frames:
+    """The frames of a session.
+
+    Attributes:
+        timestamps_ms: shape (frames,), strictly ascending.
+        timestamps: shape (frames,), in the text of the file that a frame comes from.
+        segment_ids: shape (frames,).
+        label_rows: target -> the rows of its file.
+        num_moved_rows: target -> how many of its rows are read at a frame of another time; a target
+            without such rows is absent.
+    """
+
+    timestamps_ms: Times
+    timestamps: NDArray[np.str_]
+    segment_ids: NDArray[np.str_]
+    label_rows: Mapping[str, LabelRows]
+    num_moved_rows: Mapping[str, int]
+
+
+def make_frames(
+    features: Sequence[FeatureTable], labels: Mapping[str, LabelTable], timing: Timing
+) -> Frames:
+    """Make the frames of a session.
+
+    The rows of the target with the shortest period are frames. A row of another target belongs to
+    the nearest frame within half a period; where there is none it is a frame of its own. So targets
+    that were annotated in separate passes share their frames.
+
+    Args:
+        features: the feature tables that the session has.
+        labels: target -> table; {} for a session without labels, whose frames are made of the rows
+            of its feature sets.
+        timing: the distance of frames.
+    """
+    if labels:
+        frames_ms = _label_frames([labels[t] for t in timing.targets if t in labels], timing)
+        tables: Sequence[FeatureTable | LabelTable] = list(labels.values())
+    else:
+        timelines_ms = [table.timestamps_ms for table in features]
+        make = frames_at_period if timing.is_model_period else merge_timestamps
+        frames_ms = make(timelines_ms, timing.period_ms)
+        tables = features
+
+    label_rows = {target: _label_rows(frames_ms, table) for target, table in labels.items()}
+    num_moved = {
+        target: int((frames_ms[rows.frames] != labels[target].timestamps_ms).sum())
+        for target, rows in label_rows.items()
+    }
+    return Frames(
+        timestamps_ms=frames_ms,
+        timestamps=_texts(frames_ms, tables),
+        segment_ids=_segment_ids(frames_ms, tables, timing.period_ms / 2),
+        label_rows=label_rows,
+        num_moved_rows={target: count for target, count in num_moved.items() if count},
+    )
+
+
+def labels_on_frames(rows: LabelRows | None, num_frames: int) -> NDArray[np.float64]:
+    """Return a target's label at every frame: the mean of its rows there, NaN where it is unknown.
+
+    Args:
+        rows: of the target; None where it has no file.
+        num_frames: of the session.
+    """
+    labels = np.full(num_frames, np.nan)
+    if rows is None:
+        return labels
+    if (np.diff(rows.frames) > 0).all():
+        labels[rows.frames] = rows.values
+        return labels
+
+    is_known = np.isfinite(rows.values)
+    frames, values = rows.frames[is_known], rows.values[is_known]
+    totals = np.bincount(frames, values, num_frames)
+    counts = np.bincount(frames, minlength=num_frames)
+    np.divide(totals, counts, out=labels, where=counts > 0)
+    return labels
+
+
+def _label_frames(tables: Sequence[LabelTable], timing: Timing) -> Times:
+    frames_ms = tables[0].timestamps_ms
+    for table in tables[1:]:
+        rows_ms = table.timestamps_ms
+        nearest = nearest_rows(rows_ms, frames_ms, timing.period_ms / 2)
+        frames_ms = np.union1d(frames_ms, rows_ms[nearest == NO_ROW])
+    return frames_ms
+
+
+def _label_rows(frames_ms: Times, table: LabelTable) -> LabelRows:
+    return LabelRows(
+        timestamps=_read_only(table.texts),
+        segment_ids=_read_only(table.segment_ids),
+        frames=_read_only(nearest_rows(table.timestamps_ms, frames_ms, float("inf"))),
+        values=_read_only(table.values),
+    )
+
+
+def _texts(frames_ms: Times, tables: Sequence[FeatureTable | LabelTable]) -> NDArray[np.str_]:
+    """Return the text of each frame's timestamp: the first table's that has it, or in its unit."""
+    first = tables[0]
+    texts = np.full(len(frames_ms), "", np.object_)
+    for table in reversed(tables):
+        rows = nearest_rows(frames_ms, table.timestamps_ms, 0)
+        is_matched = rows != NO_ROW
+        texts[is_matched] = table.timestamp_texts(rows[is_matched])
+
+    is_own = texts == ""
+    if is_own.any():
+        times = from_ms(frames_ms[is_own], first.unit)
+        texts[is_own] = to_text(times, is_date_time=first.is_date_time)
+    return texts.astype(np.str_)
+
+
+def _segment_ids(
+    frames_ms: Times, tables: Sequence[FeatureTable | LabelTable], tolerance_ms: float
+) -> NDArray[np.str_]:
+    """Take the id of each frame from the first table that has a row for it."""
+    segment_ids = np.full(len(frames_ms), "", np.object_)
+    for table in reversed(tables):
+        is_features = isinstance(table, FeatureTable)
+        rows = nearest_rows(frames_ms, table.timestamps_ms, tolerance_ms if is_features else 0.0)
+        is_matched = rows != NO_ROW
+        segment_ids[is_matched] = table.segment_ids[rows[is_matched]]
+    return segment_ids.astype(np.str_)
+
+
+def _read_only(array: NDArray[Scalar]) -> NDArray[Scalar]:
+    array.setflags(write=False)
+    return array
