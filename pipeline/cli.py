@@ -23,8 +23,14 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.corpus import PARTITIONS, Corpus, Partition, Session
-from pipeline.data.cli import parse_names
+from pipeline.corpus import PARTITIONS, Corpus, LabelRows, Partition, Session
+from pipeline.data.cli import (
+    ResampleOption,
+    TimeUnitOption,
+    parse_names,
+    parse_resampling,
+    parse_time_unit,
+)
 from pipeline.data.layout import find_layout
 from pipeline.data.muse import read_corpus
 from pipeline.errors import AffectuneError, InputError
@@ -110,6 +116,8 @@ def train_command(
     ] = ".affectune/store",
     device: Device = "auto",
     tolerance_ms: ToleranceMs = None,
+    resample: ResampleOption = None,
+    time_unit: TimeUnitOption = None,
     as_json: AsJson = False,
 ) -> None:
     """Train all three stages and write the fused model.
@@ -148,6 +156,8 @@ def train_command(
         modalities=parse_names(modalities),
         targets=parse_names(targets),
         tolerance_ms=tolerance_ms,
+        resampling=parse_resampling(resample),
+        time_unit=parse_time_unit(time_unit),
     )
     raise_if_untrainable(sessions, settings)
     console = Console(stderr=True)
@@ -201,6 +211,8 @@ def evaluate_command(
     ] = None,
     device: Device = "auto",
     tolerance_ms: ToleranceMs = None,
+    resample: ResampleOption = None,
+    time_unit: TimeUnitOption = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare a model's predictions with the labels of a partition, and draw them.
@@ -222,6 +234,8 @@ def evaluate_command(
         modalities=fused_model.modalities,
         targets=fused_model.targets,
         tolerance_ms=tolerance_ms,
+        resampling=parse_resampling(resample) or fused_model.resampling_of_sets,
+        time_unit=parse_time_unit(time_unit),
         mark_stuck_rows=False,  # the model does, by its own limits
     )
     evaluation = evaluate(fused_model, sessions, part, corrupt=corrupt_session, device=torch_device)
@@ -259,6 +273,8 @@ def predict_command(
     ] = None,
     device: Device = "auto",
     tolerance_ms: ToleranceMs = None,
+    resample: ResampleOption = None,
+    time_unit: TimeUnitOption = None,
 ) -> None:
     """Write a partition's predictions in the challenge's format: timestamp,value,segment_id.
 
@@ -281,6 +297,9 @@ def predict_command(
         modalities=fused_model.modalities,
         targets=[target for target in fused_model.targets if target in labelled],
         tolerance_ms=tolerance_ms,
+        resampling=parse_resampling(resample) or fused_model.resampling_of_sets,
+        time_unit=parse_time_unit(time_unit),
+        frame_period_ms=fused_model.frame_period_ms,
         mark_stuck_rows=False,
     )
     raise_if_incompatible(fused_model, read)
@@ -379,16 +398,27 @@ def _raise_if_without_bands(model: FusedModel, name: str) -> None:
 
 
 def _predictions_csv(session: Session, prediction: Prediction, target: str, *, bands: bool) -> str:
-    rows = zip(session.timestamps_ms, prediction.values[target], session.segment_ids, strict=True)
-    lines = [f"{timestamp},{value:.6f},{segment}" for timestamp, value, segment in rows]
-    if not bands:
-        return "\n".join(["timestamp,value,segment_id", *lines]) + "\n"
+    """Return a row for each label row of the target, with its timestamp as the file has it."""
+    rows = session.rows_of(target)
+    header, columns = ["value"], [prediction.values[target]]
+    if bands:
+        # Behind the columns of the challenge, so that what reads those by position still does.
+        band = prediction.bands[target]
+        header, columns = [*header, "low", "high"], [*columns, band.low, band.high]
 
-    # Behind the columns of the challenge, so that what reads those by position still does.
-    band = prediction.bands[target]
-    ends = zip(band.low, band.high, strict=True)
-    lines = [f"{line},{low:.6f},{high:.6f}" for line, (low, high) in zip(lines, ends, strict=True)]
-    return "\n".join(["timestamp,value,segment_id,low,high", *lines]) + "\n"
+    values = [[f"{value:.6f}" for value in column[rows.frames]] for column in columns]
+    first, *others = zip(header, values, strict=True)
+    segments = ("segment_id", rows.segment_ids.tolist())
+    return _csv([("timestamp", rows.timestamps.tolist()), first, segments, *others])
+
+
+def _csv(columns: Sequence[tuple[str, Sequence[str]]]) -> str:
+    """Return a table of named columns."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow([name for name, _ in columns])
+    writer.writerows(zip(*(cells for _, cells in columns), strict=True))
+    return stream.getvalue()
 
 
 def _raise_if_no_weights(model: FusedModel, folder: Path, out: Path) -> None:
@@ -413,18 +443,18 @@ def _write_weights(
         _make_folder(folder / target, "--weights")
         for session, prediction in zip(sessions, predictions, strict=True):
             path = folder / target / f"{session.session_id}.csv"
-            write_atomically(path, _weights_csv(session, prediction.weights[target]))
+            rows = session.rows_of(target)
+            write_atomically(path, _weights_csv(rows, prediction.weights[target]))
 
 
-def _weights_csv(session: Session, weights: Mapping[str, NDArray[np.float64]]) -> str:
+def _weights_csv(rows: LabelRows, weights: Mapping[str, NDArray[np.float64]]) -> str:
     """Return a feature file's columns: timestamp, segment_id, and a weight per modality."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["timestamp", "segment_id", *weights])
-    rows = zip(session.timestamps_ms, session.segment_ids, *weights.values(), strict=True)
-    for timestamp, segment, *values in rows:
-        writer.writerow([timestamp, segment, *(f"{value:.6f}" for value in values)])
-    return stream.getvalue()
+    columns = [
+        (modality, [f"{value:.6f}" for value in series[rows.frames]])
+        for modality, series in weights.items()
+    ]
+    segments = ("segment_id", rows.segment_ids.tolist())
+    return _csv([("timestamp", rows.timestamps.tolist()), segments, *columns])
 
 
 def _parse_partition(name: str) -> Partition:

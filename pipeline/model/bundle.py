@@ -132,6 +132,7 @@ def _record(model: FusedModel, stages: Mapping[str, TrainedStage]) -> dict[str, 
         "difficulty_spearman": model.difficulty_spearman,
         "study": model.study,
         "max_held_frames": dict(model.max_held_frames),
+        "resampling": dict(model.resampling),
         "bands": {target: band.to_json() for target, band in model.bands.items()},
         "corrections": {
             target: {variant: each.to_json() for variant, each in corrections.items()}
@@ -239,6 +240,8 @@ def _from_record(record: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) 
         distillation=record.get("distillation", {}),
         regressor_encoders=regressor_encoders,
         floor_of=record.get("floor_of", {}),
+        # In a bundle of an earlier version every frame is the nearest row.
+        resampling=record.get("resampling", {}),
     )
 
 

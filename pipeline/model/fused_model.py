@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from pipeline.corpus import Session
+from pipeline.corpus import RESAMPLINGS, Resampling, Session, Times
 from pipeline.model.bands import Band, BandCalibration, sigma_inputs
 from pipeline.model.correction import Correction
 from pipeline.model.raw_session import raw_session
@@ -64,7 +64,7 @@ class Prediction:
             calibration is absent.
     """
 
-    timestamps_ms: NDArray[np.int64]
+    timestamps_ms: Times
     values: Mapping[str, NDArray[np.float64]]
     difficulty: Mapping[str, Difficulty]
     unimodal: Mapping[str, Mapping[str, NDArray[np.float64]]]
@@ -150,6 +150,7 @@ class FusedModel:
     distillation: Mapping[str, Any] = field(default_factory=dict)
     regressor_encoders: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
     floor_of: Mapping[str, str] = field(default_factory=dict)
+    resampling: Mapping[str, Resampling] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         paths = {
@@ -174,6 +175,8 @@ class FusedModel:
             )
             and not {t for t in self.floor_of if t not in self.fusions or self.fusions[t]}
             and set(self.floor_of.values()) <= set(FLOORS)
+            and set(self.resampling) <= set(self.columns)
+            and set(self.resampling.values()) <= set(RESAMPLINGS)
         )
         if not is_consistent:
             raise ValueError("the stages are not those that the targets read")
@@ -182,6 +185,11 @@ class FusedModel:
     def modalities(self) -> tuple[str, ...]:
         """Return all that any target reads."""
         return tuple(self.columns)
+
+    @property
+    def resampling_of_sets(self) -> dict[str, Resampling]:
+        """Return for each feature set what its frames are of its rows, for `read_corpus`."""
+        return {modality: self.resampling.get(modality, "nearest") for modality in self.columns}
 
     @property
     def composition(self) -> str:

@@ -126,7 +126,12 @@ def report(folder: Path, history: History, corpus_path: Path | None = None) -> P
     evaluation = None
     if corpus_path is not None or path.is_dir():
         corpus = read_corpus(
-            path, modalities=model.modalities, targets=model.targets, mark_stuck_rows=False
+            path,
+            modalities=model.modalities,
+            targets=model.targets,
+            mark_stuck_rows=False,
+            resampling=model.resampling_of_sets,
+            time_unit=history.study.time_unit,
         )
         evaluation = evaluate(model, corpus, "devel")
     return write_report(folder, history, evaluation, model)

@@ -83,16 +83,29 @@ def format_difference(difference: Score) -> str:
 
 
 def compare(
-    challenger: FusedModel, champion: FusedModel, corpus: Corpus, *, device: str = "cpu"
+    challenger: FusedModel,
+    champion: FusedModel,
+    corpus: Corpus,
+    *,
+    device: str = "cpu",
+    champion_corpus: Corpus | None = None,
 ) -> Comparison:
     """Compare two models on the devel sessions that have labels.
+
+    Args:
+        challenger, champion: the models.
+        corpus: what they predict.
+        device: "cpu" or "cuda".
+        champion_corpus: the same corpus as the champion reads it, with the same frames; default:
+            both read the same.
 
     Raises:
         InputError: the corpus does not fit one of them, they have no target in common, or devel has
             no labels.
     """
-    for model in (challenger, champion):
-        raise_if_incompatible(model, corpus)
+    champion_corpus = champion_corpus or corpus
+    raise_if_incompatible(challenger, corpus)
+    raise_if_incompatible(champion, champion_corpus)
 
     targets = [target for target in champion.targets if target in challenger.targets]
     missing_targets = [target for target in champion.targets if target not in challenger.targets]
@@ -103,7 +116,8 @@ def compare(
 
     sessions = _labelled_devel_sessions(corpus, targets)
     challenger_predictions = challenger.predict_sessions(sessions, device=device)
-    champion_predictions = champion.predict_sessions(sessions, device=device)
+    champion_sessions = [champion_corpus.session(session.session_id) for session in sessions]
+    champion_predictions = champion.predict_sessions(champion_sessions, device=device)
     moments = {
         target: _paired_moments(sessions, target, challenger_predictions, champion_predictions)
         for target in targets
