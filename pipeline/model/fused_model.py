@@ -244,14 +244,19 @@ class FusedModel:
                 rows of zeros or NaN are missing, and so are those of a stuck sensor. An array has
                 its columns in the order of `columns`; a DataFrame in any order, by name, and
                 further ones are ignored. A modality that is left out is missing throughout.
-            timestamps_ms: shape (frames,), ascending; default: from 0, a frame period apart.
+                The rows of a DataFrame with a column "timestamp" (in ms) may be faster than the
+                frames: they are put on them as in training, by the modality's `resampling`.
+            timestamps_ms: shape (frames,), ascending; default: of the rows with timestamps, at the
+                frame period; else from 0, a frame period apart.
             device: "cpu" or "cuda".
 
         Raises:
             InputError: an unknown modality, no modality at all, shapes or columns that do not fit,
                 no frames.
         """
-        session = raw_session(features, timestamps_ms, self.columns, self.frame_period_ms)
+        session = raw_session(
+            features, timestamps_ms, self.columns, self.frame_period_ms, self.resampling
+        )
         return self.predict_sessions([session], device=device)[0]
 
     def predict_sessions(
