@@ -2,7 +2,7 @@
 
 A request is one stream per feature set, one after the other. Each has a schema whose metadata has
 `feature_set` (and, in any of them, `session_id`), float columns named as the model's, optionally a
-column `timestamp_ms`, and one record batch.
+column `timestamp_ms` (of its own: see `FeatureSet`), and one record batch.
 
 A response is one stream of one record batch: `timestamp_ms`, the targets, `<target>.low` and
 `<target>.high` of those with a band, `<modality>.error` and `<modality>.percentile`, and of those
@@ -54,8 +54,6 @@ _CONTINUATION = b"\xff\xff\xff\xff"
 _SCHEMA, _RECORD_BATCH = 1, 3
 _HEADER_TYPE_FIELD, _HEADER_FIELD, _BODY_LENGTH_FIELD = 1, 2, 3
 _COMPRESSION_FIELD = 3
-
-Times = NDArray[np.float64]
 
 
 def read_arrow(body: bytes, limits: Limits) -> SessionFeatures:
@@ -122,7 +120,6 @@ def _read_streams(body: bytes, limits: Limits) -> SessionFeatures:
     source = pa.BufferReader(body)
     feature_sets: dict[str, FeatureSet] = {}
     session_id: str | None = None
-    timestamps_ms: Times | None = None
 
     while source.tell() < len(body):
         if len(feature_sets) == MAX_FEATURE_SETS:
@@ -137,12 +134,11 @@ def _read_streams(body: bytes, limits: Limits) -> SessionFeatures:
         batch = _read_batch(reader, where, limits)
         if b"session_id" in metadata:
             session_id = metadata[b"session_id"].decode()
-        feature_sets[name], times_ms = _columns(batch, where)
-        timestamps_ms = _common_timestamps(timestamps_ms, times_ms, where)
+        feature_sets[name] = _columns(batch, where)
 
     if session_id is not None and not SESSION_ID.fullmatch(session_id):
         raise RequestError.unprocessable("bad_session_id", SESSION_ID_MESSAGE, "session_id")
-    return SessionFeatures(session_id, timestamps_ms, feature_sets)
+    return SessionFeatures(session_id, None, feature_sets)
 
 
 def _feature_set_name(metadata: dict[bytes, bytes], feature_sets: dict[str, FeatureSet]) -> str:
@@ -163,12 +159,15 @@ def _read_batch(reader: pa.RecordBatchStreamReader, where: str, limits: Limits) 
 
     [batch] = batches
     batch.validate(full=True)
-    raise_if_too_large(batch.num_rows, batch.num_columns, where, limits)
+    has_timestamps = TIMESTAMP in batch.schema.names
+    raise_if_too_large(
+        batch.num_rows, batch.num_columns, where, limits, has_timestamps=has_timestamps
+    )
     return batch
 
 
-def _columns(batch: pa.RecordBatch, where: str) -> tuple[FeatureSet, Times | None]:
-    """Return the columns of a record batch, and its timestamps where it has any."""
+def _columns(batch: pa.RecordBatch, where: str) -> FeatureSet:
+    """Return the columns of a record batch, with its timestamps where it has any."""
     names, columns = [], []
     timestamps_ms = None
 
@@ -188,18 +187,7 @@ def _columns(batch: pa.RecordBatch, where: str) -> tuple[FeatureSet, Times | Non
         raise RequestError.unprocessable("wrong_timestamps", "A timestamp is missing.", where)
 
     values = np.stack(columns, axis=1) if columns else np.empty((batch.num_rows, 0))
-    return FeatureSet(tuple(names), values), timestamps_ms
-
-
-def _common_timestamps(before: Times | None, here: Times | None, where: str) -> Times | None:
-    """Return the timestamps that all feature sets up to here share."""
-    if before is None or here is None:
-        return before if here is None else here
-
-    if not np.array_equal(here, before):
-        message = f"{TIMESTAMP} differs between feature sets."
-        raise RequestError.unprocessable("wrong_timestamps", message, where)
-    return here
+    return FeatureSet(tuple(names), values, timestamps_ms)
 
 
 def _raise_if_compressed(body: bytes) -> None:

@@ -13,6 +13,7 @@ from pipeline.corpus import Resampling, Times
 
 NO_ROW = -1
 STD_SUFFIX = "_std"
+MAX_GRID_FRAMES = 10_000_000
 NEAR_PERIOD = (0.75, 4 / 3)
 """A set whose rows are so many frame periods apart is neither faster nor slower than the frames."""
 
@@ -179,6 +180,8 @@ def frames_at_period(timelines_ms: Sequence[Times], period_ms: float) -> Times:
 
     times_ms = _all_timestamps(timelines_ms)
     num_frames = 1 + int((times_ms[-1] - times_ms[0]) / period_ms)
+    if num_frames > MAX_GRID_FRAMES:
+        return merge_timestamps(timelines_ms, period_ms)  # a jump to another origin, no recording
     frames_ms = times_ms[0] + period_ms * np.arange(num_frames, dtype=np.float64)
     is_near = nearest_rows(frames_ms, times_ms, max(period_ms, step_ms) / 2) != NO_ROW
     return whole_if_possible(frames_ms[is_near])
