@@ -74,7 +74,7 @@ def frame_timestamps(
     Args:
         session: its feature sets are those of the model.
         period_ms: distance of the model's frames.
-        max_frames: that are made of rows.
+        max_frames: that are answered.
 
     Raises:
         RequestError: 422, feature sets of unequal length, or timestamps that do not fit.
@@ -88,9 +88,12 @@ def frame_timestamps(
         _raise_if_wrong_steps(np.diff(frames_ms), period_ms, "features")
         return frames_ms, _gap_notices(frames_ms, period_ms)
 
-    num_frames = (
-        _common_num_frames(untimed) if untimed else len(sent_ms if sent_ms is not None else ())
-    )
+    num_frames = 0 if sent_ms is None else len(sent_ms)
+    if untimed:
+        num_frames = _common_num_frames(untimed)
+    if num_frames > max_frames:
+        message = f"{num_frames} frames; at most {max_frames} are answered. Cut the session."
+        raise RequestError.unprocessable("too_many_frames", message, "features")
     frames_ms, notices = _timestamps(sent_ms, num_frames, period_ms)
     length_ms = float(frames_ms[-1] - frames_ms[0])
     for name, each in timed.items():

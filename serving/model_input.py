@@ -52,7 +52,7 @@ def to_model_input(
     Args:
         session: as it was sent.
         model: what is to predict it.
-        max_frames: that rows with timestamps of their own may make.
+        max_frames: that are answered.
 
     Raises:
         RequestError: 422, it does not fit.
