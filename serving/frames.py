@@ -110,8 +110,8 @@ def own_rows(
 
 def rows_on_frames(
     name: str, rows: TimedRows, frames_ms: Times, period_ms: float, resampling: Resampling
-) -> tuple[NDArray[np.float32], Notice]:
-    """Put rows on frames as in training, NaN where a frame has none, and say so.
+) -> tuple[NDArray[np.float32], list[Notice]]:
+    """Put rows on frames as in training, NaN where a frame has none, and say so of faster rows.
 
     Raises:
         RequestError: 422, no row is near a frame.
@@ -123,11 +123,13 @@ def rows_on_frames(
         raise RequestError.unprocessable("wrong_timestamps", str(error), where) from None
 
     values = np.where(on_frames.present[:, None], on_frames.values, np.float32("nan"))
+    if len(rows.values) <= len(frames_ms) and resampling == "nearest":
+        return values, []
     message = (
         f"{len(rows.values)} rows on {len(frames_ms)} frames: a frame is {STATISTICS[resampling]}, "
         "as in training."
     )
-    return values, Notice(code="resampled", message=message, where=where)
+    return values, [Notice(code="resampled", message=message, where=where)]
 
 
 def _is_faster(timestamps_ms: NDArray[np.float64], period_ms: float) -> bool:

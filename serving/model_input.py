@@ -77,10 +77,10 @@ def to_model_input(
         warnings += notices
         if sent.timestamps_ms is not None:
             rows = own_rows(modality, sent.timestamps_ms, values)
-            values, notice = rows_on_frames(
+            values, notices = rows_on_frames(
                 modality, rows, timestamps_ms, model.frame_period_ms, resampling
             )
-            warnings.append(notice)
+            warnings += notices
         has_number = has_number or bool(np.isfinite(values).any())
         warnings += _feature_warnings(modality, values, training_scale(model, modality))
         features[modality], notices = _without_stuck_rows(modality, values, timestamps_ms, model)

@@ -138,7 +138,8 @@ def _texts(frames_ms: Times, tables: Sequence[FeatureTable | LabelTable]) -> NDA
     """Return the text of each frame's timestamp: the first table's that has it, or in its unit."""
     first = tables[0]
     texts = np.full(len(frames_ms), "", np.object_)
-    for table in reversed(tables):
+    alike = [each for each in tables if _form(each) == _form(first)]
+    for table in reversed(alike):
         rows = nearest_rows(frames_ms, table.timestamps_ms, 0)
         is_matched = rows != NO_ROW
         texts[is_matched] = table.timestamp_texts(rows[is_matched])
@@ -148,6 +149,10 @@ def _texts(frames_ms: Times, tables: Sequence[FeatureTable | LabelTable]) -> NDA
         times = from_ms(frames_ms[is_own], first.unit)
         texts[is_own] = to_text(times, is_date_time=first.is_date_time)
     return texts.astype(np.str_)
+
+
+def _form(table: FeatureTable | LabelTable) -> tuple[str, bool]:
+    return table.unit, table.is_date_time
 
 
 def _segment_ids(
