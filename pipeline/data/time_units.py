@@ -120,16 +120,19 @@ def recognise_units(features: Tables, labels: Tables, given: TimeUnit | None = N
     _raise_if_files_differ(groups)
 
     units: dict[str, TimeUnit] = {}
-    open_groups = []
+    open_groups: list[tuple[_Group, TimeUnit | None]] = []
+    has_labels = any(group.is_labels for group in groups)
     for group in groups:
         unit = "ns" if group.is_date_time else given or _unit_by_rhythm(group)
-        if unit is None:
-            open_groups.append(group)
-        else:
+        is_told_by_labels = has_labels and not group.is_labels and not given
+        is_sure = unit == "ms" or group.is_date_time or not is_told_by_labels
+        if unit is not None and is_sure:
             units[group.place] = unit
-    for group in open_groups:
+        else:
+            open_groups.append((group, unit))
+    for group, unit in open_groups:
         known = [other for other in groups if other.place in units]
-        units[group.place] = _unit_by_coverage(group, known, units)
+        units[group.place] = _unit_by_coverage(group, known, units, unit)
 
     _raise_if_origins_differ(groups, units)
     return TimeUnits(
@@ -211,7 +214,9 @@ def _is_possible(unit: TimeUnit, period_ms: float, length_ms: float, group: _Gro
     """Whether a recording can be so: nobody annotates a thousand times a second for a second."""
     if unit == "ms":
         fastest_ms, slowest_ms, longest_ms = 0.9 if group.is_labels else 0.1, 120_000.0, 48.0
-        shortest_ms = 10_000.0 if period_ms < (10.0 if group.is_labels else 2.0) else 1_000.0
+        shortest_ms = 1_000.0
+        if period_ms < (10.0 if group.is_labels else 2.0):
+            shortest_ms = 10_000.0 if group.is_labels else 2_000.0
     else:
         fastest_ms, slowest_ms, longest_ms = 2.0 if group.is_labels else 0.1, 10_000.0, 24.0
         shortest_ms = 1_000.0
@@ -228,9 +233,18 @@ def _is_usual(unit: TimeUnit, period_ms: float, length_ms: float, group: _Group)
 
 
 def _unit_by_coverage(
-    group: _Group, known: Sequence[_Group], units: Mapping[str, TimeUnit]
+    group: _Group,
+    known: Sequence[_Group],
+    units: Mapping[str, TimeUnit],
+    by_rhythm: TimeUnit | None,
 ) -> TimeUnit:
     """Return the unit in which files cover the time of the other files of their sessions.
+
+    Args:
+        group: the files.
+        known: groups whose unit is known.
+        units: place of a group -> unit.
+        by_rhythm: what their period and length tell, if they do.
 
     Raises:
         InputError: two do, or nothing is known of the others.
@@ -240,6 +254,8 @@ def _unit_by_coverage(
     second = max(score for unit, score in scores.items() if unit != best)
     if scores[best] > CLEARLY * second:
         return best
+    if by_rhythm is not None:
+        return by_rhythm
     if known and scores["ms"] * CLEARLY > scores[best] > 0:
         return "ms"
 
