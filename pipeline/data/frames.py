@@ -14,6 +14,10 @@ from pipeline.data.tables.parse import FeatureTable, LabelTable
 from pipeline.data.tables.timestamps import from_ms, to_text
 from pipeline.preprocessing.align import NO_ROW, frames_at_period, merge_timestamps, nearest_rows
 
+SAME_PERIOD = 1.01
+"""Targets whose rows are so much farther apart than others' still have the same period."""
+OFF_PERIOD, IRREGULAR_SHARE = 0.25, 0.25
+"""Rows are irregular where more than a share of their steps is so far off the period."""
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 
@@ -22,10 +26,10 @@ class Timing:
     """The distance of frames, and of rows from their frame, in a corpus.
 
     Attributes:
-        period_ms: median distance of two label rows, of the target with the shortest.
+        period_ms: median distance of two label rows, of the target whose rows make the frames.
         tolerance_ms: the farthest that a feature row may be from its frame.
-        targets: by the distance of their rows, the shortest first: the rows of the first make the
-            frames, those of others join them.
+        targets: those with regular rows first, and of these the fastest: the rows of the first make
+            the frames, those of others join them.
         is_model_period: whether the period is that of a model, on which sessions without labels
             are put whatever the rate of their feature sets.
     """
@@ -56,12 +60,57 @@ class Frames:
     num_moved_rows: Mapping[str, int]
 
 
+def find_timing(
+    features_ms: Mapping[str, Sequence[Times]],
+    labels_ms: Mapping[str, Sequence[Times]],
+    tolerance_ms: float | None,
+    frame_period_ms: float | None,
+) -> Timing:
+    """Return the distance of frames, by the target whose rows make them.
+
+    In a corpus without labels it is a model's, or that of two rows of the slowest feature set.
+
+    Args:
+        features_ms: feature set -> timestamps of its files.
+        labels_ms: target -> likewise.
+        tolerance_ms: the farthest that a row may be from its frame; None for half a period.
+        frame_period_ms: of a model that is to read the corpus; None without one.
+    """
+    periods_ms = _periods_ms(labels_ms)
+    slowest_ms = max(periods_ms.values(), default=0.0)
+    period_ms = max(_periods_ms(features_ms).values(), default=1.0)
+    if frame_period_ms is not None:
+        period_ms = frame_period_ms
+
+    def rank(target: str) -> tuple[bool, float]:
+        if target not in periods_ms:
+            return True, float("inf")
+        return _is_irregular(labels_ms[target], periods_ms[target]), periods_ms[target]
+
+    targets = tuple(labels_ms)
+    if periods_ms and slowest_ms < SAME_PERIOD * min(periods_ms.values()):
+        # Targets of one period keep the order in which they were named.
+        period_ms = median_step_ms([times for each in labels_ms.values() for times in each])
+        targets = tuple(sorted(targets, key=lambda target: rank(target)[0]))
+    elif periods_ms:
+        targets = tuple(sorted(targets, key=rank))
+        period_ms = periods_ms[targets[0]]
+
+    tolerance = period_ms / 2 if tolerance_ms is None else float(tolerance_ms)
+    return Timing(period_ms, tolerance, targets, frame_period_ms is not None)
+
+
+def median_step_ms(timelines_ms: Sequence[Times]) -> float:
+    """Return the median distance of two timestamps, of which a timeline has at least two."""
+    return float(np.median(np.concatenate([np.diff(timeline) for timeline in timelines_ms])))
+
+
 def make_frames(
     features: Sequence[FeatureTable], labels: Mapping[str, LabelTable], timing: Timing
 ) -> Frames:
     """Make the frames of a session.
 
-    The rows of the target with the shortest period are frames. A row of another target belongs to
+    The rows of the first target of the timing are frames. A row of another target belongs to
     the nearest frame within half a period; where there is none it is a frame of its own. So targets
     that were annotated in separate passes share their frames.
 
@@ -114,6 +163,22 @@ def labels_on_frames(rows: LabelRows | None, num_frames: int) -> NDArray[np.floa
     counts = np.bincount(frames, minlength=num_frames)
     np.divide(totals, counts, out=labels, where=counts > 0)
     return labels
+
+
+def _periods_ms(timelines_ms: Mapping[str, Sequence[Times]]) -> dict[str, float]:
+    """Return feature set or target -> median distance of two rows, where any file has two."""
+    return {
+        name: median_step_ms(each)
+        for name, each in timelines_ms.items()
+        if any(len(timeline) > 1 for timeline in each)
+    }
+
+
+def _is_irregular(timelines_ms: Sequence[Times], period_ms: float) -> bool:
+    """Whether rows come at any time: frames are about a period apart."""
+    steps_ms = np.concatenate([np.diff(timeline) for timeline in timelines_ms])
+    is_off = np.abs(steps_ms - period_ms) > OFF_PERIOD * period_ms
+    return bool(is_off.mean() > IRREGULAR_SHARE)
 
 
 def _label_frames(tables: Sequence[LabelTable], timing: Timing) -> Times:

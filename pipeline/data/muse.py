@@ -9,11 +9,9 @@ import hashlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-import numpy as np
 
 from pipeline.corpus import Corpus, Finding, Resampling, Session, Times
 from pipeline.data.build_session import BuiltSession, build_session
@@ -23,7 +21,7 @@ from pipeline.data.findings import (
     limit_findings,
     stuck_findings,
 )
-from pipeline.data.frames import Frames, Timing, make_frames
+from pipeline.data.frames import Frames, Timing, find_timing, make_frames, median_step_ms
 from pipeline.data.input_errors import raise_if_any
 from pipeline.data.layout import Layout, find_layout
 from pipeline.data.metadata import PARTITION_FILE
@@ -42,8 +40,6 @@ from pipeline.preprocessing.stuck import learn_limits, mark_stuck
 
 READING = 2
 """Part of the digest: raised when the same files are read to another corpus."""
-SAME_PERIOD = 1.01
-"""Targets whose rows are so much farther apart than others' still have the same period."""
 
 logger = logging.getLogger(__name__)
 
@@ -115,7 +111,9 @@ def read_corpus(
 
     units = recognise_units(_tables(features), _tables(labels), time_unit)
     features, labels = _in_units(features, labels, units)
-    timing = _timing(features, labels, tolerance_ms, frame_period_ms)
+    timing = find_timing(
+        _timelines_ms(features), _timelines_ms(labels), tolerance_ms, frame_period_ms
+    )
     frames = _make_frames(layout, features, labels, timing)
 
     columns_in_files, header_findings = _name_columns(features)
@@ -123,13 +121,13 @@ def read_corpus(
     columns = name_resampled_columns(columns_in_files, resampled)
     built = _build_sessions(layout, features, frames, columns, resampled, timing)
     as_read = [result.session for result in built]
-    frame_period_ms = _median_step_ms(session.timestamps_ms for session in as_read)
+    corpus_period_ms = median_step_ms([session.timestamps_ms for session in as_read])
 
     max_held_frames: dict[str, int] = {}
     if mark_stuck_rows:
         # A corpus that nothing can be learned from is checked by what is usual in all of it.
         usual = [session for session in as_read if session.partition == "train"] or as_read
-        max_held_frames = learn_limits(usual, frame_period_ms)
+        max_held_frames = learn_limits(usual, corpus_period_ms)
     sessions = tuple(mark_stuck(session, max_held_frames) for session in as_read)
 
     findings = [*layout.findings, *units.findings, *header_findings]
@@ -137,10 +135,10 @@ def read_corpus(
     findings += resampling_findings(resampled, rates)
     findings += corpus_findings(sessions, columns, timing.period_ms)
     if mark_stuck_rows:
-        findings += limit_findings(columns, max_held_frames, frame_period_ms)
+        findings += limit_findings(columns, max_held_frames, corpus_period_ms)
     for result, session in zip(built, sessions, strict=True):
         findings += result.findings
-        findings += stuck_findings(result.session, session, max_held_frames, frame_period_ms)
+        findings += stuck_findings(result.session, session, max_held_frames, corpus_period_ms)
 
     ways = _ways(units, resampled, frames, timing)
     return Corpus(
@@ -148,7 +146,7 @@ def read_corpus(
         columns=columns,
         targets=tuple(layout.labels),
         sessions=sessions,
-        frame_period_ms=frame_period_ms,
+        frame_period_ms=corpus_period_ms,
         digest=_digest(layout, features, labels, timing, mark_stuck_rows, ways),
         findings=tuple(findings),
         max_held_frames=max_held_frames,
@@ -236,56 +234,12 @@ def _in_units(
     return with_units, labels_with_units
 
 
-def _timing(
-    features: Features,
-    labels: Labels,
-    tolerance_ms: float | None,
-    frame_period_ms: float | None,
-) -> Timing:
-    """Return the distance of frames, by the target whose rows are the closest.
-
-    In a corpus without labels it is a model's, or that of two rows of the slowest feature set.
-    """
-    periods_ms = _periods_ms(labels)
-    is_model_period = frame_period_ms is not None
-    if periods_ms:
-        shortest_ms = min(periods_ms.values())
-        is_common = max(periods_ms.values()) < SAME_PERIOD * shortest_ms
-        period_ms = _median_step_ms(_timelines_ms(labels)) if is_common else shortest_ms
-    elif frame_period_ms is not None:
-        period_ms = frame_period_ms
-    else:
-        period_ms = max(_periods_ms(features).values(), default=1.0)
-
-    # Periods of about the same length keep the order in which the targets were named.
-    order = sorted(
-        labels,
-        key=lambda target: (
-            periods_ms.get(target, float("inf"))
-            if periods_ms.get(target, float("inf")) > SAME_PERIOD * period_ms
-            else 0.0
-        ),
-    )
-    tolerance = period_ms / 2 if tolerance_ms is None else float(tolerance_ms)
-    return Timing(period_ms, tolerance, tuple(order), is_model_period)
-
-
-def _periods_ms(files: Features | Labels) -> dict[str, float]:
-    """Return feature set or target -> median distance of two rows, where any file has two."""
-    periods_ms = {}
-    for name in files:
-        timelines_ms = [file.table.timestamps_ms for file in files[name].values()]
-        if any(len(timeline) > 1 for timeline in timelines_ms):
-            periods_ms[name] = _median_step_ms(timelines_ms)
-    return periods_ms
-
-
-def _timelines_ms(labels: Labels) -> list[Times]:
-    return [file.table.timestamps_ms for files in labels.values() for file in files.values()]
-
-
-def _median_step_ms(timelines: Iterable[Times]) -> float:
-    return float(np.median(np.concatenate([np.diff(timeline) for timeline in timelines])))
+def _timelines_ms(files: Features | Labels) -> dict[str, list[Times]]:
+    """Return feature set or target -> timestamps of its files."""
+    return {
+        name: [file.table.timestamps_ms for file in by_session.values()]
+        for name, by_session in files.items()
+    }
 
 
 def _make_frames(

@@ -265,8 +265,10 @@ def _unit_by_coverage(
         for unit in TIME_UNITS
         if _is_possible(unit, period * MS_PER_UNIT[unit], length * MS_PER_UNIT[unit], group)
     ]
-    if len(readings) < 2:
-        return "ms"  # nothing fits: what is said of the files later is of milliseconds
+    is_usual = _is_usual("ms", period, length, group)
+    if len(readings) < 2 or ("s" not in readings and is_usual):
+        # Nothing else fits, or only what is rare.
+        return "ms"
     texts = [_reading(unit, period, length) for unit in readings]
     raise InputError(
         f"{group.place}: a row every {period:g}, over {length:g}, may be "

@@ -186,7 +186,8 @@ def parse_labels(content: bytes, where: str) -> LabelTable:
 
     timestamps, is_date_time = parse_timestamps(texts, where)
     unit: TimeUnit = "ns" if is_date_time else "ms"
-    return LabelTable(timestamps, texts, segment_ids, values, is_date_time, unit)
+    written = np.array(texts.to_pylist(), np.str_)
+    return LabelTable(timestamps, written, segment_ids, values, is_date_time, unit)
 
 
 def _position(header: Sequence[str], name: str, where: str) -> int:

@@ -32,7 +32,7 @@ KEPT_DECIMALS = 3
 
 def read_table(
     header: Sequence[str], body: bytes, time: int, types: Mapping[int, pa.DataType], where: str
-) -> tuple[dict[int, pa.Array], NDArray[np.str_]]:
+) -> tuple[dict[int, pa.Array], pa.Array]:
     """Read some columns, and the column of timestamps as text.
 
     Args:
@@ -41,15 +41,14 @@ def read_table(
         types: position -> type of the other columns.
 
     Returns:
-        Position -> column, and the stripped text of every timestamp.
+        Position -> column, and the stripped text of every timestamp, as an array of Arrow.
 
     Raises:
         InputError: as `read_columns`.
     """
     cells = read_columns(header, body, {time: pa.string(), **types}, where)
     texts = pc.utf8_trim_whitespace(cells.pop(time))
-    is_date_time = len(texts) and pc.match_substring_regex(texts[0:1], DATE_TIME)[0].as_py()
-    if not is_date_time:
+    if not _is_date_time(texts):
         numbers = pc.if_else(pc.is_in(texts, pa.array(MISSING)), "0", texts)
         try:
             pc.cast(numbers, pa.float64())
@@ -57,10 +56,10 @@ def read_table(
             # Read again as numbers: that names the cell.
             read_columns(header, body, {time: pa.float64()}, where)
             raise InputError(f"{where}: a timestamp is no number. Correct the column.") from None
-    return cells, np.array(texts.to_pylist(), np.str_)
+    return cells, texts
 
 
-def parse_timestamps(texts: NDArray[np.str_], where: str) -> tuple[Times, bool]:
+def parse_timestamps(texts: pa.Array, where: str) -> tuple[Times, bool]:
     """Parse the timestamps of a file, which must be strictly ascending.
 
     Args:
@@ -74,14 +73,14 @@ def parse_timestamps(texts: NDArray[np.str_], where: str) -> tuple[Times, bool]:
     Raises:
         InputError: a timestamp is missing, no number, or not after the one before it.
     """
-    cells = pa.array(texts.tolist(), pa.string())
-    is_date_time = bool(pc.match_substring_regex(cells[0:1], DATE_TIME)[0].as_py())
-    times = _parse_date_times(texts, where) if is_date_time else _parse_numbers(cells, where)
+    is_date_time = _is_date_time(texts)
+    times = _parse_date_times(texts, where) if is_date_time else _parse_numbers(texts, where)
 
     not_ascending = np.flatnonzero(np.diff(times) <= 0)
     if len(not_ascending):
         row = int(not_ascending[0])
-        mistake = _describe_order(texts[row], texts[row + 1], bool(times[row] == times[row + 1]))
+        first, second = texts[row].as_py(), texts[row + 1].as_py()
+        mistake = _describe_order(first, second, bool(times[row] == times[row + 1]))
         raise InputError(f"{where}: rows {row + 1} and {row + 2} {mistake}.")
     return times, is_date_time
 
@@ -132,8 +131,14 @@ def _parse_numbers(cells: pa.Array, where: str) -> Times:
     return whole_if_possible(times)
 
 
-def _parse_date_times(texts: NDArray[np.str_], where: str) -> NDArray[np.int64]:
-    times = pd.to_datetime(pd.Series(texts), format="ISO8601", errors="coerce", utc=True)
+def _is_date_time(texts: pa.Array) -> bool:
+    return len(texts) > 0 and bool(pc.match_substring_regex(texts[0:1], DATE_TIME)[0].as_py())
+
+
+def _parse_date_times(texts: pa.Array, where: str) -> NDArray[np.int64]:
+    times = pd.to_datetime(
+        pd.Series(texts.to_pylist()), format="ISO8601", errors="coerce", utc=True
+    )
     _raise_if_invalid(times.isna().to_numpy(), where)
     nanoseconds: NDArray[np.int64] = (
         times.dt.tz_localize(None).to_numpy("datetime64[ns]").astype(np.int64)
