@@ -23,8 +23,15 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.corpus import PARTITIONS, Corpus, Partition, Session
-from pipeline.data.cli import parse_names, print_corpus_warnings
+from pipeline.corpus import PARTITIONS, Corpus, LabelRows, Partition, Session
+from pipeline.data.cli import (
+    ResampleOption,
+    TimeUnitOption,
+    parse_names,
+    parse_resampling,
+    parse_time_unit,
+    print_corpus_warnings,
+)
 from pipeline.data.column_findings import SET_ASIDE
 from pipeline.data.layout import find_layout
 from pipeline.data.muse import read_corpus
@@ -116,6 +123,8 @@ def train_command(
     ] = ".affectune/store",
     device: Device = "auto",
     tolerance_ms: ToleranceMs = None,
+    resample: ResampleOption = None,
+    time_unit: TimeUnitOption = None,
     as_json: AsJson = False,
 ) -> None:
     """Train all three stages and write the fused model.
@@ -154,6 +163,8 @@ def train_command(
         modalities=parse_names(modalities),
         targets=parse_names(targets),
         tolerance_ms=tolerance_ms,
+        resampling=parse_resampling(resample),
+        time_unit=parse_time_unit(time_unit),
     )
     raise_if_untrainable(sessions, settings)
     console = Console(stderr=True)
@@ -208,6 +219,8 @@ def evaluate_command(
     ] = None,
     device: Device = "auto",
     tolerance_ms: ToleranceMs = None,
+    resample: ResampleOption = None,
+    time_unit: TimeUnitOption = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare a model's predictions with the labels of a partition, and draw them.
@@ -229,8 +242,10 @@ def evaluate_command(
         modalities=fused_model.modalities,
         targets=fused_model.targets,
         tolerance_ms=tolerance_ms,
+        resampling=parse_resampling(resample) or fused_model.resampling_of_sets,
+        time_unit=parse_time_unit(time_unit),
         mark_stuck_rows=False,  # the model does, by its own limits
-        model_columns=fused_model.columns,
+        model_columns=fused_model.columns_in_files,
         model_set_aside=fused_model.set_aside,
     )
     _print_columns_set_aside(sessions, Console(stderr=True))
@@ -270,6 +285,8 @@ def predict_command(
     ] = None,
     device: Device = "auto",
     tolerance_ms: ToleranceMs = None,
+    resample: ResampleOption = None,
+    time_unit: TimeUnitOption = None,
 ) -> None:
     """Write a partition's predictions in the challenge's format: timestamp,value,segment_id.
 
@@ -292,8 +309,11 @@ def predict_command(
         modalities=fused_model.modalities,
         targets=[target for target in fused_model.targets if target in labelled],
         tolerance_ms=tolerance_ms,
+        resampling=parse_resampling(resample) or fused_model.resampling_of_sets,
+        time_unit=parse_time_unit(time_unit),
+        frame_period_ms=fused_model.frame_period_ms,
         mark_stuck_rows=False,
-        model_columns=fused_model.columns,
+        model_columns=fused_model.columns_in_files,
         model_set_aside=fused_model.set_aside,
     )
     _print_columns_set_aside(read, Console(stderr=True))
@@ -405,15 +425,17 @@ def _raise_if_no_folder_names(targets: Sequence[str]) -> None:
 
 
 def _predictions_csv(session: Session, prediction: Prediction, target: str, *, bands: bool) -> str:
+    """Return a row for each label row of the target, with its timestamp as the file has it."""
+    rows = session.rows_of(target)
     columns: dict[str, Iterable[object]] = {
-        "timestamp": session.timestamps_ms,
-        "value": prediction.values[target],
-        "segment_id": session.segment_ids,
+        "timestamp": rows.timestamps,
+        "value": prediction.values[target][rows.frames],
+        "segment_id": rows.segment_ids,
     }
     if bands:
         # Behind the columns of the challenge, so that what reads those by position still does.
         band = prediction.bands[target]
-        columns |= {"low": band.low, "high": band.high}
+        columns |= {"low": band.low[rows.frames], "high": band.high[rows.frames]}
     return csv_text(columns)
 
 
@@ -439,13 +461,14 @@ def _write_weights(
         _make_folder(folder / target, "--weights")
         for session, prediction in zip(sessions, predictions, strict=True):
             path = folder / target / f"{session.session_id}.csv"
-            write_atomically(path, _weights_csv(session, prediction.weights[target]))
+            rows = session.rows_of(target)
+            write_atomically(path, _weights_csv(rows, prediction.weights[target]))
 
 
-def _weights_csv(session: Session, weights: Mapping[str, NDArray[np.float64]]) -> str:
+def _weights_csv(rows: LabelRows, weights: Mapping[str, NDArray[np.float64]]) -> str:
     """Return a feature file's columns: timestamp, segment_id, and a weight per modality."""
-    frames = {"timestamp": session.timestamps_ms, "segment_id": session.segment_ids}
-    return csv_text({**frames, **weights})
+    frames = {"timestamp": rows.timestamps, "segment_id": rows.segment_ids}
+    return csv_text({**frames, **{name: series[rows.frames] for name, series in weights.items()}})
 
 
 def _parse_partition(name: str) -> Partition:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,12 @@ from pipeline.errors import InputError
 
 Partition = Literal["train", "devel", "test"]
 PARTITIONS: tuple[Partition, ...] = ("train", "devel", "test")
+Times = NDArray[np.int64] | NDArray[np.float64]
+"""Ascending timestamps: integers where all are whole numbers."""
+Resampling = Literal["nearest", "mean", "mean+std"]
+"""What a frame is of the rows of a feature set: the nearest one, or statistics of those that are
+nearer to it than to any other frame."""
+RESAMPLINGS: tuple[Resampling, ...] = get_args(Resampling)
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,23 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class LabelRows:
+    """The rows of a label file, as they are written back beside predictions, and their frames.
+
+    Attributes:
+        timestamps: shape (rows,), in the file's own text.
+        segment_ids: shape (rows,), likewise.
+        frames: shape (rows,), the place of the frame that each row is nearest to; ascending.
+        values: shape (rows,), the labels, NaN where unknown.
+    """
+
+    timestamps: NDArray[np.str_]
+    segment_ids: NDArray[np.str_]
+    frames: NDArray[np.intp]
+    values: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
 class Session:
     """One recording: frames in time order, every feature set and label on the same frames.
 
@@ -53,24 +76,41 @@ class Session:
         features: feature set -> shape (frames, columns), float32, finite; 0 where not present.
         present: feature set -> shape (frames,); False where the set has nothing for this frame
             (no row within the tolerance, a row of zeros, a row of NaN, a row of a stuck sensor).
-        labels: target -> shape (frames,), float64; NaN where the label is unknown.
+        labels: target -> shape (frames,), float64; NaN where the label is unknown. Of several rows
+            at a frame it is the mean.
         stimulus: what the person was shown, by its name; "" where it is unknown.
+        timestamps: shape (frames,), in the text and the unit of the file that a frame comes from;
+            None: `timestamps_ms`.
+        label_rows: target -> the rows of its own file; a target without a file is absent.
     """
 
     session_id: str
     subject: str
     partition: Partition
-    timestamps_ms: NDArray[np.int64]
+    timestamps_ms: Times
     segment_ids: NDArray[np.str_]
     features: Mapping[str, NDArray[np.float32]]
     present: Mapping[str, NDArray[np.bool_]]
     labels: Mapping[str, NDArray[np.float64]]
     stimulus: str = ""
+    timestamps: NDArray[np.str_] | None = None
+    label_rows: Mapping[str, LabelRows] = field(default_factory=dict)
 
     @property
     def num_frames(self) -> int:
         """Return the number of frames."""
         return len(self.timestamps_ms)
+
+    def rows_of(self, target: str) -> LabelRows:
+        """Return the rows that predictions of a target are written for: its own, or the frames."""
+        if target in self.label_rows:
+            return self.label_rows[target]
+
+        timestamps = self.timestamps
+        if timestamps is None:
+            timestamps = np.array([str(time) for time in self.timestamps_ms.tolist()], np.str_)
+        values = self.labels.get(target, np.full(self.num_frames, np.nan))
+        return LabelRows(timestamps, self.segment_ids, np.arange(self.num_frames), values)
 
 
 @dataclass(frozen=True)
@@ -90,6 +130,8 @@ class Corpus:
             may hold them for any time is absent.
         set_aside: feature set -> columns of its files that are no features, and so not in
             `columns`; a set without any is absent.
+        resampling: feature set -> what its frames are of its rows (see `preprocessing.align`); a
+            set whose frames are the nearest rows may be absent.
     """
 
     name: str
@@ -101,6 +143,7 @@ class Corpus:
     findings: tuple[Finding, ...] = ()
     max_held_frames: Mapping[str, int] = field(default_factory=dict)
     set_aside: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    resampling: Mapping[str, Resampling] = field(default_factory=dict)
 
     @property
     def modalities(self) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 A request is one stream per feature set, one after the other. Each has a schema whose metadata has
 `feature_set` (and, in any of them, `session_id`), float columns named as the model's, optionally a
-column `timestamp_ms`, and one record batch.
+column `timestamp_ms` (of its own: see `FeatureSet`), and one record batch.
 
 A response is one stream of one record batch: `timestamp_ms`, the targets, `<target>.low` and
 `<target>.high` of those with a band, `<modality>.error` and `<modality>.percentile`, and of those
@@ -56,8 +56,6 @@ _CONTINUATION = b"\xff\xff\xff\xff"
 _SCHEMA, _RECORD_BATCH = 1, 3
 _HEADER_TYPE_FIELD, _HEADER_FIELD, _BODY_LENGTH_FIELD = 1, 2, 3
 _COMPRESSION_FIELD = 3
-
-Times = NDArray[np.float64]
 
 
 def read_arrow(body: bytes, limits: Limits) -> SessionFeatures:
@@ -120,7 +118,6 @@ def _read_streams(body: bytes, limits: Limits) -> SessionFeatures:
     source = pa.BufferReader(body)
     feature_sets: dict[str, FeatureSet] = {}
     session_id: str | None = None
-    timestamps_ms: Times | None = None
 
     while source.tell() < len(body):
         if len(feature_sets) == MAX_FEATURE_SETS:
@@ -135,12 +132,11 @@ def _read_streams(body: bytes, limits: Limits) -> SessionFeatures:
         batch = _read_batch(reader, where, limits)
         if b"session_id" in metadata:
             session_id = metadata[b"session_id"].decode()
-        feature_sets[name], times_ms = _columns(batch, where)
-        timestamps_ms = _common_timestamps(timestamps_ms, times_ms, where)
+        feature_sets[name] = _columns(batch, where)
 
     if session_id is not None and not SESSION_ID.fullmatch(session_id):
         raise RequestError.unprocessable("bad_session_id", SESSION_ID_MESSAGE, "session_id")
-    return SessionFeatures(session_id, timestamps_ms, feature_sets)
+    return SessionFeatures(session_id, None, feature_sets)
 
 
 def _feature_set_name(metadata: dict[bytes, bytes], feature_sets: dict[str, FeatureSet]) -> str:
@@ -161,12 +157,15 @@ def _read_batch(reader: pa.RecordBatchStreamReader, where: str, limits: Limits) 
 
     [batch] = batches
     batch.validate(full=True)
-    raise_if_too_large(batch.num_rows, batch.num_columns, where, limits)
+    has_timestamps = TIMESTAMP in batch.schema.names
+    raise_if_too_large(
+        batch.num_rows, batch.num_columns, where, limits, has_timestamps=has_timestamps
+    )
     return batch
 
 
-def _columns(batch: pa.RecordBatch, where: str) -> tuple[FeatureSet, Times | None]:
-    """Return the columns of a record batch, and its timestamps where it has any."""
+def _columns(batch: pa.RecordBatch, where: str) -> FeatureSet:
+    """Return the columns of a record batch, with its timestamps where it has any."""
     names, columns = [], []
     timestamps_ms = None
 
@@ -185,10 +184,10 @@ def _columns(batch: pa.RecordBatch, where: str) -> tuple[FeatureSet, Times | Non
         raise RequestError.unprocessable("wrong_timestamps", "A timestamp is missing.", where)
 
     values = np.stack(columns, axis=1) if columns else np.empty((batch.num_rows, 0))
-    return FeatureSet(tuple(names), values), timestamps_ms
+    return FeatureSet(tuple(names), values, timestamps_ms)
 
 
-def _to_numbers(name: str, column: pa.Array, where: str) -> Times:
+def _to_numbers(name: str, column: pa.Array, where: str) -> NDArray[np.float64]:
     """Return a column as numbers. One that may be no feature, such as a file name, may be text."""
     is_number = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
     if not is_number and (name == TIMESTAMP or not may_be_bookkeeping(name)):
@@ -196,20 +195,11 @@ def _to_numbers(name: str, column: pa.Array, where: str) -> Times:
         raise RequestError.unprocessable("wrong_type", "Every column must hold numbers.", place)
 
     if is_number or pa.types.is_boolean(column.type):
-        numbers: Times = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+        numbers: NDArray[np.float64] = column.cast(pa.float64(), safe=False).to_numpy(
+            zero_copy_only=False
+        )
         return numbers
     return np.full(len(column), np.nan)
-
-
-def _common_timestamps(before: Times | None, here: Times | None, where: str) -> Times | None:
-    """Return the timestamps that all feature sets up to here share."""
-    if before is None or here is None:
-        return before if here is None else here
-
-    if not np.array_equal(here, before):
-        message = f"{TIMESTAMP} differs between feature sets."
-        raise RequestError.unprocessable("wrong_timestamps", message, where)
-    return here
 
 
 def _raise_if_compressed(body: bytes) -> None:

@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.corpus import Times
 from pipeline.model.bands import Band
 from pipeline.model.fused_model import Difficulty, Prediction
 
@@ -20,7 +21,7 @@ _WEIGHT_OF = "weight of "
 class Model(Protocol):
     """What a fused model does with one session."""
 
-    def predict(self, features: Arrays, *, timestamps_ms: NDArray[np.int64]) -> Prediction:
+    def predict(self, features: Arrays, *, timestamps_ms: Times) -> Prediction:
         """Predict one session; see `FusedModel.predict`."""
         ...
 
@@ -43,7 +44,7 @@ def chunk_starts(num_frames: int, chunk_frames: int, overlap_frames: int) -> lis
 def predict_in_chunks(
     model: Model,
     features: Arrays,
-    timestamps_ms: NDArray[np.int64],
+    timestamps_ms: Times,
     chunk_frames: int,
     overlap_frames: int,
 ) -> Prediction:

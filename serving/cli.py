@@ -178,8 +178,11 @@ def _prepare_ray_environment(*, is_local: bool) -> None:
     """Set what Ray reads when it is imported."""
     set_ray_serve_defaults()
     if is_local:
+        from serving.proxy_errors import CALLBACK
+
         # Ray's own ports are then on loopback, whatever the endpoint's host is.
         keep_ray_on_loopback()
+        os.environ.setdefault(*CALLBACK)
 
 
 def _start_ray(settings: Settings, address: str | None) -> None:

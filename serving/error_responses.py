@@ -21,7 +21,7 @@ ERROR_RESPONSES: Responses = {
     400: {"model": Error, "description": "The body is not JSON, or not Arrow."},
     401: {"model": Error, "description": "The bearer token is missing or wrong."},
     406: {"model": Error, "description": "Two Arrow columns would have the same name."},
-    408: {"model": Error, "description": "The body did not come in time."},
+    408: {"model": Error, "description": "The body, or the answer, did not come in time."},
     413: {"model": Error, "description": "The body is too large."},
     415: {"model": Error, "description": "Neither JSON nor Arrow."},
     422: {"model": Error, "description": "It does not fit the model."},

@@ -6,23 +6,29 @@ Knows no prediction: what is doubtful about the features alone becomes a warning
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.corpus import Times
 from pipeline.model.fused_model import FusedModel
+from pipeline.preprocessing.align import original_columns
 from pipeline.preprocessing.cleaning import clean
 from pipeline.preprocessing.columns import ColumnMistake, choose_columns, describe_set_aside
 from pipeline.preprocessing.normalisation import CLIP, Normalisation
 from pipeline.preprocessing.stuck import stuck_rows
+from serving.frames import (
+    MAX_FRAMES,
+    frame_timestamps,
+    own_rows,
+    rows_on_frames,
+    with_common_timestamps,
+)
 from serving.request_error import RequestError
 from serving.schema import FeatureSet, Notice, SessionFeatures, printable_name
 
-MAX_TIMESTAMP_MS = 2.0**53  # beyond it a float no longer counts single milliseconds
-RATE_TOLERANCE = 0.1
-GAP_PERIODS = 1.5
 PRINTABLE = re.compile(r"[\w .:()\[\]-]{0,64}", re.ASCII)
 """Names of columns from a request that may be in a message."""
 
@@ -38,20 +44,27 @@ class ModelInput:
         warnings: what to know about the features.
     """
 
-    timestamps_ms: NDArray[np.int64]
+    timestamps_ms: Times
     features: Mapping[str, NDArray[np.float32]]
     warnings: tuple[Notice, ...]
 
 
-def to_model_input(session: SessionFeatures, model: FusedModel) -> ModelInput:
-    """Check a session against a model.
+def to_model_input(
+    session: SessionFeatures, model: FusedModel, max_frames: int = MAX_FRAMES
+) -> ModelInput:
+    """Check a session against a model, and put it on frames.
+
+    Args:
+        session: as it was sent.
+        model: what is to predict it.
+        max_frames: that are answered.
 
     Raises:
         RequestError: 422, it does not fit.
     """
     _raise_if_not_read(session.feature_sets, model)
-    num_frames = _common_num_frames(session.feature_sets)
-    timestamps_ms, warnings = _timestamps(session.timestamps_ms, num_frames, model.frame_period_ms)
+    session = with_common_timestamps(session, model.frame_period_ms)
+    timestamps_ms, warnings = frame_timestamps(session, model.frame_period_ms, max_frames)
 
     features = {}
     has_number = False
@@ -61,9 +74,21 @@ def to_model_input(session: SessionFeatures, model: FusedModel) -> ModelInput:
             continue
 
         sent = session.feature_sets[modality]
-        values, notices = _select_columns(modality, sent, timestamps_ms, model)
-        has_number = has_number or bool(np.isfinite(values).any())
+        resampling = model.resampling_of_sets[modality]
+        columns, rows_ms = model.columns[modality], timestamps_ms.astype(np.float64)
+        if sent.timestamps_ms is not None:
+            columns = original_columns(columns, resampling)
+            rows_ms = sent.timestamps_ms
+        set_aside = model.set_aside.get(modality, ())
+        values, notices = _select_columns(modality, sent, columns, rows_ms, set_aside)
         warnings += notices
+        if sent.timestamps_ms is not None:
+            rows = own_rows(modality, sent.timestamps_ms, values)
+            values, notices = rows_on_frames(
+                modality, rows, timestamps_ms, model.frame_period_ms, resampling
+            )
+            warnings += notices
+        has_number = has_number or bool(np.isfinite(values).any())
         warnings += _feature_warnings(modality, values, training_scale(model, modality))
         features[modality], notices = _without_stuck_rows(modality, values, timestamps_ms, model)
         warnings += notices
@@ -95,79 +120,22 @@ def _raise_if_not_read(feature_sets: Mapping[str, FeatureSet], model: FusedModel
         raise RequestError.unprocessable("no_features", message, "features")
 
 
-def _common_num_frames(feature_sets: Mapping[str, FeatureSet]) -> int:
-    """Return how many frames every feature set has."""
-    first = next(iter(feature_sets))
-    num_frames = len(feature_sets[first].values)
-
-    for name, feature_set in feature_sets.items():
-        if len(feature_set.values) != num_frames:
-            message = (
-                f"{len(feature_set.values)} frames here, {num_frames} in {first!r}; "
-                "every feature set must have the same."
-            )
-            raise RequestError.unprocessable("unequal_frames", message, f"features.{name}")
-
-    if num_frames < 2:
-        message = f"{num_frames} frames; a session has at least 2."
-        raise RequestError.unprocessable("too_few_frames", message, "features")
-    return num_frames
-
-
-def _timestamps(
-    sent_ms: NDArray[np.float64] | None, num_frames: int, period_ms: float
-) -> tuple[NDArray[np.int64], list[Notice]]:
-    """Return a session's timestamps, which begin at 0 where none were sent, and warnings."""
-    if sent_ms is None:
-        return np.round(np.arange(num_frames) * period_ms).astype(np.int64), []
-
-    where = "timestamps_ms"
-    if len(sent_ms) != num_frames:
-        message = f"{len(sent_ms)} timestamps for {num_frames} frames."
-        raise RequestError.unprocessable("wrong_timestamps", message, where)
-    if not np.all(np.abs(sent_ms) <= MAX_TIMESTAMP_MS):
-        message = "A timestamp is not a number of milliseconds."
-        raise RequestError.unprocessable("wrong_timestamps", message, where)
-
-    timestamps_ms = np.round(sent_ms).astype(np.int64)
-    steps_ms = np.diff(timestamps_ms)
-    _raise_if_wrong_steps(steps_ms, period_ms, where)
-
-    gaps = int((steps_ms > GAP_PERIODS * period_ms).sum())
-    if not gaps:
-        return timestamps_ms, []
-    message = f"{gaps} gaps between frames; the model takes frames as {period_ms:g} ms apart."
-    return timestamps_ms, [Notice(code="gaps", message=message, where=where)]
-
-
-def _raise_if_wrong_steps(steps_ms: NDArray[np.int64], period_ms: float, where: str) -> None:
-    """Refuse timestamps that do not ascend, or at another rate than the model's."""
-    if steps_ms.min() <= 0:
-        index = int(np.argmax(steps_ms <= 0)) + 1
-        raise RequestError.unprocessable(
-            "timestamps_descend", "Timestamps must ascend.", f"{where}[{index}]"
-        )
-
-    step_ms = float(np.median(steps_ms))
-    if abs(step_ms / period_ms - 1) > RATE_TOLERANCE:
-        message = (
-            f"A frame every {step_ms:g} ms; the model learned from one every {period_ms:g} ms."
-        )
-        raise RequestError.unprocessable("wrong_rate", message, where)
-
-
 def _select_columns(
-    modality: str, sent: FeatureSet, timestamps_ms: NDArray[np.int64], model: FusedModel
+    modality: str,
+    sent: FeatureSet,
+    columns: Sequence[str],
+    timestamps_ms: NDArray[np.float64],
+    set_aside: Collection[str],
 ) -> tuple[NDArray[np.float32], list[Notice]]:
     """Return the model's columns in the model's order, and a warning of what is no feature."""
     where = f"features.{modality}"
     try:
         chosen = choose_columns(
-            model.columns[modality],
+            columns,
             sent.columns,
             lambda place: sent.values[:, place],
-            timestamps_ms.astype(np.float64),
-            model.set_aside.get(modality, ()),
+            timestamps_ms,
+            set_aside,
         )
     except ColumnMistake as mistake:
         clause = mistake.describe(_quote)
@@ -230,7 +198,7 @@ def _feature_warnings(
 
 
 def _without_stuck_rows(
-    modality: str, values: NDArray[np.float32], timestamps_ms: NDArray[np.int64], model: FusedModel
+    modality: str, values: NDArray[np.float32], timestamps_ms: Times, model: FusedModel
 ) -> tuple[NDArray[np.float32], list[Notice]]:
     """Return the values with NaN in the rows of a stuck sensor, and a warning of it.
 

@@ -72,6 +72,7 @@ class Predictor:
             "targets": list(self.model.targets),
             "features": features,
             "frame_rate_hz": 1000 / self.model.frame_period_ms,
+            "resampling": self.model.resampling_of_sets,
             "ccc": self.ccc,
             "between_ccc": self.between_ccc,
             "within_ccc": self.within_ccc,
@@ -92,7 +93,7 @@ class Predictor:
         Raises:
             RequestError: it does not fit the model.
         """
-        model_input = to_model_input(session, self.model)
+        model_input = to_model_input(session, self.model, self.limits.max_frames)
         is_chunked = len(model_input.timestamps_ms) > self.limits.whole_frames
         prediction = self._predict(model_input, is_chunked=is_chunked)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ import pydantic_core
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError
 
+from pipeline.corpus import Resampling, Times
 from serving.request_error import RequestError
 from serving.settings import Limits
 
@@ -22,6 +24,8 @@ Series = Annotated[
 ]
 
 JSON = "application/json"
+ROWS_PER_FRAME = 16
+"""A feature set with timestamps of its own has at most so many times the rows of a session."""
 SESSION_ID = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]{1,255}")
 SESSION_ID_MESSAGE = "1 to 255 characters that can be printed are taken."
 
@@ -38,7 +42,13 @@ class FeatureSetSent(_Sent):
 
     columns: Annotated[list[str], FailFast()] = Field(description="Names, in any order.")
     data: Annotated[list[Row], FailFast()] = Field(
-        description="One row per frame, one number per column."
+        description="One row per frame, or per own timestamp; one number per column."
+    )
+    timestamps_ms: list[Finite] | None = Field(
+        None,
+        fail_fast=True,
+        description="One per row, ascending, at the feature set's own rate: the rows are put on "
+        "frames as in training (see resampling in GET /v1/model). Default: the rows are frames.",
     )
 
 
@@ -51,7 +61,8 @@ class PredictionRequest(_Sent):
     timestamps_ms: list[Finite] | None = Field(
         None,
         fail_fast=True,
-        description="One per frame, ascending, at the model's rate; default: from 0.",
+        description="One per frame, ascending, at the model's rate; default: of the feature sets "
+        "with timestamps of their own, else from 0.",
     )
     features: dict[str, FeatureSetSent] = Field(
         description="Feature set -> its frames; see GET /v1/model."
@@ -109,7 +120,7 @@ class PredictionResponse(BaseModel):
 
     session_id: str | None
     model: ModelName
-    timestamps_ms: list[int]
+    timestamps_ms: list[float]
     predictions: dict[str, Series]
     bands: dict[str, BandSeries] = Field(
         description="Target -> its band; a target without a calibration has none."
@@ -138,6 +149,11 @@ class ModelResponse(BaseModel):
     targets: list[str]
     features: dict[str, list[str]]
     frame_rate_hz: float
+    resampling: dict[str, Resampling] = Field(
+        description="Feature set -> what a frame is of rows with timestamps of their own: the "
+        "nearest one, the mean of those nearest to it, or mean and standard deviation. For the "
+        "last, frames have twice the columns: those of rows, and the same with _std."
+    )
     ccc: dict[str, float | None]
     between_ccc: dict[str, float | None]
     within_ccc: dict[str, float | None]
@@ -156,11 +172,13 @@ class FeatureSet:
 
     Attributes:
         columns: names.
-        values: shape (frames, columns), NaN where missing.
+        values: shape (rows, columns), NaN where missing.
+        timestamps_ms: shape (rows,), of its own; None where rows are frames.
     """
 
     columns: tuple[str, ...]
     values: NDArray[np.float64]
+    timestamps_ms: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
@@ -197,7 +215,7 @@ class SessionResponse:
     session_id: str | None
     name: str
     version: str
-    timestamps_ms: NDArray[np.int64]
+    timestamps_ms: Times
     predictions: Mapping[str, NDArray[np.float64]]
     difficulty: Mapping[str, Mapping[str, NDArray[np.float64]]]
     weights: Mapping[str, Mapping[str, NDArray[np.float64]]]
@@ -233,6 +251,7 @@ def read_json(body: bytes, limits: Limits) -> SessionFeatures:
     Raises:
         RequestError: 400 where it is not JSON, 422 where it does not fit.
     """
+    body = _without_byte_order_mark(body)
     _raise_if_too_many_lists(body, limits)
 
     try:
@@ -258,19 +277,37 @@ def printable_name(name: str) -> str:
     return name if 0 < len(name) <= 100 and is_harmless else "?"
 
 
-def raise_if_too_large(num_frames: int, num_columns: int, where: str, limits: Limits) -> None:
+def raise_if_too_large(
+    num_rows: int, num_columns: int, where: str, limits: Limits, *, has_timestamps: bool = False
+) -> None:
     """Compare the size of a feature set with the limits.
 
+    Args:
+        num_rows: frames, or rows with timestamps of their own, of which there may be more.
+        num_columns: its columns.
+        where: how the error names it.
+        limits: the limits.
+        has_timestamps: whether it has timestamps of its own.
+
     Raises:
-        RequestError: 422, it has too many frames or columns.
+        RequestError: 422, it has too many rows or columns.
     """
-    if num_frames > limits.max_frames:
-        message = f"{num_frames} frames; at most {limits.max_frames} are answered. Cut the session."
+    max_rows = limits.max_frames * (ROWS_PER_FRAME if has_timestamps else 1)
+    if num_rows > max_rows:
+        kind = "rows" if has_timestamps else "frames"
+        message = f"{num_rows} {kind}; at most {max_rows} are answered. Cut the session."
         raise RequestError.unprocessable("too_many_frames", message, where)
 
     if num_columns > limits.max_columns:
         message = f"{num_columns} columns; at most {limits.max_columns} are read."
         raise RequestError.unprocessable("too_many_columns", message, where)
+
+
+def _without_byte_order_mark(body: bytes) -> bytes:
+    """Return a body without the mark that editors and Windows write before UTF-8."""
+    if body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise RequestError(400, "not_json", "The body is UTF-16. JSON is UTF-8: send it so.")
+    return body.removeprefix(codecs.BOM_UTF8)
 
 
 def _raise_if_too_many_lists(body: bytes, limits: Limits) -> None:
@@ -279,7 +316,7 @@ def _raise_if_too_many_lists(body: bytes, limits: Limits) -> None:
     A parser needs some hundred bytes for every list, and "[]," is three: a small body must not
     fill the memory.
     """
-    if body.count(b"[") + body.count(b"{") > 16 * limits.max_frames + 1000:
+    if body.count(b"[") + body.count(b"{") > ROWS_PER_FRAME * limits.max_frames + 1000:
         message = f"More lists than {limits.max_frames} frames can need."
         raise RequestError.unprocessable("too_many_frames", message, "features")
 
@@ -287,7 +324,8 @@ def _raise_if_too_many_lists(body: bytes, limits: Limits) -> None:
 def _to_feature_set(name: str, sent: FeatureSetSent, limits: Limits) -> FeatureSet:
     where = f"features.{printable_name(name)}"
     num_frames, num_columns = len(sent.data), len(sent.columns)
-    raise_if_too_large(num_frames, num_columns, where, limits)
+    has_timestamps = sent.timestamps_ms is not None
+    raise_if_too_large(num_frames, num_columns, where, limits, has_timestamps=has_timestamps)
 
     for index, row in enumerate(sent.data):
         if len(row) != num_columns:
@@ -295,7 +333,8 @@ def _to_feature_set(name: str, sent: FeatureSetSent, limits: Limits) -> FeatureS
             raise RequestError.unprocessable("ragged_rows", message, f"{where}.data[{index}]")
 
     values = np.array(sent.data, dtype=np.float64).reshape(num_frames, num_columns)
-    return FeatureSet(tuple(sent.columns), values)
+    timestamps_ms = np.array(sent.timestamps_ms, dtype=np.float64) if has_timestamps else None
+    return FeatureSet(tuple(sent.columns), values, timestamps_ms)
 
 
 def _request_error(error: ValidationError) -> RequestError:

@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
-from pipeline.corpus import Corpus
+from pipeline.corpus import RESAMPLINGS, Corpus, Resampling
 from pipeline.data.importing.cli import import_command
 from pipeline.data.input_errors import quoted_list
 from pipeline.data.layout import find_root
@@ -28,10 +28,29 @@ from pipeline.data.records.persons import PERSONS_UNKNOWN
 from pipeline.data.summary import FindingGroup, SetSummary, Summary, TargetSummary, summarise
 from pipeline.data.synthetic.corpus import synthesize
 from pipeline.data.synthetic.presets import Preset
+from pipeline.data.tables.timestamps import TIME_UNITS, TimeUnit
 from pipeline.errors import InputError
 
 VERDICT_COLOURS = {"ready": "green", "look": "yellow", "cannot be learned": "red"}
 LEVEL_COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
+
+ResampleOption = Annotated[
+    str | None,
+    typer.Option(
+        "--resample",
+        help="What a frame is of a faster feature set: mean, mean+std or nearest; default: mean "
+        "where most rows would be dropped.",
+        show_default=False,
+    ),
+]
+TimeUnitOption = Annotated[
+    str | None,
+    typer.Option(
+        "--time-unit",
+        help="Unit of all timestamps: s, ms, us or ns; default: recognised.",
+        show_default=False,
+    ),
+]
 
 corpus_app = typer.Typer(help="Look at a corpus, import one, or make one up.", no_args_is_help=True)
 corpus_app.command("import")(import_command)
@@ -50,6 +69,8 @@ def check_command(
             help="Largest distance of a feature row from its label row; default: half a period."
         ),
     ] = None,
+    resample: ResampleOption = None,
+    time_unit: TimeUnitOption = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object instead of tables.")
     ] = False,
@@ -64,6 +85,8 @@ def check_command(
             modalities=parse_names(modalities),
             targets=parse_names(targets),
             tolerance_ms=tolerance_ms,
+            resampling=parse_resampling(resample),
+            time_unit=parse_time_unit(time_unit),
         )
     summary = summarise(corpus)
     raters = read_agreement(find_root(path), corpus.targets)
@@ -114,6 +137,34 @@ def parse_names(text: str | None) -> list[str] | None:
             f"Cannot read the list {text!r}: write different names, with commas between them."
         )
     return names
+
+
+def parse_resampling(text: str | None) -> Resampling | None:
+    """Return the value of --resample; None where it was not given.
+
+    Raises:
+        InputError: an unknown value.
+    """
+    for resampling in RESAMPLINGS:
+        if text == resampling:
+            return resampling
+    if text is None:
+        return None
+    raise InputError(f"--resample is {text!r}; it must be one of {', '.join(RESAMPLINGS)}.")
+
+
+def parse_time_unit(text: str | None) -> TimeUnit | None:
+    """Return the value of --time-unit; None where it was not given.
+
+    Raises:
+        InputError: an unknown value.
+    """
+    for unit in TIME_UNITS:
+        if text == unit:
+            return unit
+    if text is None:
+        return None
+    raise InputError(f"--time-unit is {text!r}; it must be one of {', '.join(TIME_UNITS)}.")
 
 
 def print_corpus_warnings(corpus: Corpus, console: Console) -> None:

@@ -21,9 +21,9 @@ from typing import Literal
 import numpy as np
 
 from pipeline.corpus import Finding, Session
-from pipeline.data.align import AlignedFeatures
 from pipeline.data.input_errors import quoted_list
 from pipeline.data.tables.parse import FeatureTable
+from pipeline.preprocessing.align import AlignedFeatures
 from pipeline.preprocessing.stuck import MIN_LIMIT_MS
 
 Level = Literal["note", "warning", "error"]
@@ -79,6 +79,13 @@ def feature_findings(
     imputed = "NaN or infinite: interpolated in time."
     no_row = "No row within the tolerance: the set counts as missing there."
     dropped = "No frame is nearest to these rows: they are dropped."
+    if unused > WORRYING_SHARE * rows and aligned.num_far > unused / 2:
+        dropped = "Most of its rows are dropped, because no frame is near: check the timestamps."
+    elif unused > WORRYING_SHARE * rows:
+        dropped = (
+            "Most of its rows are dropped, because a frame takes the nearest one alone: "
+            "--resample mean averages them."
+        )
     slower = "The set is slower than the frames: a row serves several."
 
     candidates = [
@@ -87,7 +94,7 @@ def feature_findings(
         finding("failed rows", failed_rows, rows, failed),
         finding("cells imputed", table.num_imputed_cells, cells, imputed, WORRYING_IMPUTED_SHARE),
         finding("frames without a row", unmatched, frames, no_row),
-        finding("rows not used", unused, rows, dropped, ANY_SHARE),
+        finding("rows not used", unused, rows, dropped),
         finding("rows used again", reused, frames, slower, ANY_SHARE),
     ]
     return [candidate for candidate in candidates if candidate.count]
@@ -111,7 +118,8 @@ def label_findings(session: Session, target: str) -> list[Finding]:
 
     findings = []
     if num_known < num_labels:
-        level: Level = "note" if num_known > WORRYING_SHARE * num_labels else "warning"
+        is_usual = num_known > WORRYING_SHARE * num_labels or _is_sparse(session, target)
+        level: Level = "note" if is_usual else "warning"
         message = "Frames without a label are left out of loss and CCC."
         findings.append(finding(level, "labels unknown", num_labels - num_known, message))
 
@@ -128,6 +136,16 @@ def label_findings(session: Session, target: str) -> list[Finding]:
         findings.append(finding("warning", LABEL_SCALE, len(implausible), message))
 
     return findings
+
+
+def _is_sparse(session: Session, target: str) -> bool:
+    """Whether a target has fewer rows than frames only because another one has more of them."""
+    rows = session.rows_of(target)
+    is_known = np.isfinite(rows.values)
+    labelled_ms = session.timestamps_ms[rows.frames[is_known]]
+    length_ms = session.timestamps_ms[-1] - session.timestamps_ms[0]
+    is_mostly_known = is_known.sum() > WORRYING_SHARE * len(rows.values)
+    return bool(is_mostly_known and np.ptp(labelled_ms) > WORRYING_SHARE * length_ms)
 
 
 def gap_findings(session: Session, period_ms: float) -> list[Finding]:

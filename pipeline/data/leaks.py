@@ -8,9 +8,9 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.align import NO_ROW, nearest_rows
 from pipeline.data.input_errors import raise_if_any
 from pipeline.data.tables.parse import FeatureTable, LabelTable
+from pipeline.preprocessing.align import NO_ROW, nearest_rows
 
 SAMPLED_ROWS = 8
 """Rows of a session that a column is tried on before all of it is read."""

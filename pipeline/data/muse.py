@@ -8,25 +8,29 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from pipeline.corpus import Corpus, Finding, Session
-from pipeline.data.build_session import BuiltSession, Timing, build_session
+from pipeline.corpus import Corpus, Finding, Resampling, Session, Times
+from pipeline.data.build_session import BuiltSession, build_session
 from pipeline.data.column_findings import column_findings, columns_record, columns_set_aside
 from pipeline.data.findings import (
+    corpus_finding,
     corpus_findings,
     limit_findings,
     stuck_findings,
 )
+from pipeline.data.frames import Frames, Timing, find_timing, make_frames, median_step_ms
 from pipeline.data.input_errors import raise_if_any
 from pipeline.data.layout import Layout, find_layout
 from pipeline.data.leaks import raise_if_leaked
 from pipeline.data.metadata import PARTITION_FILE
+from pipeline.data.resampling import (
+    choose_resampling,
+    name_resampled_columns,
+    resampling_findings,
+)
 from pipeline.data.sentinel_findings import (
     feature_sentinel_findings,
     label_sentinel_findings,
@@ -35,7 +39,9 @@ from pipeline.data.sentinel_findings import (
 from pipeline.data.tables.arrange import ArrangedFile, arrange
 from pipeline.data.tables.cache import FeatureFile, default_folder, read_features
 from pipeline.data.tables.csv_columns import read_content
-from pipeline.data.tables.parse import LabelTable, parse_labels
+from pipeline.data.tables.parse import FeatureTable, LabelTable, parse_labels
+from pipeline.data.tables.timestamps import TimeUnit
+from pipeline.data.time_units import TimeUnits, recognise_units
 from pipeline.errors import InputError
 from pipeline.preprocessing.stuck import learn_limits, mark_stuck
 
@@ -70,11 +76,14 @@ def read_corpus(
     model_columns: Mapping[str, Sequence[str]] | None = None,
     model_set_aside: Mapping[str, Sequence[str]] | None = None,
     cache_folder: Path | None = None,
+    resampling: Resampling | Mapping[str, Resampling] | None = None,
+    time_unit: TimeUnit | None = None,
+    frame_period_ms: float | None = None,
 ) -> Corpus:
-    """Read a corpus: one frame per label row of any target, with the nearest row of each set.
+    """Read a corpus: one frame per label row, with the nearest row of each set or their mean.
 
-    A session without labels has frames where its feature sets have rows, about one label period
-    apart.
+    Targets that were annotated at other times share frames (see `data.frames`). A session without
+    labels has frames where its feature sets have rows, about one label period apart.
 
     Args:
         path: the corpus, or a folder that holds exactly one.
@@ -93,6 +102,11 @@ def read_corpus(
             that model.
         cache_folder: where parsed files are kept; None for `$AFFECTUNE_CACHE`, else
             `$XDG_CACHE_HOME/affectune`, else `~/.cache/affectune`. Never in the corpus.
+        resampling: what a frame is of the rows of a feature set, for all or by name; None for the
+            mean where most rows would be dropped otherwise.
+        time_unit: the unit of all timestamps; None to recognise it (see `data.time_units`).
+        frame_period_ms: the distance of a model's frames, where one is to read the corpus: sessions
+            without labels are put on it.
 
     Returns:
         The corpus, with read-only arrays and the findings about what was dropped, imputed or odd.
@@ -109,42 +123,54 @@ def read_corpus(
     labels = _read_labels(layout)
     _check_imputed_shares(features_read, max_imputed_share)
 
-    period_ms = _period_ms(features_read, labels)
-    timing = Timing(period_ms, period_ms / 2 if tolerance_ms is None else float(tolerance_ms))
+    units = recognise_units(_tables(features_read), _tables(labels), time_unit)
+    features_read, labels = _in_units(features_read, labels, units)
+    timing = find_timing(
+        _timelines_ms(features_read), _timelines_ms(labels), tolerance_ms, frame_period_ms
+    )
     if model_columns is None:
         # Before columns are compared: it is the better reason why a file has one more.
         raise_if_leaked(features_read, labels, timing.tolerance_ms)
     features = _arrange(layout, features_read, expected)
-    columns = {name: next(iter(files.values())).table.columns for name, files in features.items()}
-    built = _build_sessions(layout, features, labels, columns, timing)
+    frames = _make_frames(layout, features, labels, timing)
+
+    columns_in_files = {
+        name: next(iter(files.values())).table.columns for name, files in features.items()
+    }
+    resampled, rates = _choose_resampling(features, frames, timing, resampling)
+    columns = name_resampled_columns(columns_in_files, resampled)
+    built = _build_sessions(layout, features, frames, columns, resampled, timing)
     as_read = [result.session for result in built]
-    frame_period_ms = _median_step_ms(session.timestamps_ms for session in as_read)
+    corpus_period_ms = median_step_ms([session.timestamps_ms for session in as_read])
 
     max_held_frames: dict[str, int] = {}
     if mark_stuck_rows:
         # A corpus that nothing can be learned from is checked by what is usual in all of it.
         usual = [session for session in as_read if session.partition == "train"] or as_read
-        max_held_frames = learn_limits(usual, frame_period_ms)
+        max_held_frames = learn_limits(usual, corpus_period_ms)
     sessions = tuple(mark_stuck(session, max_held_frames) for session in as_read)
 
-    findings = list(layout.findings)
+    findings = [*layout.findings, *units.findings]
     for feature_set, files in features.items():
         findings += column_findings(feature_set, files)
-    findings += _sentinel_findings(layout, features, labels, columns)
-    findings += corpus_findings(sessions, columns, period_ms)
+    findings += _moved_row_findings(layout, frames)
+    findings += resampling_findings(resampled, rates)
+    findings += _sentinel_findings(layout, features, labels, columns_in_files)
+    findings += corpus_findings(sessions, columns, timing.period_ms)
     if mark_stuck_rows:
-        findings += limit_findings(columns, max_held_frames, frame_period_ms)
+        findings += limit_findings(columns, max_held_frames, corpus_period_ms)
     for result, session in zip(built, sessions, strict=True):
         findings += result.findings
-        findings += stuck_findings(result.session, session, max_held_frames, frame_period_ms)
+        findings += stuck_findings(result.session, session, max_held_frames, corpus_period_ms)
 
+    ways = _ways(units, resampled, frames, timing)
     return Corpus(
         name=layout.root.resolve().name,
         columns=columns,
         targets=tuple(layout.labels),
         sessions=sessions,
-        frame_period_ms=frame_period_ms,
-        digest=_digest(layout, features, labels, timing, mark_stuck_rows),
+        frame_period_ms=corpus_period_ms,
+        digest=_digest(layout, features, labels, timing, mark_stuck_rows, ways),
         findings=tuple(without_explained(findings)),
         max_held_frames=max_held_frames,
         set_aside={
@@ -152,6 +178,7 @@ def read_corpus(
             for feature_set, files in features.items()
             if (set_aside := columns_set_aside(files))
         },
+        resampling={name: kind for name, kind in resampled.items() if kind != "nearest"},
     )
 
 
@@ -225,27 +252,87 @@ def _check_imputed_shares(features: Features, limit: float) -> None:
     raise_if_any(mistakes, "Extract these features again, or leave out the set or the session.")
 
 
-def _period_ms(features: Features, labels: Labels) -> float:
-    """Return the median distance of two label rows.
-
-    In a corpus without labels it is that of two rows of the slowest feature set.
-    """
-    label_timelines = [
-        file.table.timestamps_ms for files in labels.values() for file in files.values()
-    ]
-    if any(len(timeline) > 1 for timeline in label_timelines):
-        return _median_step_ms(label_timelines)
-
-    periods_ms = []
-    for files in features.values():
-        timelines = [file.table.timestamps_ms for file in files.values()]
-        if any(len(timeline) > 1 for timeline in timelines):
-            periods_ms.append(_median_step_ms(timelines))
-    return max(periods_ms, default=1.0)
+def _tables(files: Features | Labels) -> dict[str, dict[str, FeatureTable | LabelTable]]:
+    return {
+        name: {session: file.table for session, file in by_session.items()}
+        for name, by_session in files.items()
+    }
 
 
-def _median_step_ms(timelines: Iterable[NDArray[np.int64]]) -> float:
-    return float(np.median(np.concatenate([np.diff(timeline) for timeline in timelines])))
+def _in_units(
+    features: Features, labels: Labels, units: TimeUnits
+) -> tuple[dict[str, dict[str, FeatureFile]], dict[str, dict[str, LabelFile]]]:
+    """Return the files with the unit of their timestamps."""
+    with_units = {
+        name: {
+            session: replace(file, table=replace(file.table, unit=units.features[name]))
+            for session, file in files.items()
+        }
+        for name, files in features.items()
+    }
+    labels_with_units = {
+        target: {
+            session: replace(file, table=replace(file.table, unit=units.labels[target]))
+            for session, file in files.items()
+        }
+        for target, files in labels.items()
+    }
+    return with_units, labels_with_units
+
+
+def _timelines_ms(files: Features | Labels) -> dict[str, list[Times]]:
+    """Return feature set or target -> timestamps of its files."""
+    return {
+        name: [file.table.timestamps_ms for file in by_session.values()]
+        for name, by_session in files.items()
+    }
+
+
+def _make_frames(
+    layout: Layout, features: Features, labels: Labels, timing: Timing
+) -> dict[str, Frames]:
+    """Return session -> its frames."""
+    frames = {}
+    for entry in layout.metadata.entries:
+        session = entry.session_id
+        frames[session] = make_frames(
+            [files[session].table for files in features.values() if session in files],
+            {t: files[session].table for t, files in labels.items() if session in files},
+            timing,
+        )
+    return frames
+
+
+def _moved_row_findings(layout: Layout, frames: Mapping[str, Frames]) -> list[Finding]:
+    """Say which targets were labelled at other times than the frames."""
+    message = (
+        "It was labelled at other times than the frames: each of its rows is read at the nearest "
+        "frame, and gets its own prediction."
+    )
+    findings = []
+    for target in layout.labels:
+        num_moved = sum(each.num_moved_rows.get(target, 0) for each in frames.values())
+        rows = [each.label_rows[target] for each in frames.values() if target in each.label_rows]
+        if num_moved:
+            total = sum(len(each.frames) for each in rows)
+            findings.append(corpus_finding("note", "rows moved", target, num_moved, total, message))
+    return findings
+
+
+def _choose_resampling(
+    features: Features,
+    frames: Mapping[str, Frames],
+    timing: Timing,
+    given: Resampling | Mapping[str, Resampling] | None,
+) -> tuple[dict[str, Resampling], dict[str, float]]:
+    timelines_ms = {
+        name: [
+            (frames[session].timestamps_ms, file.table.timestamps_ms)
+            for session, file in files.items()
+        ]
+        for name, files in features.items()
+    }
+    return choose_resampling(timelines_ms, timing.tolerance_ms, given)
 
 
 def _sentinel_findings(
@@ -267,22 +354,28 @@ def _sentinel_findings(
 def _build_sessions(
     layout: Layout,
     features: Features,
-    labels: Labels,
+    frames: Mapping[str, Frames],
     columns: Mapping[str, Sequence[str]],
+    resampling: Mapping[str, Resampling],
     timing: Timing,
 ) -> list[BuiltSession]:
-    widths = {feature_set: len(names) for feature_set, names in columns.items()}
     built = []
     for entry in layout.metadata.entries:
         feature_tables = {
             feature_set: files[entry.session_id].table if entry.session_id in files else None
             for feature_set, files in features.items()
         }
-        label_tables = {
-            target: files[entry.session_id].table if entry.session_id in files else None
-            for target, files in labels.items()
-        }
-        built.append(build_session(entry, feature_tables, label_tables, widths, timing))
+        built.append(
+            build_session(
+                entry,
+                frames[entry.session_id],
+                feature_tables,
+                list(layout.labels),
+                columns,
+                resampling,
+                timing,
+            )
+        )
 
     raise_if_any(
         [mistake for result in built for mistake in result.mistakes],
@@ -303,12 +396,33 @@ def _check_lengths(sessions: Sequence[Session]) -> None:
     )
 
 
+def _ways(
+    units: TimeUnits,
+    resampling: Mapping[str, Resampling],
+    frames: Mapping[str, Frames],
+    timing: Timing,
+) -> dict[str, object]:
+    """Return what is not read in ms, a frame per row: only that is in the digest."""
+    ways: dict[str, object] = {}
+    unit_of = {"features": dict(units.features), "labels": dict(units.labels)}
+    if any(unit != "ms" for by_name in unit_of.values() for unit in by_name.values()):
+        ways["time_units"] = unit_of
+    if any(kind != "nearest" for kind in resampling.values()):
+        ways["resampling"] = dict(resampling)
+    if any(each.num_moved_rows for each in frames.values()):
+        ways["frames"] = list(timing.targets)
+    if timing.is_model_period and any(not each.label_rows for each in frames.values()):
+        ways["frame_period_ms"] = timing.period_ms
+    return ways
+
+
 def _digest(
     layout: Layout,
     features: Mapping[str, Mapping[str, ArrangedFile]],
     labels: Labels,
     timing: Timing,
     mark_stuck_rows: bool,
+    ways: Mapping[str, object],
 ) -> str:
     """Hash contents and settings in the order in which they were named, but no path and no time."""
     document: dict[str, object] = {
@@ -321,6 +435,7 @@ def _digest(
         },
         "features": [[feature_set, _hashes(files)] for feature_set, files in features.items()],
         "labels": [[target, _hashes(files)] for target, files in labels.items()],
+        **ways,
     }
     if layout.metadata.reading:
         document["metadata_reading"] = dict(layout.metadata.reading)

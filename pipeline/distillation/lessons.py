@@ -173,6 +173,8 @@ def _mixture(
         session_id=name,
         timestamps_ms=first.timestamps_ms[frames],
         segment_ids=first.segment_ids[frames],
+        timestamps=None,
+        label_rows={},
         features=features,
         present=present,
     )

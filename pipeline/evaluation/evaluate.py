@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pipeline.corpus import Corpus, Partition, Session
 from pipeline.errors import InputError
 from pipeline.evaluation.band_evaluation import BandEvaluation, evaluate_bands
+from pipeline.evaluation.label_rows import at_label_rows
 from pipeline.metrics.bootstrap import Score, paired_difference, subject_moments
 from pipeline.metrics.ccc import ccc_from_moments
 from pipeline.metrics.session_parts import (
@@ -179,7 +180,8 @@ def evaluate(
     sessions = tuple(corrupt(session) if corrupt else session for session in labelled)
     predictions = tuple(model.predict_sessions(sessions, device=device))
     targets = {
-        target: _evaluate_target(model, target, sessions, predictions) for target in model.targets
+        target: _evaluate_target(model, target, *at_label_rows(target, sessions, predictions))
+        for target in model.targets
     }
     return Evaluation(partition, targets, sessions, predictions)
 

@@ -127,10 +127,14 @@ def _data_section(model: FusedModel) -> list[str]:
         for partition in data["sessions"]
     ]
 
+    averaged = [f"`{name}` ({kind})" for name, kind in model.resampling.items()]
+    resampling = ["", f"Averaged onto frames: {', '.join(averaged)}."] if averaged else []
+
     return [
         "## Data",
         f"Corpus {code(data['name'])} (digest `{data['digest'][:16]}`), "
         f"one frame every {model.frame_period_ms:g} ms.",
+        *resampling,
         "",
         "| partition | sessions | subjects |",
         "| --- | --- | --- |",

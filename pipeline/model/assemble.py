@@ -194,6 +194,11 @@ def assemble_model(
             for target, ensembles in targets.items()
             if ensembles.fusion is None
         },
+        resampling={
+            modality: resampling
+            for modality, resampling in corpus.resampling.items()
+            if modality in modalities
+        },
     )
 
 

@@ -133,6 +133,7 @@ def _record(model: FusedModel, stages: Mapping[str, TrainedStage]) -> dict[str, 
         "study": model.study,
         "max_held_frames": dict(model.max_held_frames),
         "set_aside": {modality: list(names) for modality, names in model.set_aside.items()},
+        "resampling": dict(model.resampling),
         "bands": {target: band.to_json() for target, band in model.bands.items()},
         "corrections": {
             target: {variant: each.to_json() for variant, each in corrections.items()}
@@ -243,6 +244,8 @@ def _from_record(record: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) 
         distillation=record.get("distillation", {}),
         regressor_encoders=regressor_encoders,
         floor_of=record.get("floor_of", {}),
+        # In a bundle of an earlier version every frame is the nearest row.
+        resampling=record.get("resampling", {}),
     )
 
 

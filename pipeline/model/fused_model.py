@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from pipeline.corpus import Session
+from pipeline.corpus import RESAMPLINGS, Resampling, Session, Times
 from pipeline.model.bands import Band, BandCalibration, sigma_inputs
 from pipeline.model.correction import Correction
 from pipeline.model.raw_session import raw_session
+from pipeline.preprocessing.align import original_columns
 from pipeline.preprocessing.stuck import mark_stuck
 from pipeline.spec import Spec
 from pipeline.stages.difficulty import difficulty_columns, percentile, reconstruction_errors
@@ -64,7 +65,7 @@ class Prediction:
             calibration is absent.
     """
 
-    timestamps_ms: NDArray[np.int64]
+    timestamps_ms: Times
     values: Mapping[str, NDArray[np.float64]]
     difficulty: Mapping[str, Difficulty]
     unimodal: Mapping[str, Mapping[str, NDArray[np.float64]]]
@@ -153,6 +154,7 @@ class FusedModel:
     regressor_encoders: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
     floor_of: Mapping[str, str] = field(default_factory=dict)
     set_aside: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    resampling: Mapping[str, Resampling] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         paths = {
@@ -177,6 +179,8 @@ class FusedModel:
             )
             and not {t for t in self.floor_of if t not in self.fusions or self.fusions[t]}
             and set(self.floor_of.values()) <= set(FLOORS)
+            and set(self.resampling) <= set(self.columns)
+            and set(self.resampling.values()) <= set(RESAMPLINGS)
         )
         if not is_consistent:
             raise ValueError("the stages are not those that the targets read")
@@ -185,6 +189,19 @@ class FusedModel:
     def modalities(self) -> tuple[str, ...]:
         """Return all that any target reads."""
         return tuple(self.columns)
+
+    @property
+    def resampling_of_sets(self) -> dict[str, Resampling]:
+        """Return for each feature set what its frames are of its rows, for `read_corpus`."""
+        return {modality: self.resampling.get(modality, "nearest") for modality in self.columns}
+
+    @property
+    def columns_in_files(self) -> dict[str, tuple[str, ...]]:
+        """Return for each feature set the columns that its files have, for `read_corpus`."""
+        return {
+            modality: original_columns(names, self.resampling.get(modality, "nearest"))
+            for modality, names in self.columns.items()
+        }
 
     @property
     def composition(self) -> str:
@@ -240,7 +257,10 @@ class FusedModel:
                 its columns in the order of `columns`; a DataFrame in any order, by name, or
                 by their numbers where both are only numbered. What is no feature, such as a row
                 number, may be among them. A modality that is left out is missing throughout.
-            timestamps_ms: shape (frames,), ascending; default: from 0, a frame period apart.
+                The rows of a DataFrame with a column "timestamp" (in ms) may be faster than the
+                frames: they are put on them as in training, by the modality's `resampling`.
+            timestamps_ms: shape (frames,), ascending; default: of the rows with timestamps, at the
+                frame period; else from 0, a frame period apart.
             device: "cpu" or "cuda".
 
         Raises:
@@ -248,7 +268,12 @@ class FusedModel:
                 no frames.
         """
         session = raw_session(
-            features, timestamps_ms, self.columns, self.frame_period_ms, self.set_aside
+            features,
+            timestamps_ms,
+            self.columns,
+            self.frame_period_ms,
+            self.set_aside,
+            self.resampling,
         )
         return self.predict_sessions([session], device=device)[0]
 

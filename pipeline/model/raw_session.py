@@ -9,13 +9,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from pipeline.corpus import Session
+from pipeline.corpus import Resampling, Session, Times
 from pipeline.errors import InputError
+from pipeline.model.timed_rows import TimedRows, frame_unit, make_frames, put_on_frames, row_unit
+from pipeline.preprocessing.align import original_columns, whole_if_possible
 from pipeline.preprocessing.cleaning import clean
 from pipeline.preprocessing.columns import ColumnMistake, choose_columns, describe_set_aside
 
 Columns = Mapping[str, tuple[str, ...]]
 """Feature set -> names of its columns, in the order in which the model reads them."""
+TIME_COLUMNS = ("timestamp", "timestamp_ms")
+"""Names of the column of a table that has its own timestamps."""
 
 logger = logging.getLogger(__name__)
 
@@ -26,20 +30,23 @@ def raw_session(
     columns: Columns,
     frame_period_ms: float,
     set_aside: Columns | None = None,
+    resampling: Mapping[str, Resampling] | None = None,
 ) -> Session:
     """Check raw features against what a model reads, and clean them.
 
     Args:
         features: see `FusedModel.predict`.
-        timestamps_ms: shape (frames,), ascending; None: from 0, a frame period apart.
+        timestamps_ms: shape (frames,), ascending; None: those of the feature sets that have some,
+            else from 0, a frame period apart.
         columns: what the model reads.
         frame_period_ms: distance of two frames.
         set_aside: feature set -> columns that were no features in training.
+        resampling: feature set -> what a frame is of rows with timestamps of their own.
 
     Raises:
-        InputError: an unknown modality, no modality at all, shapes or columns that do not fit.
+        InputError: an unknown modality, no modality at all, shapes, columns or timestamps that do
+            not fit.
     """
-    unknown = sorted(set(features) - set(columns))
     unknown = sorted(set(features) - set(columns))
     modalities = ", ".join(columns)
     if unknown:
@@ -47,18 +54,43 @@ def raw_session(
     if not features:
         raise InputError(f"No features were given; the model reads {modalities}.")
 
-    num_frames = _num_frames(*next(iter(features.items())))
+    kinds: dict[str, Resampling] = {
+        name: (resampling or {}).get(name, "nearest") for name in columns
+    }
+    known = set_aside or {}
+    timed = {
+        name: _timed_rows(
+            name, values, original_columns(columns[name], kinds[name]), known.get(name, ())
+        )
+        for name, values in features.items()
+        if isinstance(values, pd.DataFrame) and _time_column(values, columns[name])
+    }
+    for name in timed:
+        _raise_if_other_unit(name, timed[name], timestamps_ms, frame_period_ms)
+
+    untimed = {name: values for name, values in features.items() if name not in timed}
+    if timestamps_ms is None and timed and not untimed:
+        timestamps_ms = make_frames(timed, frame_period_ms)
+    num_frames = _num_frames(untimed, timestamps_ms)
     timestamps = _timestamps(timestamps_ms, num_frames, frame_period_ms)
     arrays: dict[str, NDArray[np.float32]] = {}
-    for modality, values in features.items():
+    for modality, values in untimed.items():
         if isinstance(values, pd.DataFrame):
-            known = (set_aside or {}).get(modality, ())
-            values = _model_columns(modality, values, columns[modality], timestamps, known)
+            values = _model_columns(
+                modality, values, columns[modality], timestamps, known.get(modality, ())
+            )
         arrays[modality] = _array(modality, values)
         _raise_if_other_shape(modality, arrays[modality], num_frames, len(columns[modality]))
 
     cleaned, present = {}, {}
     for modality, names in columns.items():
+        if modality in timed:
+            on_frames = put_on_frames(
+                modality, timed[modality], timestamps, frame_period_ms, kinds[modality]
+            )
+            cleaned[modality], present[modality] = on_frames.values, on_frames.present
+            continue
+
         raw = arrays.get(modality)
         if raw is None:
             raw = np.full((num_frames, len(names)), np.nan, dtype=np.float32)
@@ -76,15 +108,58 @@ def raw_session(
     )
 
 
-def _num_frames(modality: str, values: ArrayLike | pd.DataFrame) -> int:
-    return len(values) if isinstance(values, pd.DataFrame) else len(_array(modality, values))
+def _time_column(table: pd.DataFrame, columns: tuple[str, ...]) -> str:
+    """Return the column of a table's own timestamps; "" where it has none."""
+    for name in TIME_COLUMNS:
+        if name in table.columns and name not in columns:
+            return name
+    return ""
+
+
+def _timed_rows(
+    modality: str, table: pd.DataFrame, columns: tuple[str, ...], known: Collection[str]
+) -> TimedRows:
+    name = _time_column(table, columns)
+    times = np.asarray(pd.to_numeric(table[name], errors="coerce"), dtype=np.float64)
+    if not len(times) or not np.isfinite(times).all() or (np.diff(times) <= 0).any():
+        raise InputError(
+            f"{modality!r}: the column {name!r} must have ascending numbers of ms, and at least "
+            "one. Sort the rows, or drop the column where rows are frames."
+        )
+
+    values = _model_columns(modality, table.drop(columns=name), columns, times, known)
+    _raise_if_other_shape(modality, values, len(times), len(columns))
+    return TimedRows(whole_if_possible(times), values)
+
+
+def _raise_if_other_unit(
+    modality: str, rows: TimedRows, timestamps_ms: ArrayLike | None, frame_period_ms: float
+) -> None:
+    length_ms = None
+    if timestamps_ms is not None:
+        frames_ms = np.asarray(timestamps_ms, dtype=np.float64)
+        length_ms = float(np.ptp(frames_ms)) if frames_ms.size else None
+    unit = row_unit(rows.timestamps_ms.astype(np.float64), frame_period_ms, length_ms)
+    if unit:
+        first, last = rows.timestamps_ms[0], rows.timestamps_ms[-1]
+        raise InputError(
+            f"{modality!r}: its timestamps, {first} to {last}, look like {unit}. Give ms."
+        )
+
+
+def _num_frames(
+    features: Mapping[str, ArrayLike | pd.DataFrame], timestamps_ms: ArrayLike | None
+) -> int:
+    for modality, values in features.items():
+        return len(values) if isinstance(values, pd.DataFrame) else len(_array(modality, values))
+    return len(np.asarray(timestamps_ms))
 
 
 def _model_columns(
     modality: str,
     table: pd.DataFrame,
     columns: tuple[str, ...],
-    timestamps_ms: NDArray[np.int64],
+    timestamps_ms: Times,
     known: Collection[str],
 ) -> NDArray[np.float32]:
     """Return the model's columns of a table in the model's order; NaN in rows marked as failed."""
@@ -129,17 +204,19 @@ def _raise_if_other_shape(
         )
 
 
-def _timestamps(
-    timestamps_ms: ArrayLike | None, num_frames: int, frame_period_ms: float
-) -> NDArray[np.int64]:
+def _timestamps(timestamps_ms: ArrayLike | None, num_frames: int, frame_period_ms: float) -> Times:
     if timestamps_ms is None:
         timestamps_ms = np.round(np.arange(num_frames) * frame_period_ms)
 
-    timestamps = np.asarray(timestamps_ms, dtype=np.int64)
-    has_steps_back = np.any(np.diff(timestamps) <= 0)
-    if timestamps.shape != (num_frames,) or not num_frames or has_steps_back:
+    exact = np.asarray(timestamps_ms, dtype=np.float64)
+    if exact.shape == (num_frames,) and (unit := frame_unit(exact, frame_period_ms)):
+        start = ", ".join(f"{time:g}" for time in exact[:3])
+        raise InputError(f"timestamps_ms look like {unit} ({start}, ...): give ms.")
+
+    has_steps_back = np.any(~(np.diff(exact) > 0))
+    if exact.shape != (num_frames,) or not num_frames or has_steps_back:
         raise InputError(
             f"timestamps_ms must be {num_frames} ascending numbers, one per frame, "
             "and at least one."
         )
-    return timestamps
+    return whole_if_possible(exact)

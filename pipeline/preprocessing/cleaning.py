@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.corpus import Times
+
 
 class CleanedRows(NamedTuple):
     """The rows of a feature set after cleaning.
@@ -24,7 +26,7 @@ class CleanedRows(NamedTuple):
     num_zero_rows: int
 
 
-def clean(timestamps_ms: NDArray[np.int64], values: NDArray[np.float32]) -> CleanedRows:
+def clean(timestamps: Times, values: NDArray[np.float32]) -> CleanedRows:
     """Mark missing rows and impute single cells, in place.
 
     A row of zeros in a set of several columns is missing: that is how extractors write "no face"
@@ -33,7 +35,7 @@ def clean(timestamps_ms: NDArray[np.int64], values: NDArray[np.float32]) -> Clea
     after the last of them it takes the nearest value; in a column without any number it is 0.
 
     Args:
-        timestamps_ms: shape (rows,), ascending.
+        timestamps: shape (rows,), ascending, in any unit.
         values: shape (rows, columns); changed in place.
     """
     is_finite = np.isfinite(values)
@@ -44,13 +46,12 @@ def clean(timestamps_ms: NDArray[np.int64], values: NDArray[np.float32]) -> Clea
     present = has_number & has_signal
 
     is_gap = ~is_finite & present[:, None]
+    elapsed = timestamps - timestamps[0]  # nanoseconds since 1970 are too long for a float
     for column in np.flatnonzero(np.any(is_gap, axis=0)):
         gaps = is_gap[:, column]
         known = is_finite[:, column] & present
         if known.any():
-            values[gaps, column] = np.interp(
-                timestamps_ms[gaps], timestamps_ms[known], values[known, column]
-            )
+            values[gaps, column] = np.interp(elapsed[gaps], elapsed[known], values[known, column])
         else:
             values[gaps, column] = 0
     values[~present] = 0

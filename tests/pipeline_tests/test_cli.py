@@ -239,6 +239,31 @@ def test_predict_writes_the_format_of_the_challenge(
 
 
 @pytest.mark.slow
+def test_predictions_of_each_target_are_at_the_rows_of_its_own_file(
+    trained: Path, corpus_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = shutil.copytree(corpus_path, tmp_path / "corpus")
+    for path in (copy / "label_segments" / "valence").glob("*.csv"):
+        labels = pd.read_csv(path)
+        labels["timestamp"] = [f"{(time + 250) / 1000:.3f}" for time in labels["timestamp"]]
+        labels.iloc[3:].to_csv(path, index=False)
+
+    status, _, _ = run(capsys, "predict", trained, "--corpus", copy, "--out", tmp_path / "p")
+
+    assert status == 0
+    for target in ("arousal", "valence"):
+        # A session without a file of the target has a prediction per frame.
+        for labels_path in (copy / "label_segments" / target).glob("*.csv"):
+            path = tmp_path / "p" / target / labels_path.name
+            if not path.exists():
+                continue  # of another partition
+            written = pd.read_csv(path, dtype=str)
+            labels = pd.read_csv(labels_path, dtype=str)
+            assert written["timestamp"].tolist() == labels["timestamp"].tolist()
+            assert written["value"].astype(float).notna().all()
+
+
+@pytest.mark.slow
 def test_predict_adds_bands_behind_the_columns_of_the_challenge(
     trained: Path, corpus_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,8 +7,8 @@ import itertools
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
+from pipeline.corpus import Times
 from pipeline.model.bands import Band
 from pipeline.model.fused_model import Difficulty, Prediction
 from pipeline.preprocessing.timing import Timing
@@ -20,7 +20,7 @@ class _DelayedModel:
 
     timing = Timing(delay_frames=6)
 
-    def predict(self, features: Arrays, *, timestamps_ms: NDArray[np.int64]) -> Prediction:
+    def predict(self, features: Arrays, *, timestamps_ms: Times) -> Prediction:
         """Predict one chunk."""
         values = self.timing.session_outputs(features["voice"], len(timestamps_ms))
         return Prediction(
@@ -35,7 +35,7 @@ class _CountingModel:
         self.has_gate = has_gate
         self.chunk_lengths: list[int] = []
 
-    def predict(self, features: Arrays, *, timestamps_ms: NDArray[np.int64]) -> Prediction:
+    def predict(self, features: Arrays, *, timestamps_ms: Times) -> Prediction:
         """Predict one chunk."""
         num_frames = len(timestamps_ms)
         self.chunk_lengths.append(num_frames)

@@ -130,7 +130,13 @@ def _read_study_corpus(history: History, folder: Path | None) -> Corpus:
         raise InputError(f"The study's corpus is not at '{folder}'. Pass its folder as --corpus.")
 
     study = history.study
-    return read_corpus(folder, modalities=study.modalities, targets=study.targets)
+    return read_corpus(
+        folder,
+        modalities=study.modalities,
+        targets=study.targets,
+        resampling=study.resample,
+        time_unit=study.time_unit,
+    )
 
 
 def _write_audit(path: Path, result: Audit) -> None:

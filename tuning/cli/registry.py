@@ -19,6 +19,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.data.cli import TimeUnitOption, parse_time_unit
 from pipeline.environment import resolve_tracking_uri
 from pipeline.errors import AffectuneError, InputError
 from pipeline.names import unescape_key
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
     from pipeline.corpus import Corpus
+    from pipeline.data.tables.timestamps import TimeUnit
     from pipeline.model.fused_model import FusedModel
     from tuning.mlflow_backend.registry.comparison import Comparison
 
@@ -145,6 +147,7 @@ def promote_command(
         typer.Option(help="To compare on; default: the one it learned from.", show_default=False),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    time_unit: TimeUnitOption = None,
     tracking_uri: TrackingUri = None,
     as_json: AsJson = False,
 ) -> None:
@@ -169,7 +172,10 @@ def promote_command(
         comparison = None
         if champion is not None and is_compared:
             uri = resolve_tracking_uri(tracking_uri)
-            comparison = _compare(client, uri, challenger, champion, corpus_folder, torch_device)
+            unit = parse_time_unit(time_unit)
+            comparison = _compare(
+                client, uri, challenger, champion, corpus_folder, torch_device, unit
+            )
         is_promoted = promote(client, name, number, comparison, force=force)
 
     if as_json:
@@ -257,6 +263,7 @@ def _compare(
     champion: str,
     corpus_folder: Path,
     device: str,
+    time_unit: TimeUnit | None,
 ) -> Comparison:
     from pipeline.data.muse import read_corpus
     from tuning.mlflow_backend.registry.comparison import compare
@@ -278,11 +285,18 @@ def _compare(
     models = (challenger_model, champion_model)
     modalities = dict.fromkeys(modality for model in models for modality in model.modalities)
     targets = dict.fromkeys(target for model in models for target in model.targets)
-    corpus = read_corpus(
-        corpus_folder,
-        modalities=list(modalities),
-        targets=list(targets),
-        mark_stuck_rows=False,  # each model does, by its own limits
+    corpus, champion_corpus = (
+        read_corpus(
+            corpus_folder,
+            modalities=list(modalities),
+            targets=list(targets),
+            mark_stuck_rows=False,  # each model does, by its own limits
+            model_columns=model.columns_in_files,
+            model_set_aside=model.set_aside,
+            resampling=model.resampling_of_sets,
+            time_unit=time_unit,
+        )
+        for model in models
     )
 
     for model, number in zip(models, numbers, strict=True):
@@ -293,7 +307,9 @@ def _compare(
                 "training sessions, the comparison favours it.",
                 soft_wrap=True,
             )
-    return compare(challenger_model, champion_model, corpus, device=device)
+    return compare(
+        challenger_model, champion_model, corpus, device=device, champion_corpus=champion_corpus
+    )
 
 
 def _has_same_split(model: FusedModel, corpus: Corpus) -> bool:

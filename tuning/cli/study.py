@@ -13,7 +13,14 @@ from rich.console import Console
 from rich.text import Text
 
 from pipeline.cli import find_device
-from pipeline.data.cli import parse_names, print_corpus_warnings
+from pipeline.data.cli import (
+    ResampleOption,
+    TimeUnitOption,
+    parse_names,
+    parse_resampling,
+    parse_time_unit,
+    print_corpus_warnings,
+)
 from pipeline.data.muse import read_corpus
 from pipeline.environment import keep_ray_on_loopback
 from pipeline.errors import InputError
@@ -79,6 +86,8 @@ def run_command(
         str | None,
         typer.Option(help="What folds hold out: subject, stimulus or both; default: the study's."),
     ] = None,
+    resample: ResampleOption = None,
+    time_unit: TimeUnitOption = None,
     store: Annotated[
         str, typer.Option(help="Trained stages: a folder or an object-store URI.")
     ] = ".affectune/store",
@@ -106,13 +115,21 @@ def run_command(
         modalities=parse_names(modalities),
         targets=parse_names(targets),
         split=split,
+        resample=parse_resampling(resample),
+        time_unit=parse_time_unit(time_unit),
     )
     path = corpus or (Path(spec.corpus) if spec.corpus else None)
     if path is None:
         raise InputError(
             f"The study '{study}' names no corpus. Add corpus = \"path\" to it, or pass --corpus."
         )
-    sessions = read_corpus(path, modalities=spec.modalities, targets=spec.targets)
+    sessions = read_corpus(
+        path,
+        modalities=spec.modalities,
+        targets=spec.targets,
+        resampling=spec.resample,
+        time_unit=spec.time_unit,
+    )
     from tuning.study.nested import run_nested  # Ray, MLflow and torch take seconds to import
     from tuning.study.run import run
     from tuning.study.study import StudyOptions

@@ -10,6 +10,8 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
+from pipeline.corpus import Resampling
+from pipeline.data.tables.timestamps import TimeUnit
 from pipeline.errors import InputError
 from pipeline.names import mistake_in_file_name, mistake_in_label
 from pipeline.spec import (
@@ -76,6 +78,10 @@ class StudySpec(Spec):
     """None: all that the corpus has."""
     modalities: Names | None = None
     """None: all that the corpus has."""
+    resample: Resampling | None = None
+    """What a frame is of a faster feature set; None: the mean where most rows would be dropped."""
+    time_unit: TimeUnit | None = None
+    """Of all timestamps of the corpus; None: it is recognised."""
     registered_model: ModelName = "affectune"
     search: SearchTables
 
@@ -167,6 +173,8 @@ def override(
     targets: Sequence[str] | None = None,
     modalities: Sequence[str] | None = None,
     split: str | None = None,
+    resample: Resampling | None = None,
+    time_unit: TimeUnit | None = None,
 ) -> StudySpec:
     """Return the study with those of these settings that are not None.
 
@@ -174,7 +182,14 @@ def override(
         InputError: names that are not different, modalities that do not fit the search, or a split
             that there is not.
     """
-    settings = {"corpus": corpus, "targets": targets, "modalities": modalities, "split": split}
+    settings = {
+        "corpus": corpus,
+        "targets": targets,
+        "modalities": modalities,
+        "split": split,
+        "resample": resample,
+        "time_unit": time_unit,
+    }
     given = {name: value for name, value in settings.items() if value is not None}
 
     try:

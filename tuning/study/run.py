@@ -133,8 +133,10 @@ def report(folder: Path, history: History, corpus_path: Path | None = None) -> P
             modalities=model.modalities,
             targets=model.targets,
             mark_stuck_rows=False,
-            model_columns=model.columns,
+            model_columns=model.columns_in_files,
             model_set_aside=model.set_aside,
+            resampling=model.resampling_of_sets,
+            time_unit=history.study.time_unit,
         )
         evaluation = evaluate(model, corpus, "devel")
     return write_report(folder, history, evaluation, model)

@@ -279,7 +279,8 @@ def _distil(model: FusedModel, study: Study, store: StageStore) -> FusedModel:
 
 
 def _opened(spec: StudySpec, corpus: Corpus, corpus_path: Path) -> StudyOpened:
-    settings = spec.model_dump(mode="json", exclude={"corpus"})
+    # How the corpus is read is in its digest.
+    settings = spec.model_dump(mode="json", exclude={"corpus", "resample", "time_unit"})
     parts = json.dumps([settings, corpus.digest, TRAINING_CODE], sort_keys=True)
     libraries = {name: metadata.version(name) for name in ("ray", "optuna", "mlflow")}
     folds = CrossFitPlan.from_spec(corpus, spec.base).folds

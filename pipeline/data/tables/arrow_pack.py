@@ -90,6 +90,9 @@ def _schema(tables: Mapping[str, FeatureTable]) -> pa.Schema:
             "num_failed_rows": table.num_failed_rows,
             "set_aside": dict(table.set_aside),
             "traits": {name: sorted(traits) for name, traits in table.traits.items()},
+            "is_whole": table.timestamps.dtype == np.int64,
+            "is_date_time": table.is_date_time,
+            "unit": table.unit,
         }
         for sha256, table in sorted(tables.items())
     ]
@@ -97,7 +100,8 @@ def _schema(tables: Mapping[str, FeatureTable]) -> pa.Schema:
 
     return pa.schema(
         [
-            ("timestamps_ms", pa.int64()),
+            # 64 bits, of an integer or of a float: `is_whole` tells.
+            ("timestamps", pa.int64()),
             ("segment_ids", pa.string()),
             ("present", pa.uint8()),
             ("imputed", pa.int32()),
@@ -110,7 +114,7 @@ def _schema(tables: Mapping[str, FeatureTable]) -> pa.Schema:
 def _to_batch(table: FeatureTable, schema: pa.Schema) -> pa.RecordBatch:
     width = table.values.shape[1]
     arrays = [
-        pa.array(table.timestamps_ms),
+        pa.array(table.timestamps.view(np.int64)),
         pa.array(table.segment_ids.tolist(), pa.string()),
         pa.array(table.present.view(np.uint8)),
         pa.array(table.imputed),
@@ -122,10 +126,10 @@ def _to_batch(table: FeatureTable, schema: pa.Schema) -> pa.RecordBatch:
 def _from_batch(
     batch: pa.RecordBatch, columns: tuple[str, ...], entry: Mapping[str, Any]
 ) -> FeatureTable:
-    timestamps_ms, segment_ids, present, imputed, values = batch.columns
+    timestamps, segment_ids, present, imputed, values = batch.columns
     return FeatureTable(
         columns=columns,
-        timestamps_ms=timestamps_ms.to_numpy(),
+        timestamps=timestamps.to_numpy().view(np.int64 if entry["is_whole"] else np.float64),
         segment_ids=np.array(segment_ids.to_pylist(), np.str_),
         values=values.flatten().to_numpy().reshape(batch.num_rows, len(columns)),
         present=present.to_numpy().view(np.bool_),
@@ -134,6 +138,8 @@ def _from_batch(
         num_failed_rows=entry["num_failed_rows"],
         set_aside=entry["set_aside"],
         traits={name: frozenset(traits) for name, traits in entry["traits"].items()},
+        is_date_time=entry["is_date_time"],
+        unit=entry["unit"],
     )
 
 

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from pipeline.data.input_errors import raise_if_any
-from pipeline.data.tables.arrow_pack import OWNER_ONLY, read_pack, write_pack
+from pipeline.data.tables.arrow_pack import FORMAT, OWNER_ONLY, read_pack, write_pack
 from pipeline.data.tables.csv_columns import read_content
 from pipeline.data.tables.parse import FeatureTable, parse_features
 from pipeline.errors import AffectuneError, InputError
@@ -159,6 +159,8 @@ def _read_cache(record_path: Path) -> tuple[_Record, dict[str, FeatureTable]]:
         )
         if not set(record.fingerprints) <= set(record.contents):
             raise ValueError("it has fingerprints of unknown files")
+        if record.pack and not record.pack.startswith(f"{FORMAT}-"):
+            return _Record(record.pack), {}  # of an earlier version: it is replaced
         return record, read_pack(_packs_folder(record_path) / record.pack)
     except FileNotFoundError:
         pass

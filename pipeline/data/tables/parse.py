@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pipeline.corpus import Times
 from pipeline.data.tables.csv_columns import read_columns, split_header
 from pipeline.data.tables.doubtful_columns import (
     clear_failed_rows,
@@ -18,6 +20,7 @@ from pipeline.data.tables.doubtful_columns import (
     to_numbers,
 )
 from pipeline.data.tables.file_lines import line_of_row
+from pipeline.data.tables.timestamps import TimeUnit, parse_timestamps, read_table, to_ms, to_text
 from pipeline.errors import InputError
 from pipeline.preprocessing.bookkeeping import FileColumns, Kind, may_be_bookkeeping
 from pipeline.preprocessing.cleaning import clean
@@ -25,8 +28,6 @@ from pipeline.preprocessing.columns import describe_set_aside, find_bookkeeping
 
 SEGMENT_NAMES = ("segment_id", "subject_id")
 """The segment column's name in 2021, and in 2022 and 2023."""
-LATEST_MS = 2.0**53
-"""Beyond this a float no longer counts single milliseconds."""
 NUM_QUOTED_COLUMNS = 4
 
 
@@ -36,7 +37,7 @@ class FeatureTable:
 
     Attributes:
         columns: names of the features, as this file's header has them.
-        timestamps_ms: shape (rows,), strictly ascending.
+        timestamps: shape (rows,), strictly ascending, in the unit of the file.
         segment_ids: shape (rows,), as written.
         values: shape (rows, columns), float32, finite; 0 where not present.
         present: shape (rows,); False for a row without a number, and for a row of zeros: that is
@@ -49,10 +50,12 @@ class FeatureTable:
         set_aside: further columns, which are no features -> what they are.
         traits: of all columns that may be no features -> what their values are like (see
             `preprocessing.bookkeeping`).
+        is_date_time: whether the file has dates and times; its unit is "ns" then, since 1970.
+        unit: of the timestamps. A file alone does not tell: see `data.time_units`.
     """
 
     columns: tuple[str, ...]
-    timestamps_ms: NDArray[np.int64]
+    timestamps: Times
     segment_ids: NDArray[np.str_]
     values: NDArray[np.float32]
     present: NDArray[np.bool_]
@@ -61,11 +64,22 @@ class FeatureTable:
     num_failed_rows: int = 0
     set_aside: Mapping[str, Kind] = field(default_factory=dict)
     traits: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    is_date_time: bool = False
+    unit: TimeUnit = "ms"
+
+    @cached_property
+    def timestamps_ms(self) -> Times:
+        """Return the timestamps in ms, shape (rows,)."""
+        return to_ms(self.timestamps, self.unit)
+
+    def timestamp_texts(self, rows: NDArray[np.intp]) -> NDArray[np.str_]:
+        """Return the timestamps of some rows as text that reads to the same timestamps."""
+        return to_text(self.timestamps[rows], is_date_time=self.is_date_time)
 
     @property
     def num_rows(self) -> int:
         """Return the number of rows, present or not."""
-        return len(self.timestamps_ms)
+        return len(self.timestamps)
 
     @property
     def file_columns(self) -> FileColumns:
@@ -88,14 +102,28 @@ class LabelTable:
     """One file of a target.
 
     Attributes:
-        timestamps_ms: shape (rows,), strictly ascending.
+        timestamps: shape (rows,), strictly ascending, in the unit of the file.
+        texts: shape (rows,), the timestamps as written.
         segment_ids: shape (rows,), as written; "" in a file without segments.
         values: shape (rows,), float64 in the label's own unit; NaN where unknown.
+        is_date_time, unit: see `FeatureTable`.
     """
 
-    timestamps_ms: NDArray[np.int64]
+    timestamps: Times
+    texts: NDArray[np.str_]
     segment_ids: NDArray[np.str_]
     values: NDArray[np.float64]
+    is_date_time: bool = False
+    unit: TimeUnit = "ms"
+
+    @cached_property
+    def timestamps_ms(self) -> Times:
+        """Return the timestamps in ms, shape (rows,)."""
+        return to_ms(self.timestamps, self.unit)
+
+    def timestamp_texts(self, rows: NDArray[np.intp]) -> NDArray[np.str_]:
+        """Return the timestamps of some rows as written."""
+        return self.texts[rows]
 
 
 def parse_features(
@@ -128,13 +156,13 @@ def parse_features(
         for name in position_of
         if may_be_bookkeeping(name) or (set_aside is not None and name in set_aside)
     ]
-    types = {time: pa.float64(), segment: pa.string()}
+    types = {segment: pa.string()}
     types |= {
         position: pa.string() if name in texts else pa.float32()
         for name, position in position_of.items()
     }
-    cells = read_columns(header, body, types, where)
-    timestamps_ms = _to_timestamps(cells[time], content, where)
+    cells, times = read_table(header, body, time, types, where)
+    timestamps, is_date_time = parse_timestamps(times, content, where)
 
     by_name = {name: cells[position] for name, position in position_of.items()}
     rising = [name for name in position_of if name not in texts and is_rising(by_name[name])]
@@ -142,10 +170,10 @@ def parse_features(
     exact_cells = read_columns(header, body, exact_types, where) if rising else {}
     doubtful = {name: to_numbers(by_name[name]) for name in texts}
     doubtful |= {name: to_numbers(exact_cells[position_of[name]]) for name in rising}
-    traits = doubtful_traits(doubtful, texts, to_numbers(cells[time]), where)
+    traits = doubtful_traits(doubtful, texts, timestamps.astype(np.float64), where)
 
     if set_aside is None:
-        file = FileColumns(tuple(position_of), traits, len(timestamps_ms))
+        file = FileColumns(tuple(position_of), traits, len(timestamps))
         set_aside = find_bookkeeping([file])
     aside = {name: set_aside[name] for name in position_of if name in set_aside}
     features = [name for name in position_of if name not in aside]
@@ -161,10 +189,10 @@ def parse_features(
         cells |= read_columns(header, body, number_types, where)
     raw_RF = _stack([cells[position_of[name]] for name in features])  # R = rows, F = features
     num_failed = clear_failed_rows(raw_RF, doubtful, aside)
-    cleaned = clean(timestamps_ms, raw_RF)
+    cleaned = clean(timestamps, raw_RF)
     return FeatureTable(
         columns=tuple(features),
-        timestamps_ms=timestamps_ms,
+        timestamps=timestamps,
         segment_ids=_to_segment_ids(cells[segment]),
         values=cleaned.values,
         present=cleaned.present,
@@ -173,6 +201,8 @@ def parse_features(
         num_failed_rows=num_failed,
         set_aside=aside,
         traits=traits,
+        is_date_time=is_date_time,
+        unit="ns" if is_date_time else "ms",
     )
 
 
@@ -191,10 +221,10 @@ def parse_labels(content: bytes, where: str) -> LabelTable:
     value = _position(header, "value", where)
     segment = _segment_position(header)
 
-    types = {time: pa.float64(), value: pa.float64()}
+    types = {value: pa.float64()}
     if segment is not None:
         types[segment] = pa.string()
-    cells = read_columns(header, body, types, where)
+    cells, texts = read_table(header, body, time, types, where)
 
     values = np.array(cells[value].to_numpy(zero_copy_only=False), np.float64)
     infinite_rows = np.flatnonzero(np.isinf(values))
@@ -208,7 +238,11 @@ def parse_labels(content: bytes, where: str) -> LabelTable:
     segment_ids = np.full(len(values), "", np.str_)
     if segment is not None:
         segment_ids = _to_segment_ids(cells[segment])
-    return LabelTable(_to_timestamps(cells[time], content, where), segment_ids, values)
+
+    timestamps, is_date_time = parse_timestamps(texts, content, where)
+    unit: TimeUnit = "ns" if is_date_time else "ms"
+    written = np.array(texts.to_pylist(), np.str_)
+    return LabelTable(timestamps, written, segment_ids, values, is_date_time, unit)
 
 
 def _position(header: Sequence[str], name: str, where: str) -> int:
@@ -243,35 +277,3 @@ def _quoted_start(header: Sequence[str]) -> str:
 
 def _to_segment_ids(cells: pa.Array) -> NDArray[np.str_]:
     return np.array([(cell or "").strip() for cell in cells.to_pylist()], np.str_)
-
-
-def _to_timestamps(cells: pa.Array, content: bytes, where: str) -> NDArray[np.int64]:
-    """Round to whole milliseconds, which must be strictly ascending."""
-    exact_ms = cells.to_numpy(zero_copy_only=False)
-    invalid_rows = np.flatnonzero(~(np.abs(exact_ms) < LATEST_MS))
-    if len(invalid_rows):
-        line = line_of_row(content, int(invalid_rows[0]))
-        raise InputError(
-            f"{where}, line {line}, column 'timestamp': no timestamp in ms. Complete the column."
-        )
-
-    timestamps_ms: NDArray[np.int64] = np.rint(exact_ms).astype(np.int64)
-    not_ascending = np.flatnonzero(np.diff(timestamps_ms) <= 0)
-    if len(not_ascending):
-        row = int(not_ascending[0])
-        mistake = _describe_order(exact_ms[row], exact_ms[row + 1])
-        lines = f"lines {line_of_row(content, row)} and {line_of_row(content, row + 1)}"
-        raise InputError(f"{where}, {lines}, column 'timestamp': they {mistake}.")
-
-    return timestamps_ms
-
-
-def _describe_order(first_ms: float, second_ms: float) -> str:
-    """Describe two timestamps that are not a millisecond or more apart, in this order."""
-    first, second = f"{first_ms:.15g}", f"{second_ms:.15g}"
-    if first_ms == second_ms:
-        return f"have the timestamp {first} twice. Keep one of them"
-    if first_ms > second_ms:
-        return f"go back from timestamp {first} to {second}. Sort the file by time"
-
-    return f"have the timestamps {first} and {second}, in one millisecond. Write ms, not seconds"

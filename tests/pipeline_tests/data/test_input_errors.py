@@ -154,7 +154,6 @@ def test_a_mistake_in_a_row_of_features_is_an_input_error(
     [
         ([], "is empty"),
         (["timestamp,segment_id,0,1,2"], "has a header and no rows"),
-        (["timestamp,segment_id,0", "0,1,1", "0.25,1,1", "1,1,1"], "Write ms, not seconds"),
         (["time,segment_id,0", "0,1,1", "500,1,1"], "has no column 'timestamp'"),
         (["timestamp,0,1", "0,1,1", "500,1,1"], "has neither 'segment_id' nor 'subject_id'"),
         (["timestamp;segment_id;0", "0;1;1", "500;1;1"], "is separated by semicolons. Convert"),

@@ -285,15 +285,21 @@ def test_frames_are_the_union_of_the_label_rows_of_all_targets(tmp_path: Path) -
     assert [finding.count for finding in findings_of_kind(corpus, "labels unknown")] == [2, 1]
 
 
-def test_targets_labelled_at_different_times_are_a_warning(tmp_path: Path) -> None:
+def test_targets_labelled_in_separate_passes_share_their_frames(tmp_path: Path) -> None:
     root = write_corpus(tmp_path)
     write_labels(root, "valence", "1", label_values("1", "valence"), start_ms=250)
 
-    findings = findings_of_kind(read_corpus(root), "labels unknown")
+    corpus = read_corpus(root)
+    session = corpus.session("1")
 
-    assert {finding.where for finding in findings} == {"arousal", "valence"}
-    assert [finding.level for finding in findings] == ["warning", "warning"]
-    assert [(finding.count, finding.total) for finding in findings] == [(10, 20), (10, 20)]
+    assert np.array_equal(session.timestamps_ms, np.arange(10) * 500)
+    assert np.array_equal(session.labels["valence"], label_values("1", "valence"))
+    assert session.rows_of("valence").timestamps.tolist() == [
+        str(250 + 500 * row) for row in range(10)
+    ]
+    assert not findings_of_kind(corpus, "labels unknown")
+    (finding,) = findings_of_kind(corpus, "rows moved")
+    assert (finding.level, finding.where, finding.count) == ("note", "valence", 10)
 
 
 def test_a_session_without_labels_has_frames_where_its_sets_have_rows(tmp_path: Path) -> None:

@@ -104,3 +104,11 @@ def test_the_card_of_a_model_without_bands_says_why(model: FusedModel, corpus: C
     card = model_card(model, evaluate(model, corpus), [])
 
     assert "90% needs 10 training people, there are 6" in card
+
+
+def test_the_card_says_which_feature_sets_are_averaged(model: FusedModel, corpus: Corpus) -> None:
+    averaged = replace(model, resampling={"voice": "mean"})
+    sentence = "Averaged onto frames: `voice` (mean)."
+
+    assert sentence in model_card(averaged, evaluate(averaged, corpus), [])
+    assert "Averaged onto frames" not in model_card(model, evaluate(model, corpus), [])

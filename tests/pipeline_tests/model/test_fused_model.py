@@ -396,3 +396,31 @@ def test_a_missing_modality_never_narrows_a_band(model: FusedModel, corpus: Corp
 
     assert np.all((half.high - half.low >= whole.high - whole.low)[unbounded])
     assert np.all(half.high - half.low > 2 * 2.0 * np.exp(-1.5))
+
+
+def test_a_bundle_remembers_how_feature_sets_are_put_on_frames(
+    model: FusedModel, tmp_path: Path
+) -> None:
+    save_model(replace(model, resampling={"voice": "mean"}), tmp_path / "bundle")
+    loaded = affectune.load(tmp_path / "bundle")
+
+    assert loaded.resampling == {"voice": "mean"}
+    assert loaded.resampling_of_sets == {"voice": "mean", "face": "nearest"}
+
+
+def test_a_bundle_of_an_earlier_version_takes_the_nearest_row(
+    model: FusedModel, tmp_path: Path
+) -> None:
+    files = bundle_files(model)
+    record = json.loads(files["model.json"])
+    del record["resampling"]
+    write_folder(tmp_path / "old", {**files, "model.json": json.dumps(record).encode()})
+
+    assert set(affectune.load(tmp_path / "old").resampling_of_sets.values()) == {"nearest"}
+
+
+def test_an_unknown_resampling_is_refused(model: FusedModel, tmp_path: Path) -> None:
+    write_with_record(model, tmp_path / "bundle", resampling={"voice": "median"})
+
+    with pytest.raises(InputError, match="not a model bundle"):
+        affectune.load(tmp_path / "bundle")

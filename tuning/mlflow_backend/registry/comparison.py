@@ -84,17 +84,28 @@ def format_difference(difference: Score) -> str:
 
 
 def compare(
-    challenger: FusedModel, champion: FusedModel, corpus: Corpus, *, device: str = "cpu"
+    challenger: FusedModel,
+    champion: FusedModel,
+    corpus: Corpus,
+    *,
+    device: str = "cpu",
+    champion_corpus: Corpus | None = None,
 ) -> Comparison:
     """Compare two models on the devel sessions that have labels.
+
+    Args:
+        challenger, champion: the models.
+        corpus: what they predict.
+        device: "cpu" or "cuda".
+        champion_corpus: the same corpus as the champion reads it, with the same frames; default:
+            both read the same.
 
     Raises:
         InputError: the corpus does not fit one of them, reading it found an error, they have no
             target in common, or devel has no labels.
     """
-    challenger_corpus, champion_corpus = (
-        as_model_reads(model, corpus) for model in (challenger, champion)
-    )
+    champion_corpus = as_model_reads(champion, champion_corpus or corpus)
+    corpus = as_model_reads(challenger, corpus)
     raise_if_wrong(corpus)
 
     targets = [target for target in champion.targets if target in challenger.targets]
@@ -105,10 +116,9 @@ def compare(
         )
 
     sessions = _labelled_devel_sessions(corpus, targets)
-    challenger_predictions, champion_predictions = (
-        model.predict_sessions(_labelled_devel_sessions(own_corpus, targets), device=device)
-        for model, own_corpus in ((challenger, challenger_corpus), (champion, champion_corpus))
-    )
+    challenger_predictions = challenger.predict_sessions(sessions, device=device)
+    champion_sessions = [champion_corpus.session(session.session_id) for session in sessions]
+    champion_predictions = champion.predict_sessions(champion_sessions, device=device)
     moments = {
         target: _paired_moments(sessions, target, challenger_predictions, champion_predictions)
         for target in targets

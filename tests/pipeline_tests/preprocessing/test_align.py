@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pipeline.data.align import NO_ROW, align, merge_timestamps, nearest_rows
+from pipeline.preprocessing.align import NO_ROW, align, merge_timestamps, nearest_rows
 
 timestamps = st.lists(st.integers(0, 20_000), min_size=1, max_size=40, unique=True)
 timelines_ms = timestamps.map(lambda values: np.array(sorted(values)))
