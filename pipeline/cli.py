@@ -1,7 +1,7 @@
 """The commands train, evaluate and predict: arguments in, tables and files out.
 
-What takes seconds to import (torch, matplotlib) is imported by the commands: `affectune --help`
-does not wait for it.
+What takes its time to import (torch, matplotlib, pyarrow, pydantic) is imported by the commands
+after their first line of output: nobody waits for it without a word.
 """
 
 from __future__ import annotations
@@ -25,11 +25,10 @@ from rich.table import Table
 
 from pipeline.corpus import PARTITIONS, Corpus, Partition, Session
 from pipeline.data.cli import parse_names
-from pipeline.data.layout import find_layout
-from pipeline.data.muse import read_corpus
 from pipeline.errors import AffectuneError, InputError
 from pipeline.preprocessing.corruption import FORMS, parse_corruption
-from pipeline.spec import Spec, override, read_spec
+from pipeline.shipped import SPECS
+from pipeline.status_line import print_status
 from pipeline.storage.atomic_file import write_atomically
 from pipeline.storage.atomic_folder import MANIFEST, MODEL, read_folder
 
@@ -72,7 +71,12 @@ def train_command(
         Path, typer.Option(help="The bundle, with summary.json in it.", show_default=False)
     ],
     spec: Annotated[
-        Path | None, typer.Option(help="Settings (TOML); default: the built-in ones.")
+        str | None,
+        typer.Option(
+            help=f"Settings: a shipped spec by its name ({', '.join(SPECS.names())}), or a TOML "
+            "file; default: the built-in ones.",
+            autocompletion=SPECS.complete,
+        ),
     ] = None,
     modalities: Annotated[
         str | None, typer.Option(help="Feature sets, with commas; default: all.")
@@ -117,6 +121,8 @@ def train_command(
     Example: affectune train --corpus data/c3_muse_stress --out model --workers 4
     """
     clock = _Clock()
+    print_status(f"Reading the corpus '{corpus}'")
+    from pipeline.data.muse import read_corpus
     from pipeline.evaluation.evaluate import evaluate
     from pipeline.evaluation.model_card import (
         distillation_note,
@@ -127,12 +133,15 @@ def train_command(
     from pipeline.fitting.progress_bar import ProgressBar
     from pipeline.fitting.worker_pool import WorkerPool
     from pipeline.model.bundle import save_model
+    from pipeline.spec import Spec, override, read_spec
     from pipeline.stages.requirements import raise_if_untrainable
     from pipeline.storage.stage_store import StageStore
     from pipeline.train import num_fits, train
 
+    if spec:
+        print_status(f"With {SPECS.describe(spec)}")
     settings = override(
-        read_spec(spec) if spec else Spec(),
+        read_spec(SPECS.find(spec)) if spec else Spec(),
         protocol=protocol,
         folds=folds,
         split=split,
@@ -207,6 +216,8 @@ def evaluate_command(
 
     Example: affectune evaluate model --corpus data/c3_muse_stress --corrupt voice=noise:1.0
     """
+    print_status(f"Reading the model '{model}'")
+    from pipeline.data.muse import read_corpus
     from pipeline.evaluation.evaluate import evaluate
     from pipeline.evaluation.plots import write_plots
     from pipeline.model.bundle import load_model
@@ -217,6 +228,7 @@ def evaluate_command(
     fused_model = load_model(bundle)
     corrupt_session = _corruptions(fused_model, corrupt or [])
 
+    print_status(f"Reading the corpus '{corpus}'")
     sessions = read_corpus(
         corpus,
         modalities=fused_model.modalities,
@@ -264,6 +276,9 @@ def predict_command(
 
     Example: affectune predict model --corpus data/c3_muse_stress --partition test --out predictions
     """
+    print_status(f"Reading the model '{model}'")
+    from pipeline.data.layout import find_layout
+    from pipeline.data.muse import read_corpus
     from pipeline.evaluation.evaluate import raise_if_incompatible
     from pipeline.model.bundle import load_model
 
@@ -275,6 +290,7 @@ def predict_command(
     if weights is not None:
         _raise_if_no_weights(fused_model, weights, out)
 
+    print_status(f"Reading the corpus '{corpus}'")
     labelled = find_layout(corpus, fused_model.modalities, None).labels
     read = read_corpus(
         corpus,

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -16,11 +16,12 @@ from rich.padding import Padding
 from rich.table import Table
 
 from pipeline.data.input_errors import quoted_list
-from pipeline.data.muse import read_corpus
-from pipeline.data.summary import FindingGroup, SetSummary, Summary, TargetSummary, summarise
-from pipeline.data.synthetic.corpus import synthesize
 from pipeline.data.synthetic.presets import Preset
 from pipeline.errors import InputError
+from pipeline.status_line import print_status
+
+if TYPE_CHECKING:
+    from pipeline.data.summary import FindingGroup, SetSummary, Summary, TargetSummary
 
 VERDICT_COLOURS = {"ready": "green", "look": "yellow", "cannot be learned": "red"}
 
@@ -48,13 +49,16 @@ def check_command(
 
     Example: affectune corpus check data/c3_muse_stress --modalities egemaps,vggface
     """
-    with Console(stderr=True).status(f"Reading {escape(str(path))}"):
-        corpus = read_corpus(
-            path,
-            modalities=parse_names(modalities),
-            targets=parse_names(targets),
-            tolerance_ms=tolerance_ms,
-        )
+    print_status(f"Reading the corpus '{path}'")
+    from pipeline.data.muse import read_corpus
+    from pipeline.data.summary import summarise
+
+    corpus = read_corpus(
+        path,
+        modalities=parse_names(modalities),
+        targets=parse_names(targets),
+        tolerance_ms=tolerance_ms,
+    )
     summary = summarise(corpus)
 
     if as_json:
@@ -79,12 +83,13 @@ def synthesize_command(
 
     Example: affectune corpus synthesize demo/corpus --subjects 12 --minutes 1
     """
-    console = Console(stderr=True)
-    with console.status(f"Writing {escape(str(out))}"):
-        synthesize(out, subjects=subjects, minutes=minutes, seed=seed, preset=preset)
+    print_status(f"Writing the corpus '{out}'")
+    from pipeline.data.synthetic.corpus import synthesize
+
+    synthesize(out, subjects=subjects, minutes=minutes, seed=seed, preset=preset)
 
     message = f"Wrote {out}. To see what it holds: affectune corpus check {out}"
-    console.print(escape(message), soft_wrap=True, highlight=False)
+    Console(stderr=True).print(escape(message), soft_wrap=True, highlight=False)
 
 
 def parse_names(text: str | None) -> list[str] | None:

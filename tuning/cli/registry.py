@@ -19,6 +19,7 @@ from rich.table import Table
 
 from pipeline.environment import resolve_tracking_uri
 from pipeline.errors import AffectuneError, InputError
+from pipeline.status_line import print_status
 from tuning.mlflow_backend.client import cause_of, connect, masked, sqlite_path
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ def list_command(tracking_uri: TrackingUri = None, as_json: AsJson = False) -> N
 
     Example: affectune registry list --tracking-uri http://127.0.0.1:5000
     """
+    _print_asking(tracking_uri)
     from tuning.mlflow_backend.registry.versions import aliases_of, model_names, registry_names
 
     with _registry_client(tracking_uri) as client:
@@ -113,6 +115,7 @@ def show_command(name: Name, tracking_uri: TrackingUri = None, as_json: AsJson =
 
     Example: affectune registry show affectune
     """
+    _print_asking(tracking_uri)
     from tuning.mlflow_backend.registry.versions import aliases_of, versions_of
 
     with _registry_client(tracking_uri) as client:
@@ -149,6 +152,7 @@ def promote_command(
 
     Example: affectune registry promote affectune challenger
     """
+    _print_asking(tracking_uri)
     from pipeline.cli import find_device
     from tuning.mlflow_backend.registry.promotion import promote
     from tuning.mlflow_backend.registry.versions import aliases_of, find_version, registry_names
@@ -201,6 +205,7 @@ def rollback_command(name: Name, tracking_uri: TrackingUri = None, as_json: AsJs
 
     Example: affectune registry rollback affectune
     """
+    _print_asking(tracking_uri)
     from tuning.mlflow_backend.registry.promotion import rollback
 
     with _registry_client(tracking_uri) as client:
@@ -212,6 +217,10 @@ def rollback_command(name: Name, tracking_uri: TrackingUri = None, as_json: AsJs
         Console().print(
             f"Version {champion} of '{name}' is the champion again, in place of {previous}."
         )
+
+
+def _print_asking(tracking_uri: str | None) -> None:
+    print_status(f"Asking the registry '{masked(resolve_tracking_uri(tracking_uri))}'")
 
 
 @contextmanager

@@ -16,11 +16,11 @@ from pipeline.spec import (
     NetworkSpec,
     Settings,
     Spec,
+    StageName,
     UnimodalSpec,
     read_toml,
     validation_message,
 )
-from pipeline.stages.task import StageName
 from tuning.spec.dimension_table import KINDS
 from tuning.spec.search_table import NOT_SEARCHED, SearchTable, SearchTables
 from tuning.spec.space import MODALITIES, STAGES, UPSTREAM, Space
