@@ -40,6 +40,14 @@ if TYPE_CHECKING:
 CorpusPath = Annotated[
     Path, typer.Option("--corpus", help="Folder in a MuSe layout.", show_default=False)
 ]
+TrackingUri = Annotated[
+    str | None,
+    typer.Option(
+        help="The registry, for a MODEL that begins with models:/; default: MLFLOW_TRACKING_URI, "
+        "else sqlite:///mlflow.db in this folder.",
+        show_default=False,
+    ),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 ToleranceMs = Annotated[
     float | None, typer.Option(help="Largest distance of a feature row from its label row.")
@@ -58,7 +66,7 @@ SUMMARY = "summary.json"
 def add_commands(app: typer.Typer) -> None:
     """Mount the commands on the command line.
 
-    Its context knows how to find a model's bundle: `obj(name) -> Path`.
+    Its context knows how to find a model's bundle: `obj(name, tracking_uri) -> Path`.
     """
     app.command("train")(train_command)
     app.command("evaluate")(evaluate_command)
@@ -210,6 +218,7 @@ def evaluate_command(
     ] = None,
     device: Device = "auto",
     tolerance_ms: ToleranceMs = None,
+    tracking_uri: TrackingUri = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare a model's predictions with the labels of a partition, and draw them.
@@ -224,7 +233,7 @@ def evaluate_command(
 
     torch_device = find_device(device)
     part = _parse_partition(partition)
-    bundle: Path = context.obj(model)
+    bundle: Path = context.obj(model, tracking_uri)
     fused_model = load_model(bundle)
     corrupt_session = _corruptions(fused_model, corrupt or [])
 
@@ -271,6 +280,7 @@ def predict_command(
     ] = None,
     device: Device = "auto",
     tolerance_ms: ToleranceMs = None,
+    tracking_uri: TrackingUri = None,
 ) -> None:
     """Write a partition's predictions in the challenge's format: timestamp,value,segment_id.
 
@@ -284,7 +294,7 @@ def predict_command(
 
     torch_device = find_device(device)
     part = _parse_partition(partition)
-    fused_model = load_model(context.obj(model))
+    fused_model = load_model(context.obj(model, tracking_uri))
     if bands:
         _raise_if_without_bands(fused_model, model)
     if weights is not None:

@@ -34,7 +34,10 @@ def add_commands(app: typer.Typer) -> None:
 def serve_command(
     model: Annotated[
         str | None,
-        typer.Option(help="models:/<name>@<alias>, models:/<name>/<version> or a bundle folder."),
+        typer.Option(
+            help="models:/<name>@<alias>, models:/<name>/<version> or a bundle folder; default: "
+            "models:/affectune@champion."
+        ),
     ] = None,
     port: Annotated[
         int | None, typer.Option(min=1, max=65535, help="Where it listens; default: 8000.")
@@ -46,7 +49,11 @@ def serve_command(
         int | None, typer.Option(min=1, help="Processes that predict, one core each.")
     ] = None,
     tracking_uri: Annotated[
-        str | None, typer.Option(help="The registry; default: MLFLOW_TRACKING_URI.")
+        str | None,
+        typer.Option(
+            help="The registry; default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db in this "
+            "folder."
+        ),
     ] = None,
     token_file: Annotated[
         Path | None, typer.Option(help="File with the bearer token that requests need.")
