@@ -59,7 +59,7 @@ def main() -> None:
     from pipeline.command_line import run
     from pipeline.errors import AffectuneError, InputError
 
-    command = _command_line()
+    command = command_line()
     signal.signal(signal.SIGTERM, _exit_on_signal)
     try:
         status = run(command, NAME, _find_bundle)
@@ -83,7 +83,7 @@ def _exit_on_signal(number: int, frame: FrameType | None) -> NoReturn:
     sys.exit(143)
 
 
-def _command_line() -> Command:
+def command_line() -> Command:
     """Return the command line, with the commands of every package."""
     import typer
 
