@@ -146,7 +146,7 @@ def train_command(
     from pipeline.storage.stage_store import StageStore
     from pipeline.train import num_fits, train
 
-    if spec:
+    if spec in SPECS.names():
         print_status(f"With {SPECS.describe(spec)}")
     settings = override(
         read_spec(SPECS.find(spec)) if spec else Spec(),

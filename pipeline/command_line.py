@@ -34,7 +34,7 @@ def finish(app: typer.Typer, order: Sequence[str], first_steps: str) -> Command:
         first_steps: what it prints without a command.
     """
     app.callback(invoke_without_command=True)(_callback(first_steps))
-    command = get_command(app)
+    command: Command = get_command(app)
     command.context_settings["help_option_names"] = list(HELP_OPTIONS)
     command.commands = _sorted(command.commands, order)
     for every in (command, *(subcommand for _, subcommand in _commands(command))):
@@ -85,7 +85,7 @@ def print_usage_error(command: Command, name: str, error: Any) -> None:
     message += "" if message.endswith("?") else "."
 
     if is_unknown_option:
-        message += _meant_option(command, name, option, error.ctx)
+        message += _meant_option(command, name, str(option), error.ctx)
     elif message.startswith("No such command") and "Did you mean" not in message:
         message += _meant_command(command, name, message.split("'")[1])
 
