@@ -101,22 +101,27 @@ def _callback(first_steps: str) -> Callable[..., None]:
     def begin(
         context: typer.Context,
         version: Annotated[
-            bool, typer.Option("--version", help="Print the versions of what runs, and exit.")
+            bool,
+            typer.Option(
+                "--version",
+                help="Print the versions of what runs, and exit.",
+                is_eager=True,
+                callback=_print_versions,
+            ),
         ] = False,
     ) -> None:
-        if version:
-            typer.echo(_versions())
-            raise typer.Exit
         if context.invoked_subcommand is None:
             typer.echo(first_steps, nl=False)
 
     return begin
 
 
-def _versions() -> str:
-    """Return the versions of Affectune, of Python and of the libraries; imports none of them."""
-    libraries = ", ".join(f"{name} {_version(name)}" for name in LIBRARIES)
-    return f"affectune {_version('affectune')}\nPython {python_version()}, {libraries}"
+def _print_versions(is_asked: bool) -> None:
+    """Print the versions of Affectune, Python and the libraries, and end; imports none of them."""
+    if is_asked:
+        libraries = ", ".join(f"{name} {_version(name)}" for name in LIBRARIES)
+        typer.echo(f"affectune {_version('affectune')}\nPython {python_version()}, {libraries}")
+        raise typer.Exit
 
 
 def _version(distribution: str) -> str:

@@ -41,7 +41,10 @@ class ShippedFiles:
             InputError: there is none of that name.
         """
         if name not in self.names():
-            raise InputError(f"There is no shipped {self.kind} '{name}'. {self._advice(name)}")
+            shipped = f"Shipped: {', '.join(self.names())}."
+            raise InputError(
+                f"There is no shipped {self.kind} '{name}'. {shipped}{self._nearest(name)}"
+            )
         return Path(str(self._folder() / f"{name}{SUFFIX}"))
 
     def find(self, given: str) -> Path:
@@ -91,16 +94,17 @@ class ShippedFiles:
 
     def _advice(self, given: str) -> str:
         """Name what there is, and what is nearest to what was given."""
-        names = self.names()
         own_file = Path(f"{given}{SUFFIX}")
-        near = get_close_matches(PurePath(given).name.removesuffix(SUFFIX), names, n=1)
-
-        advice = f"Shipped are {', '.join(names)}; all else is the path of a TOML file."
+        advice = f"Shipped: {', '.join(self.names())}; all else is the path of a TOML file."
         if own_file.is_file():
-            advice += f" Did you mean '{own_file}'?"
-        elif near:
-            advice += f" Did you mean '{near[0]}'?"
-        return advice
+            return f"{advice} Did you mean '{own_file}'?"
+        return f"{advice}{self._nearest(given)}"
+
+    def _nearest(self, given: str) -> str:
+        """Return which shipped name may have been meant, with a space before it."""
+        typed = PurePath(given).name.removesuffix(SUFFIX).lower()
+        near = get_close_matches(typed, self.names(), n=1)
+        return f" Did you mean '{near[0]}'?" if near else ""
 
     def _folder(self) -> Traversable:
         return resources.files(self.package) / self.folder
