@@ -2,13 +2,14 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 BENCH ?=
+FULL ?=
 EXAMPLES ?= 2000
 # One thread per process: two fits with two threads each on two cores are many times slower.
 export OMP_NUM_THREADS = 1
 export OPENBLAS_NUM_THREADS = 1
 export MLFLOW_DISABLE_TELEMETRY = true
 
-.PHONY: install demo test test-fast fuzz check style format bench clean
+.PHONY: install demo wheel test test-fast fuzz check style format bench clean
 
 install: .venv/installed
 
@@ -25,12 +26,16 @@ demo: install
 	rm -rf demo
 	$(BIN)/affectune corpus synthesize demo/corpus
 	$(BIN)/affectune corpus check demo/corpus
-	$(BIN)/affectune study run tuning/studies/demo.toml --corpus demo/corpus --out demo/study --store demo/store --workers 2 --promote-first
+	$(BIN)/affectune study run demo --corpus demo/corpus --out demo/study --store demo/store --workers 2 --promote-first
 	$(BIN)/affectune registry show affectune
 	$(BIN)/affectune evaluate models:/affectune@champion --corpus demo/corpus --plots demo/plots --corrupt voice=noise:2.0
 	$(BIN)/affectune predict models:/affectune@champion --corpus demo/corpus --out demo/predictions
 	@echo "Look at demo/study/report.html, demo/plots/traces.png and the model card demo/study/model/README.md."
 	@$(BIN)/python infra/demo.py demo/mlflow.db $(if $(KEEP),--keep)
+
+# FULL=1: pip installs all that the wheel declares into its environment, which takes minutes.
+wheel: install
+	$(BIN)/python infra/wheel.py $(if $(FULL),--full)
 
 test: install
 	$(BIN)/python -m pytest -n 2
@@ -61,4 +66,4 @@ bench: install
 	$(BIN)/python -m tests.benchmarks $(BENCH)
 
 clean:
-	rm -rf .venv demo .affectune .mypy_cache .ruff_cache .import_linter_cache bench.json *.egg-info
+	rm -rf .venv build demo dist .affectune .mypy_cache .ruff_cache .import_linter_cache bench.json *.egg-info

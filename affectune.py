@@ -9,11 +9,26 @@ from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
-    import typer
-
+    from pipeline.command_line import Command
     from pipeline.model.fused_model import FusedModel
 
 __all__ = ["load", "main"]
+
+NAME = "affectune"
+ORDER = ("corpus", "train", "evaluate", "predict", "study", "registry", "serve", "doctor")
+"""The commands in the order of first use."""
+FIRST_STEPS = """\
+Affectune predicts emotions over time from several modalities, and says how hard each frame is.
+
+The first three steps, with a synthetic corpus:
+  affectune corpus synthesize demo/corpus
+  affectune study run demo --corpus demo/corpus --out demo/study --promote-first
+  affectune serve
+The second takes some minutes. After the third, the page is at http://127.0.0.1:8000/
+
+With recordings of your own:  affectune corpus check PATH
+All commands:                 affectune --help
+"""
 
 
 def load(folder: Path | str) -> FusedModel:
@@ -41,16 +56,18 @@ def load(folder: Path | str) -> FusedModel:
 def main() -> None:
     """Run the command `affectune`, and exit with status 0, 1 (it failed) or 2 (usage or input)."""
     _set_environment()
+    from pipeline.command_line import run
     from pipeline.errors import AffectuneError, InputError
 
-    run_command = _command_line()
+    command = command_line()
     signal.signal(signal.SIGTERM, _exit_on_signal)
     try:
-        run_command(obj=_find_bundle)
+        status = run(command, NAME, _find_bundle)
     except InputError as error:
         _exit(error, status=2)
     except (AffectuneError, OSError) as error:
         _exit(error, status=1)
+    sys.exit(status)
 
 
 def _set_environment() -> None:
@@ -66,11 +83,12 @@ def _exit_on_signal(number: int, frame: FrameType | None) -> NoReturn:
     sys.exit(143)
 
 
-def _command_line() -> typer.Typer:
+def command_line() -> Command:
     """Return the command line, with the commands of every package."""
     import typer
 
     from pipeline.cli import add_commands
+    from pipeline.command_line import finish
     from pipeline.data.cli import corpus_app
     from serving.cli import add_commands as add_serving_commands
     from tuning.cli.registry import registry_app
@@ -78,8 +96,6 @@ def _command_line() -> typer.Typer:
 
     app = typer.Typer(
         help="Train, search and serve multimodal, time-continuous prediction.",
-        no_args_is_help=True,
-        add_completion=False,
         pretty_exceptions_enable=False,
     )
     app.add_typer(corpus_app, name="corpus")
@@ -88,7 +104,7 @@ def _command_line() -> typer.Typer:
     add_commands(app)
     add_serving_commands(app)
 
-    return app
+    return finish(app, ORDER, FIRST_STEPS)
 
 
 def _exit(error: Exception, *, status: int) -> NoReturn:
@@ -100,7 +116,7 @@ def _exit(error: Exception, *, status: int) -> NoReturn:
     sys.exit(status)
 
 
-def _find_bundle(model: str) -> Path:
+def _find_bundle(model: str, tracking_uri: str | None = None) -> Path:
     """Return the folder of a model: its own, or a verified local copy of one in the registry."""
     if not model.startswith("models:"):
         return Path(model)
@@ -108,7 +124,7 @@ def _find_bundle(model: str) -> Path:
     from serving.model_source import find_source
     from serving.settings import Settings
 
-    source = find_source(Settings(model=model))
+    source = find_source(Settings(model=model, tracking_uri=tracking_uri))
     return source.fetch(source.newest()).folder
 
 

@@ -27,16 +27,16 @@ BIN = Path(sys.executable).parent
 def main() -> None:
     """Run both servers, predict the example session, and end them, or wait for Ctrl-C."""
     database, keep = Path(sys.argv[1]), "--keep" in sys.argv[2:]
-    port, mlflow_port = _free_port(8000), _free_port(5000)
+    port, mlflow_port = free_port(8000), free_port(5000)
     endpoint, mlflow = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{mlflow_port}"
     serve_command, mlflow_command = _commands(f"sqlite:///{database}", port, mlflow_port)
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends what was started
     with (
-        _running(serve_command, f"{endpoint}/readyz", database.with_name("serve.log")),
-        _running(mlflow_command, f"{mlflow}/health", database.with_name("mlflow.log")),
+        running(serve_command, f"{endpoint}/readyz", database.with_name("serve.log")),
+        running(mlflow_command, f"{mlflow}/health", database.with_name("mlflow.log")),
     ):
-        _print_response(_predict_example(endpoint))
+        print_response(predict_example(endpoint))
         print(f"The page:           {endpoint}/\nRuns and models:    {mlflow}/", flush=True)
         if keep:
             print("Both stay up until Ctrl-C.", flush=True)
@@ -56,7 +56,8 @@ def _commands(uri: str, port: int, mlflow_port: int) -> tuple[list[str], list[st
     return serve, mlflow
 
 
-def _free_port(preferred: int) -> int:
+def free_port(preferred: int) -> int:
+    """Return a free port of this machine: the preferred one, if it is."""
     for candidate in (preferred, 0):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -67,11 +68,15 @@ def _free_port(preferred: int) -> int:
 
 
 @contextlib.contextmanager
-def _running(command: list[str], ready_url: str, log: Path) -> Iterator[None]:
-    """Run a server, from when it answers; its output goes to the log."""
+def running(
+    command: list[str], ready_url: str, log: Path, folder: Path | None = None
+) -> Iterator[None]:
+    """Run a server in a folder, from when it answers; its output goes to the log."""
     with log.open("wb") as output:
         # A process group of its own: Ctrl-C is for this process, which ends the server politely.
-        process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
+        process = subprocess.Popen(
+            command, cwd=folder, stdout=output, stderr=output, start_new_session=True
+        )
 
     try:
         deadline = time.monotonic() + STARTUP_TIMEOUT_S
@@ -94,7 +99,7 @@ def _answers(url: str) -> bool:
     return False
 
 
-def _predict_example(endpoint: str) -> dict[str, Any]:
+def predict_example(endpoint: str) -> dict[str, Any]:
     """Return what the champion predicts for the example session."""
     with urllib.request.urlopen(f"{endpoint}/v1/example", timeout=60) as http_response:
         example = http_response.read()
@@ -107,7 +112,8 @@ def _predict_example(endpoint: str) -> dict[str, Any]:
     return response
 
 
-def _print_response(response: dict[str, Any]) -> None:
+def print_response(response: dict[str, Any]) -> None:
+    """Print what the endpoint answered, in a few lines."""
     version, num_frames = response["model"]["version"], len(response["timestamps_ms"])
     means = ", ".join(
         f"{target} {fmean(values):+.2f}" for target, values in response["predictions"].items()

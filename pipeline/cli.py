@@ -1,7 +1,7 @@
 """The commands train, evaluate and predict: arguments in, tables and files out.
 
-What takes seconds to import (torch, matplotlib) is imported by the commands: `affectune --help`
-does not wait for it.
+What takes its time to import (torch, matplotlib, pyarrow, pydantic) is imported by the commands
+after their first line of output: nobody waits for it without a word.
 """
 
 from __future__ import annotations
@@ -32,13 +32,11 @@ from pipeline.data.cli import (
     parse_time_unit,
     print_corpus_warnings,
 )
-from pipeline.data.column_findings import SET_ASIDE
-from pipeline.data.layout import find_layout
-from pipeline.data.muse import read_corpus
 from pipeline.errors import AffectuneError, InputError
 from pipeline.names import mistake_in_file_name
 from pipeline.preprocessing.corruption import FORMS, parse_corruption
-from pipeline.spec import Spec, override, read_spec
+from pipeline.shipped import SPECS
+from pipeline.status_line import print_status
 from pipeline.storage.atomic_file import write_atomically
 from pipeline.storage.atomic_folder import MANIFEST, MODEL, read_folder
 from pipeline.storage.csv_text import csv_text
@@ -51,6 +49,14 @@ if TYPE_CHECKING:
 
 CorpusPath = Annotated[
     Path, typer.Option("--corpus", help="Folder in a MuSe layout.", show_default=False)
+]
+TrackingUri = Annotated[
+    str | None,
+    typer.Option(
+        help="The registry, for a MODEL that begins with models:/; default: MLFLOW_TRACKING_URI, "
+        "else sqlite:///mlflow.db in this folder.",
+        show_default=False,
+    ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 ToleranceMs = Annotated[
@@ -72,7 +78,7 @@ MAX_SUFFIX = 100
 def add_commands(app: typer.Typer) -> None:
     """Mount the commands on the command line.
 
-    Its context knows how to find a model's bundle: `obj(name) -> Path`.
+    Its context knows how to find a model's bundle: `obj(name, tracking_uri) -> Path`.
     """
     app.command("train")(train_command)
     app.command("evaluate")(evaluate_command)
@@ -85,7 +91,12 @@ def train_command(
         Path, typer.Option(help="The bundle, with summary.json in it.", show_default=False)
     ],
     spec: Annotated[
-        Path | None, typer.Option(help="Settings (TOML); default: the built-in ones.")
+        str | None,
+        typer.Option(
+            help=f"Settings: a shipped spec by its name ({', '.join(SPECS.names())}), or a TOML "
+            "file; default: the built-in ones.",
+            autocompletion=SPECS.complete,
+        ),
     ] = None,
     modalities: Annotated[
         str | None, typer.Option(help="Feature sets, with commas; default: all.")
@@ -132,6 +143,8 @@ def train_command(
     Example: affectune train --corpus data/c3_muse_stress --out model --workers 4
     """
     clock = _Clock()
+    print_status(f"Reading the corpus '{corpus}'")
+    from pipeline.data.muse import read_corpus
     from pipeline.evaluation.evaluate import evaluate
     from pipeline.evaluation.model_card import (
         distillation_note,
@@ -142,12 +155,15 @@ def train_command(
     from pipeline.fitting.progress_bar import ProgressBar
     from pipeline.fitting.worker_pool import WorkerPool
     from pipeline.model.bundle import save_model
+    from pipeline.spec import Spec, override, read_spec
     from pipeline.stages.requirements import raise_if_untrainable
     from pipeline.storage.stage_store import StageStore
     from pipeline.train import num_fits, train
 
+    if spec in SPECS.names():
+        print_status(f"With {SPECS.describe(spec)}")
     settings = override(
-        read_spec(spec) if spec else Spec(),
+        read_spec(SPECS.find(spec)) if spec else Spec(),
         protocol=protocol,
         folds=folds,
         split=split,
@@ -221,22 +237,26 @@ def evaluate_command(
     tolerance_ms: ToleranceMs = None,
     resample: ResampleOption = None,
     time_unit: TimeUnitOption = None,
+    tracking_uri: TrackingUri = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare a model's predictions with the labels of a partition, and draw them.
 
     Example: affectune evaluate model --corpus data/c3_muse_stress --corrupt voice=noise:1.0
     """
+    print_status(f"Reading the model '{model}'")
+    from pipeline.data.muse import read_corpus
     from pipeline.evaluation.evaluate import evaluate
     from pipeline.evaluation.plots import write_plots
     from pipeline.model.bundle import load_model
 
     torch_device = find_device(device)
     part = _parse_partition(partition)
-    bundle: Path = context.obj(model)
+    bundle: Path = context.obj(model, tracking_uri)
     fused_model = load_model(bundle)
     corrupt_session = _corruptions(fused_model, corrupt or [])
 
+    print_status(f"Reading the corpus '{corpus}'")
     sessions = read_corpus(
         corpus,
         modalities=fused_model.modalities,
@@ -287,22 +307,27 @@ def predict_command(
     tolerance_ms: ToleranceMs = None,
     resample: ResampleOption = None,
     time_unit: TimeUnitOption = None,
+    tracking_uri: TrackingUri = None,
 ) -> None:
     """Write a partition's predictions in the challenge's format: timestamp,value,segment_id.
 
     Example: affectune predict model --corpus data/c3_muse_stress --partition test --out predictions
     """
+    print_status(f"Reading the model '{model}'")
+    from pipeline.data.layout import find_layout
+    from pipeline.data.muse import read_corpus
     from pipeline.evaluation.evaluate import raise_if_incompatible
     from pipeline.model.bundle import load_model
 
     torch_device = find_device(device)
     part = _parse_partition(partition)
-    fused_model = load_model(context.obj(model))
+    fused_model = load_model(context.obj(model, tracking_uri))
     if bands:
         _raise_if_without_bands(fused_model, model)
     if weights is not None:
         _raise_if_no_weights(fused_model, weights, out)
 
+    print_status(f"Reading the corpus '{corpus}'")
     labelled = find_layout(corpus, fused_model.modalities, None).labels
     read = read_corpus(
         corpus,
@@ -514,6 +539,8 @@ def _raise_if_no_bundle(folder: Path) -> None:
 
 
 def _print_columns_set_aside(corpus: Corpus, console: Console) -> None:
+    from pipeline.data.column_findings import SET_ASIDE
+
     for finding in corpus.findings:
         if finding.kind == SET_ASIDE:
             note = escape(f"{finding.where}: {finding.message}")

@@ -21,6 +21,8 @@ Resampling = Literal["nearest", "mean", "mean+std"]
 """What a frame is of the rows of a feature set: the nearest one, or statistics of those that are
 nearer to it than to any other frame."""
 RESAMPLINGS: tuple[Resampling, ...] = get_args(Resampling)
+TimeUnit = Literal["s", "ms", "us", "ns"]
+TIME_UNITS: tuple[TimeUnit, ...] = get_args(TimeUnit)
 
 
 @dataclass(frozen=True)

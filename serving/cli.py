@@ -11,7 +11,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -20,9 +20,12 @@ from rich.text import Text
 from pipeline import terminal
 from pipeline.environment import keep_ray_on_loopback, set_ray_serve_defaults
 from pipeline.errors import AffectuneError, InputError
+from pipeline.status_line import print_status
 from serving.model_registry import SQLITE, RegistryUnavailable, first_line, registry_uri
-from serving.model_source import FolderSource, ModelSource, find_source
-from serving.settings import Settings, read_settings
+
+if TYPE_CHECKING:
+    from serving.model_source import ModelSource
+    from serving.settings import Settings
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -33,7 +36,10 @@ def add_commands(app: typer.Typer) -> None:
 def serve_command(
     model: Annotated[
         str | None,
-        typer.Option(help="models:/<name>@<alias>, models:/<name>/<version> or a bundle folder."),
+        typer.Option(
+            help="models:/<name>@<alias>, models:/<name>/<version> or a bundle folder; default: "
+            "models:/affectune@champion."
+        ),
     ] = None,
     port: Annotated[
         int | None, typer.Option(min=1, max=65535, help="Where it listens; default: 8000.")
@@ -45,19 +51,24 @@ def serve_command(
         int | None, typer.Option(min=1, help="Processes that predict, one core each.")
     ] = None,
     tracking_uri: Annotated[
-        str | None, typer.Option(help="The registry; default: MLFLOW_TRACKING_URI.")
+        str | None,
+        typer.Option(
+            help="The registry; default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db in this "
+            "folder."
+        ),
     ] = None,
     token_file: Annotated[
         Path | None, typer.Option(help="File with the bearer token that requests need.")
     ] = None,
-    settings: Annotated[
-        Path | None, typer.Option(help="Further settings (TOML); see serving/settings.py.")
-    ] = None,
+    settings: Annotated[Path | None, typer.Option(help="Further settings (TOML).")] = None,
 ) -> None:
     """Serve a model over HTTP, with a page to try it, until it is told to end.
 
     Example: affectune serve --model models:/affectune@champion --port 8000
     """
+    print_status(f"Looking for the model '{model}'" if model else "Looking for the model")
+    from serving.settings import read_settings
+
     given = read_settings(
         settings,
         os.environ,
@@ -93,6 +104,8 @@ def _check(settings: Settings) -> list[str]:
     Raises:
         InputError: no such model, an empty token, a port in use.
     """
+    from serving.model_source import FolderSource, find_source
+
     has_token = settings.secret() is not None
     source = find_source(settings)
     notes = []
@@ -133,6 +146,8 @@ def _raise_if_in_use(host: str, port: int) -> None:
 
 def _with_absolute_paths(settings: Settings) -> Settings:
     """Return settings that mean the same in a replica's process, wherever that starts."""
+    from serving.model_source import FolderSource, find_source
+
     changes: dict[str, object] = {}
     if isinstance(find_source(settings), FolderSource):
         changes["model"] = str(Path(settings.model).absolute())
@@ -154,6 +169,7 @@ def _running(settings: Settings) -> Iterator[Event]:
     """Run the endpoint; the event is set when this process is told to end."""
     address = os.environ.get("RAY_ADDRESS")
     _prepare_ray_environment(is_local=not address)
+    print_status(f"Reaching the Ray cluster at {address}" if address else "Starting Ray")
     import ray
     from ray import serve
 

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 from pipeline.environment import resolve_tracking_uri, set_mlflow_defaults
 from pipeline.errors import AffectuneError
-from serving.settings import Settings
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
+
+    from serving.settings import Settings
 
 SQLITE = "sqlite:///"
 MAX_CAUSE_CHARACTERS = 300

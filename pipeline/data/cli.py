@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -17,19 +17,16 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
-from pipeline.corpus import RESAMPLINGS, Corpus, Resampling
+from pipeline.corpus import RESAMPLINGS, TIME_UNITS, Corpus, Resampling, TimeUnit
 from pipeline.data.importing.cli import import_command
 from pipeline.data.input_errors import quoted_list
-from pipeline.data.layout import find_root
-from pipeline.data.metadata import PARTICIPANTS_FILE
-from pipeline.data.muse import read_corpus
-from pipeline.data.rater_agreement import RaterAgreement, read_agreement
-from pipeline.data.records.persons import PERSONS_UNKNOWN
-from pipeline.data.summary import FindingGroup, SetSummary, Summary, TargetSummary, summarise
-from pipeline.data.synthetic.corpus import synthesize
 from pipeline.data.synthetic.presets import Preset
-from pipeline.data.tables.timestamps import TIME_UNITS, TimeUnit
 from pipeline.errors import InputError
+from pipeline.status_line import print_status
+
+if TYPE_CHECKING:
+    from pipeline.data.rater_agreement import RaterAgreement
+    from pipeline.data.summary import FindingGroup, SetSummary, Summary, TargetSummary
 
 VERDICT_COLOURS = {"ready": "green", "look": "yellow", "cannot be learned": "red"}
 LEVEL_COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
@@ -79,15 +76,20 @@ def check_command(
 
     Example: affectune corpus check data/c3_muse_stress --modalities egemaps,vggface
     """
-    with Console(stderr=True).status(f"Reading {escape(str(path))}"):
-        corpus = read_corpus(
-            path,
-            modalities=parse_names(modalities),
-            targets=parse_names(targets),
-            tolerance_ms=tolerance_ms,
-            resampling=parse_resampling(resample),
-            time_unit=parse_time_unit(time_unit),
-        )
+    print_status(f"Reading the corpus '{path}'")
+    from pipeline.data.layout import find_root
+    from pipeline.data.muse import read_corpus
+    from pipeline.data.rater_agreement import read_agreement
+    from pipeline.data.summary import summarise
+
+    corpus = read_corpus(
+        path,
+        modalities=parse_names(modalities),
+        targets=parse_names(targets),
+        tolerance_ms=tolerance_ms,
+        resampling=parse_resampling(resample),
+        time_unit=parse_time_unit(time_unit),
+    )
     summary = summarise(corpus)
     raters = read_agreement(find_root(path), corpus.targets)
 
@@ -114,12 +116,13 @@ def synthesize_command(
 
     Example: affectune corpus synthesize demo/corpus --subjects 12 --minutes 1
     """
-    console = Console(stderr=True)
-    with console.status(f"Writing {escape(str(out))}"):
-        synthesize(out, subjects=subjects, minutes=minutes, seed=seed, preset=preset)
+    print_status(f"Writing the corpus '{out}'")
+    from pipeline.data.synthetic.corpus import synthesize
+
+    synthesize(out, subjects=subjects, minutes=minutes, seed=seed, preset=preset)
 
     message = f"Wrote {out}. To see what it holds: affectune corpus check {out}"
-    console.print(escape(message), soft_wrap=True, highlight=False)
+    Console(stderr=True).print(escape(message), soft_wrap=True, highlight=False)
 
 
 def parse_names(text: str | None) -> list[str] | None:
@@ -169,6 +172,9 @@ def parse_time_unit(text: str | None) -> TimeUnit | None:
 
 def print_corpus_warnings(corpus: Corpus, console: Console) -> None:
     """Print in a line which warnings a corpus has, before something is trained on it."""
+    from pipeline.data.metadata import PARTICIPANTS_FILE
+    from pipeline.data.records.persons import PERSONS_UNKNOWN
+
     kinds = Counter(finding.kind for finding in corpus.findings if finding.level == "warning")
     if not kinds:
         return

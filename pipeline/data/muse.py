@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.corpus import Corpus, Finding, Resampling, Session, Times
+from pipeline.corpus import Corpus, Finding, Resampling, Session, Times, TimeUnit
 from pipeline.data.build_session import BuiltSession, build_session
 from pipeline.data.column_findings import column_findings, columns_record, columns_set_aside
 from pipeline.data.findings import (
@@ -40,7 +40,6 @@ from pipeline.data.tables.arrange import ArrangedFile, arrange
 from pipeline.data.tables.cache import FeatureFile, default_folder, read_features
 from pipeline.data.tables.csv_columns import read_content
 from pipeline.data.tables.parse import FeatureTable, LabelTable, parse_labels
-from pipeline.data.tables.timestamps import TimeUnit
 from pipeline.data.time_units import TimeUnits, recognise_units
 from pipeline.errors import InputError
 from pipeline.preprocessing.stuck import learn_limits, mark_stuck

@@ -9,15 +9,17 @@ import re
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.corpus import Session
 from pipeline.errors import InputError
-from pipeline.preprocessing.normalisation import Normalisation
-from pipeline.spec import CorruptionKind
+
+if TYPE_CHECKING:
+    from pipeline.preprocessing.normalisation import Normalisation
+    from pipeline.spec import CorruptionKind
 
 Corruption = Callable[[Session], Session]
 

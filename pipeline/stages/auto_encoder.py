@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.corpus import Session
+from pipeline.spec import StageName
 from pipeline.stages.difficulty import reconstruction_errors
-from pipeline.stages.task import StageName, Task, UpstreamOutputs
+from pipeline.stages.task import Task, UpstreamOutputs
 from pipeline.stages.trained_stage import TrainedStage
 
 

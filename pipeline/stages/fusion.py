@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.corpus import Session
-from pipeline.stages.task import StageName, Task, UpstreamOutputs, raw_inputs
+from pipeline.spec import StageName
+from pipeline.stages.task import Task, UpstreamOutputs, raw_inputs
 from pipeline.stages.trained_stage import Columns, TrainedStage, mean_of
 from pipeline.stages.unimodal import UnimodalTask
 

@@ -11,7 +11,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ from pipeline.spec import (
     FusionSpec,
     NetworkSpec,
     Spec,
+    StageName,
     UnimodalSpec,
 )
 from pipeline.stages.cross_fit import Fold
@@ -35,7 +36,6 @@ from pipeline.stages.trained_stage import Columns, TrainedStage
 TRAINING_CODE = 2
 """Raise it when the same problem would give other weights: stages are then trained anew."""
 
-StageName = Literal["auto_encoder", "unimodal", "fusion"]
 TIMING_SETTINGS = ("delay_s", "context_s", "resample_s")
 """Settings of a stage that become its `Timing`."""
 StageKeys = tuple[tuple[str, ...], ...]

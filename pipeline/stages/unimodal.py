@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from pipeline.corpus import Session
 from pipeline.errors import InputError
 from pipeline.preprocessing.timing import Timing
-from pipeline.spec import Spec
+from pipeline.spec import Spec, StageName
 from pipeline.stages.auto_encoder import AutoEncoderTask
-from pipeline.stages.task import StageName, Task, UpstreamOutputs, raw_inputs
+from pipeline.stages.task import Task, UpstreamOutputs, raw_inputs
 from pipeline.stages.trained_stage import Columns, TrainedStage, mean_prediction
 
 

@@ -12,6 +12,7 @@ from pipeline.storage.atomic_file import write_atomically
 from tests.benchmarks.corpus import corpus_rows
 from tests.benchmarks.distillation import distillation_rows
 from tests.benchmarks.endpoint import endpoint_rows
+from tests.benchmarks.first_output import first_output_rows
 from tests.benchmarks.gru import gru_rows
 from tests.benchmarks.overhead import overhead_rows
 from tests.benchmarks.rows import Row
@@ -26,6 +27,7 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "endpoint": endpoint_rows,
     "search": search_rows,
     "distillation": distillation_rows,
+    "first_output": first_output_rows,
 }
 
 

@@ -21,9 +21,9 @@ from ray import tune
 
 from pipeline.corpus import Corpus
 from pipeline.fitting.trainer import Trainer
-from pipeline.spec import Spec
+from pipeline.spec import Spec, StageName
 from pipeline.stages.cross_fit import CrossFitPlan
-from pipeline.stages.task import StageName, Task
+from pipeline.stages.task import Task
 from pipeline.storage.stage_store import StageStore
 from tests.benchmarks.plain_torch import networks_in_plain_torch
 from tuning.fitting.held_out_predictions import held_out_name

@@ -122,6 +122,7 @@ def trained(corpus_path: Path, spec_path: Path, tmp_path_factory: pytest.TempPat
     )
     # No progress where there is no terminal.
     assert ended.stderr == (
+        f"Reading the corpus '{corpus_path}' ...\n"
         "Note: the corpus has warnings: stuck rows (1). See `affectune corpus check`.\n"
     )
     assert json.loads(ended.stdout) == read_json(folder / "model" / "summary.json")

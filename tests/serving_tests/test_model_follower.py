@@ -250,6 +250,7 @@ def test_a_smoke_test_that_fails_names_the_cause(bundle: Path, tmp_path: Path) -
 
 
 def test_the_names_are_those_that_the_registry_file_fixes() -> None:
-    text = (ROOT / "mlflow" / "registry.toml").read_text(encoding="utf-8")
+    path = ROOT / "tuning" / "mlflow_backend" / "registry" / "registry.toml"
+    text = path.read_text(encoding="utf-8")
     fixed = tomllib.loads(text)
     assert Settings().model == f"models:/{fixed['model']}@{fixed['aliases']['champion']}"

@@ -23,14 +23,14 @@ from pipeline.data.cli import TimeUnitOption, parse_time_unit
 from pipeline.environment import resolve_tracking_uri
 from pipeline.errors import AffectuneError, InputError
 from pipeline.names import unescape_key
+from pipeline.status_line import print_status
 from tuning.mlflow_backend.client import cause_of, connect, masked, sqlite_path
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-    from pipeline.corpus import Corpus
-    from pipeline.data.tables.timestamps import TimeUnit
+    from pipeline.corpus import Corpus, TimeUnit
     from pipeline.model.fused_model import FusedModel
     from tuning.mlflow_backend.registry.comparison import Comparison
 
@@ -91,6 +91,7 @@ def list_command(tracking_uri: TrackingUri = None, as_json: AsJson = False) -> N
 
     Example: affectune registry list --tracking-uri http://127.0.0.1:5000
     """
+    _print_asking(tracking_uri)
     from tuning.mlflow_backend.registry.versions import aliases_of, model_names, registry_names
 
     with _registry_client(tracking_uri) as client:
@@ -118,6 +119,7 @@ def show_command(name: Name, tracking_uri: TrackingUri = None, as_json: AsJson =
 
     Example: affectune registry show affectune
     """
+    _print_asking(tracking_uri)
     from tuning.mlflow_backend.registry.versions import aliases_of, versions_of
 
     with _registry_client(tracking_uri) as client:
@@ -155,6 +157,7 @@ def promote_command(
 
     Example: affectune registry promote affectune challenger
     """
+    _print_asking(tracking_uri)
     from pipeline.cli import find_device
     from tuning.mlflow_backend.registry.promotion import promote
     from tuning.mlflow_backend.registry.versions import aliases_of, find_version, registry_names
@@ -212,6 +215,7 @@ def rollback_command(name: Name, tracking_uri: TrackingUri = None, as_json: AsJs
 
     Example: affectune registry rollback affectune
     """
+    _print_asking(tracking_uri)
     from tuning.mlflow_backend.registry.promotion import rollback
 
     with _registry_client(tracking_uri) as client:
@@ -223,6 +227,10 @@ def rollback_command(name: Name, tracking_uri: TrackingUri = None, as_json: AsJs
         Console().print(
             Text(f"Version {champion} of '{name}' is the champion again, in place of {previous}.")
         )
+
+
+def _print_asking(tracking_uri: str | None) -> None:
+    print_status(f"Asking the registry '{masked(resolve_tracking_uri(tracking_uri))}'")
 
 
 @contextmanager

@@ -21,14 +21,15 @@ from pipeline.data.cli import (
     parse_time_unit,
     print_corpus_warnings,
 )
-from pipeline.data.muse import read_corpus
 from pipeline.environment import keep_ray_on_loopback
 from pipeline.errors import InputError
-from tuning.spec.study_spec import for_corpus, override, read_study
+from pipeline.status_line import print_status
+from tuning.cli.shipped_studies import STUDIES, add_commands
 
 study_app = typer.Typer(
     help="Search all three stages, record every trial, register the winner.", no_args_is_help=True
 )
+add_commands(study_app)
 
 StudyFolder = Annotated[
     Path, typer.Argument(help="What `study run --out` wrote.", show_default=False)
@@ -39,7 +40,14 @@ UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600}
 
 @study_app.command("run")
 def run_command(
-    study: Annotated[Path, typer.Argument(help="The study (TOML).", show_default=False)],
+    study: Annotated[
+        str,
+        typer.Argument(
+            help="A shipped study by its name (`affectune study list`), or a TOML file.",
+            show_default=False,
+            autocompletion=STUDIES.complete,
+        ),
+    ],
     corpus: Annotated[
         Path | None, typer.Option(help="Folder in a MuSe layout; default: the study's.")
     ] = None,
@@ -98,7 +106,7 @@ def run_command(
 ) -> None:
     """Search, refit the finalists, write the winner's bundle and report, and register it.
 
-    Example: affectune study run tuning/studies/wide.toml --corpus data/muse --time-budget 8h
+    Example: affectune study run wide --corpus data/muse --time-budget 8h
 
     With --nested K people are set apart in turn, and a study runs without them: its winner, the
     untuned settings and the floors are scored on them, in OUT/nested.json. Nothing is tracked.
@@ -110,8 +118,12 @@ def run_command(
         )
     if address is None:
         keep_ray_on_loopback()  # before Ray is imported
+    print_status(f"Reading {STUDIES.describe(study)}")
+    study_file = STUDIES.find(study)
+    from tuning.spec.study_spec import for_corpus, override, read_study
+
     spec = override(
-        read_study(study),
+        read_study(study_file),
         modalities=parse_names(modalities),
         targets=parse_names(targets),
         split=split,
@@ -123,6 +135,9 @@ def run_command(
         raise InputError(
             f"The study '{study}' names no corpus. Add corpus = \"path\" to it, or pass --corpus."
         )
+    print_status(f"Reading the corpus '{path}'")
+    from pipeline.data.muse import read_corpus
+
     sessions = read_corpus(
         path,
         modalities=spec.modalities,
@@ -130,6 +145,7 @@ def run_command(
         resampling=spec.resample,
         time_unit=spec.time_unit,
     )
+    print_status("Loading torch, Ray and MLflow")
     from tuning.study.nested import run_nested  # Ray, MLflow and torch take seconds to import
     from tuning.study.run import run
     from tuning.study.study import StudyOptions
@@ -172,6 +188,7 @@ def status_command(folder: StudyFolder, as_json: AsJson = False) -> None:
 
     Example: affectune study status studies/wide
     """
+    print_status(f"Reading the study in '{folder}'")
     from tuning.journal.history import read_history
     from tuning.monitoring.live_table import status_table
     from tuning.monitoring.status import status_json
@@ -194,6 +211,7 @@ def report_command(
 
     Example: affectune study report studies/wide
     """
+    print_status(f"Reading the study in '{folder}'")
     from tuning.journal.history import read_history
     from tuning.study.run import report
 
@@ -224,6 +242,7 @@ def audit_command(
 
     Example: affectune study audit studies/wide --sample 40
     """
+    print_status(f"Reading the study in '{folder}'")
     from tuning.audit.cli_output import audit_folder, print_audit
 
     audit = audit_folder(

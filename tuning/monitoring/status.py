@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pipeline.stages.task import StageName, Task
+from pipeline.spec import StageName
+from pipeline.stages.task import Task
 from tuning.journal.events import COMPLETE, Purpose, StudyOpened
 from tuning.journal.history import History, Trial
 from tuning.planning.outstanding_fits import FitPlan

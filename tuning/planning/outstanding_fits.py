@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from itertools import product
 from math import ceil
 
-from pipeline.stages.task import StageKeys, StageName, Task
+from pipeline.spec import StageName
+from pipeline.stages.task import StageKeys, Task
 from tuning.journal.events import Purpose
 from tuning.journal.history import History, Trial
 from tuning.spec.space import STAGES, Configuration

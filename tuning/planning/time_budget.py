@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from math import floor, inf
 
-from pipeline.stages.task import StageName, Task
+from pipeline.spec import StageName
+from pipeline.stages.task import Task
 from tuning.journal.history import History
 from tuning.planning.outstanding_fits import FitPlan
 

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from pipeline.spec import StageName
 from pipeline.stages.fusion import FusionTask
-from pipeline.stages.task import StageName
 from pipeline.stages.unimodal import UnimodalTask
 from tuning.report.formats import Mean, value_text
 from tuning.report.search_trials import Searches, SearchTrial

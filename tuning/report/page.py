@@ -6,6 +6,7 @@ import json
 import shlex
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ from tuning.report.results import (
 from tuning.report.search_trials import Searches
 
 REPORT = "report.html"
-HERE = Path(__file__).parent
+HERE = resources.files(__package__)
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,7 @@ def render(
 def _environment() -> jinja2.Environment:
     """Return an environment that escapes whatever a template writes, unless it is Markup."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE),
+        loader=jinja2.FileSystemLoader(str(HERE)),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

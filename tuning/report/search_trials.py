@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from pipeline.stages.task import StageName, Task
+from pipeline.spec import StageName
+from pipeline.stages.task import Task
 from tuning.journal.history import History, Trial
 from tuning.spec.space import MODALITIES, STAGES, Dimension, Value
 from tuning.spec.study_spec import StudySpec

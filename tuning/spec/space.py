@@ -14,8 +14,14 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from pipeline.errors import InputError
-from pipeline.spec import AutoEncoderSpec, FusionSpec, Spec, UnimodalSpec, validation_message
-from pipeline.stages.task import StageName
+from pipeline.spec import (
+    AutoEncoderSpec,
+    FusionSpec,
+    Spec,
+    StageName,
+    UnimodalSpec,
+    validation_message,
+)
 from tuning.spec import enumeration
 from tuning.spec.dimensions import (
     Choice,

@@ -10,8 +10,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from pipeline.corpus import Resampling
-from pipeline.data.tables.timestamps import TimeUnit
+from pipeline.corpus import Resampling, TimeUnit
 from pipeline.errors import InputError
 from pipeline.names import mistake_in_file_name, mistake_in_label
 from pipeline.spec import (
@@ -19,11 +18,11 @@ from pipeline.spec import (
     NetworkSpec,
     Settings,
     Spec,
+    StageName,
     UnimodalSpec,
     read_toml,
     validation_message,
 )
-from pipeline.stages.task import StageName
 from tuning.spec.dimension_table import KINDS
 from tuning.spec.search_table import NOT_SEARCHED, SearchTable, SearchTables
 from tuning.spec.space import MODALITIES, STAGES, UPSTREAM, Space

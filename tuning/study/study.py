@@ -299,9 +299,11 @@ def git_commit() -> str | None:
     """Return the commit of the code that runs, with "+" where files were changed since.
 
     Returns:
-        None outside of git.
+        None outside of the project's own repository.
     """
     try:
+        if Path(_git("rev-parse", "--show-toplevel")) != Path(__file__).resolve().parents[2]:
+            return None  # installed, in an environment that lies in a repository of the user's
         commit = _git("rev-parse", "HEAD")
         changes = _git("status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.SubprocessError):

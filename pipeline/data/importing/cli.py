@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -15,11 +15,11 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
-from pipeline.data.importing.formats.recording import ReadOptions
-from pipeline.data.importing.import_corpus import import_corpus
-from pipeline.data.importing.import_options import ImportOptions
-from pipeline.data.importing.report import FileReport, ImportReport
 from pipeline.data.input_errors import quoted_list
+from pipeline.status_line import print_status
+
+if TYPE_CHECKING:
+    from pipeline.data.importing.report import FileReport, ImportReport
 
 SOURCE_HELP = "A file, a folder of files, or a folder of folders."
 NUM_NOTES = 12
@@ -101,6 +101,11 @@ def import_command(
 
     Example: affectune corpus import opensmile_csv/ corpus --set egemaps
     """
+    print_status(f"Reading '{source}'")
+    from pipeline.data.importing.formats.recording import ReadOptions
+    from pipeline.data.importing.import_corpus import import_corpus
+    from pipeline.data.importing.import_options import ImportOptions
+
     options = ImportOptions(
         set_name=set_name,
         target=target,
@@ -124,8 +129,7 @@ def import_command(
         start=start,
         overwrite=overwrite,
     )
-    with Console(stderr=True).status(f"Reading {escape(str(source))}"):
-        report = import_corpus(source, out, options)
+    report = import_corpus(source, out, options)
 
     if as_json:
         typer.echo(json.dumps(report.to_document(), indent=1, allow_nan=False))

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.corpus import Times
+from pipeline.corpus import Times, TimeUnit
 from pipeline.data.tables.csv_columns import read_columns, split_header
 from pipeline.data.tables.doubtful_columns import (
     clear_failed_rows,
@@ -20,7 +20,7 @@ from pipeline.data.tables.doubtful_columns import (
     to_numbers,
 )
 from pipeline.data.tables.file_lines import line_of_row
-from pipeline.data.tables.timestamps import TimeUnit, parse_timestamps, read_table, to_ms, to_text
+from pipeline.data.tables.timestamps import parse_timestamps, read_table, to_ms, to_text
 from pipeline.errors import InputError
 from pipeline.preprocessing.bookkeeping import FileColumns, Kind, may_be_bookkeeping
 from pipeline.preprocessing.cleaning import clean

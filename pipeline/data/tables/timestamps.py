@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -11,14 +10,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.corpus import Times
+from pipeline.corpus import Times, TimeUnit
 from pipeline.data.tables.csv_columns import MISSING, read_columns
 from pipeline.data.tables.file_lines import line_of_row
 from pipeline.errors import InputError
 from pipeline.preprocessing.align import whole_if_possible
 
-TimeUnit = Literal["s", "ms", "us", "ns"]
-TIME_UNITS: tuple[TimeUnit, ...] = get_args(TimeUnit)
 MS_PER_UNIT: Mapping[TimeUnit, float] = {"s": 1e3, "ms": 1.0, "us": 1e-3, "ns": 1e-6}
 UNITS_PER_MS: Mapping[TimeUnit, int] = {"s": 0, "ms": 1, "us": 1_000, "ns": 1_000_000}
 """How many whole units a millisecond has; 0 where it has none."""

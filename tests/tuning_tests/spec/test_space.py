@@ -13,8 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import InputError
-from pipeline.spec import Spec
-from pipeline.stages.task import StageName
+from pipeline.spec import Spec, StageName
 from tests.tuning_tests.spec.study_files import (
     MODALITIES,
     SHIPPED,

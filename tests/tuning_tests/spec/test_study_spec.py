@@ -8,8 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from pipeline.errors import InputError
-from pipeline.spec import Spec
-from pipeline.stages.task import StageName
+from pipeline.spec import Spec, StageName
 from tests.tuning_tests.spec.study_files import (
     SHIPPED,
     STUDIES,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from pipeline.stages.unimodal import UnimodalTask
 from tests.pipeline_tests.corpora import corpus_of, tiny_corpus, tiny_session
 from tests.tuning_tests.studies import Worker, as_if_chosen, tiny_study
 from tuning.study.assemble_model import winning_model
-from tuning.study.study import StudyOptions, open_study
+from tuning.study.study import StudyOptions, git_commit, open_study
 
 
 @pytest.mark.slow
@@ -65,3 +66,23 @@ def test_a_timing_that_is_searched_must_suit_the_corpus(
 
     study = open_study(tiny_study(), corpus, tmp_path, options, resume=False)
     study.journal.close()
+
+
+def test_the_commit_of_a_repository_that_only_holds_the_environment_is_not_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An installed wheel is not the code of the user's repository around it."""
+    identity = ("-c", "user.name=a person", "-c", "user.email=a@b.c")
+    subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
+    commit = ["git", *identity, "commit", "--quiet", "--allow-empty", "--message", "mine"]
+    subprocess.run(commit, cwd=tmp_path, check=True)
+
+    module = tmp_path / "venv" / "lib" / "tuning" / "study" / "study.py"
+    module.parent.mkdir(parents=True)
+    monkeypatch.setattr("tuning.study.study.__file__", str(module))
+    assert git_commit() is None
+
+    own = tmp_path / "tuning" / "study" / "study.py"
+    own.parent.mkdir(parents=True)
+    monkeypatch.setattr("tuning.study.study.__file__", str(own))
+    assert git_commit() is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-NAMES_FILE = Path(__file__).parents[3] / "mlflow" / "registry.toml"
+NAMES_FILE = "registry.toml"
 PAGE_SIZE = 200
 
 
@@ -33,7 +34,7 @@ class Aliases(BaseModel):
 
 
 class RegistryNames(BaseModel):
-    """The names in mlflow/registry.toml, which studies write and the endpoint reads."""
+    """The names in registry.toml, which studies write and the endpoint reads."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -44,15 +45,16 @@ class RegistryNames(BaseModel):
 
 @cache
 def registry_names() -> RegistryNames:
-    """Read mlflow/registry.toml.
+    """Read registry.toml, which is installed beside this module.
 
     Raises:
         InputError: the file is not there, or damaged.
     """
+    path = Path(str(resources.files(__package__) / NAMES_FILE))
     try:
-        return RegistryNames.model_validate(read_toml(NAMES_FILE, "registry's names"))
+        return RegistryNames.model_validate(read_toml(path, "registry's names"))
     except ValidationError as error:
-        raise InputError(f"'{NAMES_FILE}' does not fit: restore it from the repository.") from error
+        raise InputError(f"'{path}' does not fit: install Affectune anew.") from error
 
 
 def model_names(client: MlflowClient) -> list[str]:
