@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
@@ -14,6 +16,16 @@ if TYPE_CHECKING:
     from pipeline.model.fused_model import FusedModel
 
 __all__ = ["load", "main"]
+
+INTERRUPTED = 130
+"""Exit status by which the command line lets go of a KeyboardInterrupt, without a word."""
+LONG_COMMANDS = {
+    ("study", "run"): "To go on: {command} --resume",
+    ("study", "audit"): "What is trained is kept. To go on: {command}",
+    ("train",): "What is trained is kept. To go on: {command}",
+    ("serve",): "To serve again: {command}",
+}
+"""The commands that run supervised, with the way to go on after a stop."""
 
 
 def load(folder: Path | str) -> FusedModel:
@@ -41,10 +53,50 @@ def load(folder: Path | str) -> FusedModel:
 def main() -> None:
     """Run the command `affectune`, and exit with status 0, 1 (it failed) or 2 (usage or input)."""
     _set_environment()
+    say_ended = _supervise(sys.argv[1:])
+    try:
+        _run()
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except SystemExit as end:
+        if end.code != INTERRUPTED:
+            say_ended()
+        raise
+    except Exception:
+        say_ended()  # its traceback does
+        raise
+
+
+def _supervise(arguments: Sequence[str]) -> Callable[[], None]:
+    """Have a long command supervised, if it is one.
+
+    Returns:
+        What is called when it has said how it ended.
+    """
+    from pipeline.supervisor import can_supervise, supervise
+
+    advice = _advice(arguments)
+    if advice is not None and can_supervise():
+        return supervise(advice)
+
+    signal.signal(signal.SIGTERM, _exit_on_signal)
+    return lambda: None
+
+
+def _advice(arguments: Sequence[str]) -> str | None:
+    """Return how to go on with a long command that was stopped; None for other commands."""
+    for words, advice in LONG_COMMANDS.items():
+        if tuple(arguments[: len(words)]) == words and "--help" not in arguments:
+            given = [argument for argument in arguments if argument != "--resume"]
+            return advice.format(command=shlex.join(["affectune", *given]))
+    return None
+
+
+def _run() -> None:
+    """Run the command line; a mistake or a failure is one line on standard error."""
     from pipeline.errors import AffectuneError, InputError
 
     run_command = _command_line()
-    signal.signal(signal.SIGTERM, _exit_on_signal)
     try:
         run_command(obj=_find_bundle)
     except InputError as error:

@@ -18,9 +18,14 @@ from rich.console import Console
 
 from pipeline.environment import keep_ray_on_loopback, set_ray_serve_defaults
 from pipeline.errors import AffectuneError, InputError
+from pipeline.supervisor import allow_orderly_end, own_sigterm
 from serving.model_registry import SQLITE, RegistryUnavailable, first_line, registry_uri
 from serving.model_source import FolderSource, ModelSource, find_source
 from serving.settings import Settings, read_settings
+
+DRAIN_S = 8.0
+"""So long requests in flight may take where every command ends: they have longer if it is said."""
+RAY_END_S = 5.0
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -75,14 +80,19 @@ def _serve(settings: Settings) -> None:
     for note in _check(settings):
         console.print(f"[yellow]Note:[/] {note}", soft_wrap=True, highlight=False)
 
-    with _running(settings) as stop_requested:
-        host = "localhost" if settings.host in ("0.0.0.0", "::") else settings.host
-        Console().print(
-            f"Serving {settings.model} at http://{host}:{settings.port}/ (Ctrl-C ends it)",
-            soft_wrap=True,
-        )
-        stop_requested.wait()
-        console.print("Ending: requests in flight are answered first.")
+    if settings.drain_timeout_s > DRAIN_S:
+        allow_orderly_end(settings.drain_timeout_s + RAY_END_S)
+    try:
+        with _running(settings) as stop_requested:
+            host = "localhost" if settings.host in ("0.0.0.0", "::") else settings.host
+            Console().print(
+                f"Serving {settings.model} at http://{host}:{settings.port}/ (Ctrl-C ends it)",
+                soft_wrap=True,
+            )
+            stop_requested.wait()
+            console.print("Ending: requests in flight are answered first.")
+    except KeyboardInterrupt:
+        console.print("Ended before it served anything, because it was told to.")
 
 
 def _check(settings: Settings) -> list[str]:
@@ -167,8 +177,7 @@ def _running(settings: Settings) -> Iterator[Event]:
             # What never started needs no end.
             with contextlib.suppress(ray.exceptions.RayError, RuntimeError):
                 serve.delete(NAME)  # its replicas answer the requests that they have begun
-            if not address:
-                serve.shutdown()  # type: ignore[no-untyped-call]  # ray gives no hints here
+            # Of a cluster of our own the rest of Serve ends with it, and more quietly.
             ray.shutdown()
 
 
@@ -190,7 +199,8 @@ def _start_ray(settings: Settings, address: str | None) -> None:
         options |= {"num_cpus": num_cpus, "include_dashboard": False}
 
     try:
-        ray.init(logging_level=logging.WARNING, **options)
+        with own_sigterm():
+            ray.init(logging_level=logging.WARNING, **options)
     except Exception as error:  # Ray raises whatever, a bare Exception among it
         cause = first_line(error)
         raise AffectuneError(f"Ray did not start: {cause} Its logs have more.") from error
@@ -209,7 +219,8 @@ def _start_serve(settings: Settings) -> None:
         host=settings.host, port=settings.port, request_timeout_s=settings.request_timeout_s
     )
     try:
-        serve.start(http_options=proxy)
+        # Of Serve's own processes only warnings; else each would tell of every route.
+        serve.start(http_options=proxy, logging_config={"log_level": "WARNING"})
         serve.run(application(settings), name=NAME, route_prefix="/")
     except (ray.exceptions.RayError, RuntimeError, TimeoutError) as error:
         cause = first_line(error)

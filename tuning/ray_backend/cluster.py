@@ -14,6 +14,7 @@ import ray
 
 from pipeline.environment import set_ray_tune_defaults
 from pipeline.errors import AffectuneError, InputError
+from pipeline.supervisor import own_sigterm
 from tuning.spec.space import STAGES
 from tuning.spec.study_spec import StudySpec
 
@@ -40,8 +41,9 @@ def cluster(address: str | None, workers: int | None) -> Iterator[Cluster]:
         yield Cluster()
         return
 
-    _start(address, workers)
     try:
+        with own_sigterm():
+            _start(address, workers)
         # Ray prints there that a worker was lost; standard output is for results.
         with contextlib.redirect_stdout(sys.stderr):
             yield Cluster()

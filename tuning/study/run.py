@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,8 @@ REPORT = "report.html"
 FINAL_SEND_TIMEOUT_S = 120.0
 """So long a finished study waits for a tracking server that is slow or away; others wait less."""
 SEND_TIMEOUT_S = 15.0
+LAST_SEND_TIMEOUT_S = 2.0
+"""The same of a study that was told to end."""
 
 
 def run(
@@ -92,8 +95,7 @@ def run(
                 _report_winner(study, tracker, console)
                 _register_winner(study, uri, console, promote_first=promote_first)
         finally:
-            is_finished = study.history.finished is not None
-            unsent = tracker.close(FINAL_SEND_TIMEOUT_S if is_finished else SEND_TIMEOUT_S)
+            unsent = tracker.close(_send_timeout_s(study))
 
     if unsent:
         console.print(
@@ -130,6 +132,14 @@ def report(folder: Path, history: History, corpus_path: Path | None = None) -> P
         )
         evaluation = evaluate(model, corpus, "devel")
     return write_report(folder, history, evaluation, model)
+
+
+def _send_timeout_s(study: Study) -> float:
+    """Return how long a tracking server may keep the study from ending."""
+    is_told_to_end = study.is_interrupted or isinstance(sys.exception(), KeyboardInterrupt)
+    if is_told_to_end:
+        return LAST_SEND_TIMEOUT_S
+    return SEND_TIMEOUT_S if study.history.finished is None else FINAL_SEND_TIMEOUT_S
 
 
 def _report_winner(study: Study, tracker: Tracker, console: Console) -> None:

@@ -54,6 +54,8 @@ from tuning.spec.study_spec import StudySpec
 from tuning.study.assemble_model import winning_model
 
 MODEL_FOLDER, SUMMARY = "model", "summary.json"
+INTERRUPTED = "interrupted"
+"""Reason of a stop that was asked for."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +179,10 @@ def run_study(study: Study, *, on_tick: Callable[[], None] = lambda: None) -> No
         with contextlib.suppress(
             AffectuneError
         ):  # the journal itself may be what cannot be written
-            study.record(StudyStopped(at=time.time(), reason=f"{type(error).__name__}: {error}"))
+            reason = f"{type(error).__name__}: {error}"
+            if isinstance(error, KeyboardInterrupt):
+                reason = INTERRUPTED
+            study.record(StudyStopped(at=time.time(), reason=reason))
         raise
 
     is_written = study.history.finished is not None and (options.folder / MODEL_FOLDER).is_dir()
@@ -240,7 +245,7 @@ def _search(study: Study, planner: StudyPlanner, on_tick: Callable[[], None]) ->
             "--out."
         )
     if study.is_interrupted:
-        study.record(StudyStopped(at=time.time(), reason="interrupted"))
+        study.record(StudyStopped(at=time.time(), reason=INTERRUPTED))
     elif not planner.is_done:
         raise AffectuneError("The search ended before its end. Please run it again with --resume.")
 
@@ -254,7 +259,7 @@ def _finish(study: Study, planner: StudyPlanner, store: StageStore) -> None:
             model = _distil(model, study, store)
         except KeyboardInterrupt:
             study.is_interrupted = True
-            study.record(StudyStopped(at=time.time(), reason="interrupted"))
+            study.record(StudyStopped(at=time.time(), reason=INTERRUPTED))
             return
     evaluation = evaluate(model, study.corpus, "devel", device=study.options.device)
 
