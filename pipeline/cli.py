@@ -128,7 +128,7 @@ def train_command(
     from pipeline.fitting.worker_pool import WorkerPool
     from pipeline.model.bundle import save_model
     from pipeline.stages.requirements import raise_if_untrainable
-    from pipeline.storage.stage_store import StageStore
+    from pipeline.storage.stage_store import StageStore, raise_if_not_writable
     from pipeline.train import num_fits, train
 
     settings = override(
@@ -142,6 +142,7 @@ def train_command(
     torch_device = find_device(device)
     out = out.absolute()
     _raise_if_not_replaceable(out, store)
+    raise_if_not_writable(store)
 
     sessions = read_corpus(
         corpus,
@@ -150,6 +151,7 @@ def train_command(
         tolerance_ms=tolerance_ms,
     )
     raise_if_untrainable(sessions, settings)
+    StageStore(store).raise_if_unusable()
     console = Console(stderr=True)
     _print_corpus_warnings(sessions, console)
 

@@ -125,7 +125,9 @@ class _Supervisor:
         while True:
             number = signal.sigwait(awaited)
             if number == signal.SIGALRM:
-                return self._kill(f"It did not end within {self._orderly_end_s:.0f} s, and was ended")
+                return self._kill(
+                    f"It did not end within {self._orderly_end_s:.0f} s, and was ended"
+                )
             if number == signal.SIGCHLD:
                 ended, status = os.waitpid(self._child, os.WNOHANG)
                 if ended:

@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from pipeline.cluster_address import LOCAL, VARIABLE, find_cluster
 from pipeline.environment import keep_ray_on_loopback, set_ray_serve_defaults
 from pipeline.errors import AffectuneError, InputError
 from pipeline.supervisor import allow_orderly_end, own_sigterm
@@ -160,13 +161,14 @@ def _with_absolute_paths(settings: Settings) -> Settings:
 @contextlib.contextmanager
 def _running(settings: Settings) -> Iterator[Event]:
     """Run the endpoint; the event is set when this process is told to end."""
-    address = os.environ.get("RAY_ADDRESS")
-    _prepare_ray_environment(is_local=not address)
+    _prepare_ray_environment(is_local=os.environ.get(VARIABLE, "") in ("", LOCAL))
     import ray
     from ray import serve
+    from ray._private.services import canonicalize_bootstrap_address
 
     from serving.endpoint import NAME
 
+    address = find_cluster(None, lambda: canonicalize_bootstrap_address("auto"))
     try:
         _start_ray(settings, address)
         stop_requested = _stop_event()

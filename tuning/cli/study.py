@@ -14,9 +14,10 @@ from rich.console import Console
 from pipeline.cli import find_device
 from pipeline.data.cli import parse_names
 from pipeline.data.muse import read_corpus
-from pipeline.environment import keep_ray_on_loopback
+from pipeline.environment import keep_ray_on_loopback, resolve_tracking_uri
 from pipeline.errors import InputError
 from tuning.spec.study_spec import for_corpus, override, read_study
+from tuning.study.services import find_services
 
 study_app = typer.Typer(
     help="Search all three stages, record every trial, register the winner.", no_args_is_help=True
@@ -40,7 +41,10 @@ def run_command(
     ] = None,
     address: Annotated[
         str | None,
-        typer.Option(help="A Ray cluster ('auto', 'host:6379'); default: this machine alone."),
+        typer.Option(
+            help="A Ray cluster ('auto', 'host:6379'); default: RAY_ADDRESS, else this machine "
+            "alone ('local')."
+        ),
     ] = None,
     tracking_uri: Annotated[
         str | None,
@@ -98,8 +102,6 @@ def run_command(
         raise InputError(
             f"--nested only scores the search: it registers and tracks nothing. Leave {option} out."
         )
-    if address is None:
-        keep_ray_on_loopback()  # before Ray is imported
     spec = override(
         read_study(study),
         modalities=parse_names(modalities),
@@ -111,6 +113,12 @@ def run_command(
         raise InputError(
             f"The study '{study}' names no corpus. Add corpus = \"path\" to it, or pass --corpus."
         )
+    store = store if "://" in store else str(Path(store).absolute())
+    cluster = find_services(
+        spec.name, address, store, None if nested else resolve_tracking_uri(tracking_uri)
+    )
+    if cluster is None:
+        keep_ray_on_loopback()  # before Ray is imported
     sessions = read_corpus(path, modalities=spec.modalities, targets=spec.targets)
     from tuning.study.nested import run_nested  # Ray, MLflow and torch take seconds to import
     from tuning.study.run import run
@@ -118,8 +126,8 @@ def run_command(
 
     options = StudyOptions(
         folder=(out or Path("studies") / spec.name).absolute(),
-        store=store if "://" in store else str(Path(store).absolute()),
-        address=address,
+        store=store,
+        address=cluster,
         workers=workers,
         device=find_device(device),
         trial_device="cpu" if device == "cpu" else "cuda",

@@ -78,6 +78,12 @@ class Journal:
         """Let another process have it."""
         self._lock.release()
 
+    def discard(self) -> None:
+        """Remove the file, and let go of it."""
+        self.path.unlink(missing_ok=True)
+        Path(self._lock.lock_file).unlink(missing_ok=True)
+        self.close()
+
     def append(self, *events: Event) -> None:
         """Write events, in one piece; when it returns, they survive a crash of the machine.
 

@@ -82,15 +82,23 @@ def run(
         AffectuneError: it was interrupted, or failed; it says how to go on.
     """
     uri = resolve_tracking_uri(tracking_uri)
-    raise_if_not_recordable(uri, spec.name)
     study = open_study(spec, corpus, corpus_path, options, resume=resume)
 
     with study.journal:
-        tracker = Tracker(options.folder, uri).start()
+        tracker = Tracker(options.folder, uri)
+
+        def begin_tracking() -> None:
+            raise_if_not_recordable(uri, spec.name)
+            tracker.start()
+
         try:
             with LiveTable(console) as table:
                 study.on_event = lambda event: table.update(study.history)
-                run_study(study, on_tick=lambda: table.update(study.history))
+                run_study(
+                    study,
+                    on_start=begin_tracking,
+                    on_tick=lambda: table.update(study.history),
+                )
             if study.history.finished is not None:
                 _report_winner(study, tracker, console)
                 _register_winner(study, uri, console, promote_first=promote_first)

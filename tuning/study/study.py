@@ -54,8 +54,8 @@ from tuning.spec.study_spec import StudySpec
 from tuning.study.assemble_model import winning_model
 
 MODEL_FOLDER, SUMMARY = "model", "summary.json"
-INTERRUPTED = "interrupted"
-"""Reason of a stop that was asked for."""
+INTERRUPTED, REFUSED = "interrupted", "refused"
+"""Reasons of stops: one that was asked for, and what a reason begins with that is an input's."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,8 @@ class Study:
         options: where it runs.
         journal: open for writing.
         history: kept up to date.
+        is_new: it was begun by this process; a refused one is removed again.
+        made: folders that were made for it, the outermost first.
         is_interrupted: it was stopped before its end.
         on_event: called for every event after it was written.
     """
@@ -101,6 +103,8 @@ class Study:
     options: StudyOptions
     journal: Journal
     history: History
+    is_new: bool = False
+    made: tuple[Path, ...] = ()
     is_interrupted: bool = False
     on_event: Callable[[Event], None] = field(default=lambda event: None)
 
@@ -110,6 +114,13 @@ class Study:
         for event in events:
             self.history.apply(event)
             self.on_event(event)
+
+    def discard(self) -> None:
+        """Remove the journal of a study that was refused, and the folders made for it."""
+        self.journal.discard()
+        for folder in reversed(self.made):
+            with contextlib.suppress(OSError):  # something else was put there
+                folder.rmdir()
 
 
 def open_study(
@@ -136,13 +147,15 @@ def open_study(
             raise_if_timing_does_not_suit(corpus, extreme)
     store = StageStore(options.store)
     store.raise_if_unusable()
-    _make_folder(options.folder)
+    made = _make_folder(options.folder)
 
     journal = Journal(options.folder / JOURNAL)
     try:
-        study = Study(spec, corpus, options, journal, history_of(journal.events))
+        history = history_of(journal.events)
+        study = Study(spec, corpus, options, journal, history, made=made)
         opened = _opened(spec, corpus, corpus_path)
         if study.history.opened is None:
+            study.is_new = True
             study.record(opened, *_events_of_same_study(store, opened.digest))
         else:
             _go_on(study, opened, resume=resume)
@@ -152,13 +165,26 @@ def open_study(
     return study
 
 
-def run_study(study: Study, *, on_tick: Callable[[], None] = lambda: None) -> None:
+def run_study(
+    study: Study,
+    *,
+    on_start: Callable[[], None] = lambda: None,
+    on_tick: Callable[[], None] = lambda: None,
+) -> None:
     """Search, and write the winner.
 
-    Afterwards `study.is_interrupted` or `study.history.finished` says how it went.
+    Afterwards `study.is_interrupted` or `study.history.finished` says how it went. A study that
+    cannot start leaves no journal behind, if it had none before.
+
+    Args:
+        study: is open.
+        on_start: called once nothing keeps the study from starting; what it raises does.
+        on_tick: called some times a second.
 
     Raises:
-        AffectuneError: too many trials failed, or something could not be written.
+        InputError: it cannot start: Ray has not what its trials ask for.
+        AffectuneError: Ray did not start, too many trials failed, or something could not be
+            written.
     """
     options, store = study.options, StageStore(study.options.store)
     planner = StudyPlanner(
@@ -172,22 +198,40 @@ def run_study(study: Study, *, on_tick: Callable[[], None] = lambda: None) -> No
         on_event=study.on_event,
     )
 
+    is_started = False
+
+    def start() -> None:
+        nonlocal is_started
+        on_start()
+        is_started = True
+
     try:
-        if not planner.is_done:
-            _search(study, planner, on_tick)
+        if planner.is_done:
+            start()
+        else:
+            _search(study, planner, start, on_tick)
     except BaseException as error:
-        with contextlib.suppress(
-            AffectuneError
-        ):  # the journal itself may be what cannot be written
-            reason = f"{type(error).__name__}: {error}"
-            if isinstance(error, KeyboardInterrupt):
-                reason = INTERRUPTED
-            study.record(StudyStopped(at=time.time(), reason=reason))
+        if study.is_new and not is_started and isinstance(error, AffectuneError):
+            study.discard()
+        else:
+            _record_stop(study, error)
         raise
 
     is_written = study.history.finished is not None and (options.folder / MODEL_FOLDER).is_dir()
     if not study.is_interrupted and not is_written:
         _finish(study, planner, store)
+
+
+def _record_stop(study: Study, error: BaseException) -> None:
+    """Write down why a study stopped, unless it was at its end."""
+    if study.history.finished is not None:
+        return
+
+    kind = REFUSED if isinstance(error, InputError) else type(error).__name__
+    is_asked_for = isinstance(error, KeyboardInterrupt)
+    reason = INTERRUPTED if is_asked_for else f"{kind}: {error}"
+    with contextlib.suppress(AffectuneError):  # the journal may be what cannot be written
+        study.record(StudyStopped(at=time.time(), reason=reason))
 
 
 def study_summary(
@@ -230,10 +274,16 @@ def judgement_json(judged: StudyJudged | None) -> dict[str, Any]:
     }
 
 
-def _search(study: Study, planner: StudyPlanner, on_tick: Callable[[], None]) -> None:
+def _search(
+    study: Study,
+    planner: StudyPlanner,
+    on_start: Callable[[], None],
+    on_tick: Callable[[], None],
+) -> None:
     options = study.options
     with cluster(options.address, options.workers) as ray:
         ray.raise_if_too_small(study.spec)
+        on_start()
         planner.budget.workers = ray.fits_at_a_time(study.spec)
         study.is_interrupted = search(
             planner, study.corpus, options.store, ray, on_tick, options.folder
@@ -367,10 +417,13 @@ def _journal_name(digest: str) -> str:
     return f"study-{digest}"
 
 
-def _make_folder(folder: Path) -> None:
+def _make_folder(folder: Path) -> tuple[Path, ...]:
+    """Make a folder; return those that were not there before, the outermost first."""
+    missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
             f"--out '{folder}' cannot be made: {error.strerror}. Choose another folder."
         ) from error
+    return tuple(reversed(missing))
