@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -87,8 +86,9 @@ def _advice(arguments: Sequence[str]) -> str | None:
     """Return how to go on with a long command that was stopped; None for other commands."""
     for words, advice in LONG_COMMANDS.items():
         if tuple(arguments[: len(words)]) == words and "--help" not in arguments:
-            given = [argument for argument in arguments if argument != "--resume"]
-            return advice.format(command=shlex.join(["affectune", *given]))
+            from pipeline.shell_command import same_command
+
+            return advice.format(command=same_command(arguments))
     return None
 
 

@@ -185,6 +185,7 @@ def train_command(
         console.print(distillation_note(model))
     fits = f"{summary['trials']} fits ({pool.store_hits} from the store)"
     Console().print(f"{fits}, {summary['wall_s']:.0f} s. Written: {out}", soft_wrap=True)
+    _print_next_steps(sessions, corpus, out, tolerance_ms)
 
 
 def evaluate_command(
@@ -350,6 +351,28 @@ def _training_summary(pool: WorkerPool, model: FusedModel, clock: _Clock) -> dic
     }
 
 
+def _print_next_steps(
+    sessions: Corpus, corpus: Path, out: Path, tolerance_ms: float | None
+) -> None:
+    """Print what to do with a new model, as commands to paste."""
+    from pipeline.shell_command import near_path, shell_command
+
+    reading = ["--corpus", str(corpus)]
+    if tolerance_ms is not None:
+        reading += ["--tolerance-ms", f"{tolerance_ms:g}"]
+    model, partition = near_path(out), "test" if sessions.partition("test") else "devel"
+    predict = ["predict", model, *reading, "--partition", partition, "--out", "predictions"]
+
+    console = Console()
+    console.print("\nNext:")
+    for words in (
+        ["evaluate", model, *reading],
+        predict,
+        ["serve", "--model", model],
+    ):
+        console.print(f"  {shell_command(*words)}", soft_wrap=True, markup=False, highlight=False)
+
+
 def _corruptions(model: FusedModel, texts: Sequence[str]) -> Callable[[Session], Session]:
     """Return what applies all corruptions to a session, one after the other."""
     normalisations = {
@@ -506,10 +529,12 @@ def _print_evaluation(evaluation: Evaluation) -> None:
 
 
 def _evaluation_table(title: str, scores: TargetEvaluation) -> Table:
+    from pipeline.evaluation.evaluate import text_of
+
     counts = f"{scores.frames} frames of {scores.sessions} sessions, {scores.subjects} subjects"
     table = Table(
         title=f"{title}: {counts}",
-        caption=f"Mean over sessions {scores.session_mean_ccc:.3f}, "
+        caption=f"Mean over sessions {text_of(scores.session_mean_ccc)}, "
         f"undefined in {scores.undefined_sessions}. "
         "rho: rank correlation of difficulty with absolute error.",
         title_justify="left",

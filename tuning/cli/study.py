@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from math import inf
 from pathlib import Path
 from typing import Annotated
@@ -16,6 +17,7 @@ from pipeline.data.cli import parse_names
 from pipeline.data.muse import read_corpus
 from pipeline.environment import keep_ray_on_loopback, resolve_tracking_uri
 from pipeline.errors import InputError
+from pipeline.shell_command import same_command
 from tuning.spec.study_spec import for_corpus, override, read_study
 from tuning.study.services import find_services
 
@@ -132,6 +134,7 @@ def run_command(
         device=find_device(device),
         trial_device="cpu" if device == "cpu" else "cuda",
         budget_s=_parse_seconds(time_budget),
+        command=same_command(sys.argv[1:], resume=True),
     )
     spec = for_corpus(spec, sessions.modalities, sessions.targets)
     console = Console(stderr=True)
@@ -163,13 +166,16 @@ def status_command(folder: StudyFolder, as_json: AsJson = False) -> None:
     """
     from tuning.journal.history import read_history
     from tuning.monitoring.live_table import status_table
+    from tuning.monitoring.state import study_state
     from tuning.monitoring.status import status_json
 
     history = read_history(folder)
+    state = study_state(folder, history)
     if as_json:
-        typer.echo(json.dumps(status_json(history), indent=1))
+        typer.echo(json.dumps(status_json(history) | state.to_json(), indent=1))
     else:
         Console().print(status_table(history))
+        Console().print(str(state), soft_wrap=True, markup=False, highlight=False)
 
 
 @study_app.command("report")

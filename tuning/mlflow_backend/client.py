@@ -15,11 +15,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from pipeline.environment import (
-    DEFAULT_TRACKING_URI,
-    forbid_mlflow_retries,
-    set_mlflow_defaults,
-)
+from pipeline.environment import forbid_mlflow_retries, set_mlflow_defaults
 from pipeline.errors import InputError
 
 if TYPE_CHECKING:
@@ -112,8 +108,8 @@ def raise_if_unreachable(uri: str) -> None:
 
     Raises:
         InputError: the file of an sqlite URI is no database of MLflow, or cannot be written; a
-            server gives no answer.
-        Exception: a database does not answer; what its driver raises.
+            URI is none.
+        Exception: a server or a database does not answer; what its driver raises.
     """
     path = sqlite_path(uri)
     if path is not None:
@@ -183,7 +179,11 @@ def _raise_if_other_database(path: Path) -> None:
 
 
 def _raise_if_silent(uri: str) -> None:
-    """Refuse a server that gives no answer at all; what it answers is for MLflow to judge."""
+    """Find out whether a server gives any answer; what it answers is for MLflow to judge.
+
+    Raises:
+        ConnectionError: it gives none.
+    """
     import http.client
     import urllib.error
     import urllib.request
@@ -203,7 +203,4 @@ def _raise_if_silent(uri: str) -> None:
             cause = f"nothing came within {ANSWER_S:.0f} s"
         elif isinstance(cause, OSError):
             cause = cause.strerror or cause
-        raise InputError(
-            f"No tracking server answers at '{masked(uri)}': {cause}. Start it, or choose another "
-            f"with --tracking-uri, such as {DEFAULT_TRACKING_URI} for a file in the current folder."
-        ) from error
+        raise ConnectionError(str(cause)) from None

@@ -28,12 +28,14 @@ from pipeline.model.bundle import load_model
 from tuning.journal.events import ModelRegistered
 from tuning.journal.history import History
 from tuning.mlflow_backend.registry.registration import register
+from tuning.mlflow_backend.registry.versions import is_the_champion
 from tuning.mlflow_backend.tracking.study_runs import raise_if_not_recordable
 from tuning.mlflow_backend.tracking.tracker import Tracker
 from tuning.monitoring.live_table import LiveTable
 from tuning.planning.judgement import verdict
 from tuning.report.page import write_report
 from tuning.spec.study_spec import StudySpec
+from tuning.study.next_steps import next_steps
 from tuning.study.study import (
     MODEL_FOLDER,
     SUMMARY,
@@ -116,6 +118,7 @@ def run(
             "the same command with --resume goes on."
         )
     assert study.history.finished is not None
+    _print_next_steps(study, uri, console)
     return study.history.finished.summary
 
 
@@ -184,6 +187,17 @@ def _register_winner(study: Study, uri: str, console: Console, *, promote_first:
         soft_wrap=True,
     )
     _print_verdicts(study.history, console)
+
+
+def _print_next_steps(study: Study, uri: str, console: Console) -> None:
+    """Say last what to do with the winner, as lines to paste."""
+    folder, registered = study.options.folder, study.history.registered
+    if registered is None:
+        return
+
+    is_champion = is_the_champion(uri, registered.model, registered.version)
+    for line in next_steps(folder, folder / REPORT, registered, uri, is_champion=is_champion):
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
 
 
 def _print_verdicts(history: History, console: Console) -> None:

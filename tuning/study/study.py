@@ -46,6 +46,7 @@ from tuning.journal.events import (
 )
 from tuning.journal.file import JOURNAL, Journal
 from tuning.journal.history import History, history_of
+from tuning.monitoring.state import COMMAND
 from tuning.planning.judgement import verdict
 from tuning.planning.planner import StudyPlanner
 from tuning.ray_backend.cluster import cluster
@@ -71,6 +72,7 @@ class StudyOptions:
         trial_device: the same for trials of stages that ask for GPUs; the driver may have none
             where workers do.
         budget_s: seconds of running, over all resumptions.
+        command: that goes on with the study after a stop, for people; "" where there is none.
     """
 
     folder: Path
@@ -80,6 +82,7 @@ class StudyOptions:
     device: str = "cpu"
     trial_device: str = "cuda"
     budget_s: float = inf
+    command: str = ""
 
 
 @dataclass
@@ -117,6 +120,7 @@ class Study:
 
     def discard(self) -> None:
         """Remove the journal of a study that was refused, and the folders made for it."""
+        (self.options.folder / COMMAND).unlink(missing_ok=True)
         self.journal.discard()
         for folder in reversed(self.made):
             with contextlib.suppress(OSError):  # something else was put there
@@ -159,6 +163,9 @@ def open_study(
             study.record(opened, *_events_of_same_study(store, opened.digest))
         else:
             _go_on(study, opened, resume=resume)
+        if options.command and study.history.finished is None:
+            place = {"command": options.command, "folder": str(Path.cwd())}
+            write_atomically(options.folder / COMMAND, json.dumps(place))
     except BaseException:
         journal.close()
         raise
