@@ -103,8 +103,8 @@ class ModelRegistry:
         file = self.tracking_uri.removeprefix(SQLITE)
         if file != self.tracking_uri and not Path(file).is_file():
             raise RegistryUnavailable(
-                f"There is no registry '{self.tracking_uri}' yet. Set --tracking-uri or "
-                "MLFLOW_TRACKING_URI, if it is elsewhere. "
+                f"There is no registry '{self.tracking_uri}' yet. Set MLFLOW_TRACKING_URI, if "
+                "it is elsewhere. "
                 f"{how_to_promote('', [], [], self.tracking_uri)}",
                 advice=how_to_promote("", [], [], None),
             )

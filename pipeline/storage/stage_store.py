@@ -5,12 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -22,6 +20,7 @@ from safetensors import SafetensorError
 
 from pipeline.errors import AffectuneError, InputError
 from pipeline.stages.trained_stage import TrainedStage
+from pipeline.storage.atomic_file import prove_writable
 from pipeline.storage.atomic_folder import MANIFEST, manifest_of, read_folder, verify, write_folder
 
 log = logging.getLogger(__name__)
@@ -36,7 +35,6 @@ from pyarrow import fs
 system, path = fs.FileSystem.from_uri(sys.stdin.read())
 system.get_file_info(path)
 """
-PROBE_BYTES = 65536
 CLAIMS = ".claims"
 CLAIM_POLL_S = 0.2
 ANSWER_S = 10.0
@@ -55,18 +53,12 @@ def raise_if_not_writable(uri: str) -> None:
         _raise_if_silent(uri)
         return
 
-    path = Path(uri.removeprefix("file://")).absolute()
-    while not path.exists() and path != path.parent:
-        path = path.parent
     try:
-        with tempfile.TemporaryFile(dir=path) as file:
-            file.write(bytes(PROBE_BYTES))  # a full disk makes files, and writes nothing to them
-            file.flush()
-            os.fsync(file.fileno())
+        prove_writable(Path(uri.removeprefix("file://")))
     except OSError as error:
         raise InputError(
-            f"Cannot use the store '{uri}': '{path}' cannot be written ({error.strerror}). Name "
-            "another folder with --store."
+            f"Cannot use the store '{uri}': '{error.filename}' cannot be written "
+            f"({error.strerror}). Name another folder with --store."
         ) from error
 
 
@@ -171,6 +163,12 @@ class StageStore:
             ) from error
         finally:
             self.remove(name)
+
+    def remove_if_empty(self) -> None:
+        """Remove the folder of a store that nothing was put into; an object store has none."""
+        root = Path(self._root)
+        if self._remote is None and {path.name for path in root.iterdir()} <= {FORMAT_ENTRY}:
+            shutil.rmtree(root, ignore_errors=True)
 
     @contextlib.contextmanager
     def claim(self, key: str, *, timeout_s: float) -> Iterator[None]:

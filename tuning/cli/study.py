@@ -116,9 +116,9 @@ def run_command(
             f"The study '{study}' names no corpus. Add corpus = \"path\" to it, or pass --corpus."
         )
     store = store if "://" in store else str(Path(store).absolute())
-    cluster = find_services(
-        spec.name, address, store, None if nested else resolve_tracking_uri(tracking_uri)
-    )
+    folder = (out or Path("studies") / spec.name).absolute()
+    tracked_at = None if nested else resolve_tracking_uri(tracking_uri)
+    cluster = find_services(spec.name, folder, address, store, tracked_at)
     if cluster is None:
         keep_ray_on_loopback()  # before Ray is imported
     sessions = read_corpus(path, modalities=spec.modalities, targets=spec.targets)
@@ -127,7 +127,7 @@ def run_command(
     from tuning.study.study import StudyOptions
 
     options = StudyOptions(
-        folder=(out or Path("studies") / spec.name).absolute(),
+        folder=folder,
         store=store,
         address=cluster,
         workers=workers,

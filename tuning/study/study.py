@@ -96,7 +96,7 @@ class Study:
         journal: open for writing.
         history: kept up to date.
         is_new: it was begun by this process; a refused one is removed again.
-        made: folders that were made for it, the outermost first.
+        made: folders that were made for it and its store, the outermost first.
         is_interrupted: it was stopped before its end.
         on_event: called for every event after it was written.
     """
@@ -122,6 +122,8 @@ class Study:
         """Remove the journal of a study that was refused, and the folders made for it."""
         (self.options.folder / COMMAND).unlink(missing_ok=True)
         self.journal.discard()
+        if Path(self.options.store) in self.made:
+            StageStore(self.options.store).remove_if_empty()
         for folder in reversed(self.made):
             with contextlib.suppress(OSError):  # something else was put there
                 folder.rmdir()
@@ -149,14 +151,15 @@ def open_study(
     for path in TIMING_SETTINGS:
         for extreme in spec.space("unimodal").extreme_specs(path):
             raise_if_timing_does_not_suit(corpus, extreme)
+    made = [] if "://" in options.store else _missing(Path(options.store))
     store = StageStore(options.store)
     store.raise_if_unusable()
-    made = _make_folder(options.folder)
+    made += _make_folder(options.folder)
 
     journal = Journal(options.folder / JOURNAL)
     try:
         history = history_of(journal.events)
-        study = Study(spec, corpus, options, journal, history, made=made)
+        study = Study(spec, corpus, options, journal, history, made=tuple(made))
         opened = _opened(spec, corpus, corpus_path)
         if study.history.opened is None:
             study.is_new = True
@@ -424,13 +427,18 @@ def _journal_name(digest: str) -> str:
     return f"study-{digest}"
 
 
-def _make_folder(folder: Path) -> tuple[Path, ...]:
+def _make_folder(folder: Path) -> list[Path]:
     """Make a folder; return those that were not there before, the outermost first."""
-    missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    missing = _missing(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
             f"--out '{folder}' cannot be made: {error.strerror}. Choose another folder."
         ) from error
-    return tuple(reversed(missing))
+    return missing
+
+
+def _missing(folder: Path) -> list[Path]:
+    """Return which of a folder and those above it are not there, the outermost first."""
+    return [path for path in (*reversed(folder.parents), folder) if not path.exists()]
