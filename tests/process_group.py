@@ -59,12 +59,12 @@ class ProcessGroup:
         """Return what was printed until now."""
         return self._output.read_text(encoding="utf-8", errors="replace")
 
-    def signal(self, number: int = signal.SIGTERM) -> None:
+    def send(self, number: int = signal.SIGTERM) -> None:
         """Send a signal to every process of the group."""
         os.killpg(self.process.pid, number)
 
-    def signal_all(self, number: int = signal.SIGTERM) -> None:
-        """Send a signal to every process that came of the command, as a control group's end does."""
+    def send_to_all(self, number: int = signal.SIGTERM) -> None:
+        """Send a signal to every process that came of the command, as a service manager may."""
         for process in self.members():
             with contextlib.suppress(psutil.Error):
                 process.send_signal(number)

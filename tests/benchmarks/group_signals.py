@@ -110,7 +110,7 @@ def _end(
     while not moment(group) and group.process.poll() is None:
         time.sleep(0.05)
     if group.process.poll() is None:
-        group.signal_all() if to_all else group.signal(signal.SIGTERM)
+        group.send_to_all() if to_all else group.send(signal.SIGTERM)
     end = group.wait(PATIENCE_S)
 
     is_good = end.seconds <= BAR_S and end.status in statuses and not end.left
@@ -124,7 +124,7 @@ def _end(
 
 
 def _said_after_signal(end: End) -> str:
-    """Return the last lines; what was printed at the start, such as Ray's on tokens, is another's."""
+    """Return the last lines; what was printed at the start is of no interest."""
     return "\n".join(end.output.splitlines()[-5:])
 
 
