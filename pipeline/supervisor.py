@@ -28,7 +28,7 @@ STRAGGLERS_S = 2.0
 """So long what the command started has to end by itself after it."""
 KILLED = 1
 """Exit status of a command that did not end by itself."""
-ENDED = b"."
+STOP, ENDED = b"!", b"."
 
 _parent: socket.socket | None = None
 """Of a supervised process: its connection to the one that supervises it."""
@@ -74,7 +74,7 @@ def supervise(advice: str) -> Callable[[], None]:
     signal.signal(signal.SIGTERM, _leave_to_the_parent)
     signal.signal(signal.SIGHUP, _leave_to_the_parent)
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    threading.Thread(target=_end_with_parent, args=(child_end,), daemon=True).start()
+    threading.Thread(target=_follow_parent, args=(child_end,), daemon=True).start()
     global _parent
     _parent = child_end
     return lambda: _tell(ENDED)
@@ -136,9 +136,13 @@ class _Supervisor:
                 self._stopped_at = time.monotonic()
                 self._read()
                 signal.setitimer(signal.ITIMER_REAL, self._orderly_end_s)
-                os.kill(self._child, signal.SIGINT)
+                self._tell_to_stop()
             elif time.monotonic() - self._stopped_at > REPEATED_S:
                 return self._kill("A second signal ended it at once")
+
+    def _tell_to_stop(self) -> None:
+        with contextlib.suppress(OSError):  # it has just ended
+            self._connection.send(STOP)
 
     def _kill(self, what: str) -> int:
         _kill_session(self._child)
@@ -199,10 +203,17 @@ def _tell(message: bytes) -> None:
             _parent.send(message)
 
 
-def _end_with_parent(connection: socket.socket) -> None:
-    """Kill the session, this process included, once the parent is gone."""
+def _follow_parent(connection: socket.socket) -> None:
+    """Interrupt the main thread when the parent says so; kill the session once it is gone.
+
+    A signal to the process would not do: where others come at the same time, the system may give
+    it to another thread, and the main one goes on waiting for whatever it waits for.
+    """
     with contextlib.suppress(OSError):
-        connection.recv(1)
+        while connection.recv(1) == STOP:
+            main_thread = threading.main_thread().ident
+            if main_thread is not None:
+                signal.pthread_kill(main_thread, signal.SIGINT)
     _kill_session(os.getsid(0))
     os._exit(KILLED)
 
