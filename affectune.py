@@ -56,14 +56,23 @@ def main() -> None:
     try:
         _run()
     except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+        _leave(INTERRUPTED)
     except SystemExit as end:
-        if end.code != INTERRUPTED:
+        status = end.code if isinstance(end.code, int) else 0
+        if status != INTERRUPTED:
             say_ended()
-        raise
+        _leave(status)
     except Exception:
         say_ended()  # its traceback does
         raise
+
+
+def _leave(status: int) -> NoReturn:
+    """Exit; soon, where this was told to end."""
+    from pipeline.supervisor import leave_if_stopped
+
+    leave_if_stopped(status)
+    sys.exit(status)
 
 
 def _supervise(arguments: Sequence[str]) -> Callable[[], None]:

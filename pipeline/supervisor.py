@@ -32,6 +32,8 @@ STOP, ENDED = b"!", b"."
 
 _parent: socket.socket | None = None
 """Of a supervised process: its connection to the one that supervises it."""
+_is_stopped = threading.Event()
+"""Likewise: whether it was told to end."""
 
 
 def can_supervise() -> bool:
@@ -83,6 +85,18 @@ def supervise(advice: str) -> Callable[[], None]:
 def allow_orderly_end(seconds: float) -> None:
     """Give this command another time to end after a signal; without effect where unsupervised."""
     _tell(f"{seconds:.0f}\n".encode())
+
+
+def leave_if_stopped(status: int) -> None:
+    """End this process now, if it was told to: the end of an interpreter may take many seconds.
+
+    To be called when everything is written and closed; what it started is ended by the parent.
+    """
+    if _is_stopped.is_set():
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(status)
 
 
 @contextlib.contextmanager
@@ -211,6 +225,7 @@ def _follow_parent(connection: socket.socket) -> None:
     """
     with contextlib.suppress(OSError):
         while connection.recv(1) == STOP:
+            _is_stopped.set()
             main_thread = threading.main_thread().ident
             if main_thread is not None:
                 signal.pthread_kill(main_thread, signal.SIGINT)

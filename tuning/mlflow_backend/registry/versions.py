@@ -118,7 +118,8 @@ def find_version(client: MlflowClient, name: str, version: str) -> ModelVersion:
         numbers = [str(other.version) for other in versions_of(client, name)]
         kind = "version" if version.isdigit() else "alias"
         raise InputError(
-            f"'{name}' has no {kind} '{version}'. It has version {', '.join(numbers)}."
+            f"The {kind} '{version}' of '{name}' was not found. There is version "
+            f"{', '.join(numbers)}."
         ) from error
 
 
