@@ -87,16 +87,37 @@ def allow_orderly_end(seconds: float) -> None:
     _tell(f"{seconds:.0f}\n".encode())
 
 
-def leave_if_stopped(status: int) -> None:
+def leave_if_stopped(status: int, *, has_said: bool = False) -> None:
     """End this process now, if it was told to: the end of an interpreter may take many seconds.
 
     To be called when everything is written and closed; what it started is ended by the parent.
+
+    Args:
+        status: the exit status.
+        has_said: it has said by itself how it ended, and has not told the parent so.
     """
     if _is_stopped.is_set():
+        if has_said:
+            _tell(ENDED)
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()
         os._exit(status)
+
+
+def is_stopped() -> bool:
+    """Return whether this command was told to end."""
+    return _is_stopped.is_set()
+
+
+def raise_if_stopped() -> None:
+    """Interrupt once more: libraries that are being imported or started may swallow it.
+
+    Raises:
+        KeyboardInterrupt: this command was told to end.
+    """
+    if is_stopped():
+        raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
@@ -104,12 +125,13 @@ def own_sigterm() -> Iterator[None]:
     """Keep what SIGTERM does in this process while a library is started that would change it.
 
     Raises:
-        KeyboardInterrupt: the signal came meanwhile, and the library has exited.
+        KeyboardInterrupt: the command was told to end, before or meanwhile.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
+    raise_if_stopped()
     handler = signal.getsignal(signal.SIGTERM)
     try:
         yield
@@ -117,6 +139,7 @@ def own_sigterm() -> Iterator[None]:
         raise KeyboardInterrupt from None
     finally:
         signal.signal(signal.SIGTERM, handler)
+    raise_if_stopped()
 
 
 class _Supervisor:

@@ -19,7 +19,13 @@ from rich.console import Console
 from pipeline.cluster_address import LOCAL, VARIABLE, find_cluster
 from pipeline.environment import keep_ray_on_loopback, set_ray_serve_defaults
 from pipeline.errors import AffectuneError, InputError
-from pipeline.supervisor import allow_orderly_end, own_sigterm
+from pipeline.supervisor import (
+    allow_orderly_end,
+    is_stopped,
+    leave_if_stopped,
+    own_sigterm,
+    raise_if_stopped,
+)
 from serving.model_registry import SQLITE, RegistryUnavailable, first_line, registry_uri
 from serving.model_source import FolderSource, ModelSource, find_source
 from serving.settings import Settings, read_settings
@@ -83,17 +89,14 @@ def _serve(settings: Settings) -> None:
 
     if settings.drain_timeout_s > DRAIN_S:
         allow_orderly_end(settings.drain_timeout_s + RAY_END_S)
-    try:
-        with _running(settings) as stop_requested:
-            host = "localhost" if settings.host in ("0.0.0.0", "::") else settings.host
-            Console().print(
-                f"Serving {settings.model} at http://{host}:{settings.port}/ (Ctrl-C ends it)",
-                soft_wrap=True,
-            )
-            stop_requested.wait()
-            console.print("Ending: requests in flight are answered first.")
-    except KeyboardInterrupt:
-        console.print("Ended before it served anything, because it was told to.")
+    with _running(settings, console) as stop_requested:
+        host = "localhost" if settings.host in ("0.0.0.0", "::") else settings.host
+        Console().print(
+            f"Serving {settings.model} at http://{host}:{settings.port}/ (Ctrl-C ends it)",
+            soft_wrap=True,
+        )
+        stop_requested.wait()
+        console.print("Ending: requests in flight are answered first.")
 
 
 def _check(settings: Settings) -> list[str]:
@@ -159,7 +162,7 @@ def _with_absolute_paths(settings: Settings) -> Settings:
 
 
 @contextlib.contextmanager
-def _running(settings: Settings) -> Iterator[Event]:
+def _running(settings: Settings, console: Console) -> Iterator[Event]:
     """Run the endpoint; the event is set when this process is told to end."""
     _prepare_ray_environment(is_local=os.environ.get(VARIABLE, "") in ("", LOCAL))
     import ray
@@ -170,9 +173,16 @@ def _running(settings: Settings) -> Iterator[Event]:
 
     address = find_cluster(None, lambda: canonicalize_bootstrap_address("auto"))
     try:
-        _start_ray(settings, address)
+        try:
+            _start_ray(settings, address)
+            _start_serve(settings)
+            raise_if_stopped()
+        except KeyboardInterrupt:
+            console.print("Ended before it served anything, because it was told to.")
+            # What is half started may not answer, and has nothing to finish.
+            leave_if_stopped(0, has_said=True)
+            raise
         stop_requested = _stop_event()
-        _start_serve(settings)
         yield stop_requested
     finally:
         if ray.is_initialized():
@@ -236,6 +246,8 @@ def _stop_event() -> Event:
     stop_requested = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop_requested.set())
+    if is_stopped():
+        stop_requested.set()
     return stop_requested
 
 

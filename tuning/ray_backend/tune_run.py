@@ -18,7 +18,7 @@ from ray.tune import PlacementGroupFactory
 
 from pipeline.corpus import Corpus
 from pipeline.fitting.shared_corpus import pack
-from pipeline.supervisor import REPEATED_S
+from pipeline.supervisor import REPEATED_S, is_stopped
 from tuning.planning.planner import StudyPlanner
 from tuning.ray_backend.cluster import Cluster
 from tuning.ray_backend.trainable import TrialTrainable
@@ -71,6 +71,8 @@ def search(
         _interruptions(stop_request.interrupted),
         tempfile.TemporaryDirectory(dir=scratch, prefix=".tune-") as folder,
     ):
+        if is_stopped():
+            stop_request.interrupted.set()
         tuner = _tuner(planner, corpus, store, cluster, on_tick, stop_request, folder)
         tuner.fit()
 
