@@ -109,23 +109,19 @@ def _end(
     """End a command at a moment, print how it ended, and return whether it did as it should."""
     while not moment(group) and group.process.poll() is None:
         time.sleep(0.05)
+    before = len(group.output())
     if group.process.poll() is None:
         group.send_to_all() if to_all else group.send(signal.SIGTERM)
     end = group.wait(PATIENCE_S)
 
     is_good = end.seconds <= BAR_S and end.status in statuses and not end.left
-    is_good = is_good and not RAY_LINE.search(_said_after_signal(end))
+    is_good = is_good and not RAY_LINE.search(end.output[before:])
     verdict = "ok" if is_good else "NOT AS IT SHOULD"
     last = end.output.strip().splitlines()[-1:] or [""]
     print(f"{verdict}: {name}: {end.seconds:.1f} s, status {end.status}, {last[0]!r}", flush=True)
     if not is_good:
         print(json.dumps({"left": end.left, "output": end.output[-2000:]}), flush=True)
     return is_good
-
-
-def _said_after_signal(end: End) -> str:
-    """Return the last lines; what was printed at the start is of no interest."""
-    return "\n".join(end.output.splitlines()[-5:])
 
 
 def _journal_counts(folder: Path, event: bytes) -> Callable[[], int]:
