@@ -21,7 +21,7 @@ from threading import Thread
 
 from pipeline.data.synthetic.corpus import synthesize
 from tests.benchmarks.kills import STUDY
-from tests.process_group import End, ProcessGroup
+from tests.process_group import ProcessGroup
 from tests.serving_tests.endpoint_process import free_port, get_status
 from tuning.journal.file import JOURNAL
 
