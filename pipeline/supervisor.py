@@ -34,6 +34,8 @@ _parent: socket.socket | None = None
 """Of a supervised process: its connection to the one that supervises it."""
 _is_stopped = threading.Event()
 """Likewise: whether it was told to end."""
+_farewell = ""
+"""Likewise: what it says when it is ended at once; "" where it has something to finish."""
 
 
 def can_supervise() -> bool:
@@ -103,6 +105,21 @@ def leave_if_stopped(status: int, *, has_said: bool = False) -> None:
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()
         os._exit(status)
+
+
+@contextlib.contextmanager
+def nothing_to_finish(farewell: str) -> Iterator[None]:
+    """Let this command be ended at once meanwhile: there is nothing that it would have to finish.
+
+    Args:
+        farewell: what it says if it is, on standard error; its status is 0.
+    """
+    global _farewell
+    _farewell = farewell
+    try:
+        yield
+    finally:
+        _farewell = ""
 
 
 def is_stopped() -> bool:
@@ -249,6 +266,10 @@ def _follow_parent(connection: socket.socket) -> None:
     with contextlib.suppress(OSError):
         while connection.recv(1) == STOP:
             _is_stopped.set()
+            if _farewell:
+                # Not by an interrupt: what is being started may swallow it, or never return.
+                print(_farewell, file=sys.stderr, flush=True)
+                leave_if_stopped(0, has_said=True)
             main_thread = threading.main_thread().ident
             if main_thread is not None:
                 signal.pthread_kill(main_thread, signal.SIGINT)

@@ -22,7 +22,7 @@ from pipeline.errors import AffectuneError, InputError
 from pipeline.supervisor import (
     allow_orderly_end,
     is_stopped,
-    leave_if_stopped,
+    nothing_to_finish,
     own_sigterm,
     raise_if_stopped,
 )
@@ -89,7 +89,7 @@ def _serve(settings: Settings) -> None:
 
     if settings.drain_timeout_s > DRAIN_S:
         allow_orderly_end(settings.drain_timeout_s + RAY_END_S)
-    with _running(settings, console) as stop_requested:
+    with _running(settings) as stop_requested:
         host = "localhost" if settings.host in ("0.0.0.0", "::") else settings.host
         Console().print(
             f"Serving {settings.model} at http://{host}:{settings.port}/ (Ctrl-C ends it)",
@@ -162,7 +162,7 @@ def _with_absolute_paths(settings: Settings) -> Settings:
 
 
 @contextlib.contextmanager
-def _running(settings: Settings, console: Console) -> Iterator[Event]:
+def _running(settings: Settings) -> Iterator[Event]:
     """Run the endpoint; the event is set when this process is told to end."""
     _prepare_ray_environment(is_local=os.environ.get(VARIABLE, "") in ("", LOCAL))
     import ray
@@ -173,15 +173,10 @@ def _running(settings: Settings, console: Console) -> Iterator[Event]:
 
     address = find_cluster(None, lambda: canonicalize_bootstrap_address("auto"))
     try:
-        try:
+        with nothing_to_finish("Ended before it served anything, because it was told to."):
             _start_ray(settings, address)
             _start_serve(settings)
-            raise_if_stopped()
-        except KeyboardInterrupt:
-            console.print("Ended before it served anything, because it was told to.")
-            # What is half started may not answer, and has nothing to finish.
-            leave_if_stopped(0, has_said=True)
-            raise
+        raise_if_stopped()
         stop_requested = _stop_event()
         yield stop_requested
     finally:

@@ -121,3 +121,14 @@ def test_a_signal_to_every_process_is_one_signal_to_the_command(tmp_path: Path) 
     group.send_to_all(signal.SIGTERM)
     end = group.wait(PATIENCE_S)
     assert (end.status, end.output, end.left) == (0, "", [])
+
+
+def test_with_nothing_to_finish_a_command_that_swallows_interrupts_ends_at_once(
+    tmp_path: Path,
+) -> None:
+    body = (
+        "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "with supervisor.nothing_to_finish('Farewell.'): Path('ready').touch(); time.sleep(60)"
+    )
+    end = end_by(tmp_path, body, signal.SIGTERM)
+    assert (end.status, end.output.strip(), end.left) == (0, "Farewell.", [])
