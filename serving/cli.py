@@ -173,7 +173,9 @@ def _running(settings: Settings) -> Iterator[Event]:
 
     address = find_cluster(None, lambda: canonicalize_bootstrap_address("auto"))
     try:
-        with nothing_to_finish("Ended before it served anything, because it was told to."):
+        farewell = "Ended before it served anything, because it was told to."
+        # On a cluster of others, what is half deployed has to be removed again.
+        with nothing_to_finish(farewell) if address is None else contextlib.nullcontext():
             _start_ray(settings, address)
             _start_serve(settings)
         raise_if_stopped()

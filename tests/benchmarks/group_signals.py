@@ -86,7 +86,18 @@ def end_serve(folder: Path) -> bool:
     are_good = []
     for number in range(10):
         port = free_port()
-        command = [*AFFECTUNE, "serve", "--model", "model", "--port", str(port), "--replicas", "1"]
+        command = [
+            sys.executable,
+            "-u",
+            *AFFECTUNE[1:],
+            "serve",
+            "--model",
+            "model",
+            "--port",
+            str(port),
+            "--replicas",
+            "1",
+        ]
         group = ProcessGroup(command, folder)
         if number < 4:
             name, moment = f"{4 * number + 2} s after the start", after(4 * number + 2)
@@ -140,7 +151,7 @@ def _exists(path: Path) -> Moment:
 
 def _serves(port: int, *, with_requests: bool) -> Moment:
     def serves(group: ProcessGroup) -> bool:
-        if get_status(port, "/readyz") != 200:
+        if "(Ctrl-C ends it)" not in group.output() or get_status(port, "/readyz") != 200:
             return False
         if with_requests:
             for _ in range(4):
