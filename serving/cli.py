@@ -33,6 +33,7 @@ from serving.settings import Settings, read_settings
 DRAIN_S = 8.0
 """So long requests in flight may take where every command ends: they have longer if it is said."""
 RAY_END_S = 5.0
+FAREWELL = "Ended before it served anything, because it was told to."
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -84,7 +85,9 @@ def serve_command(
 def _serve(settings: Settings) -> None:
     """Check the settings, and serve with them until this process is told to end."""
     console = Console(stderr=True)
-    for note in _check(settings):
+    with nothing_to_finish(FAREWELL):
+        notes = _check(settings)
+    for note in notes:
         console.print(f"[yellow]Note:[/] {note}", soft_wrap=True, highlight=False)
 
     if settings.drain_timeout_s > DRAIN_S:
@@ -164,18 +167,18 @@ def _with_absolute_paths(settings: Settings) -> Settings:
 @contextlib.contextmanager
 def _running(settings: Settings) -> Iterator[Event]:
     """Run the endpoint; the event is set when this process is told to end."""
-    _prepare_ray_environment(is_local=os.environ.get(VARIABLE, "") in ("", LOCAL))
-    import ray
-    from ray import serve
-    from ray._private.services import canonicalize_bootstrap_address
+    with nothing_to_finish(FAREWELL):
+        _prepare_ray_environment(is_local=os.environ.get(VARIABLE, "") in ("", LOCAL))
+        import ray
+        from ray import serve
+        from ray._private.services import canonicalize_bootstrap_address
 
-    from serving.endpoint import NAME
+        from serving.endpoint import NAME
 
-    address = find_cluster(None, lambda: canonicalize_bootstrap_address("auto"))
+        address = find_cluster(None, lambda: canonicalize_bootstrap_address("auto"))
     try:
-        farewell = "Ended before it served anything, because it was told to."
         # On a cluster of others, what is half deployed has to be removed again.
-        with nothing_to_finish(farewell) if address is None else contextlib.nullcontext():
+        with nothing_to_finish(FAREWELL) if address is None else contextlib.nullcontext():
             _start_ray(settings, address)
             _start_serve(settings)
         raise_if_stopped()
