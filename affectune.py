@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
@@ -29,6 +30,16 @@ The second takes some minutes. After the third, the page is at http://127.0.0.1:
 With recordings of your own:  affectune corpus check PATH
 All commands:                 affectune --help
 """
+HELP = {"-h", "--help"}
+INTERRUPTED = 130
+"""Exit status by which the command line lets go of a KeyboardInterrupt, without a word."""
+LONG_COMMANDS = {
+    ("study", "run"): "To go on: {command} --resume",
+    ("study", "audit"): "What is trained is kept. To go on: {command}",
+    ("train",): "What is trained is kept. To go on: {command}",
+    ("serve",): "To serve again: {command}",
+}
+"""The commands that run supervised, with the way to go on after a stop."""
 
 
 def load(folder: Path | str) -> FusedModel:
@@ -56,11 +67,61 @@ def load(folder: Path | str) -> FusedModel:
 def main() -> None:
     """Run the command `affectune`, and exit with status 0, 1 (it failed) or 2 (usage or input)."""
     _set_environment()
+    say_ended = _supervise(sys.argv[1:])
+    try:
+        _run()
+    except KeyboardInterrupt:
+        _leave(INTERRUPTED)
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else 0
+        if status != INTERRUPTED:
+            say_ended()
+        _leave(status)
+    except Exception:
+        say_ended()  # its traceback does
+        raise
+
+
+def _leave(status: int) -> NoReturn:
+    """Exit; soon, where this was told to end."""
+    from pipeline.supervisor import leave_if_stopped
+
+    leave_if_stopped(status)
+    sys.exit(status)
+
+
+def _supervise(arguments: Sequence[str]) -> Callable[[], None]:
+    """Have a long command supervised, if it is one.
+
+    Returns:
+        What is called when it has said how it ended.
+    """
+    from pipeline.supervisor import can_supervise, supervise
+
+    advice = _advice(arguments)
+    if advice is not None and can_supervise():
+        return supervise(advice)
+
+    signal.signal(signal.SIGTERM, _exit_on_signal)
+    return lambda: None
+
+
+def _advice(arguments: Sequence[str]) -> str | None:
+    """Return how to go on with a long command that was stopped; None for other commands."""
+    for words, advice in LONG_COMMANDS.items():
+        if tuple(arguments[: len(words)]) == words and not HELP & set(arguments):
+            from pipeline.shell_command import same_command
+
+            return advice.format(command=same_command(arguments))
+    return None
+
+
+def _run() -> NoReturn:
+    """Run the command line and exit; a mistake or a failure is one line on standard error."""
     from pipeline.command_line import run
     from pipeline.errors import AffectuneError, InputError
 
     command = command_line()
-    signal.signal(signal.SIGTERM, _exit_on_signal)
     try:
         status = run(command, NAME, _find_bundle)
     except InputError as error:

@@ -157,7 +157,7 @@ def train_command(
     from pipeline.model.bundle import save_model
     from pipeline.spec import Spec, override, read_spec
     from pipeline.stages.requirements import raise_if_untrainable
-    from pipeline.storage.stage_store import StageStore
+    from pipeline.storage.stage_store import StageStore, raise_if_not_writable
     from pipeline.train import num_fits, train
 
     if spec in SPECS.names():
@@ -173,6 +173,7 @@ def train_command(
     torch_device = find_device(device)
     out = out.absolute()
     _raise_if_not_replaceable(out, store)
+    raise_if_not_writable(store)
 
     sessions = read_corpus(
         corpus,
@@ -183,6 +184,7 @@ def train_command(
         time_unit=parse_time_unit(time_unit),
     )
     raise_if_untrainable(sessions, settings)
+    StageStore(store).raise_if_unusable()
     console = Console(stderr=True)
     print_corpus_warnings(sessions, console)
 
@@ -217,6 +219,7 @@ def train_command(
     fits = f"{summary['trials']} fits ({pool.store_hits} from the store)"
     written = f"{fits}, {summary['wall_s']:.0f} s. Written: {out}"
     Console().print(Text(written), soft_wrap=True)
+    _print_next_steps(sessions, corpus, out, tolerance_ms)
 
 
 def evaluate_command(
@@ -409,6 +412,28 @@ def _training_summary(pool: WorkerPool, model: FusedModel, clock: _Clock) -> dic
     }
 
 
+def _print_next_steps(
+    sessions: Corpus, corpus: Path, out: Path, tolerance_ms: float | None
+) -> None:
+    """Print what to do with a new model, as commands to paste."""
+    from pipeline.shell_command import near_path, shell_command
+
+    reading = ["--corpus", str(corpus)]
+    if tolerance_ms is not None:
+        reading += ["--tolerance-ms", f"{tolerance_ms:g}"]
+    model, partition = near_path(out), "test" if sessions.partition("test") else "devel"
+    predict = ["predict", model, *reading, "--partition", partition, "--out", "predictions"]
+
+    console = Console()
+    console.print("\nNext:")
+    for words in (
+        ["evaluate", model, *reading],
+        predict,
+        ["serve", "--model", model],
+    ):
+        console.print(f"  {shell_command(*words)}", soft_wrap=True, markup=False, highlight=False)
+
+
 def _corruptions(model: FusedModel, texts: Sequence[str]) -> Callable[[Session], Session]:
     """Return what applies all corruptions to a session, one after the other."""
     normalisations = {
@@ -539,7 +564,7 @@ def _raise_if_no_bundle(folder: Path) -> None:
 
 
 def _print_columns_set_aside(corpus: Corpus, console: Console) -> None:
-    from pipeline.data.column_findings import SET_ASIDE
+    from pipeline.data.checks.column_findings import SET_ASIDE
 
     for finding in corpus.findings:
         if finding.kind == SET_ASIDE:
@@ -573,10 +598,12 @@ def _print_evaluation(evaluation: Evaluation) -> None:
 
 
 def _evaluation_table(heading: str, scores: TargetEvaluation) -> Table:
+    from pipeline.evaluation.evaluate import text_of
+
     counts = f"{scores.frames} frames of {scores.sessions} sessions, {scores.subjects} subjects"
     table = Table(
         title=title(f"{heading}: {counts}"),
-        caption=f"Mean over sessions {scores.session_mean_ccc:.3f}, "
+        caption=f"Mean over sessions {text_of(scores.session_mean_ccc)}, "
         f"undefined in {scores.undefined_sessions}. "
         "rho: rank correlation of difficulty with absolute error.",
         title_justify="left",

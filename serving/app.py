@@ -35,6 +35,8 @@ from serving.settings import Settings
 
 CurrentPredictor = Callable[[], Predictor | None]
 """Returns the model that predicts now; None while there is none."""
+RequiredPredictor = Callable[[], Predictor]
+"""Returns the same, or raises a RequestError."""
 
 BEARER = HTTPBearer(auto_error=False)
 """For OpenAPI: the token itself is checked by hand."""
@@ -53,7 +55,11 @@ REQUEST_BODY: dict[str, Any] = {
 
 
 def build_app(
-    current: CurrentPredictor, settings: Settings, metrics: Metrics | None = None
+    current: CurrentPredictor,
+    settings: Settings,
+    metrics: Metrics | None = None,
+    *,
+    advice: Callable[[], str] = lambda: "",
 ) -> FastAPI:
     """Build the application around whatever model is current.
 
@@ -61,11 +67,20 @@ def build_app(
         current: called once per request.
         settings: limits, and the token.
         metrics: where requests are counted; default: new ones.
+        advice: returns how to get a model where there is none.
 
     Raises:
         InputError: the token is empty, or its file cannot be read.
     """
     metrics = metrics or Metrics()
+
+    def required() -> Predictor:
+        predictor = current()
+        if predictor is None:
+            how = advice() or "Try again, or see the endpoint's log."
+            raise RequestError(503, "no_model", f"No model is loaded yet. {how}", retry_after_s=5)
+        return predictor
+
     app = FastAPI(
         title="Affectune",
         version=metadata.version("affectune"),
@@ -76,16 +91,16 @@ def build_app(
     )
 
     add_error_handlers(app)
-    _add_state_routes(app, current, settings, metrics)
-    _add_model_routes(app, current, settings)
-    _add_prediction_route(app, current, settings, metrics)
+    _add_state_routes(app, required, settings, metrics)
+    _add_model_routes(app, required, settings)
+    _add_prediction_route(app, required, settings, metrics)
     add_page(app)
     app.add_middleware(AccessLog, metrics=metrics)
     return app
 
 
 def _add_state_routes(
-    app: FastAPI, current: CurrentPredictor, settings: Settings, metrics: Metrics
+    app: FastAPI, required: RequiredPredictor, settings: Settings, metrics: Metrics
 ) -> None:
     @app.get("/healthz", summary="The process lives")
     async def healthz() -> dict[str, str]:
@@ -93,7 +108,7 @@ def _add_state_routes(
 
     @app.get("/readyz", summary="A model is loaded", responses=_errors(503))
     async def readyz() -> dict[str, str]:
-        predictor = _require(current())
+        predictor = required()
         return {"status": "ready", "name": predictor.name, "version": predictor.version}
 
     @app.get(
@@ -108,7 +123,7 @@ def _add_state_routes(
         return Response(text, media_type=PROMETHEUS_TEXT)
 
 
-def _add_model_routes(app: FastAPI, current: CurrentPredictor, settings: Settings) -> None:
+def _add_model_routes(app: FastAPI, required: RequiredPredictor, settings: Settings) -> None:
     @app.get(
         "/v1/model",
         summary="What is served",
@@ -117,7 +132,7 @@ def _add_model_routes(app: FastAPI, current: CurrentPredictor, settings: Setting
         dependencies=[_authorisation(settings)],
     )
     async def model() -> Response:
-        return Response(to_json(_require(current()).describe()), media_type=JSON)
+        return Response(to_json(required().describe()), media_type=JSON)
 
     @app.get(
         "/v1/example",
@@ -127,11 +142,11 @@ def _add_model_routes(app: FastAPI, current: CurrentPredictor, settings: Setting
         dependencies=[_authorisation(settings)],
     )
     async def example() -> Response:
-        return Response(to_json(example_request(_require(current()).model)), media_type=JSON)
+        return Response(to_json(example_request(required().model)), media_type=JSON)
 
 
 def _add_prediction_route(
-    app: FastAPI, current: CurrentPredictor, settings: Settings, metrics: Metrics
+    app: FastAPI, required: RequiredPredictor, settings: Settings, metrics: Metrics
 ) -> None:
     admission = Admission(settings.max_waiting, settings.max_wait_s, metrics.waiting.set)
     bodies = BodyReader(settings)
@@ -148,7 +163,7 @@ def _add_prediction_route(
     async def predictions(request: Request) -> Response:
         read_body = read_json if media_type(request) == JSON else arrow.read_arrow
         body = await bodies.read(request)
-        predictor = _require(current())
+        predictor = required()
         accepts_arrow = arrow.MEDIA_TYPE in request.headers.get("accept", "")
 
         def predict(session: SessionFeatures) -> tuple[SessionResponse, bytes]:
@@ -178,13 +193,6 @@ def _count(metrics: Metrics, response: SessionResponse) -> None:
             missing.add(modality)
     for modality in missing:
         metrics.missing.labels(modality).inc()
-
-
-def _require(predictor: Predictor | None) -> Predictor:
-    if predictor is None:
-        message = "No model is loaded yet. Try again, or promote one."
-        raise RequestError(503, "no_model", message, retry_after_s=5)
-    return predictor
 
 
 def _authorisation(settings: Settings) -> Any:

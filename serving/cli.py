@@ -18,14 +18,27 @@ from rich.console import Console
 from rich.text import Text
 
 from pipeline import terminal
+from pipeline.cluster_address import LOCAL, VARIABLE, find_cluster
 from pipeline.environment import keep_ray_on_loopback, set_ray_serve_defaults
 from pipeline.errors import AffectuneError, InputError
 from pipeline.status_line import print_status
+from pipeline.supervisor import (
+    allow_orderly_end,
+    is_stopped,
+    nothing_to_finish,
+    own_sigterm,
+    raise_if_stopped,
+)
 from serving.model_registry import SQLITE, RegistryUnavailable, first_line, registry_uri
 
 if TYPE_CHECKING:
     from serving.model_source import ModelSource
     from serving.settings import Settings
+
+DRAIN_S = 8.0
+"""So long requests in flight may take where every command ends: they have longer if it is said."""
+RAY_END_S = 5.0
+FAREWELL = "Ended before it served anything, because it was told to."
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -85,9 +98,13 @@ def serve_command(
 def _serve(settings: Settings) -> None:
     """Check the settings, and serve with them until this process is told to end."""
     console = Console(stderr=True)
-    for note in _check(settings):
+    with nothing_to_finish(FAREWELL):
+        notes = _check(settings)
+    for note in notes:
         console.print(terminal.note(note), soft_wrap=True)
 
+    if settings.drain_timeout_s > DRAIN_S:
+        allow_orderly_end(settings.drain_timeout_s + RAY_END_S)
     with _running(settings) as stop_requested:
         host = "localhost" if settings.host in ("0.0.0.0", "::") else settings.host
         Console().print(
@@ -167,26 +184,32 @@ def _with_absolute_paths(settings: Settings) -> Settings:
 @contextlib.contextmanager
 def _running(settings: Settings) -> Iterator[Event]:
     """Run the endpoint; the event is set when this process is told to end."""
-    address = os.environ.get("RAY_ADDRESS")
-    _prepare_ray_environment(is_local=not address)
-    print_status(f"Reaching the Ray cluster at {address}" if address else "Starting Ray")
-    import ray
-    from ray import serve
+    given = os.environ.get(VARIABLE, "")
+    is_local = given in ("", LOCAL)
+    with nothing_to_finish(FAREWELL):
+        _prepare_ray_environment(is_local=is_local)
+        print_status("Starting Ray" if is_local else "Reaching the Ray cluster")
+        import ray
+        from ray import serve
+        from ray._private.services import canonicalize_bootstrap_address
 
-    from serving.endpoint import NAME
+        from serving.endpoint import NAME
 
+        address = find_cluster(None, lambda: canonicalize_bootstrap_address("auto"))
     try:
-        _start_ray(settings, address)
+        # On a cluster of others, what is half deployed has to be removed again.
+        with nothing_to_finish(FAREWELL) if address is None else contextlib.nullcontext():
+            _start_ray(settings, address)
+            _start_serve(settings)
+        raise_if_stopped()
         stop_requested = _stop_event()
-        _start_serve(settings)
         yield stop_requested
     finally:
         if ray.is_initialized():
             # What never started needs no end.
             with contextlib.suppress(ray.exceptions.RayError, RuntimeError):
                 serve.delete(NAME)  # its replicas answer the requests that they have begun
-            if not address:
-                serve.shutdown()  # type: ignore[no-untyped-call]  # ray gives no hints here
+            # Of a cluster of our own the rest of Serve ends with it, and more quietly.
             ray.shutdown()
 
 
@@ -211,7 +234,8 @@ def _start_ray(settings: Settings, address: str | None) -> None:
         options |= {"num_cpus": num_cpus, "include_dashboard": False}
 
     try:
-        ray.init(logging_level=logging.WARNING, **options)
+        with own_sigterm():
+            ray.init(logging_level=logging.WARNING, **options)
     except Exception as error:  # Ray raises whatever, a bare Exception among it
         cause = first_line(error)
         raise AffectuneError(f"Ray did not start: {cause} Its logs have more.") from error
@@ -230,7 +254,8 @@ def _start_serve(settings: Settings) -> None:
         host=settings.host, port=settings.port, request_timeout_s=settings.request_timeout_s
     )
     try:
-        serve.start(http_options=proxy)
+        # Of Serve's own processes only warnings; else each would tell of every route.
+        serve.start(http_options=proxy, logging_config={"log_level": "WARNING"})
         serve.run(application(settings), name=NAME, route_prefix="/")
     except (ray.exceptions.RayError, RuntimeError, TimeoutError) as error:
         cause = first_line(error)
@@ -244,6 +269,8 @@ def _stop_event() -> Event:
     stop_requested = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop_requested.set())
+    if is_stopped():
+        stop_requested.set()
     return stop_requested
 
 

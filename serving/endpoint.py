@@ -45,7 +45,9 @@ class Endpoint:
     def __serve_build_asgi_app__(self) -> FastAPI:
         from serving.app import build_app
 
-        return build_app(self._follower.current, self._settings, self._metrics)
+        return build_app(
+            self._follower.current, self._settings, self._metrics, advice=self._follower.advice
+        )
 
 
 def build(arguments: dict[str, Any]) -> Application:

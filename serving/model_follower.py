@@ -36,11 +36,16 @@ class ModelFollower:
         self._current: Predictor | None = None
         self._broken_versions: set[str] = set()
         self._last_failure = ""
+        self._advice = ""
         self._stop = Event()
 
     def current(self) -> Predictor | None:
         """Return the model that predicts now."""
         return self._current
+
+    def advice(self) -> str:
+        """Return how to get a model where there is none, as anybody may read it."""
+        return self._advice
 
     def start(self) -> None:
         """Load a model now, and follow its source in the background."""
@@ -69,6 +74,7 @@ class ModelFollower:
             if self._is_new(version):
                 self._load_version(version)
         except RegistryUnavailable as error:
+            self._advice = error.advice
             self._record_failure(str(error))
             self._load_last_verified()
 

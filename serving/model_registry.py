@@ -10,8 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.environment import resolve_tracking_uri, set_mlflow_defaults
+from pipeline.cluster_address import shown
+from pipeline.environment import (
+    forbid_mlflow_retries,
+    resolve_tracking_uri,
+    set_mlflow_defaults,
+)
 from pipeline.errors import AffectuneError
+from pipeline.shell_command import how_to_promote
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -19,11 +25,22 @@ if TYPE_CHECKING:
     from serving.settings import Settings
 
 SQLITE = "sqlite:///"
+CHAMPION = "champion"
+MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+"""MLflow's error codes where there is no such model, version or alias."""
 MAX_CAUSE_CHARACTERS = 300
 
 
 class RegistryUnavailable(AffectuneError):
-    """The registry does not answer, or has no such version: not the fault of a version."""
+    """The registry does not answer, or has no such version: not the fault of a version.
+
+    Attributes:
+        advice: how to get a model, as anybody may read it; "" where it cannot be said.
+    """
+
+    def __init__(self, message: str, advice: str = "") -> None:
+        super().__init__(message)
+        self.advice = advice
 
 
 class ModelRegistry:
@@ -42,8 +59,23 @@ class ModelRegistry:
         Raises:
             RegistryUnavailable: the registry does not answer, or has no such alias.
         """
-        with _unavailable(f"The registry '{self.tracking_uri}' gives no models:/{name}@{alias}"):
-            return str(self._client().get_model_version_by_alias(name, alias).version)
+        model = f"models:/{name}@{alias}"
+        with _unavailable(f"The registry '{shown(self.tracking_uri)}' gives no {model}"):
+            client = self._client()
+            from mlflow.exceptions import MlflowException
+
+            try:
+                return str(client.get_model_version_by_alias(name, alias).version)
+            except MlflowException as error:
+                if error.error_code not in MISSING:
+                    raise
+                public, private = (
+                    _advice(client, name, alias, uri) for uri in (None, self.tracking_uri)
+                )
+                raise RegistryUnavailable(
+                    f"There is no {model} in the registry '{shown(self.tracking_uri)}'. {private}",
+                    advice=public,
+                ) from None
 
     def created_ms(self, name: str, version: str) -> int:
         """Return when a version was registered, in milliseconds since 1970.
@@ -72,11 +104,14 @@ class ModelRegistry:
         file = self.tracking_uri.removeprefix(SQLITE)
         if file != self.tracking_uri and not Path(file).is_file():
             raise RegistryUnavailable(
-                f"There is no registry '{self.tracking_uri}' yet. "
-                "Set --tracking-uri or MLFLOW_TRACKING_URI."
+                f"There is no registry '{self.tracking_uri}' yet. Set MLFLOW_TRACKING_URI, if "
+                "it is elsewhere. "
+                f"{how_to_promote('', [], [], self.tracking_uri)}",
+                advice=how_to_promote("", [], [], None),
             )
 
         set_mlflow_defaults()
+        forbid_mlflow_retries()  # the follower asks again, and nobody is to wait for a dead server
         from mlflow.tracking import MlflowClient  # here, because importing it takes seconds
 
         return MlflowClient(self.tracking_uri, self.tracking_uri)
@@ -85,6 +120,16 @@ class ModelRegistry:
 def registry_uri(settings: Settings) -> str:
     """Return where the registry is: by the settings, else the environment, else the default."""
     return resolve_tracking_uri(settings.tracking_uri)
+
+
+def _advice(client: MlflowClient, name: str, alias: str, uri: str | None) -> str:
+    """Return how to get an alias that a model has not."""
+    names = [model.name for model in client.search_registered_models()]
+    found = client.search_model_versions(f"name = '{name}'") if name in names else []
+    versions = sorted((str(version.version) for version in found), key=int)
+    if versions and alias != CHAMPION:
+        return f"'{name}' has version {', '.join(versions)}: name one, as models:/{name}/<version>."
+    return how_to_promote(name, versions, names, uri)
 
 
 def first_line(error: Exception) -> str:

@@ -73,7 +73,7 @@ class Settings(Limits):
     body_timeout_s: Seconds = 10.0
     """A body that has not come by then is given up (408)."""
     request_timeout_s: Seconds = 120.0
-    drain_timeout_s: Seconds = 30.0
+    drain_timeout_s: Seconds = 8.0
     """After SIGTERM: how long requests in flight may take."""
     follow_period_s: Seconds = 5.0
     """How often the registry is asked whether the alias moved."""

@@ -29,8 +29,12 @@ HEAVY = [
     *("ray", "scipy", "sklearn", "torch"),
 ]
 """Libraries that take a tenth of a second to import, or seconds."""
-FOREIGN_OPTIONS = {"--porcelain", "--untracked-files", "--show-toplevel", "--head"}
-"""Options of git and of `ray start`."""
+FOREIGN_OPTIONS = {"--backend-store-uri", "--head"} | {
+    "--porcelain",
+    "--untracked-files",
+    "--show-toplevel",
+}
+"""Options of git, of `ray start` and of `mlflow ui`."""
 STYLE_SHEETS = {"tuning/report/charts/plotly_style.py"}
 """Their variables look like options."""
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*[a-z](?![a-z-])")

@@ -25,8 +25,8 @@ from pipeline.errors import InputError
 from pipeline.status_line import print_status
 
 if TYPE_CHECKING:
+    from pipeline.data.checks.summary import FindingGroup, SetSummary, Summary, TargetSummary
     from pipeline.data.rater_agreement import RaterAgreement
-    from pipeline.data.summary import FindingGroup, SetSummary, Summary, TargetSummary
 
 VERDICT_COLOURS = {"ready": "green", "look": "yellow", "cannot be learned": "red"}
 LEVEL_COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
@@ -77,10 +77,10 @@ def check_command(
     Example: affectune corpus check data/c3_muse_stress --modalities egemaps,vggface
     """
     print_status(f"Reading the corpus '{path}'")
+    from pipeline.data.checks.summary import summarise
     from pipeline.data.layout import find_root
     from pipeline.data.muse import read_corpus
     from pipeline.data.rater_agreement import read_agreement
-    from pipeline.data.summary import summarise
 
     corpus = read_corpus(
         path,

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.corpus import Finding
-from pipeline.data.findings import corpus_finding
+from pipeline.data.checks.findings import corpus_finding
 from pipeline.data.input_errors import quoted_list, raise_if_any
 from pipeline.data.metadata import PARTITION_FILE, Metadata, read_metadata
 from pipeline.data.records.matching import first_hint

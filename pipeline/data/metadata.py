@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from pipeline.corpus import PARTITIONS, Finding, Partition
-from pipeline.data.findings import corpus_finding
+from pipeline.data.checks.findings import corpus_finding
 from pipeline.data.records.matching import SessionTable, chosen_column, session_column
 from pipeline.data.records.partitions import (
     OTHER_WORDS,

@@ -13,34 +13,34 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.corpus import Corpus, Finding, Resampling, Session, Times, TimeUnit
-from pipeline.data.build_session import BuiltSession, build_session
-from pipeline.data.column_findings import column_findings, columns_record, columns_set_aside
-from pipeline.data.findings import (
+from pipeline.data.checks.column_findings import column_findings, columns_record, columns_set_aside
+from pipeline.data.checks.findings import (
     corpus_finding,
     corpus_findings,
     limit_findings,
     stuck_findings,
 )
-from pipeline.data.frames import Frames, Timing, find_timing, make_frames, median_step_ms
-from pipeline.data.input_errors import raise_if_any
-from pipeline.data.layout import Layout, find_layout
-from pipeline.data.leaks import raise_if_leaked
-from pipeline.data.metadata import PARTITION_FILE
-from pipeline.data.resampling import (
-    choose_resampling,
-    name_resampled_columns,
-    resampling_findings,
-)
-from pipeline.data.sentinel_findings import (
+from pipeline.data.checks.leaks import raise_if_leaked
+from pipeline.data.checks.sentinel_findings import (
     feature_sentinel_findings,
     label_sentinel_findings,
     without_explained,
 )
+from pipeline.data.input_errors import raise_if_any
+from pipeline.data.layout import Layout, find_layout
+from pipeline.data.metadata import PARTITION_FILE
 from pipeline.data.tables.arrange import ArrangedFile, arrange
 from pipeline.data.tables.cache import FeatureFile, default_folder, read_features
 from pipeline.data.tables.csv_columns import read_content
 from pipeline.data.tables.parse import FeatureTable, LabelTable, parse_labels
-from pipeline.data.time_units import TimeUnits, recognise_units
+from pipeline.data.timeline.build_session import BuiltSession, build_session
+from pipeline.data.timeline.frames import Frames, Timing, find_timing, make_frames, median_step_ms
+from pipeline.data.timeline.resampling import (
+    choose_resampling,
+    name_resampled_columns,
+    resampling_findings,
+)
+from pipeline.data.timeline.time_units import TimeUnits, recognise_units
 from pipeline.errors import InputError
 from pipeline.preprocessing.stuck import learn_limits, mark_stuck
 
@@ -81,8 +81,8 @@ def read_corpus(
 ) -> Corpus:
     """Read a corpus: one frame per label row, with the nearest row of each set or their mean.
 
-    Targets that were annotated at other times share frames (see `data.frames`). A session without
-    labels has frames where its feature sets have rows, about one label period apart.
+    Targets that were annotated at other times share frames (see `timeline.frames`). A session
+    without labels has frames where its feature sets have rows, about one label period apart.
 
     Args:
         path: the corpus, or a folder that holds exactly one.
@@ -103,7 +103,7 @@ def read_corpus(
             `$XDG_CACHE_HOME/affectune`, else `~/.cache/affectune`. Never in the corpus.
         resampling: what a frame is of the rows of a feature set, for all or by name; None for the
             mean where most rows would be dropped otherwise.
-        time_unit: the unit of all timestamps; None to recognise it (see `data.time_units`).
+        time_unit: the unit of all timestamps; None to recognise it (see `timeline.time_units`).
         frame_period_ms: the distance of a model's frames, where one is to read the corpus: sessions
             without labels are put on it.
 

@@ -215,9 +215,9 @@ def session_score_title(evaluation: Evaluation, target: str) -> str:
     return f"{target} on {evaluation.partition}: {share:.0%} of its variance between sessions"
 
 
-def signed(difference: Score) -> str:
-    """Return a difference of CCCs as tables show it, such as "+0.012 [-0.003, +0.025]"."""
-    return f"{difference.ccc:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
+def text_of(value: float) -> str:
+    """Return a score without an interval as text, such as "0.512"; "undefined" where it is NaN."""
+    return f"{value:z.3f}" if np.isfinite(value) else "undefined"
 
 
 def raise_if_incompatible(model: FusedModel, corpus: Corpus) -> None:
@@ -412,7 +412,7 @@ def _score_rows(evaluation: TargetEvaluation) -> list[tuple[str, str, str]]:
     for name, score in evaluation.scores.items():
         gap = ""
         if name != FUSION:
-            gap = signed(evaluation.differences[name])
+            gap = evaluation.differences[name].with_sign()
         rows.append((name, str(score), gap))
 
     return rows

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pipeline.evaluation.evaluate import Evaluation, TargetEvaluation, score_table, signed
+from pipeline.evaluation.evaluate import Evaluation, TargetEvaluation, score_table, text_of
 from pipeline.evaluation.markdown import code, literal
 from pipeline.metrics.bootstrap import Score
 from pipeline.metrics.session_parts import SessionParts
@@ -205,7 +205,7 @@ def _distillation_section(model: FusedModel) -> list[str]:
     rows = []
     for target, scores in record["targets"].items():
         teacher, student = (Score.from_json(scores[name]) for name in ("teacher", "student"))
-        gap = signed(Score.from_json(scores["difference"]))
+        gap = Score.from_json(scores["difference"]).with_sign()
         rows.append(f"| {literal(target)} | {teacher} | {student} | {gap} |")
 
     sessions = record["sessions"]
@@ -334,7 +334,7 @@ def _target_section(
         *table,
         "",
         *(shares if np.isfinite(share) else []),
-        f"Mean of the sessions' own CCCs: {evaluated.session_mean_ccc:.3f} "
+        f"Mean of the sessions' own CCCs: {text_of(evaluated.session_mean_ccc)} "
         f"({evaluated.undefined_sessions} undefined).",
         "Rank correlation of difficulty with absolute error: " + ", ".join(correlations) + ".",
     ]
@@ -465,10 +465,12 @@ def _bands_section(model: FusedModel, evaluation: Evaluation) -> list[str]:
             f"{worst:.1%} ({literal(bands.worst_subject)}) | "
             f"{bands.mean_width:.3f} | {bands.constant_width:.3f} ({bands.constant_coverage:.1%}) |"
         )
-        interval = f"[{bands.width_difference_low:+.3f}, {bands.width_difference_high:+.3f}]"
+        narrowed = Score(
+            bands.width_difference, bands.width_difference_low, bands.width_difference_high
+        )
         verdicts.append(
             f"- {literal(target)}: difficulty and disagreement {bands.verdict}: "
-            f"{bands.width_difference:+.3f} {interval} against the constant band. "
+            f"{narrowed.with_sign()} against the constant band. "
             f"A deviation more widens by {_widening(model, target)}."
         )
 

@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 ABANDONED_S = 3600
 """A killed process's copy of a corpus is removed after so long."""
+SIGNAL_S = 0.5
 STOP_FILE = "stop"
 """A file of this name in the pool's folder ends its workers."""
 
@@ -175,6 +176,8 @@ class WorkerPool:
             for future in as_completed(futures):
                 yield futures[future], future.result()
         except BrokenProcessPool as error:
+            # What ended the worker may be a signal to all processes, that is on its way here, too.
+            time.sleep(SIGNAL_S)
             raise AffectuneError(
                 "A worker process was killed (out of memory?). What is trained is kept: "
                 "run the same command again, with fewer --workers if memory is short."

@@ -43,7 +43,22 @@ class Score:
         """Return the score as tables show it, such as "0.512 [0.401, 0.623]"."""
         if not np.isfinite(self.ccc):
             return "undefined"
+        if not self.has_interval:
+            return f"{self.ccc:z.3f}"
         return f"{self.ccc:z.3f} [{self.low:z.3f}, {self.high:z.3f}]"
+
+    @property
+    def has_interval(self) -> bool:
+        """Return whether there were subjects enough for one."""
+        return bool(np.isfinite(self.low) and np.isfinite(self.high))
+
+    def with_sign(self) -> str:
+        """Return a difference as tables show it, such as "+0.012 [-0.003, +0.025]"."""
+        if not np.isfinite(self.ccc):
+            return "undefined"
+        if not self.has_interval:
+            return f"{self.ccc:+z.3f}"
+        return f"{self.ccc:+z.3f} [{self.low:+z.3f}, {self.high:+z.3f}]"
 
     def to_json(self) -> dict[str, float | None]:
         """Return "ccc", "ccc_low" and "ccc_high"; None where undefined."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from pipeline.errors import AffectuneError
 
 DEFAULT_MODE = 0o666
 """Permissions of a new file, before the user's umask takes some away."""
+PROBE_BYTES = 65536
 
 
 def write_atomically(path: Path, data: bytes | str, *, mode: int = DEFAULT_MODE) -> None:
@@ -74,3 +76,21 @@ def flush_and_rename(temporary: Path, path: Path) -> None:
         os.fsync(file.fileno())
 
     os.replace(temporary, path)
+
+
+def prove_writable(folder: Path) -> None:
+    """Prove that files can be written to a folder, which need not be there; leave it as it is.
+
+    Raises:
+        OSError: they cannot; `filename` is the folder that is there, or the file in its place.
+    """
+    path = folder.absolute()
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    try:
+        with tempfile.TemporaryFile(dir=path) as file:
+            file.write(bytes(PROBE_BYTES))  # on a full disk a file can be made, and not be written
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error

@@ -7,6 +7,8 @@ import json
 import logging
 import re
 import shutil
+import subprocess
+import sys
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -18,6 +20,7 @@ from safetensors import SafetensorError
 
 from pipeline.errors import AffectuneError, InputError
 from pipeline.stages.trained_stage import TrainedStage
+from pipeline.storage.atomic_file import prove_writable
 from pipeline.storage.atomic_folder import MANIFEST, manifest_of, read_folder, verify, write_folder
 
 log = logging.getLogger(__name__)
@@ -26,10 +29,37 @@ FORMAT = 2
 """Of the entries; raise it when an entry is written otherwise."""
 FORMAT_ENTRY, FORMAT_FILE = "format", "format.json"
 KEY = re.compile(r"[0-9a-f]{64}")
+LOOK = """
+import sys
+from pyarrow import fs
+system, path = fs.FileSystem.from_uri(sys.stdin.read())
+system.get_file_info(path)
+"""
 CLAIMS = ".claims"
 CLAIM_POLL_S = 0.2
+ANSWER_S = 10.0
+"""So long an object store may take for its first answer, the start of a process included."""
 
 Content = TypeVar("Content")
+
+
+def raise_if_not_writable(uri: str) -> None:
+    """Find out within seconds whether a store could be made or written; a folder is left as it is.
+
+    Raises:
+        InputError: it cannot.
+    """
+    if "://" in uri and not uri.startswith("file:"):
+        _raise_if_silent(uri)
+        return
+
+    try:
+        prove_writable(Path(uri.removeprefix("file://")))
+    except OSError as error:
+        raise InputError(
+            f"Cannot use the store '{uri}': '{error.filename}' cannot be written "
+            f"({error.strerror}). Name another folder with --store."
+        ) from error
 
 
 class StageStore:
@@ -60,7 +90,8 @@ class StageStore:
                 Path(self._root).mkdir(parents=True, exist_ok=True)
         except (OSError, ValueError) as error:
             raise InputError(
-                f"Cannot use the store '{self.uri}': {error}. Name a folder or an object-store URI."
+                f"Cannot use the store '{_without_secrets(self.uri)}': {error}. Name a folder or "
+                "an object-store URI."
             ) from error
 
         self._has_format = self._find_format()
@@ -127,11 +158,17 @@ class StageStore:
                 raise AffectuneError("what was written is not read back")
         except AffectuneError as error:
             raise InputError(
-                f"Cannot use the store '{self.uri}': {error} "
+                f"Cannot use the store '{_without_secrets(self.uri)}': {error} "
                 "Name a folder or an object store that can be written."
             ) from error
         finally:
             self.remove(name)
+
+    def remove_if_empty(self) -> None:
+        """Remove the folder of a store that nothing was put into; an object store has none."""
+        root = Path(self._root)
+        if self._remote is None and {path.name for path in root.iterdir()} <= {FORMAT_ENTRY}:
+            shutil.rmtree(root, ignore_errors=True)
 
     @contextlib.contextmanager
     def claim(self, key: str, *, timeout_s: float) -> Iterator[None]:
@@ -172,7 +209,9 @@ class StageStore:
                 with self._remote.open_output_stream(f"{self._root}/{name}/{file}") as stream:
                     stream.write(data)
         except OSError as error:
-            raise AffectuneError(f"Cannot write to the store '{self.uri}': {error}") from error
+            raise AffectuneError(
+                f"Cannot write to the store '{_without_secrets(self.uri)}': {error}"
+            ) from error
 
     def _find_format(self) -> bool:
         """Return whether the store has a format already; refuse that of another version."""
@@ -183,7 +222,7 @@ class StageStore:
                 stored = self._read_format() or 1
         except (AffectuneError, OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(
-                f"Cannot read which format the store '{self.uri}' has: {error}. "
+                f"Cannot read which format the store '{_without_secrets(self.uri)}' has: {error}. "
                 "Try again, or name another store."
             ) from error
 
@@ -191,8 +230,8 @@ class StageStore:
             return stored is not None
         version = "a later version" if stored > FORMAT else "an earlier version"
         raise InputError(
-            f"The store '{self.uri}' was written by {version} of Affectune, and this one does not "
-            "read its entries. Name another store, or remove that one."
+            f"The store '{_without_secrets(self.uri)}' was written by {version} of Affectune, and "
+            "this one does not read its entries. Name another store, or remove that one."
         )
 
     def _read_format(self) -> int | None:
@@ -227,3 +266,29 @@ class StageStore:
         with self._remote.open_input_stream(f"{self._root}/{name}") as stream:
             data: bytes = stream.read()
         return data
+
+
+def _raise_if_silent(uri: str) -> None:
+    """Look into an object store from another process: its library would try for minutes.
+
+    What else may be wrong with it is for `StageStore.raise_if_unusable` to say.
+    """
+    try:
+        subprocess.run(
+            [sys.executable, "-c", LOOK],
+            input=uri.encode(),  # not an argument, which others could read: it may hold a secret
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=ANSWER_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise InputError(
+            f"The store '{_without_secrets(uri)}' gave no answer within {ANSWER_S:.0f} s. Is its "
+            "service there, and reached from here? Else name another store with --store."
+        ) from error
+
+
+def _without_secrets(uri: str) -> str:
+    """Return a URI without what stands before its host, which may be a key and its secret."""
+    return re.sub(r"^(\w+://)[^/]*@", r"\1***@", uri)

@@ -43,7 +43,9 @@ def free_port() -> int:
 def running(
     command: list[str], port: int, ready_path: str, log: Path, **environment: str
 ) -> Iterator[int]:
-    """Start a server, wait until it is ready, and end it with SIGTERM when the block is left.
+    """Start a server, wait until it is ready, and end it when the block is left.
+
+    SIGTERM goes to its whole process group, as from a terminal or a service manager.
 
     Args:
         command: its program and arguments.
@@ -75,7 +77,8 @@ def running(
             time.sleep(0.2)
         yield process.pid
     finally:
-        process.send_signal(signal.SIGTERM)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
         try:
             process.wait(MAX_END_S)
         except subprocess.TimeoutExpired:

@@ -464,6 +464,12 @@ def test_without_a_model_it_lives_but_is_not_ready(request_: Request) -> None:
         assert response.headers["retry-after"] == "5"
 
 
+def test_without_a_model_every_answer_tells_how_to_get_one(request_: Request) -> None:
+    client = Client(build_app(lambda: None, Settings(), advice=lambda: "Promote version 3."))
+    for response in (client.get("/readyz"), client.get("/v1/model"), client.post(request_)):
+        assert "Promote version 3." in response.json()["error"]["message"]
+
+
 def test_the_model_is_described_with_its_features_scores_and_card(
     client: Client, predictor: Predictor
 ) -> None:

@@ -187,6 +187,30 @@ def test_without_a_registry_there_is_no_model_and_no_file_is_made(tmp_path: Path
     follower.refresh()
     assert _version(follower) is None
     assert not (tmp_path / "none.db").exists()
+    assert "study run" in follower.advice()
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ("models:/affectune@champion", "registry promote affectune 2"),
+        ("models:/affectune@challenger", "models:/affectune/<version>"),
+        ("models:/another@champion", "'affectune'"),
+    ],
+)
+def test_without_an_alias_the_versions_are_named_and_nothing_private_to_everybody(
+    tmp_path: Path, bundle: Path, model: str, words: str
+) -> None:
+    registry = Registry(tmp_path)
+    for _ in range(2):
+        registry.register(bundle)
+
+    settings = Settings(model=model, tracking_uri=registry.uri, cache=tmp_path / "cache")
+    with pytest.raises(RegistryUnavailable) as raised:
+        find_source(settings).newest()
+    assert words in str(raised.value)
+    assert words in raised.value.advice
+    assert str(tmp_path) not in raised.value.advice
 
 
 def test_only_the_last_versions_are_kept(registry: Registry, tmp_path: Path) -> None:

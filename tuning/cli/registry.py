@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shlex
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,8 +22,16 @@ from pipeline.data.cli import TimeUnitOption, parse_time_unit
 from pipeline.environment import resolve_tracking_uri
 from pipeline.errors import AffectuneError, InputError
 from pipeline.names import unescape_key
+from pipeline.shell_command import how_to_promote, shell_command
 from pipeline.status_line import print_status
-from tuning.mlflow_backend.client import cause_of, connect, masked, sqlite_path
+from tuning.mlflow_backend.client import (
+    answer_of,
+    cause_of,
+    connect,
+    masked,
+    raise_if_unreachable,
+    sqlite_path,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -92,10 +99,20 @@ def list_command(tracking_uri: TrackingUri = None, as_json: AsJson = False) -> N
     Example: affectune registry list --tracking-uri http://127.0.0.1:5000
     """
     _print_asking(tracking_uri)
-    from tuning.mlflow_backend.registry.versions import aliases_of, model_names, registry_names
+    from tuning.mlflow_backend.registry.versions import (
+        advice_without_champion,
+        aliases_of,
+        model_names,
+        registry_names,
+    )
 
     with _registry_client(tracking_uri) as client:
         aliases_by_model = {name: aliases_of(client, name) for name in model_names(client)}
+        champion = registry_names().aliases.champion
+        without = [name for name, aliases in aliases_by_model.items() if champion not in aliases]
+        if without or not aliases_by_model:
+            name = without[0] if without else registry_names().model
+            advice = advice_without_champion(client, resolve_tracking_uri(tracking_uri), name)
 
     if as_json:
         models = [{"name": name, "aliases": aliases} for name, aliases in aliases_by_model.items()]
@@ -103,7 +120,7 @@ def list_command(tracking_uri: TrackingUri = None, as_json: AsJson = False) -> N
         return
 
     if not aliases_by_model:
-        Console().print("No model is registered yet. `affectune study run` registers its winner.")
+        _print_advice(advice)
         return
 
     alias_names = list(registry_names().aliases.model_dump().values())
@@ -111,6 +128,8 @@ def list_command(tracking_uri: TrackingUri = None, as_json: AsJson = False) -> N
     for name, aliases in aliases_by_model.items():
         table.add_row(escape(name), *(aliases.get(alias, "") for alias in alias_names))
     Console().print(table)
+    if without:
+        _print_advice(advice)
 
 
 @registry_app.command("show")
@@ -120,11 +139,22 @@ def show_command(name: Name, tracking_uri: TrackingUri = None, as_json: AsJson =
     Example: affectune registry show affectune
     """
     _print_asking(tracking_uri)
-    from tuning.mlflow_backend.registry.versions import aliases_of, versions_of
+    from tuning.mlflow_backend.registry.versions import (
+        advice_without_champion,
+        aliases_of,
+        registry_names,
+        search_versions,
+    )
 
     with _registry_client(tracking_uri) as client:
-        versions = versions_of(client, name)
-        aliases = aliases_of(client, name)
+        versions = search_versions(client, name)
+        aliases = aliases_of(client, name) if versions else {}
+        advice = ""
+        if registry_names().aliases.champion not in aliases:
+            uri = resolve_tracking_uri(tracking_uri)
+            advice = advice_without_champion(client, uri, name)
+    if not versions:
+        raise InputError(f"The registry has no model '{name}' with a version. {advice}")
     summaries = [_summarise(version, aliases) for version in versions]
 
     if as_json:
@@ -132,6 +162,8 @@ def show_command(name: Name, tracking_uri: TrackingUri = None, as_json: AsJson =
         typer.echo(json.dumps({"name": name, "versions": records}, indent=1))
     else:
         Console().print(_version_table(name, summaries))
+        if advice:
+            _print_advice(advice)
 
 
 @registry_app.command("promote")
@@ -200,13 +232,7 @@ def promote_command(
             f"Version {champion} stays the champion. --force promotes it all the same."
         )
     if not as_json:
-        Console().print(
-            Text(
-                f"Version {number} of '{name}' is the champion. "
-                f"`affectune registry rollback {shlex.quote(name)}` undoes it."
-            ),
-            soft_wrap=True,
-        )
+        _print_advice(_promoted(name, number, champion, resolve_tracking_uri(tracking_uri)))
 
 
 @registry_app.command("rollback")
@@ -245,9 +271,19 @@ def _registry_client(tracking_uri: str | None) -> Iterator[MlflowClient]:
     path = sqlite_path(uri)
     if path is not None and not path.is_file():  # MLflow would make an empty one
         raise InputError(
-            f"There is no registry '{path}'. Give --tracking-uri, or set MLFLOW_TRACKING_URI."
+            f"There is no registry '{path}'. Give --tracking-uri, or set MLFLOW_TRACKING_URI, if "
+            f"it is elsewhere. {how_to_promote('', [], [], uri)}"
         )
 
+    if path is None:
+        try:
+            raise_if_unreachable(uri)
+        except InputError:
+            raise
+        except Exception as error:  # a driver or the network raises errors of its own
+            raise InputError(
+                f"No registry answers at '{masked(uri)}': {cause_of(error)}."
+            ) from error
     client = connect(uri)
     from mlflow.exceptions import MlflowException
 
@@ -256,7 +292,29 @@ def _registry_client(tracking_uri: str | None) -> Iterator[MlflowClient]:
     except MlflowException as error:
         is_missing = error.error_code == "RESOURCE_DOES_NOT_EXIST"
         kind = InputError if is_missing else AffectuneError
-        raise kind(f"The registry '{masked(uri)}' says: {cause_of(error)}.") from error
+        raise kind(f"The registry '{masked(uri)}' says: {answer_of(error)}.") from error
+
+
+def _print_advice(text: str) -> None:
+    """Print a sentence with a command, so that the command can be copied."""
+    Console().print(text, soft_wrap=True, markup=False, highlight=False)
+
+
+def _promoted(name: str, version: str, before: str | None, uri: str) -> str:
+    """Return what a promotion did, and the command that undoes it, or where there is none, serves.
+
+    Args:
+        name: of the model.
+        version: the champion.
+        before: the champion before; None where there was none.
+        uri: of the registry.
+    """
+    said = f"Version {version} of '{name}' is the champion."
+    if before is None:
+        serve = shell_command("serve", "--model", f"models:/{name}@champion", tracking_uri=uri)
+        return f"{said} It is the first one, so there is none to go back to. To serve it: {serve}"
+    undo = shell_command("registry", "rollback", name, tracking_uri=uri)
+    return f"{said} Version {before} was; this undoes it: {undo}"
 
 
 def _corpus_folder(version: ModelVersion) -> Path:
@@ -338,8 +396,6 @@ def _has_same_split(model: FusedModel, corpus: Corpus) -> bool:
 
 
 def _comparison_table(comparison: Comparison, challenger: str, champion: str) -> Table:
-    from tuning.mlflow_backend.registry.comparison import format_difference
-
     table = Table(
         "target",
         "CCC gained [95% interval]",
@@ -352,7 +408,7 @@ def _comparison_table(comparison: Comparison, challenger: str, champion: str) ->
         pad_edge=False,
     )
     for name, difference in [*comparison.targets.items(), ("mean", comparison.mean)]:
-        table.add_row(escape(name), escape(format_difference(difference)))
+        table.add_row(escape(name), escape(difference.with_sign()))
     return table
 
 

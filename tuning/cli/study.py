@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from math import inf
 from pathlib import Path
 from typing import Annotated
@@ -21,8 +22,9 @@ from pipeline.data.cli import (
     parse_time_unit,
     print_corpus_warnings,
 )
-from pipeline.environment import keep_ray_on_loopback
+from pipeline.environment import keep_ray_on_loopback, resolve_tracking_uri
 from pipeline.errors import InputError
+from pipeline.shell_command import same_command
 from pipeline.status_line import print_status
 from tuning.cli.shipped_studies import STUDIES, add_commands
 
@@ -56,7 +58,10 @@ def run_command(
     ] = None,
     address: Annotated[
         str | None,
-        typer.Option(help="A Ray cluster ('auto', 'host:6379'); default: this machine alone."),
+        typer.Option(
+            help="A Ray cluster ('auto', 'host:6379'); default: RAY_ADDRESS, else this machine "
+            "alone ('local')."
+        ),
     ] = None,
     tracking_uri: Annotated[
         str | None,
@@ -116,8 +121,6 @@ def run_command(
         raise InputError(
             f"--nested only scores the search: it registers and tracks nothing. Leave {option} out."
         )
-    if address is None:
-        keep_ray_on_loopback()  # before Ray is imported
     print_status(f"Reading {STUDIES.describe(study)}")
     study_file = STUDIES.find(study)
     from tuning.spec.study_spec import for_corpus, override, read_study
@@ -135,6 +138,15 @@ def run_command(
         raise InputError(
             f"The study '{study}' names no corpus. Add corpus = \"path\" to it, or pass --corpus."
         )
+    store = store if "://" in store else str(Path(store).absolute())
+    folder = (out or Path("studies") / spec.name).absolute()
+    tracked_at = None if nested else resolve_tracking_uri(tracking_uri)
+    print_status("Asking for the store, the tracking server and the cluster")
+    from tuning.study.services import find_services
+
+    cluster = find_services(spec.name, folder, address, store, tracked_at)
+    if cluster is None:
+        keep_ray_on_loopback()  # before Ray is imported
     print_status(f"Reading the corpus '{path}'")
     from pipeline.data.muse import read_corpus
 
@@ -151,13 +163,14 @@ def run_command(
     from tuning.study.study import StudyOptions
 
     options = StudyOptions(
-        folder=(out or Path("studies") / spec.name).absolute(),
-        store=store if "://" in store else str(Path(store).absolute()),
-        address=address,
+        folder=folder,
+        store=store,
+        address=cluster,
         workers=workers,
         device=find_device(device),
         trial_device="cpu" if device == "cpu" else "cuda",
         budget_s=_parse_seconds(time_budget),
+        command=same_command(sys.argv[1:], resume=True),
     )
     spec = for_corpus(spec, sessions.modalities, sessions.targets)
     console = Console(stderr=True)
@@ -191,13 +204,16 @@ def status_command(folder: StudyFolder, as_json: AsJson = False) -> None:
     print_status(f"Reading the study in '{folder}'")
     from tuning.journal.history import read_history
     from tuning.monitoring.live_table import status_table
+    from tuning.monitoring.state import study_state
     from tuning.monitoring.status import status_json
 
     history = read_history(folder)
+    state = study_state(folder, history)
     if as_json:
-        typer.echo(json.dumps(status_json(history), indent=1))
+        typer.echo(json.dumps(status_json(history) | state.to_json(), indent=1))
     else:
         Console().print(status_table(history))
+        Console().print(str(state), soft_wrap=True, markup=False, highlight=False)
 
 
 @study_app.command("report")

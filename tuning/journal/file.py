@@ -39,7 +39,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock = FileLock(path.with_name(f".{path.name}{LOCK_SUFFIX}"))
+        self._lock = FileLock(_lock_file(path))
 
         try:
             self._lock.acquire(timeout=0)
@@ -78,6 +78,12 @@ class Journal:
         """Let another process have it."""
         self._lock.release()
 
+    def discard(self) -> None:
+        """Remove the file, and let go of it."""
+        self.path.unlink(missing_ok=True)
+        _lock_file(self.path).unlink(missing_ok=True)
+        self.close()
+
     def append(self, *events: Event) -> None:
         """Write events, in one piece; when it returns, they survive a crash of the machine.
 
@@ -99,6 +105,20 @@ class Journal:
                 f"Cannot write the journal '{self.path}': {error.strerror}. "
                 "Nothing is lost: make room, then --resume."
             ) from error
+
+
+def is_open(path: Path) -> bool:
+    """Return whether a process has a journal open for writing."""
+    lock = _lock_file(path)
+    if not lock.exists():
+        return False
+    try:
+        with FileLock(lock, timeout=0):
+            return False
+    except Timeout:
+        return True
+    except OSError:  # it is another person's
+        return False
 
 
 def read_journal(path: Path, start: int = 0) -> Iterator[tuple[Event, int]]:
@@ -162,3 +182,7 @@ def _set_torn_line_aside(path: Path) -> None:
         log.warning(
             "The last line of '%s' was cut short; it was set aside as '%s'.", path, aside.name
         )
+
+
+def _lock_file(path: Path) -> Path:
+    return path.with_name(f".{path.name}{LOCK_SUFFIX}")

@@ -95,6 +95,7 @@ class History:
         chosen: task -> the finalists that are or were refitted.
         completed: task -> its finalists, the best first.
         cost: task -> (seconds within fits, number of fits), of those that were not in the store.
+        stopped: how the last run ended, if it could write that, and none was begun since.
         last_at: time of the last event.
         active_s: seconds in which a process was running the study.
     """
@@ -108,6 +109,7 @@ class History:
     judged: StudyJudged | None = None
     finished: StudyFinished | None = None
     registered: ModelRegistered | None = None
+    stopped: StudyStopped | None = None
     last_at: float = 0.0
     active_s: float = 0.0
     _trials_by_task: dict[Task, list[Trial]] = field(default_factory=dict, repr=False)
@@ -141,8 +143,10 @@ class History:
                 self.finished = event
             case ModelRegistered():
                 self.registered = event
-            case StudyStopped() | StudyResumed():
-                pass
+            case StudyStopped():
+                self.stopped = event
+            case StudyResumed():
+                self.stopped = None
 
     @cached_property
     def study(self) -> StudySpec:
@@ -190,9 +194,26 @@ def read_history(folder: Path) -> History:
     try:
         history = history_of(event for event, _ in read_journal(folder / JOURNAL))
     except OSError as error:
-        raise InputError(
-            f"'{folder}' holds no study: cannot read {JOURNAL} ({error.strerror})."
-        ) from error
+        raise InputError(_no_study(folder, error)) from error
     if history.opened is None:
         raise InputError(f"'{folder}' holds no study: its {JOURNAL} is empty. Run it again.")
     return history
+
+
+def _no_study(folder: Path, error: OSError) -> str:
+    """Return what is in a folder instead of a study, and what to do."""
+    if not folder.exists():
+        return (
+            f"There is no folder '{folder}'. `affectune study run STUDY.toml --out {folder}` makes "
+            "a study there."
+        )
+    if isinstance(error, FileNotFoundError):
+        below = [path.parent for path in sorted(folder.glob("*/" + JOURNAL))]
+        below += [path.parent for path in sorted(folder.glob("nested/*/" + JOURNAL))]
+        if below:
+            places = ", ".join(f"'{path}'" for path in below[:5])
+            return f"'{folder}' holds no study itself, but there are some below it: {places}."
+    return (
+        f"'{folder}' holds no study: cannot read {JOURNAL} ({error.strerror}). Give the folder "
+        "that `affectune study run --out` wrote."
+    )

@@ -6,9 +6,12 @@ MLflow is imported inside functions: that takes seconds, which most commands do 
 from __future__ import annotations
 
 import logging
-import os
 import re
+import sqlite3
+import ssl
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
 ALREADY_EXISTS = "RESOURCE_ALREADY_EXISTS"
 SQLITE = "sqlite:///"
 MAX_CAUSE = 400  # characters of an error's cause
+ANSWER_S = 5.0
+"""So long a server may take for its first answer."""
 
 Item = TypeVar("Item")
 Connect = Callable[[str], "MlflowClient"]
@@ -76,25 +81,48 @@ def cause_of(error: BaseException) -> str:
     return message[:MAX_CAUSE].rstrip(".")
 
 
+def answer_of(error: BaseException) -> str:
+    """Return what a server answered that is no answer of MLflow's, else the cause of the error."""
+    text = cause_of(error)
+    refused = re.search(r"(?:error code|too many) (\d{3})", str(error))
+    status = int(refused[1]) if refused else getattr(error, "get_http_status_code", lambda: 0)()
+    if status in (401, 403):
+        return (
+            f"it refuses you (status {status}). Set MLFLOW_TRACKING_USERNAME and "
+            "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+        )
+    if refused:
+        return f"it answers with status {status}, as MLflow does not when it is well"
+    if "Response body" in str(error):
+        return "what answers there is another program"
+    return text
+
+
 def sqlite_path(uri: str) -> Path | None:
     """Return the file of an sqlite URI; None for a URI of another kind."""
     return Path(uri.removeprefix(SQLITE).split("?")[0]) if uri.startswith(SQLITE) else None
 
 
 def raise_if_unreachable(uri: str) -> None:
-    """Find out fast what MLflow finds out only after minutes of retries of a database.
+    """Find out within seconds what MLflow finds out only after minutes, if at all; write nothing.
 
     Raises:
-        InputError: the file of an sqlite URI, or its folder, cannot be written.
-        Exception: a database does not answer; what its driver raises.
+        InputError: the file of an sqlite URI is no database of MLflow, or cannot be written; a
+            URI is none.
+        Exception: a server or a database does not answer; what its driver raises.
     """
     path = sqlite_path(uri)
     if path is not None:
         _raise_if_not_writable(path)
-        return
-
-    is_database = "://" in uri and not uri.startswith(("http://", "https://", "file:"))
-    if is_database:
+        _raise_if_other_database(path)
+    elif uri.startswith(("http://", "https://")):
+        _raise_if_silent(uri)
+    elif "://" not in uri and not uri.startswith(("file:", "databricks", "uc")):
+        raise InputError(
+            f"'{uri}' is no URI of a tracking server. Write sqlite:///{uri} for a file, or "
+            "http://host:port for a server."
+        )
+    elif "://" in uri and not uri.startswith("file:"):
         import sqlalchemy
 
         engine = sqlalchemy.create_engine(uri)
@@ -118,10 +146,61 @@ def _raise_if_not_writable(path: Path) -> None:
             "Make it."
         )
 
-    # sqlite writes a second file beside the database.
-    paths = (path, folder) if path.exists() else (folder,)
-    if not all(os.access(written, os.W_OK) for written in paths):
+    try:
+        if path.exists():
+            with open(path, "r+b"):
+                pass
+        # sqlite writes a second file beside the database.
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
         raise InputError(
-            f"The tracking database '{path}' cannot be written. Give yourself the right to write "
-            "it and its folder, or choose another --tracking-uri."
-        )
+            f"The tracking database '{path}' cannot be written: {error.strerror}. Give yourself "
+            "the right to write it and its folder, or choose another --tracking-uri."
+        ) from error
+
+
+def _raise_if_other_database(path: Path) -> None:
+    """Refuse a file that is no database of MLflow, which would put its tables into it."""
+    if not path.exists() or not path.stat().st_size:
+        return
+
+    advice = "Choose another --tracking-uri, such as sqlite:///mlflow.db for a new one."
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
+            rows = database.execute("select name from sqlite_master where type = 'table'")
+            tables = {name for (name,) in rows}
+    except sqlite3.OperationalError:
+        return  # locked, or damaged: MLflow says it
+    except sqlite3.DatabaseError as error:
+        raise InputError(f"'{path}' is no sqlite database ({error}). {advice}") from error
+    if tables and "experiments" not in tables:
+        raise InputError(f"'{path}' is the database of another program. {advice}")
+
+
+def _raise_if_silent(uri: str) -> None:
+    """Find out whether a server gives any answer; what it answers is for MLflow to judge.
+
+    Raises:
+        ConnectionError: it gives none.
+    """
+    import http.client
+    import urllib.error
+    import urllib.request
+
+    try:
+        # Without a user and a password, which urllib does not understand; any answer will do.
+        address = re.sub(r"^(https?://)[^/]*@", r"\1", uri).rstrip("/")
+        with urllib.request.urlopen(f"{address}/health", timeout=ANSWER_S):
+            pass
+    except urllib.error.HTTPError:
+        return
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        cause = getattr(error, "reason", error)
+        if isinstance(cause, ssl.SSLError):
+            return  # MLflow has settings of its own for certificates
+        if isinstance(cause, TimeoutError):
+            cause = f"nothing came within {ANSWER_S:.0f} s"
+        elif isinstance(cause, OSError):
+            cause = cause.strerror or cause
+        raise ConnectionError(str(cause)) from None

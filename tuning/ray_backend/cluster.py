@@ -12,8 +12,10 @@ from math import floor
 
 import ray
 
+from pipeline.cluster_address import shown
 from pipeline.environment import set_ray_tune_defaults
 from pipeline.errors import AffectuneError, InputError
+from pipeline.supervisor import own_sigterm
 from tuning.spec.space import STAGES
 from tuning.spec.study_spec import StudySpec
 
@@ -40,8 +42,9 @@ def cluster(address: str | None, workers: int | None) -> Iterator[Cluster]:
         yield Cluster()
         return
 
-    _start(address, workers)
     try:
+        with own_sigterm():
+            _start(address, workers)
         # Ray prints there that a worker was lost; standard output is for results.
         with contextlib.redirect_stdout(sys.stderr):
             yield Cluster()
@@ -102,7 +105,7 @@ def _start(address: str | None, workers: int | None) -> None:
     except Exception as error:  # Ray raises a plain Exception where a node does not come up in time
         if address and isinstance(error, ConnectionError | ValueError):
             raise InputError(
-                f"No Ray cluster answers at '{address}': {error}. "
+                f"No Ray cluster answers at '{shown(address)}': {error}. "
                 "Start one with `ray start --head`."
             ) from error
         raise AffectuneError(

@@ -18,6 +18,7 @@ from ray.tune import PlacementGroupFactory
 
 from pipeline.corpus import Corpus
 from pipeline.fitting.shared_corpus import pack
+from pipeline.supervisor import REPEATED_S, is_stopped
 from tuning.planning.planner import StudyPlanner
 from tuning.ray_backend.cluster import Cluster
 from tuning.ray_backend.trainable import TrialTrainable
@@ -31,8 +32,11 @@ from tuning.spec.space import STAGES
 from tuning.spec.study_spec import StudySpec
 from tuning.spec.tasks import parse_task
 
-STOP_TIMEOUT_S = 60.0
-"""So long running trials have to keep their state when the study is interrupted."""
+STOP_TIMEOUT_S = 7.0
+"""So long running trials have to keep their state when the study is interrupted.
+
+They report every five seconds, and the whole study has to end within fifteen.
+"""
 
 
 def search(
@@ -67,6 +71,8 @@ def search(
         _interruptions(stop_request.interrupted),
         tempfile.TemporaryDirectory(dir=scratch, prefix=".tune-") as folder,
     ):
+        if is_stopped():
+            stop_request.interrupted.set()
         tuner = _tuner(planner, corpus, store, cluster, on_tick, stop_request, folder)
         tuner.fit()
 
@@ -130,9 +136,13 @@ def _interruptions(interrupted: threading.Event) -> Iterator[None]:
         yield
         return
 
+    first_at = float("inf")
+
     def interrupt(number: int, frame: FrameType | None) -> None:
-        if interrupted.is_set():
+        nonlocal first_at
+        if time.monotonic() - first_at > REPEATED_S:
             raise KeyboardInterrupt
+        first_at = min(first_at, time.monotonic())
         interrupted.set()
 
     signals = (signal.SIGINT, signal.SIGTERM)

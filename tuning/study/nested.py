@@ -108,10 +108,17 @@ def run_nested(
     folds = outer_folds(corpus, num_folds)
     _raise_if_fold_is_untrainable(folds, spec.base)
     folder = options.folder / FOLDER
-    _keep_division(folder, folds)
+    if (folder / DIVISION).exists():
+        _keep_division(folder, folds)
+    StageStore(options.store).raise_if_unusable()
 
     begin, num_run = time.monotonic(), 0
     with ExitStack() as stack:
+        if not all((folder / f"fold-{number}" / FOLD).exists() for number in _numbers(folds)):
+            # All folds share one Ray; where it cannot be had, nothing is written.
+            ray = stack.enter_context(cluster(options.address, options.workers))
+            ray.raise_if_too_small(spec)
+        _keep_division(folder, folds)
         for number, fold in enumerate(folds, 1):
             place = replace(
                 options, folder=folder / f"fold-{number}", budget_s=options.budget_s / num_folds
@@ -120,8 +127,6 @@ def run_nested(
             with study.journal:
                 if (place.folder / FOLD).exists():
                     continue
-                if not num_run:  # all folds share one Ray
-                    stack.enter_context(cluster(options.address, options.workers))
                 try:
                     _run_fold(study, fold, folder / PREDICTIONS, console)
                 except KeyboardInterrupt:
@@ -161,6 +166,11 @@ def _raise_if_fold_is_untrainable(folds: Sequence[OuterFold], spec: Spec) -> Non
             raise_if_untrainable(fold.corpus, spec)
         except InputError as error:
             raise InputError(f"In {fold.name}: {error}") from error
+
+
+def _numbers(folds: Sequence[OuterFold]) -> range:
+    """Return how the folders of the folds are numbered."""
+    return range(1, len(folds) + 1)
 
 
 def _keep_division(folder: Path, folds: Sequence[OuterFold]) -> None:
@@ -301,7 +311,7 @@ def _gather(spec: StudySpec, folds: Sequence[OuterFold], folder: Path) -> Nested
             for target, series in predictions.items()
         },
         mean=mean_paired_scores(sessions, predictions, firsts) if len(targets) > 1 else None,
-        folds=tuple(_read_record(folder / f"fold-{number}") for number in range(1, len(folds) + 1)),
+        folds=tuple(_read_record(folder / f"fold-{number}") for number in _numbers(folds)),
     )
     return NestedRun(scores, sessions, predictions)
 

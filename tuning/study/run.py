@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -29,12 +30,14 @@ from pipeline.terminal import cells, title
 from tuning.journal.events import ModelRegistered
 from tuning.journal.history import History
 from tuning.mlflow_backend.registry.registration import raise_if_not_registrable, register
+from tuning.mlflow_backend.registry.versions import is_the_champion
 from tuning.mlflow_backend.tracking.study_runs import raise_if_not_recordable
 from tuning.mlflow_backend.tracking.tracker import Tracker
 from tuning.monitoring.live_table import LiveTable
 from tuning.planning.judgement import verdict
 from tuning.report.page import write_report
 from tuning.spec.study_spec import StudySpec
+from tuning.study.next_steps import next_steps
 from tuning.study.study import (
     MODEL_FOLDER,
     SUMMARY,
@@ -48,6 +51,8 @@ REPORT = "report.html"
 FINAL_SEND_TIMEOUT_S = 120.0
 """So long a finished study waits for a tracking server that is slow or away; others wait less."""
 SEND_TIMEOUT_S = 15.0
+LAST_SEND_TIMEOUT_S = 2.0
+"""The same of a study that was told to end."""
 
 
 def run(
@@ -81,22 +86,29 @@ def run(
         AffectuneError: it was interrupted, or failed; it says how to go on.
     """
     uri = resolve_tracking_uri(tracking_uri)
-    raise_if_not_recordable(uri, spec.name)
-    raise_if_not_registrable(uri, spec.registered_model)
     study = open_study(spec, corpus, corpus_path, options, resume=resume)
 
     with study.journal:
-        tracker = Tracker(options.folder, uri).start()
+        tracker = Tracker(options.folder, uri)
+
+        def begin_tracking() -> None:
+            raise_if_not_recordable(uri, spec.name)
+            raise_if_not_registrable(uri, spec.registered_model)
+            tracker.start()
+
         try:
             with LiveTable(console) as table:
                 study.on_event = lambda event: table.update(study.history)
-                run_study(study, on_tick=lambda: table.update(study.history))
+                run_study(
+                    study,
+                    on_start=begin_tracking,
+                    on_tick=lambda: table.update(study.history),
+                )
             if study.history.finished is not None:
                 _report_winner(study, tracker, console)
                 _register_winner(study, uri, console, promote_first=promote_first)
         finally:
-            is_finished = study.history.finished is not None
-            unsent = tracker.close(FINAL_SEND_TIMEOUT_S if is_finished else SEND_TIMEOUT_S)
+            unsent = tracker.close(_send_timeout_s(study))
 
     if unsent:
         console.print(
@@ -109,6 +121,7 @@ def run(
             "the same command with --resume goes on."
         )
     assert study.history.finished is not None
+    _print_next_steps(study, uri, console)
     return study.history.finished.summary
 
 
@@ -140,6 +153,14 @@ def report(folder: Path, history: History, corpus_path: Path | None = None) -> P
         )
         evaluation = evaluate(model, corpus, "devel")
     return write_report(folder, history, evaluation, model)
+
+
+def _send_timeout_s(study: Study) -> float:
+    """Return how long a tracking server may keep the study from ending."""
+    is_told_to_end = study.is_interrupted or isinstance(sys.exception(), KeyboardInterrupt)
+    if is_told_to_end:
+        return LAST_SEND_TIMEOUT_S
+    return SEND_TIMEOUT_S if study.history.finished is None else FINAL_SEND_TIMEOUT_S
 
 
 def _report_winner(study: Study, tracker: Tracker, console: Console) -> None:
@@ -176,6 +197,17 @@ def _register_winner(study: Study, uri: str, console: Console, *, promote_first:
         soft_wrap=True,
     )
     _print_verdicts(study.history, console)
+
+
+def _print_next_steps(study: Study, uri: str, console: Console) -> None:
+    """Say last what to do with the winner, as lines to paste."""
+    folder, registered = study.options.folder, study.history.registered
+    if registered is None:
+        return
+
+    is_champion = is_the_champion(uri, registered.model, registered.version)
+    for line in next_steps(folder, folder / REPORT, registered, uri, is_champion=is_champion):
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
 
 
 def _print_verdicts(history: History, console: Console) -> None:

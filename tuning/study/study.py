@@ -46,6 +46,7 @@ from tuning.journal.events import (
 )
 from tuning.journal.file import JOURNAL, Journal
 from tuning.journal.history import History, history_of
+from tuning.monitoring.state import COMMAND
 from tuning.planning.judgement import verdict
 from tuning.planning.planner import StudyPlanner
 from tuning.ray_backend.cluster import cluster
@@ -54,6 +55,8 @@ from tuning.spec.study_spec import StudySpec
 from tuning.study.assemble_model import winning_model
 
 MODEL_FOLDER, SUMMARY = "model", "summary.json"
+INTERRUPTED, REFUSED = "interrupted", "refused"
+"""Reasons of stops: one that was asked for, and what a reason begins with that is an input's."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ class StudyOptions:
         trial_device: the same for trials of stages that ask for GPUs; the driver may have none
             where workers do.
         budget_s: seconds of running, over all resumptions.
+        command: that goes on with the study after a stop, for people; "" where there is none.
     """
 
     folder: Path
@@ -78,6 +82,7 @@ class StudyOptions:
     device: str = "cpu"
     trial_device: str = "cuda"
     budget_s: float = inf
+    command: str = ""
 
 
 @dataclass
@@ -90,6 +95,8 @@ class Study:
         options: where it runs.
         journal: open for writing.
         history: kept up to date.
+        is_new: it was begun by this process; a refused one is removed again.
+        made: folders that were made for it and its store, the outermost first.
         is_interrupted: it was stopped before its end.
         on_event: called for every event after it was written.
     """
@@ -99,6 +106,8 @@ class Study:
     options: StudyOptions
     journal: Journal
     history: History
+    is_new: bool = False
+    made: tuple[Path, ...] = ()
     is_interrupted: bool = False
     on_event: Callable[[Event], None] = field(default=lambda event: None)
 
@@ -108,6 +117,16 @@ class Study:
         for event in events:
             self.history.apply(event)
             self.on_event(event)
+
+    def discard(self) -> None:
+        """Remove the journal of a study that was refused, and the folders made for it."""
+        (self.options.folder / COMMAND).unlink(missing_ok=True)
+        self.journal.discard()
+        if Path(self.options.store) in self.made:
+            StageStore(self.options.store).remove_if_empty()
+        for folder in reversed(self.made):
+            with contextlib.suppress(OSError):  # something else was put there
+                folder.rmdir()
 
 
 def open_study(
@@ -132,31 +151,50 @@ def open_study(
     for path in TIMING_SETTINGS:
         for extreme in spec.space("unimodal").extreme_specs(path):
             raise_if_timing_does_not_suit(corpus, extreme)
+    made = [] if "://" in options.store else _missing(Path(options.store))
     store = StageStore(options.store)
     store.raise_if_unusable()
-    _make_folder(options.folder)
+    made += _make_folder(options.folder)
 
     journal = Journal(options.folder / JOURNAL)
     try:
-        study = Study(spec, corpus, options, journal, history_of(journal.events))
+        history = history_of(journal.events)
+        study = Study(spec, corpus, options, journal, history, made=tuple(made))
         opened = _opened(spec, corpus, corpus_path)
         if study.history.opened is None:
+            study.is_new = True
             study.record(opened, *_events_of_same_study(store, opened.digest))
         else:
             _go_on(study, opened, resume=resume)
+        if options.command and study.history.finished is None:
+            place = {"command": options.command, "folder": str(Path.cwd())}
+            write_atomically(options.folder / COMMAND, json.dumps(place))
     except BaseException:
         journal.close()
         raise
     return study
 
 
-def run_study(study: Study, *, on_tick: Callable[[], None] = lambda: None) -> None:
+def run_study(
+    study: Study,
+    *,
+    on_start: Callable[[], None] = lambda: None,
+    on_tick: Callable[[], None] = lambda: None,
+) -> None:
     """Search, and write the winner.
 
-    Afterwards `study.is_interrupted` or `study.history.finished` says how it went.
+    Afterwards `study.is_interrupted` or `study.history.finished` says how it went. A study that
+    cannot start leaves no journal behind, if it had none before.
+
+    Args:
+        study: is open.
+        on_start: called once nothing keeps the study from starting; what it raises does.
+        on_tick: called some times a second.
 
     Raises:
-        AffectuneError: too many trials failed, or something could not be written.
+        InputError: it cannot start: Ray has not what its trials ask for.
+        AffectuneError: Ray did not start, too many trials failed, or something could not be
+            written.
     """
     options, store = study.options, StageStore(study.options.store)
     planner = StudyPlanner(
@@ -170,19 +208,40 @@ def run_study(study: Study, *, on_tick: Callable[[], None] = lambda: None) -> No
         on_event=study.on_event,
     )
 
+    is_started = False
+
+    def start() -> None:
+        nonlocal is_started
+        on_start()
+        is_started = True
+
     try:
-        if not planner.is_done:
-            _search(study, planner, on_tick)
+        if planner.is_done:
+            start()
+        else:
+            _search(study, planner, start, on_tick)
     except BaseException as error:
-        with contextlib.suppress(
-            AffectuneError
-        ):  # the journal itself may be what cannot be written
-            study.record(StudyStopped(at=time.time(), reason=f"{type(error).__name__}: {error}"))
+        if study.is_new and not is_started and isinstance(error, AffectuneError):
+            study.discard()
+        else:
+            _record_stop(study, error)
         raise
 
     is_written = study.history.finished is not None and (options.folder / MODEL_FOLDER).is_dir()
     if not study.is_interrupted and not is_written:
         _finish(study, planner, store)
+
+
+def _record_stop(study: Study, error: BaseException) -> None:
+    """Write down why a study stopped, unless it was at its end."""
+    if study.history.finished is not None:
+        return
+
+    kind = REFUSED if isinstance(error, InputError) else type(error).__name__
+    is_asked_for = isinstance(error, KeyboardInterrupt)
+    reason = INTERRUPTED if is_asked_for else f"{kind}: {error}"
+    with contextlib.suppress(AffectuneError):  # the journal may be what cannot be written
+        study.record(StudyStopped(at=time.time(), reason=reason))
 
 
 def study_summary(
@@ -225,10 +284,16 @@ def judgement_json(judged: StudyJudged | None) -> dict[str, Any]:
     }
 
 
-def _search(study: Study, planner: StudyPlanner, on_tick: Callable[[], None]) -> None:
+def _search(
+    study: Study,
+    planner: StudyPlanner,
+    on_start: Callable[[], None],
+    on_tick: Callable[[], None],
+) -> None:
     options = study.options
     with cluster(options.address, options.workers) as ray:
         ray.raise_if_too_small(study.spec)
+        on_start()
         planner.budget.workers = ray.fits_at_a_time(study.spec)
         study.is_interrupted = search(
             planner, study.corpus, options.store, ray, on_tick, options.folder
@@ -240,7 +305,7 @@ def _search(study: Study, planner: StudyPlanner, on_tick: Callable[[], None]) ->
             "--out."
         )
     if study.is_interrupted:
-        study.record(StudyStopped(at=time.time(), reason="interrupted"))
+        study.record(StudyStopped(at=time.time(), reason=INTERRUPTED))
     elif not planner.is_done:
         raise AffectuneError("The search ended before its end. Please run it again with --resume.")
 
@@ -254,7 +319,7 @@ def _finish(study: Study, planner: StudyPlanner, store: StageStore) -> None:
             model = _distil(model, study, store)
         except KeyboardInterrupt:
             study.is_interrupted = True
-            study.record(StudyStopped(at=time.time(), reason="interrupted"))
+            study.record(StudyStopped(at=time.time(), reason=INTERRUPTED))
             return
     evaluation = evaluate(model, study.corpus, "devel", device=study.options.device)
 
@@ -365,10 +430,18 @@ def _journal_name(digest: str) -> str:
     return f"study-{digest}"
 
 
-def _make_folder(folder: Path) -> None:
+def _make_folder(folder: Path) -> list[Path]:
+    """Make a folder; return those that were not there before, the outermost first."""
+    missing = _missing(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
             f"--out '{folder}' cannot be made: {error.strerror}. Choose another folder."
         ) from error
+    return missing
+
+
+def _missing(folder: Path) -> list[Path]:
+    """Return which of a folder and those above it are not there, the outermost first."""
+    return [path for path in (*reversed(folder.parents), folder) if not path.exists()]

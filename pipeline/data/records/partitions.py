@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 
 from pipeline.corpus import PARTITIONS, Finding, Partition
-from pipeline.data.findings import corpus_finding
+from pipeline.data.checks.findings import corpus_finding
 from pipeline.data.input_errors import quoted_list, raise_if_any, shortened
 from pipeline.data.records.matching import chosen_column, values_by_session
 from pipeline.data.records.record_table import Column, RecordTable

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.corpus import Finding
-from pipeline.data.findings import corpus_finding
+from pipeline.data.checks.findings import corpus_finding
 from pipeline.data.input_errors import quoted_list, raise_if_any, shortened
 from pipeline.data.records.matching import SessionTable, chosen_column, form, values_by_session
 from pipeline.data.records.record_table import Column, is_missing

@@ -51,7 +51,7 @@ class FeatureTable:
         traits: of all columns that may be no features -> what their values are like (see
             `preprocessing.bookkeeping`).
         is_date_time: whether the file has dates and times; its unit is "ns" then, since 1970.
-        unit: of the timestamps. A file alone does not tell: see `data.time_units`.
+        unit: of the timestamps. A file alone does not tell: see `data.timeline.time_units`.
     """
 
     columns: tuple[str, ...]

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from pipeline.data.checks.summary import summarise
 from pipeline.data.cli import corpus_app, parse_names
 from pipeline.data.muse import read_corpus
-from pipeline.data.summary import summarise
 from pipeline.errors import InputError
 from tests.pipeline_tests.data.muse_files import (
     feature_values,

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.data.frames import Timing, labels_on_frames, make_frames
 from pipeline.data.muse import read_corpus
 from pipeline.data.tables.parse import LabelTable
+from pipeline.data.timeline.frames import Timing, labels_on_frames, make_frames
 from tests.pipeline_tests.data.muse_files import label_values, write_corpus, write_labels
 
 LABELLED = ("1", "2", "a-3")

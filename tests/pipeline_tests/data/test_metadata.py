@@ -9,12 +9,12 @@ import pytest
 from rich.console import Console
 
 from pipeline.corpus import Finding
+from pipeline.data.checks.summary import summarise
 from pipeline.data.cli import print_corpus_warnings
 from pipeline.data.metadata import Metadata, read_metadata
 from pipeline.data.muse import read_corpus
 from pipeline.data.records.matching import nearest
 from pipeline.data.records.persons import PERSONS_UNKNOWN, sessions_alike
-from pipeline.data.summary import summarise
 from pipeline.errors import InputError
 from tests.pipeline_tests.data.muse_files import write_corpus, write_participants, write_text
 

@@ -10,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline.corpus import Corpus, Finding, Resampling
+from pipeline.data.checks.summary import summarise
 from pipeline.data.muse import read_corpus
-from pipeline.data.summary import summarise
 from pipeline.errors import InputError
 from tests.pipeline_tests.data.muse_files import (
     PARTITIONS,

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from pipeline.data.checks.summary import summarise
 from pipeline.data.muse import read_corpus
-from pipeline.data.summary import summarise
 from pipeline.data.tables.sentinels import find_sentinels, sentinel_rows, sentinels_by_column
 from pipeline.errors import InputError
 from pipeline.stages.requirements import raise_if_wrong

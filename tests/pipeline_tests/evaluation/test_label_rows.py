@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.corpus import Corpus, LabelRows, Session
-from pipeline.data.frames import labels_on_frames
+from pipeline.data.timeline.frames import labels_on_frames
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.model.fused_model import FusedModel, Prediction
 from tests.pipeline_tests.corpora import band_calibration, corpus_of

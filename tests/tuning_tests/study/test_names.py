@@ -101,7 +101,7 @@ def corpus_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
             _write(root / "label_segments" / target / f"{session}.csv", ["value"], rows)
 
     (root / "metadata").mkdir()
-    (root / "metadata/partition.csv").write_text(csv_lines([("Id", "P"), *SESSIONS.items()]))
+    (root / "metadata/partition.csv").write_text(csv_lines([("Id", "Proposal"), *SESSIONS.items()]))
     (root / "metadata/participants.csv").write_text(csv_lines(people))
     return root
 

@@ -47,11 +47,11 @@ class Comparison:
 
         is_mean_lower = not self.mean.ccc >= 0  # true for an undefined mean, too
         if is_mean_lower:
-            reasons.append(f"the mean CCC changes by {format_difference(self.mean)}")
+            reasons.append(f"the mean CCC changes by {self.mean.with_sign()}")
 
         for target, difference in self.targets.items():
             if difference.high < 0:
-                reasons.append(f"{target} gets worse: {format_difference(difference)}")
+                reasons.append(f"{target} gets worse: {difference.with_sign()}")
 
         return reasons
 
@@ -74,13 +74,6 @@ class _PairedMoments(NamedTuple):
 
     challenger: NDArray[np.float64]
     champion: NDArray[np.float64]
-
-
-def format_difference(difference: Score) -> str:
-    """Return a difference with its sign and interval."""
-    if not np.isfinite(difference.ccc):
-        return "undefined"
-    return f"{difference.ccc:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
 
 
 def compare(

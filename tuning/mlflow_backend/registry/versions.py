@@ -12,8 +12,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pipeline.errors import AffectuneError, InputError
 from pipeline.model.bundle import load_model
 from pipeline.model.fused_model import FusedModel
+from pipeline.shell_command import how_to_promote
 from pipeline.spec import read_toml
-from tuning.mlflow_backend.client import cause_of, search_all
+from tuning.mlflow_backend.client import cause_of, connect, search_all
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -102,16 +103,48 @@ def search_versions(client: MlflowClient, name: str, condition: str = "") -> lis
 
 
 def find_version(client: MlflowClient, name: str, version: str) -> ModelVersion:
-    """Return a version by its number or by an alias."""
-    if version.isdigit():
-        return client.get_model_version(name, version)
-    return client.get_model_version_by_alias(name, version)
+    """Return a version by its number or by an alias.
+
+    Raises:
+        InputError: there is none.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        if version.isdigit():
+            return client.get_model_version(name, version)
+        return client.get_model_version_by_alias(name, version)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        numbers = [str(other.version) for other in versions_of(client, name)]
+        kind = "version" if version.isdigit() else "alias"
+        raise InputError(
+            f"The {kind} '{version}' of '{name}' was not found. There is version "
+            f"{', '.join(numbers)}."
+        ) from error
 
 
 def aliases_of(client: MlflowClient, name: str) -> dict[str, str]:
     """Return the number of the version of every alias of a model."""
     aliases = client.get_registered_model(name).aliases
     return {alias: str(version) for alias, version in aliases.items()}
+
+
+def is_the_champion(uri: str, name: str, version: str) -> bool:
+    """Return whether a version is the champion; a registry that does not answer says no."""
+    try:
+        aliases = aliases_of(connect(uri), name)
+    except Exception:  # MLflow and the network raise errors of many kinds
+        return False
+    return aliases.get(registry_names().aliases.champion) == version
+
+
+def advice_without_champion(client: MlflowClient, uri: str, name: str) -> str:
+    """Return how to get a champion of a model, in a registry where it has none."""
+    names = model_names(client)
+    versions = search_versions(client, name) if name in names else []
+    return how_to_promote(name, [str(version.version) for version in versions], names, uri)
 
 
 def download_model(

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlparse
@@ -16,7 +17,7 @@ from pipeline.environment import DEFAULT_TRACKING_URI
 from pipeline.errors import InputError
 from tuning.mlflow_backend.client import (
     ALREADY_EXISTS,
-    cause_of,
+    answer_of,
     connect,
     masked,
     raise_if_unreachable,
@@ -35,8 +36,31 @@ RUN_TAG = "affectune.trial"
 """Tag of every run: "<study id>/<name of the run>"."""
 
 
+def raise_if_unknown(uri: str, study: str) -> None:
+    """Find out whether a server answers as MLflow does, before a study starts; write nothing.
+
+    Args:
+        uri: of the tracking server.
+        study: name of the study, which is also that of its experiment.
+
+    Raises:
+        InputError: it does not, or the experiment was deleted.
+    """
+    with _as_input_error(uri, "use"):
+        raise_if_unreachable(uri)
+        path = sqlite_path(uri)
+        if path is not None and not path.exists():
+            return  # MLflow would make it
+
+        experiment = connect(uri).get_experiment_by_name(study)
+        if experiment is not None:
+            if experiment.name != study:
+                raise ValueError("what answers there is another program")
+            _raise_if_deleted(experiment)
+
+
 def raise_if_not_recordable(uri: str, study: str) -> None:
-    """Prove that a study can be recorded, before it starts, by writing to its experiment.
+    """Prove that a study can be recorded, when nothing else keeps it from starting, by writing.
 
     Args:
         uri: of the tracking server.
@@ -46,20 +70,12 @@ def raise_if_not_recordable(uri: str, study: str) -> None:
         InputError: the server does not answer or cannot be written, the experiment was deleted, or
             the folder of its artefacts cannot be written.
     """
-    try:
+    with _as_input_error(uri, "write to"):
         raise_if_unreachable(uri)
         client = connect(uri)
         experiment_id = find_or_create_experiment(client, uri, study)
         client.set_experiment_tag(experiment_id, "affectune", "study")
         _raise_if_artifacts_not_writable(client.get_experiment(experiment_id))
-    except InputError:
-        raise
-    except Exception as error:  # a driver, a proxy or a file system raises errors of its own
-        raise InputError(
-            f"Cannot write to the tracking server '{masked(uri)}': {cause_of(error)}. Start it, or "
-            f"choose another with --tracking-uri, such as {DEFAULT_TRACKING_URI} for a file in the "
-            "current folder."
-        ) from error
 
 
 def find_or_create_experiment(client: MlflowClient, uri: str, study: str) -> str:
@@ -116,6 +132,21 @@ def identity_tags(study_id: str, name: str) -> dict[str, str]:
         name: of the run.
     """
     return {STUDY_TAG: study_id, RUN_TAG: f"{study_id}/{name}"}
+
+
+@contextmanager
+def _as_input_error(uri: str, verb: str) -> Iterator[None]:
+    """Raise whatever a driver, a proxy or a file system raises as one sentence."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"Cannot {verb} the tracking server '{masked(uri)}': {answer_of(error)}. Start it, or "
+            f"choose another with --tracking-uri, such as {DEFAULT_TRACKING_URI} for a file in the "
+            "current folder."
+        ) from error
 
 
 def _num_values(run: Run) -> int:

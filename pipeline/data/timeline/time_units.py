@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from pipeline.corpus import TIME_UNITS, Finding, Times, TimeUnit
-from pipeline.data.findings import corpus_finding
+from pipeline.data.checks.findings import corpus_finding
 from pipeline.data.input_errors import raise_if_any
 from pipeline.data.tables.timestamps import MS_PER_UNIT
 from pipeline.errors import InputError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pipeline.corpus import Finding
-from pipeline.data.findings import corpus_finding
+from pipeline.data.checks.findings import corpus_finding
 from pipeline.data.input_errors import quoted_list
 from pipeline.data.tables.arrange import ArrangedFile
 from pipeline.preprocessing.bookkeeping import (

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.corpus import Finding
-from pipeline.data.findings import LABEL_SCALE, Level
+from pipeline.data.checks.findings import LABEL_SCALE, Level
 from pipeline.data.input_errors import quoted_list
 from pipeline.data.tables.parse import FeatureTable, LabelTable
 from pipeline.data.tables.sentinels import (

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.corpus import Finding, Resampling, Session
-from pipeline.data.findings import feature_findings, gap_findings, label_findings
-from pipeline.data.frames import Frames, Timing, labels_on_frames
+from pipeline.data.checks.findings import feature_findings, gap_findings, label_findings
 from pipeline.data.metadata import SessionEntry
 from pipeline.data.tables.parse import FeatureTable
+from pipeline.data.timeline.frames import Frames, Timing, labels_on_frames
 from pipeline.preprocessing.align import AlignedFeatures, align
 
 Scalar = TypeVar("Scalar", bound=np.generic)

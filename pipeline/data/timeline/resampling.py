@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from pipeline.corpus import Finding, Resampling, Times
-from pipeline.data.findings import corpus_finding
+from pipeline.data.checks.findings import corpus_finding
 from pipeline.data.input_errors import raise_if_any
 from pipeline.preprocessing.align import num_near_rows, resampled_columns
 

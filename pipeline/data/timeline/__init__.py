@@ -1,0 +1,1 @@
+"""Times of rows to the frames of sessions: units, one timeline per session, resampling."""

@@ -1,0 +1,300 @@
+"""Runs a long command in a session of its own, and sees to it that it ends when it is told to.
+
+A signal to a process group (Ctrl-C, `timeout`, a service manager) would else end the processes that
+the command needs for an orderly end before it: Ray's, workers. So the command goes on in a child
+process with a session of its own. The parent does nothing but pass the first signal on, and end
+what is left of the session when its time is over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+ORDERLY_END_S = 13.0
+"""So long a command has to end after the first signal."""
+REPEATED_S = 1.0
+"""A signal that comes again within this time is the same one: `timeout` sends it twice."""
+STRAGGLERS_S = 2.0
+"""So long what the command started has to end by itself after it."""
+KILLED = 1
+"""Exit status of a command that did not end by itself."""
+STOP, ENDED = b"!", b"."
+
+_parent: socket.socket | None = None
+"""Of a supervised process: its connection to the one that supervises it."""
+_is_stopped = threading.Event()
+"""Likewise: whether it was told to end."""
+_farewell = ""
+"""Likewise: what it says when it is ended at once; "" where it has something to finish."""
+
+
+def can_supervise() -> bool:
+    """Return whether this process may be divided.
+
+    It may not where it is another program's, such as a notebook: that replaces standard output, or
+    has threads, which a fork would not copy.
+    """
+    is_own_program = sys.stdout is sys.__stdout__ and sys.stderr is sys.__stderr__
+    is_main = threading.current_thread() is threading.main_thread()
+    return hasattr(os, "fork") and is_own_program and is_main and threading.active_count() == 1
+
+
+def supervise(advice: str) -> Callable[[], None]:
+    """Divide this process: the child returns from here, the parent ends as the child does.
+
+    The child gets the first signal as SIGINT, whichever it was, and no other one. It is killed with
+    its whole session by a second signal, by the end of its time, or when the parent is killed.
+
+    Args:
+        advice: how to go on, for the line that the parent prints where the child could not.
+
+    Returns:
+        In the child: what it calls when it has said by itself how it ended.
+    """
+    parent_end, child_end = socket.socketpair()
+    # Blocked, so that none is lost between here and the loop; also what the parent waits for.
+    stops = [number for number in STOP_SIGNALS if not _is_ignored(number)]
+    awaited = {*stops, signal.SIGCHLD, signal.SIGALRM}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, awaited)
+
+    child = os.fork()
+    if child:
+        child_end.close()
+        sys.exit(_Supervisor(child, parent_end, advice).wait(awaited))
+
+    parent_end.close()
+    os.setsid()
+    # The parent decides; a service manager signals every process.
+    signal.signal(signal.SIGTERM, _leave_to_the_parent)
+    signal.signal(signal.SIGHUP, _leave_to_the_parent)
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    threading.Thread(target=_follow_parent, args=(child_end,), daemon=True).start()
+    global _parent
+    _parent = child_end
+    return lambda: _tell(ENDED)
+
+
+def allow_orderly_end(seconds: float) -> None:
+    """Give this command another time to end after a signal; without effect where unsupervised."""
+    _tell(f"{seconds:.0f}\n".encode())
+
+
+def leave_if_stopped(status: int, *, has_said: bool = False) -> None:
+    """End this process now, if it was told to: the end of an interpreter may take many seconds.
+
+    To be called when everything is written and closed; what it started is ended by the parent.
+
+    Args:
+        status: the exit status.
+        has_said: it has said by itself how it ended, and has not told the parent so.
+    """
+    if _is_stopped.is_set():
+        if has_said:
+            _tell(ENDED)
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(status)
+
+
+@contextlib.contextmanager
+def nothing_to_finish(farewell: str) -> Iterator[None]:
+    """Let this command be ended at once meanwhile: there is nothing that it would have to finish.
+
+    Args:
+        farewell: what it says if it is, on standard error; its status is 0.
+    """
+    global _farewell
+    _farewell = farewell
+    try:
+        yield
+    finally:
+        _farewell = ""
+
+
+def is_stopped() -> bool:
+    """Return whether this command was told to end."""
+    return _is_stopped.is_set()
+
+
+def raise_if_stopped() -> None:
+    """Interrupt once more: libraries that are being imported or started may swallow it.
+
+    Raises:
+        KeyboardInterrupt: this command was told to end.
+    """
+    if is_stopped():
+        raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def own_sigterm() -> Iterator[None]:
+    """Keep what SIGTERM does in this process while a library is started that would change it.
+
+    Raises:
+        KeyboardInterrupt: the command was told to end, before or meanwhile.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    raise_if_stopped()
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    except SystemExit:
+        raise KeyboardInterrupt from None
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    raise_if_stopped()
+
+
+class _Supervisor:
+    """The parent's loop.
+
+    Args:
+        child: its process, which leads a session.
+        connection: to the child, which tells there that it has said how it ended.
+        advice: how to go on.
+    """
+
+    def __init__(self, child: int, connection: socket.socket, advice: str) -> None:
+        self._child, self._connection, self._advice = child, connection, advice
+        self._orderly_end_s = ORDERLY_END_S
+        self._has_said = False
+        self._stopped_at: float | None = None
+
+    def wait(self, awaited: set[signal.Signals]) -> int:
+        """Pass signals on until the child has ended; return its exit status."""
+        while True:
+            number = signal.sigwait(awaited)
+            if number == signal.SIGALRM:
+                return self._kill(
+                    f"It did not end within {self._orderly_end_s:.0f} s, and was ended"
+                )
+            if number == signal.SIGCHLD:
+                ended, status = os.waitpid(self._child, os.WNOHANG)
+                if ended:
+                    return self._end(os.waitstatus_to_exitcode(status))
+            elif self._stopped_at is None:
+                self._stopped_at = time.monotonic()
+                self._read()
+                signal.setitimer(signal.ITIMER_REAL, self._orderly_end_s)
+                self._tell_to_stop()
+            elif time.monotonic() - self._stopped_at > REPEATED_S:
+                return self._kill("A second signal ended it at once")
+
+    def _tell_to_stop(self) -> None:
+        with contextlib.suppress(OSError):  # it has just ended
+            self._connection.send(STOP)
+
+    def _kill(self, what: str) -> int:
+        _kill_session(self._child)
+        os.waitpid(self._child, 0)
+        self._read()
+        if not self._has_said:
+            self._say(f"{what}. {self._advice}")
+        return KILLED
+
+    def _end(self, status: int) -> int:
+        """Wait for what the child started; say why it ended where it could not."""
+        deadline = time.monotonic() + STRAGGLERS_S
+        while _members(self._child) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        _kill_session(self._child)
+
+        self._read()
+        if not self._has_said:
+            if self._stopped_at is not None:
+                self._say(f"Interrupted. {self._advice}")
+                return KILLED
+            if status < 0:
+                name = signal.Signals(-status).name
+                self._say(f"Its process was ended by {name} (is memory short?). {self._advice}")
+            else:
+                self._say(f"Its process ended without a word, status {status}. {self._advice}")
+            return status if status > 0 else KILLED
+        return status if status >= 0 else KILLED
+
+    def _read(self) -> None:
+        """Read what the child has sent: seconds that it needs, and that it said how it ended."""
+        self._connection.setblocking(False)
+        sent = b""
+        with contextlib.suppress(OSError):
+            sent = self._connection.recv(4096)
+
+        self._has_said = self._has_said or sent.endswith(ENDED)
+        for seconds in sent.removesuffix(ENDED).split():
+            self._orderly_end_s = float(seconds)
+
+    def _say(self, message: str) -> None:
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            print(f"Error: {message}".strip(), file=sys.stderr, flush=True)
+
+
+def _is_ignored(number: signal.Signals) -> bool:
+    """Whether a signal is left alone: `nohup` ignores that the terminal is closed."""
+    return number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN
+
+
+def _leave_to_the_parent(number: int, frame: FrameType | None) -> None:
+    """Do nothing, but not as SIG_IGN does: that would be inherited by what this process starts."""
+
+
+def _tell(message: bytes) -> None:
+    if _parent is not None:
+        with contextlib.suppress(OSError):
+            _parent.send(message)
+
+
+def _follow_parent(connection: socket.socket) -> None:
+    """Interrupt the main thread when the parent says so; kill the session once it is gone.
+
+    A signal to the process would not do: where others come at the same time, the system may give
+    it to another thread, and the main one goes on waiting for whatever it waits for.
+    """
+    with contextlib.suppress(OSError):
+        while connection.recv(1) == STOP:
+            _is_stopped.set()
+            if _farewell:
+                # Not by an interrupt: what is being started may swallow it, or never return.
+                print(_farewell, file=sys.stderr, flush=True)
+                leave_if_stopped(0, has_said=True)
+            main_thread = threading.main_thread().ident
+            if main_thread is not None:
+                signal.pthread_kill(main_thread, signal.SIGINT)
+    _kill_session(os.getsid(0))
+    os._exit(KILLED)
+
+
+def _kill_session(session: int) -> None:
+    """Kill the processes of a session; its leader last, if it is this process."""
+    for process in _members(session):
+        with contextlib.suppress(OSError):
+            os.kill(process, signal.SIGKILL)
+
+
+def _members(session: int) -> list[int]:
+    """Return the processes of a session, zombies excluded, as far as the system lists them."""
+    members = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        process = int(folder.name)
+        with contextlib.suppress(OSError):
+            if process != os.getpid() and os.getsid(process) == session and _is_alive(folder):
+                members.append(process)
+    return members
+
+
+def _is_alive(folder: Path) -> bool:
+    state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
+    return state not in ("Z", "X")

@@ -1,0 +1,134 @@
+"""A supervised command ends when it is told to, and so does all that it started."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.process_group import End, ProcessGroup
+
+PATIENCE_S = 60
+PROLOGUE = """
+import os, signal, subprocess, sys, time
+from pathlib import Path
+from pipeline import supervisor
+supervisor.ORDERLY_END_S = 1.5
+say_ended = supervisor.supervise("To go on: go-on")
+"""
+READY = "\nPath('ready').touch()\n"
+SLEEP = f"{READY}time.sleep(60)"
+
+
+def start(folder: Path, body: str) -> ProcessGroup:
+    """Start a supervised program, and wait until it says that it is ready."""
+    group = ProcessGroup([sys.executable, "-c", PROLOGUE + body], folder)
+    deadline = time.monotonic() + PATIENCE_S
+    while not (folder / "ready").exists() and group.process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return group
+
+
+def waiting(on_interrupt: str) -> str:
+    """Return a program that waits, and does something when it is interrupted."""
+    return f"\ntry: Path('ready').touch(); time.sleep(60)\nexcept KeyboardInterrupt: {on_interrupt}"
+
+
+def end_by(folder: Path, body: str, number: int) -> End:
+    """Start a program, send a signal to its group, and return how it ended."""
+    group = start(folder, body)
+    group.send(number)
+    return group.wait(PATIENCE_S)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_any_signal_reaches_the_command_as_an_interrupt_and_it_says_how_to_go_on(
+    tmp_path: Path, number: int
+) -> None:
+    end = end_by(tmp_path, waiting("sys.exit(130)"), number)
+    assert (end.status, end.left) == (1, [])
+    assert end.output.strip() == "Error: Interrupted. To go on: go-on"
+
+
+def test_a_command_that_has_said_how_it_ended_keeps_its_status(tmp_path: Path) -> None:
+    body = waiting("say_ended(); sys.exit(7)")
+    end = end_by(tmp_path, body, signal.SIGTERM)
+    assert (end.status, end.output) == (7, "")
+
+
+@pytest.mark.parametrize("status", [0, 1, 2])
+def test_without_a_signal_the_status_is_the_commands(tmp_path: Path, status: int) -> None:
+    end = start(tmp_path, f"say_ended(); sys.exit({status})").wait(PATIENCE_S)
+    assert (end.status, end.output) == (status, "")
+
+
+def test_what_the_command_started_does_not_get_the_signal_before_it(tmp_path: Path) -> None:
+    body = "child = subprocess.Popen(['sleep', '60'])" + waiting(
+        "time.sleep(0.3); print(child.poll()); say_ended()"
+    )
+    end = end_by(tmp_path, body, signal.SIGTERM)
+    assert (end.status, end.output.strip(), end.left) == (0, "None", [])
+
+
+def test_a_command_that_does_not_end_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
+    body = f"signal.signal(signal.SIGINT, signal.SIG_IGN); subprocess.Popen(['sleep', '60']){SLEEP}"
+    end = end_by(tmp_path, body, signal.SIGTERM)
+    assert (end.status, end.left) == (1, [])
+    assert "did not end within" in end.output
+    assert "To go on: go-on" in end.output
+
+
+def test_the_same_signal_twice_at_once_is_one_and_a_later_one_ends_it(tmp_path: Path) -> None:
+    body = (
+        f"supervisor.allow_orderly_end(300)\nsignal.signal(signal.SIGINT, lambda *_: None){SLEEP}"
+    )
+    group = start(tmp_path, body)
+    for _ in range(2):  # `timeout` sends it to the process, then to the group
+        group.send(signal.SIGTERM)
+    time.sleep(1.5)
+    assert group.process.poll() is None
+
+    group.send(signal.SIGINT)
+    end = group.wait(PATIENCE_S)
+    assert (end.status, end.left) == (1, [])
+    assert "second signal" in end.output
+
+
+def test_a_killed_command_is_told_with_the_way_to_go_on(tmp_path: Path) -> None:
+    end = start(tmp_path, f"{READY}os.kill(os.getpid(), signal.SIGKILL)").wait(PATIENCE_S)
+    assert end.status == 1
+    assert "SIGKILL" in end.output
+    assert "To go on: go-on" in end.output
+
+
+def test_a_killed_parent_takes_everything_with_it(tmp_path: Path) -> None:
+    group = start(tmp_path, f"subprocess.Popen(['sleep', '60']){SLEEP}")
+    group.process.kill()
+    group.process.wait(PATIENCE_S)
+    deadline = time.monotonic() + PATIENCE_S
+    while group.members():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_signal_to_every_process_is_one_signal_to_the_command(tmp_path: Path) -> None:
+    body = waiting("time.sleep(0.5); say_ended()")
+    group = start(tmp_path, body)
+    group.send_to_all(signal.SIGTERM)
+    end = group.wait(PATIENCE_S)
+    assert (end.status, end.output, end.left) == (0, "", [])
+
+
+def test_with_nothing_to_finish_a_command_that_swallows_interrupts_ends_at_once(
+    tmp_path: Path,
+) -> None:
+    body = (
+        "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "with supervisor.nothing_to_finish('Farewell.'): Path('ready').touch(); time.sleep(60)"
+    )
+    end = end_by(tmp_path, body, signal.SIGTERM)
+    assert (end.status, end.output.strip(), end.left) == (0, "Farewell.", [])

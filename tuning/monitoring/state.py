@@ -1,0 +1,95 @@
+"""Whether a study runs, and if not, how its last run ended: from its journal and its lock."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from tuning.journal.file import JOURNAL, is_open
+from tuning.journal.history import History
+
+COMMAND = "command.json"
+"""File in a study's folder: the command that ran it last, and in which folder."""
+StateKind = Literal["running", "completed", "interrupted", "refused", "failed", "killed"]
+SENTENCES: dict[StateKind, str] = {
+    "running": "It is running.",
+    "completed": "It was completed at {at}.",
+    "interrupted": "It was interrupted at {at}, by a signal or Ctrl-C.",
+    "refused": "It was refused at {at}: {reason}",
+    "failed": "It failed at {at}: {reason}",
+    "killed": "It was killed after {at}, or its machine went down: it could not write why.",
+}
+
+
+@dataclass(frozen=True)
+class StudyState:
+    """How a study stands.
+
+    Attributes:
+        kind: whether it runs, or how its last run ended.
+        at: when that was, in seconds since 1970; of a killed one, when it was heard of last.
+        reason: in words, where one was written.
+        resume: the command that goes on; None where there is nothing to go on with, or the command
+            is not known.
+    """
+
+    kind: StateKind
+    at: float
+    reason: str = ""
+    resume: str | None = None
+
+    def __str__(self) -> str:
+        at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.at))
+        sentence = SENTENCES[self.kind].format(at=at, reason=self.reason)
+        if self.kind in ("running", "completed"):
+            return sentence if self.resume is None else f"{sentence} To register it: {self.resume}"
+        command = self.resume or "the command that ran it, with --resume"
+        return f"{sentence} To go on: {command}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the state's part of `study status --json`."""
+        return {
+            "state": self.kind,
+            "state_at": self.at,
+            "reason": self.reason or None,
+            "resume": self.resume,
+        }
+
+
+def study_state(folder: Path, history: History) -> StudyState:
+    """Return how a study stands.
+
+    Args:
+        folder: of the study.
+        history: of the same, read before.
+    """
+    resume = _resume_command(folder)
+    if is_open(folder / JOURNAL):
+        return StudyState("running", history.last_at)
+    if history.finished is not None:
+        needs = None if history.registered is not None else resume
+        return StudyState("completed", history.finished.at, resume=needs)
+    if history.stopped is None:
+        return StudyState("killed", history.last_at, resume=resume)
+
+    kind, _, reason = history.stopped.reason.partition(": ")
+    if kind in ("interrupted", "KeyboardInterrupt"):
+        return StudyState("interrupted", history.stopped.at, resume=resume)
+    if kind == "refused":
+        return StudyState("refused", history.stopped.at, reason, resume)
+    return StudyState("failed", history.stopped.at, reason or kind, resume)
+
+
+def _resume_command(folder: Path) -> str | None:
+    try:
+        record = json.loads((folder / COMMAND).read_bytes())
+        command, place = str(record["command"]), str(record["folder"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if Path(place) == Path.cwd():
+        return command
+    return f"cd {shlex.quote(place)} && {command}"
