@@ -122,7 +122,7 @@ def _marker_finding(feature_set: str, columns: tuple[str, ...]) -> Finding | Non
 
     message = (
         f"{quoted_list(kept)} is read as a feature. Only a 'success' that is 0 or 1, and a "
-        "'confidence' beside it, mark rows as missing."
+        "'confidence' from 0 to 1, mark rows as missing."
     )
     return corpus_finding(
         "note", "marker as feature", feature_set, len(kept), len(columns), message

@@ -220,10 +220,22 @@ def test_a_set_of_one_column_that_rises_is_read(root: Path, values: np.ndarray) 
     assert len(is_time) == (values[1] == 1)
 
 
-def test_a_confidence_without_success_is_a_feature(root: Path) -> None:
-    edit(root, lambda table: table.rename(columns={"acc": "confidence"}))
+def test_a_confidence_alone_marks_rows_where_it_is_a_share(root: Path) -> None:
+    before = read_corpus(root)
+    edit(root, lambda table: table.assign(confidence=np.where(table.index % 4, 0.98, 0.2)))
     corpus = read_corpus(root)
-    assert corpus.columns["physio"] == ("eda", "hr", "confidence")
+    assert (corpus.columns["physio"], corpus.set_aside) == (
+        before.columns["physio"],
+        {"physio": ("confidence",)},
+    )
+    # Rows of zeros are missing in spite of it, and so is every fourth row.
+    present = before.session("1").present["physio"].copy()
+    present[::4] = False
+    assert np.array_equal(corpus.session("1").present["physio"], present)
+
+    edit(root, lambda table: table.assign(confidence=100 * table["confidence"]))
+    corpus = read_corpus(root)
+    assert corpus.columns["physio"] == (*NAMES, "confidence")
     assert finding(corpus, "marker as feature").level == "note"
 
 
