@@ -245,10 +245,15 @@ def _ascent_traits(
     values: NDArray[np.float64], timestamps_ms: NDArray[np.float64]
 ) -> Iterator[Trait]:
     steps = np.diff(values)
-    if not len(steps) or (steps < 0).any() or values[-1] == values[0]:
+    if not len(steps) or values[-1] == values[0]:
         return
+    if (steps <= 0).all():  # what is left of a time
+        values, steps = -values, -steps
+    elif (steps < 0).any():
+        return
+    else:
+        yield "ascends"
 
-    yield "ascends"
     if values[0] in (0, 1) and (steps == 1).all():
         yield "counts the rows"
     if _repeats_time(values, timestamps_ms):

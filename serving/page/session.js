@@ -173,7 +173,7 @@ function isNumbered(names) {
 }
 
 /** A text in a column that the model reads, by its name or its number, is a mistake. */
-function checkNumbers({ mistakes }, modelColumns) {
+export function checkNumbers({ mistakes }, modelColumns) {
   const isRead = (column) => modelColumns.includes(column) || /^\d+$/.test(column);
   const column = Object.keys(mistakes).find(isRead);
   if (column !== undefined) throw new FileMistake(mistakes[column]);

@@ -136,3 +136,14 @@ def test_decimal_commas_and_other_delimiters_are_named_with_the_command_that_con
 
     assert expected in message
     assert "affectune corpus import SOURCE OUT" in message
+
+
+@pytest.mark.parametrize("cell", ["0:00.5", "12:30", "00:01:59,25"])
+def test_times_of_day_are_named_as_such(cell: str) -> None:
+    place = f"line 2, column 'timestamp': '{cell}' is a time of day. Write seconds or ms"
+    assert place in message_of(f'"{cell}",1,1,1')
+
+
+def test_a_header_may_have_blanks_before_quotes() -> None:
+    table = parse_features(b'"timestamp", "segment_id", "a, b"\n0,1,3\n500,1,4\n', "f.csv")
+    assert table.columns == ("a, b",)

@@ -239,6 +239,37 @@ def test_a_confidence_alone_marks_rows_where_it_is_a_share(root: Path) -> None:
     assert finding(corpus, "marker as feature").level == "note"
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        lambda table: 7,
+        lambda table: np.arange(100, 100 + len(table)),
+        lambda table: (np.arange(len(table)) % 5 > 0) * 100,
+        lambda table: table["timestamp"] / table["timestamp"].max(),
+    ],
+    ids=["person", "counter", "percent", "share of the time"],
+)
+def test_rows_of_zeros_but_for_one_column_are_a_warning(
+    root: Path, values: Callable[[pd.DataFrame], object]
+) -> None:
+    assert not [each for each in read_corpus(root).findings if each.kind == "nearly zero rows"]
+    edit(root, lambda table: table.assign(q=values(table)))
+    corpus = read_corpus(root)
+    assert corpus.columns["physio"] == (*NAMES, "q")
+    warning = finding(corpus, "nearly zero rows")
+    assert (warning.level, warning.where, warning.count) == ("warning", "physio", 8)
+    assert "but 'q' is 0" in warning.message
+
+
+def test_a_set_that_has_zeros_by_nature_has_no_nearly_zero_rows(root: Path) -> None:
+    def one_hot(table: pd.DataFrame) -> pd.DataFrame:
+        words = pd.DataFrame(np.eye(6)[table.index // 4 % 6], columns=list("abcdef"))
+        return pd.concat([table[["timestamp", "segment_id"]], words], axis=1)
+
+    edit(root, one_hot)
+    assert not [each for each in read_corpus(root).findings if each.kind == "nearly zero rows"]
+
+
 def test_a_second_timestamp_is_set_aside_only_if_it_is_a_time(root: Path) -> None:
     before = read_corpus(root)
 

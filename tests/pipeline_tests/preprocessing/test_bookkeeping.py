@@ -80,6 +80,7 @@ def test_names_of_features_are_left_alone(name: str) -> None:
         (1.7e9 + TIMES_MS / 1000, "time"),
         (np.round(TIMES_MS / 60000, 4), "time"),
         (TIMES_MS * 1e6, "time"),
+        (60 - TIMES_MS / 1000, "time"),
     ],
 )
 def test_values_that_count_or_repeat_the_time(values: NDArray[np.float64], kind: Kind) -> None:
