@@ -39,6 +39,10 @@ MIN_TIMED_ROWS = 20
 TIME_TOLERANCE = 0.1
 """How far a time may be from the timestamp, as a share of the rows' distance: it may be rounded."""
 
+_WORDS = {
+    **dict.fromkeys(("true", "t", "yes", "y"), 1.0),
+    **dict.fromkeys(("false", "f", "no", "n"), 0.0),
+}
 _ROW_NUMBER = re.compile(
     r"|unnamed:\d+(level\d+)?|(level0)?index|level0|rows?(id|no|nr|num|number|index|idx)?"
 )
@@ -95,6 +99,11 @@ def may_mark_rows(name: str) -> bool:
 def is_timestamp(name: str) -> bool:
     """Return whether a name is "timestamp", or how pandas names a second column "timestamp"."""
     return _PANDAS_SUFFIX.sub("", name).casefold() == "timestamp"
+
+
+def word_number(cell: object) -> float:
+    """Return 1 or 0 for a word such as "True" or "no", with which a column marks rows; else NaN."""
+    return _WORDS.get(str(cell).strip().casefold(), np.nan)
 
 
 def column_traits(

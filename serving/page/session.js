@@ -8,7 +8,7 @@ const MISSING = new Set([
 ]);
 const NUMBER = /^[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$/i;
 const INFINITE = /^[-+]?inf(inity)?$/i;
-const TRUTH = { true: 1, false: 0 };
+const TRUTH = { true: 1, t: 1, yes: 1, y: 1, false: 0, f: 0, no: 0, n: 0 };
 // As the endpoint takes them.
 const SESSION_ID = /^[^\x00-\x1f\x7f-\x9f\u2028\u2029]{1,255}$/;
 
@@ -151,7 +151,7 @@ function parseNumber(cell) {
   return NUMBER.test(plain) ? Number(plain) : undefined;
 }
 
-/** A cell as it is sent: a text is null, but for "true" and "false", which may mark rows. */
+/** A cell as it is sent: a text is null, but for such as "true" and "no", which may mark rows. */
 function toNumber(cell) {
   return parseNumber(cell) ?? TRUTH[cell.trim().toLowerCase()] ?? null;
 }

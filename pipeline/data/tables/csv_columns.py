@@ -27,6 +27,7 @@ and what pandas, R, Excel, Weka, Stata, Praat and C write. Any other text is a m
 NUMBER = re.compile(r"[-+]?((\d+\.?\d*|\.\d+)(e[-+]?\d+)?|inf(inity)?)", re.IGNORECASE)
 DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+(e[-+]?\d+)?", re.IGNORECASE)
 CLOCK_TIME = re.compile(r"\d+:\d{1,2}(:\d{1,2})?([.,]\d+)?")
+TIMESTAMP_ADVICE = "Write seconds or ms, or dates with times such as 2024-05-31 12:00:00."
 IMPORT_ADVICE = "Convert the files: affectune corpus import SOURCE OUT."
 
 _MISSING = frozenset(text.lower() for text in MISSING)
@@ -223,7 +224,9 @@ def _find_mistake(
             if DECIMAL_COMMA.fullmatch(cell):
                 return f"{place} has a decimal comma. {IMPORT_ADVICE}"
             if CLOCK_TIME.fullmatch(cell):
-                return f"{place} is a time of day. Write seconds or ms, or the date before it."
+                return f"{place} is a time of day. {TIMESTAMP_ADVICE}"
+            if header[position].lower() == "timestamp":
+                return f"{place} is no number and no date. {TIMESTAMP_ADVICE}"
             return f"{place} is no number. Correct the cell, or leave it empty."
     return None
 

@@ -15,6 +15,7 @@ from pipeline.preprocessing.bookkeeping import (
     column_traits,
     failed_rows,
     is_timestamp,
+    word_number,
 )
 from pipeline.preprocessing.columns import ColumnMistake, raise_if_doubled
 
@@ -123,8 +124,7 @@ def clear_failed_rows(
 
 
 def _to_number(text: str | None) -> float:
-    plain = (text or "").strip().casefold()
     try:
-        return float(plain)
+        return float((text or "").strip())
     except ValueError:
-        return {"true": 1.0, "false": 0.0}.get(plain, np.nan)
+        return word_number(text)

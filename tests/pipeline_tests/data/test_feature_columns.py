@@ -250,7 +250,7 @@ def test_a_confidence_alone_marks_rows_where_it_is_a_share(root: Path) -> None:
     ids=["person", "counter", "percent", "share of the time"],
 )
 def test_rows_of_zeros_but_for_one_column_are_a_warning(
-    root: Path, values: Callable[[pd.DataFrame], object]
+    root: Path, values: Callable[[pd.DataFrame], int | np.ndarray | pd.Series]
 ) -> None:
     assert not [each for each in read_corpus(root).findings if each.kind == "nearly zero rows"]
     edit(root, lambda table: table.assign(q=values(table)))
