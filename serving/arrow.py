@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.preprocessing.bookkeeping import may_be_bookkeeping
+from pipeline.preprocessing.bookkeeping import may_be_bookkeeping, may_mark_rows, word_number
 from serving.request_error import RequestError
 from serving.schema import (
     SESSION_ID,
@@ -199,6 +199,9 @@ def _to_numbers(name: str, column: pa.Array, where: str) -> NDArray[np.float64]:
             zero_copy_only=False
         )
         return numbers
+    is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+    if is_text and may_mark_rows(name):
+        return np.array([word_number(cell) for cell in column.to_pylist()], np.float64)
     return np.full(len(column), np.nan)
 
 

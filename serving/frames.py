@@ -38,7 +38,7 @@ def with_common_timestamps(session: SessionFeatures, period_ms: float) -> Sessio
 
     Args:
         session: as it was sent; one that has timestamps of its own is returned as it is.
-        period_ms: of the model. Faster rows are no frames.
+        period_ms: of the model. Rows at another rate are no frames.
     """
     timed = [each for each in session.feature_sets.values() if each.timestamps_ms is not None]
     if session.timestamps_ms is not None or not timed:
@@ -52,7 +52,7 @@ def with_common_timestamps(session: SessionFeatures, period_ms: float) -> Sessio
         else np.array_equal(each.timestamps_ms, common_ms)
         for each in session.feature_sets.values()
     )
-    if not is_common or _is_faster(common_ms, period_ms):
+    if not is_common or _has_other_rate(common_ms, period_ms):
         return session
     return replace(
         session,
@@ -132,12 +132,12 @@ def rows_on_frames(
     return values, [Notice(code="resampled", message=message, where=where)]
 
 
-def _is_faster(timestamps_ms: NDArray[np.float64], period_ms: float) -> bool:
-    """Whether rows come faster than frames, and are not merely in another unit."""
+def _has_other_rate(timestamps_ms: NDArray[np.float64], period_ms: float) -> bool:
+    """Whether rows come faster or slower than frames, and are not merely in another unit."""
     if len(timestamps_ms) < 2 or frame_unit(timestamps_ms, period_ms):
         return False
     step_ms = float(np.median(np.diff(timestamps_ms)))
-    return 0 < step_ms < (1 - RATE_TOLERANCE) * period_ms
+    return step_ms > 0 and abs(step_ms / period_ms - 1) > RATE_TOLERANCE
 
 
 def _made_frames(timed: Mapping[str, FeatureSet], period_ms: float, max_frames: int) -> Times:

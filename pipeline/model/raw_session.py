@@ -13,6 +13,7 @@ from pipeline.corpus import Resampling, Session, Times
 from pipeline.errors import InputError
 from pipeline.model.timed_rows import TimedRows, frame_unit, make_frames, put_on_frames, row_unit
 from pipeline.preprocessing.align import original_columns, whole_if_possible
+from pipeline.preprocessing.bookkeeping import word_number
 from pipeline.preprocessing.cleaning import clean
 from pipeline.preprocessing.columns import ColumnMistake, choose_columns, describe_set_aside
 
@@ -167,8 +168,11 @@ def _model_columns(
         return _array(modality, table)  # of another shape, which is refused
 
     def values(place: int) -> NDArray[np.float64]:
-        numbers = pd.to_numeric(table.iloc[:, place], errors="coerce")
-        return np.asarray(numbers, np.float64)
+        cells = table.iloc[:, place]
+        numbers = np.array(pd.to_numeric(cells, errors="coerce"), np.float64)
+        for row in np.flatnonzero(np.isnan(numbers)):
+            numbers[row] = word_number(cells.iloc[row])
+        return numbers
 
     try:
         chosen = choose_columns(

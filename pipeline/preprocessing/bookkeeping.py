@@ -29,7 +29,7 @@ TIMED: frozenset[Trait] = frozenset({"counts the rows", "repeats the time"})
 """What betrays a column that is no feature whatever its name is."""
 
 LOWEST_CONFIDENCE = 0.5
-"""A row whose `confidence` is lower is missing, beside a column `success`: OpenFace's convention.
+"""A row whose `confidence` is lower is missing: OpenFace's convention.
 
 OpenFace writes the confidence of its face tracker as a share, and `success` 0 where it has lost the
 face; the numbers in such a row are no measurement.
@@ -39,6 +39,10 @@ MIN_TIMED_ROWS = 20
 TIME_TOLERANCE = 0.1
 """How far a time may be from the timestamp, as a share of the rows' distance: it may be rounded."""
 
+_WORDS = {
+    **dict.fromkeys(("true", "t", "yes", "y"), 1.0),
+    **dict.fromkeys(("false", "f", "no", "n"), 0.0),
+}
 _ROW_NUMBER = re.compile(
     r"|unnamed:\d+(level\d+)?|(level0)?index|level0|rows?(id|no|nr|num|number|index|idx)?"
 )
@@ -97,6 +101,11 @@ def is_timestamp(name: str) -> bool:
     return _PANDAS_SUFFIX.sub("", name).casefold() == "timestamp"
 
 
+def word_number(cell: object) -> float:
+    """Return 1 or 0 for a word such as "True" or "no", with which a column marks rows; else NaN."""
+    return _WORDS.get(str(cell).strip().casefold(), np.nan)
+
+
 def column_traits(
     values: NDArray[np.float64], timestamps_ms: NDArray[np.float64]
 ) -> frozenset[Trait]:
@@ -127,8 +136,8 @@ def named_columns(
 ) -> dict[str, Kind]:
     """Return the columns of a feature set that are no features by their names, and what they are.
 
-    Some names are also those of features; there the values have to agree in every file. A
-    `confidence` is a feature unless a `success` is beside it, and a `success` that is not 0 or 1.
+    Some names are also those of features; there the values have to agree in every file. A `success`
+    is a feature unless it is 0 or 1, and a `confidence` unless it is a share or beside a `success`.
 
     Args:
         files: the columns of every file of the set.
@@ -145,13 +154,14 @@ def named_columns(
         elif name in known:
             found[name] = "no feature in training"
 
-    if any(_SUCCESS.fullmatch(_plain(name)) for name in found):
-        for name in _names(files):
-            if _CONFIDENCE.fullmatch(_plain(name)) and name not in expected:
-                is_share = "share" in _common_traits(name, files)
-                found[name] = (
-                    "marks missing rows" if is_share else "confidence that is not from 0 to 1"
-                )
+    has_success = any(_SUCCESS.fullmatch(_plain(name)) for name in found)
+    for name in _names(files):
+        if not _CONFIDENCE.fullmatch(_plain(name)) or name in expected:
+            continue
+        if "share" in _common_traits(name, files):
+            found[name] = "marks missing rows"
+        elif has_success:
+            found[name] = "confidence that is not from 0 to 1"
 
     return found if all(set(file.names) - set(found) for file in files) else _certain(found)
 
@@ -244,10 +254,15 @@ def _ascent_traits(
     values: NDArray[np.float64], timestamps_ms: NDArray[np.float64]
 ) -> Iterator[Trait]:
     steps = np.diff(values)
-    if not len(steps) or (steps < 0).any() or values[-1] == values[0]:
+    if not len(steps) or values[-1] == values[0]:
         return
+    if (steps <= 0).all():  # what is left of a time
+        values, steps = -values, -steps
+    elif (steps < 0).any():
+        return
+    else:
+        yield "ascends"
 
-    yield "ascends"
     if values[0] in (0, 1) and (steps == 1).all():
         yield "counts the rows"
     if _repeats_time(values, timestamps_ms):

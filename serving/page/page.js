@@ -3,7 +3,15 @@
 import { cardElements, tableRows } from "./card.js";
 import { drawChart } from "./chart.js";
 import { TokenNeeded, fetchJson, rememberToken } from "./endpoint.js";
-import { FileMistake, csvText, findSet, readTable, toRequest } from "./session.js";
+import {
+  FileMistake,
+  checkNumbers,
+  csvText,
+  fileColumns,
+  findSet,
+  readTable,
+  toRequest,
+} from "./session.js";
 
 /** What is shown: the model, the tables that were read, and the last response. */
 const state = { model: null, tables: [], response: null };
@@ -67,7 +75,9 @@ async function readTables(files) {
   for (const { path, file } of files) {
     try {
       const table = readTable(await file.text(), `${sessionId(path)}.csv`);
-      const set = findSet(path, table, state.model.features);
+      const columns = fileColumns(state.model);
+      const set = findSet(path, table, columns);
+      if (set !== null) checkNumbers(table, columns[set]);
       // In a folder, what fits no feature set belongs to another model, or is a label.
       const isOther = path.includes("/") || table.columns.join() === "value";
       if (set !== null || !isOther) state.tables.push({ path, table, set });
@@ -120,8 +130,7 @@ async function predictSession() {
   const { id, tables } = chosenSession();
   listTables(tables);
   try {
-    const periodMs = 1000 / state.model.frame_rate_hz;
-    await predict(toRequest(id, tablesBySet(tables), state.model.features, periodMs));
+    await predict(toRequest(id, tablesBySet(tables), fileColumns(state.model)));
   } catch (error) {
     showError(error);
   }

@@ -1,7 +1,14 @@
-// The CSV files of a session to a request: which file is which feature set, and one timeline.
+// The CSV files of a session to a request: which file is which feature set, and its numbers.
 
 const SEGMENT_NAMES = ["segment_id", "subject_id"];
-const MISSING = new Set(["", "nan", "null", "na", "n/a", "none", "<na>"]);
+// As the command line reads them, and with any capitals.
+const MISSING = new Set([
+  ..."|nan|-nan|null|na|n/a|none|<na>|-|--|?|.|#n/a|#na|#value!|#div/0!|#num!".split("|"),
+  ..."nan(ind)|-nan(ind)|1.#qnan|1.#ind|-1.#ind|undefined|--undefined--".split("|"),
+]);
+const NUMBER = /^[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$/i;
+const INFINITE = /^[-+]?inf(inity)?$/i;
+const TRUTH = { true: 1, t: 1, yes: 1, y: 1, false: 0, f: 0, no: 0, n: 0 };
 // As the endpoint takes them.
 const SESSION_ID = /^[^\x00-\x1f\x7f-\x9f\u2028\u2029]{1,255}$/;
 
@@ -11,14 +18,15 @@ export class FileMistake extends Error {}
 /**
  * Reads `timestamp,segment_id,<features...>`.
  *
- * Returns the names of the feature columns, the timestamps, one row of features per line, and which
- * columns are text throughout: such as a file name, which the endpoint sets aside.
+ * Returns the names of the feature columns, the timestamps, one row of features per line, the
+ * number of each line, and by column where the first text is: there may be some in a column that the
+ * endpoint sets aside, such as a file name.
  */
 export function readTable(text, name) {
   const lines = splitLines(text);
   if (lines.length < 2) throw new FileMistake(`${name} has no rows.`);
 
-  const header = splitLine(lines[0]).map((cell) => cell.trim());
+  const header = withoutBlankEnd(splitLine(lines[0].text).map((cell) => cell.trim()), 1);
   const plain = header.map((cell) => cell.toLowerCase());
   const timeIndex = plain.indexOf("timestamp");
   if (timeIndex < 0) throw new FileMistake(`${name} has no column "timestamp".`);
@@ -27,19 +35,35 @@ export function readTable(text, name) {
     .map((_, index) => index)
     .filter((index) => index !== timeIndex && index !== segmentIndex);
 
-  const rows = lines.slice(1).map((line, index) => splitCells(line, header, name, index + 2));
-  const isText = header.map((_, column) => rows.every((cells) => isWord(cells[column])));
-  const numberAt = (cells, column, index) =>
-    parseNumber(cells[column], `${name}, line ${index + 2}, column "${header[column]}"`);
+  const rows = lines.slice(1).map((line) => splitCells(line, header, name));
+  const numbers = lines.slice(1).map(({ number }) => number);
+  const place = (column, row) => `${name}, line ${numbers[row]}, column "${header[column]}"`;
+  const mistakes = {};
+  for (const column of featureIndices) {
+    const row = rows.findIndex((cells) => parseNumber(cells[column]) === undefined);
+    if (row >= 0) mistakes[header[column]] = `${place(column, row)} is no number.`;
+  }
+
+  const times = rows.map((cells, row) => {
+    const time = parseNumber(cells[timeIndex]);
+    if (time === undefined) throw new FileMistake(`${place(timeIndex, row)} is no number.`);
+    return time ?? NaN;
+  });
   return {
     name,
     columns: featureIndices.map((column) => header[column]),
-    texts: featureIndices.filter((column) => isText[column]).map((column) => header[column]),
-    times: rows.map((cells, index) => numberAt(cells, timeIndex, index) ?? NaN),
-    data: rows.map((cells, index) =>
-      featureIndices.map((column) => (isText[column] ? null : numberAt(cells, column, index))),
-    ),
+    times,
+    data: rows.map((cells) => featureIndices.map((column) => toNumber(cells[column]))),
+    numbers,
+    mistakes,
   };
+}
+
+/** Returns feature set -> columns of its files: where these are averaged, a model reads more. */
+export function fileColumns({ features, resampling }) {
+  const own = ([set, columns]) =>
+    resampling?.[set] === "mean+std" ? columns.slice(0, columns.length / 2) : columns;
+  return Object.fromEntries(Object.entries(features).map((entry) => [entry[0], own(entry)]));
 }
 
 /**
@@ -66,25 +90,18 @@ export function findSet(path, table, features) {
 /**
  * Turns tables by feature set into a request.
  *
- * Every frame takes the nearest row of a feature set, half a frame away at most.
+ * Each has its own timestamps: the endpoint puts their rows on frames, as in training.
  */
-export function toRequest(sessionId, tables, features, periodMs) {
-  Object.values(tables).forEach(checkTimes);
-  const frames = timeline(
-    Object.values(tables).map((table) => table.times),
-    periodMs,
-  );
-
+export function toRequest(sessionId, tables, features) {
   const sets = {};
   for (const [name, table] of Object.entries(tables)) {
+    checkTimes(table);
     checkNumbers(table, features[name]);
-    const missingRow = table.columns.map(() => null);
-    const rows = nearestRows(frames, table.times, periodMs / 2);
-    sets[name] = { columns: table.columns, data: rows.map((row) => (row < 0 ? missingRow : table.data[row])) };
+    sets[name] = { columns: table.columns, data: table.data, timestamps_ms: table.times };
   }
-
-  const request = { timestamps_ms: frames, features: sets };
-  return SESSION_ID.test(sessionId) ? { session_id: sessionId, ...request } : request;
+  return SESSION_ID.test(sessionId)
+    ? { session_id: sessionId, features: sets }
+    : { features: sets };
 }
 
 /** Writes rows as CSV (RFC 4180): what a reader would take apart stands in quotes. */
@@ -94,13 +111,17 @@ export function csvText(rows) {
   return rows.map((row) => row.map(cellText).join(",") + "\n").join("");
 }
 
+/** The lines that are not blank, with their numbers. */
 function splitLines(text) {
-  const withoutMark = text.replace(/^\ufeff/, "");
-  return withoutMark.split(/\r\n|\n|\r/).filter((line) => line.trim() !== "");
+  return text
+    .replace(/^\ufeff/, "")
+    .split(/\r\n|\n|\r/)
+    .map((line, index) => ({ text: line, number: index + 1 }))
+    .filter((line) => line.text.trim() !== "");
 }
 
-function splitCells(line, header, name, number) {
-  const cells = splitLine(line);
+function splitCells({ text, number }, header, name) {
+  const cells = withoutBlankEnd(splitLine(text), header.length);
   if (cells.length !== header.length) {
     const counts = `${cells.length} cells, but the header has ${header.length}`;
     throw new FileMistake(`${name}, line ${number}: ${counts}.`);
@@ -112,33 +133,35 @@ function splitCells(line, header, name, number) {
 function splitLine(line) {
   if (!line.includes('"')) return line.split(",");
 
-  const cells = line.match(/("([^"]|"")*"|[^,]*)(,|$)/g).map((cell) => cell.replace(/,$/, ""));
-  if (!line.endsWith(",")) cells.pop(); // the empty match at the end
-  return cells.map((cell) => cell.replace(/^"(.*)"$/, "$1").replaceAll('""', '"'));
+  const cells = [...line.matchAll(/(?:^|,)(?:[ \t]*"((?:[^"]|"")*)"[ \t]*(?=,|$)|([^,]*))/g)];
+  return cells.map(([, quoted, plain]) => quoted?.replaceAll('""', '"') ?? plain);
 }
 
-/** Whether a cell is neither a number nor missing. */
-function isWord(cell) {
-  const trimmed = cell.trim();
-  return !MISSING.has(trimmed.toLowerCase()) && !Number.isFinite(Number(trimmed));
+/** The cells without blank ones at the end, which many a program writes; at least so many. */
+function withoutBlankEnd(cells, count) {
+  let end = cells.length;
+  while (end > count && cells[end - 1].trim() === "") end--;
+  return cells.slice(0, end);
 }
 
-/** A cell's number, or null where it is missing. */
-function parseNumber(cell, where) {
-  const trimmed = cell.trim();
-  if (MISSING.has(trimmed.toLowerCase())) return null;
-
-  const value = Number(trimmed);
-  if (!Number.isFinite(value)) throw new FileMistake(`${where} is no number.`);
-  return value;
+/** A cell's number, null where it is missing or infinite, undefined where it is a text. */
+function parseNumber(cell) {
+  const plain = cell.trim().toLowerCase();
+  if (MISSING.has(plain) || INFINITE.test(plain)) return null;
+  return NUMBER.test(plain) ? Number(plain) : undefined;
 }
 
-function checkTimes({ name, times }) {
+/** A cell as it is sent: a text is null, but for such as "true" and "no", which may mark rows. */
+function toNumber(cell) {
+  return parseNumber(cell) ?? TRUTH[cell.trim().toLowerCase()] ?? null;
+}
+
+function checkTimes({ name, times, numbers }) {
   times.forEach((time, row) => {
     const before = row ? times[row - 1] : -Infinity;
     // A missing time is NaN, for which this is false, too.
     if (time > before) return;
-    throw new FileMistake(`${name}, line ${row + 2}: timestamps must ascend.`);
+    throw new FileMistake(`${name}, line ${numbers[row]}: timestamps must ascend.`);
   });
 }
 
@@ -149,32 +172,9 @@ function isNumbered(names) {
   return (first === 0 || first === 1) && Math.max(...numbers) === first + names.length - 1;
 }
 
-/** The endpoint is sent numbers: a column of text that the model reads is a mistake. */
-function checkNumbers({ name, texts }, modelColumns) {
-  const column = texts.find((text) => modelColumns.includes(text));
-  if (column === undefined) return;
-  throw new FileMistake(`${name}, line 2, column "${column}" is no number.`);
-}
-
-/** The times of the tables where they are all the same, else frames over all of them. */
-function timeline(series, periodMs) {
-  const [first] = series;
-  const isSame = (times) =>
-    times.length === first.length && times.every((time, index) => time === first[index]);
-  if (series.every(isSame)) return first;
-
-  const start = Math.min(...series.map((times) => times[0]));
-  const end = Math.max(...series.map((times) => times[times.length - 1]));
-  const count = Math.round((end - start) / periodMs) + 1;
-  return Array.from({ length: count }, (_, frame) => Math.round(start + frame * periodMs));
-}
-
-/** For every frame the index of the nearest time, or -1 where it is too far away. */
-function nearestRows(frames, times, toleranceMs) {
-  let row = 0;
-  const distance = (index, frame) => Math.abs(times[index] - frame);
-  return frames.map((frame) => {
-    while (row + 1 < times.length && distance(row + 1, frame) < distance(row, frame)) row++;
-    return distance(row, frame) <= toleranceMs ? row : -1;
-  });
+/** A text in a column that the model reads, by its name or its number, is a mistake. */
+export function checkNumbers({ mistakes }, modelColumns) {
+  const isRead = (column) => modelColumns.includes(column) || /^\d+$/.test(column);
+  const column = Object.keys(mistakes).find(isRead);
+  if (column !== undefined) throw new FileMistake(mistakes[column]);
 }

@@ -145,6 +145,22 @@ def test_every_door_reads_the_same_bytes(
             assert series.tobytes() == predicted[target].tobytes()
 
 
+def test_words_mark_the_same_rows_through_files_python_and_arrow(
+    predictor: Predictor, corpus: Corpus, tmp_path: Path
+) -> None:
+    def words(table: pd.DataFrame) -> pd.DataFrame:
+        return table.assign(success=np.where(table.index == 8, "no", "Yes"))
+
+    model = predictor.model
+    tables = tables_of(corpus.partition("devel")[0], model.columns, words)
+    expected = through_files(tables, model, tmp_path / "corpus")
+    assert np.flatnonzero(~expected.present["voice"]).tolist() == [4, 8, 11]
+    python = through_python(tables, model)
+    assert np.array_equal(python.present["voice"], expected.present["voice"])
+    sent = to_model_input(as_arrow(tables), model)
+    assert np.isnan(sent.features["voice"][8]).all()
+
+
 def _assert_same_input(model_input: ModelInput, expected: Session, modality: str) -> None:
     """Compare what a request gives with what files give, where it is not imputed later."""
     values: NDArray[np.float32] = model_input.features[modality]

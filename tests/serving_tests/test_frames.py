@@ -121,6 +121,20 @@ def test_means_are_those_of_the_rows_nearest_to_a_frame(
         np.testing.assert_allclose(response.predictions[target], values, atol=1e-5)
 
 
+def test_rows_slower_than_frames_are_put_on_them_as_from_files(
+    predictor: Predictor, corpus: Corpus
+) -> None:
+    tables = {
+        name: table[table["timestamp"] % (3 * PERIOD_MS) == 0]
+        for name, table in fast_tables(corpus.partition("devel")[0]).items()
+    }
+    offline = predictor.model.predict(tables)
+    response = predictor.predict(read(to_request(tables)))
+    assert np.median(np.diff(response.timestamps_ms)) == PERIOD_MS
+    for target, values in offline.values.items():
+        np.testing.assert_array_equal(response.predictions[target], values)
+
+
 def test_rows_may_come_beside_sets_whose_rows_are_frames(
     predictor: Predictor, corpus: Corpus
 ) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
 
 from pipeline.corpus import Finding
 from pipeline.data.checks.findings import corpus_finding
 from pipeline.data.input_errors import quoted_list
 from pipeline.data.tables.arrange import ArrangedFile
+from pipeline.data.tables.parse import FeatureTable
 from pipeline.preprocessing.bookkeeping import (
     LOWEST_CONFIDENCE,
     Kind,
@@ -21,6 +25,11 @@ Files = Mapping[str, ArrangedFile]
 
 SET_ASIDE = "columns set aside"
 """The kind of the finding about what is no feature."""
+MAX_LEFT, MAX_LEFT_SHARE, MIN_ZERO = 3, 0.25, 3
+"""A row may be missing where so many columns, and such a share, are not 0, and so many are."""
+MIN_ROWS = 3
+USUAL_SHARE = 0.75
+"""Where usual rows have fewer cells that are not 0, a set has zeros by nature."""
 
 
 def column_findings(feature_set: str, files: Files) -> list[Finding]:
@@ -34,6 +43,7 @@ def column_findings(feature_set: str, files: Files) -> list[Finding]:
         _timed_finding(feature_set, files),
         _marker_finding(feature_set, columns),
         _doubled_finding(feature_set, columns),
+        _nearly_zero_finding(feature_set, tables),
     ]
     return [finding for finding in candidates if finding is not None]
 
@@ -122,7 +132,7 @@ def _marker_finding(feature_set: str, columns: tuple[str, ...]) -> Finding | Non
 
     message = (
         f"{quoted_list(kept)} is read as a feature. Only a 'success' that is 0 or 1, and a "
-        "'confidence' beside it, mark rows as missing."
+        "'confidence' from 0 to 1, mark rows as missing."
     )
     return corpus_finding(
         "note", "marker as feature", feature_set, len(kept), len(columns), message
@@ -140,3 +150,32 @@ def _doubled_finding(feature_set: str, columns: tuple[str, ...]) -> Finding | No
         "what their names say?"
     )
     return corpus_finding("note", "doubled names", feature_set, len(second), len(columns), message)
+
+
+def _nearly_zero_finding(feature_set: str, tables: Sequence[FeatureTable]) -> Finding | None:
+    """Return a warning of rows where all is 0 but the same few columns, which may hide a gap."""
+    columns = tables[0].columns
+    most_left = max(1, min(MAX_LEFT, int(MAX_LEFT_SHARE * len(columns))))
+    counts = [np.count_nonzero(table.values, axis=1) for table in tables]
+    written = np.concatenate(
+        [count[table.present] for count, table in zip(counts, tables, strict=True)]
+    )
+    is_wide = len(columns) >= most_left + MIN_ZERO
+    if not is_wide or not len(written) or np.median(written) < USUAL_SHARE * len(columns):
+        return None
+
+    rows_of: Counter[tuple[int, ...]] = Counter()
+    for count, table in zip(counts, tables, strict=True):
+        is_nearly_zero = table.present & (count > 0) & (count <= most_left)
+        rows_of.update(tuple(np.flatnonzero(row)) for row in table.values[is_nearly_zero])
+    [(left, num_rows)] = rows_of.most_common(1) or [((), 0)]
+    if num_rows < MIN_ROWS:
+        return None
+
+    message = (
+        f"Every column but {quoted_list([columns[place] for place in left])} is 0 there. Rows of "
+        "zeros are missing, and these are not: remove what is no feature, or empty their cells."
+    )
+    return corpus_finding(
+        "warning", "nearly zero rows", feature_set, num_rows, sum(map(len, counts)), message
+    )

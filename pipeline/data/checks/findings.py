@@ -252,7 +252,8 @@ def corpus_findings(
 
     if period_ms < PLAUSIBLE_PERIOD_MS:
         message = (
-            f"Frames are {period_ms:g} ms apart: are the timestamps in seconds? They must be in ms."
+            f"Frames are {period_ms:g} ms apart: are the timestamps in ms? Units are known from "
+            "nanoseconds to seconds (--time-unit), but no minutes and no numbers of frames."
         )
         findings.append(corpus_finding("warning", "frame period", "frames", 0, 0, message))
 

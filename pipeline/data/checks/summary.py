@@ -101,7 +101,7 @@ def summarise(corpus: Corpus) -> Summary:
     """Summarise a corpus and its findings."""
     groups = _group(corpus.findings)
     partitions = tuple(_summarise_partition(corpus, name) for name in PARTITIONS)
-    verdict, reason = _verdict(partitions, groups, has_targets=bool(corpus.targets))
+    verdict, reason = _verdict(corpus, partitions, groups)
 
     return Summary(
         name=corpus.name,
@@ -205,10 +205,10 @@ def _select(groups: Sequence[FindingGroup], where: str, kind: str) -> list[Findi
 
 
 def _verdict(
-    partitions: Sequence[PartitionSummary], groups: Sequence[FindingGroup], *, has_targets: bool
+    corpus: Corpus, partitions: Sequence[PartitionSummary], groups: Sequence[FindingGroup]
 ) -> tuple[str, str]:
     """Return the verdict and a sentence that gives its reason."""
-    if not has_targets:
+    if not corpus.targets:
         return "cannot be learned", (
             "it has no labels. Add them: affectune corpus import LABELS CORPUS --target arousal."
         )
@@ -220,6 +220,9 @@ def _verdict(
     if unlabelled:
         return "cannot be learned", f"there are no labelled frames in {' and '.join(unlabelled)}."
 
+    if nothing := _nothing_to_learn(corpus):
+        return "cannot be learned", nothing
+
     errors = sorted({group.kind for group in groups if group.level == "error"})
     if errors:
         return "cannot be learned", f"mend the errors first: {', '.join(errors)}."
@@ -229,6 +232,21 @@ def _verdict(
         return "look", f"training will run, but see the warnings ({num_warnings})."
 
     return "ready", "nothing to mend."
+
+
+def _nothing_to_learn(corpus: Corpus) -> str:
+    """Return what training would refuse: labels that are all the same, or a set without a row."""
+    partitions: tuple[Partition, ...] = ("train", "devel")
+    for partition in partitions:
+        sessions = corpus.partition(partition)
+        for target in corpus.targets:
+            labels = np.concatenate([session.labels[target] for session in sessions])
+            if len(np.unique(labels[np.isfinite(labels)])) == 1:
+                return f"every label of {target!r} in {partition} is the same."
+        for modality in corpus.modalities:
+            if not any(session.present[modality].any() for session in sessions):
+                return f"{modality!r} is missing from every {partition} frame: leave it out."
+    return ""
 
 
 def _without_nan(numbers: dict[str, object]) -> dict[str, object]:

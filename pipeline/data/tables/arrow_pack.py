@@ -19,7 +19,7 @@ import pyarrow.ipc
 from pipeline.data.tables.parse import FeatureTable
 from pipeline.storage.atomic_file import flush_and_rename, temporary_file
 
-FORMAT = 2
+FORMAT = 3
 """Raised when `parse_features` gives another table for the same bytes, or a pack another layout."""
 OWNER_ONLY = 0o600
 METADATA_KEY = "affectune"

@@ -26,6 +26,8 @@ MISSING = (
 and what pandas, R, Excel, Weka, Stata, Praat and C write. Any other text is a mistake."""
 NUMBER = re.compile(r"[-+]?((\d+\.?\d*|\.\d+)(e[-+]?\d+)?|inf(inity)?)", re.IGNORECASE)
 DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+(e[-+]?\d+)?", re.IGNORECASE)
+CLOCK_TIME = re.compile(r"\d+:\d{1,2}(:\d{1,2})?([.,]\d+)?")
+TIMESTAMP_ADVICE = "Write seconds or ms, or dates with times such as 2024-05-31 12:00:00."
 IMPORT_ADVICE = "Convert the files: affectune corpus import SOURCE OUT."
 
 _MISSING = frozenset(text.lower() for text in MISSING)
@@ -83,7 +85,7 @@ def split_header(
         state = "has a header and no rows" if text.strip() else "is empty"
         raise InputError(f"{where} {state}. Export it again, or delete the file.")
 
-    header = [name.strip() for name in next(csv.reader([text]), [])]
+    header = [name.strip() for name in next(csv.reader([text], skipinitialspace=True), [])]
     if len(header) < 2:
         raise InputError(f"{where}: the header {shortened(text)!r} has no comma. {_mend(text)}")
     header, body = _without_trailing_commas(header, body)
@@ -221,6 +223,10 @@ def _find_mistake(
             place = f"{line}, column {header[position]!r}: {shortened(cell)!r}"
             if DECIMAL_COMMA.fullmatch(cell):
                 return f"{place} has a decimal comma. {IMPORT_ADVICE}"
+            if CLOCK_TIME.fullmatch(cell):
+                return f"{place} is a time of day. {TIMESTAMP_ADVICE}"
+            if header[position].lower() == "timestamp":
+                return f"{place} is no number and no date. {TIMESTAMP_ADVICE}"
             return f"{place} is no number. Correct the cell, or leave it empty."
     return None
 

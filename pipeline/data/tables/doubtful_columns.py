@@ -15,6 +15,7 @@ from pipeline.preprocessing.bookkeeping import (
     column_traits,
     failed_rows,
     is_timestamp,
+    word_number,
 )
 from pipeline.preprocessing.columns import ColumnMistake, raise_if_doubled
 
@@ -60,9 +61,11 @@ def to_numbers(cells: pa.Array) -> NDArray[np.float64]:
     return np.array([_to_number(cell) for cell in cells.to_pylist()], np.float64)
 
 
-def is_rising(cells: pa.Array) -> bool:
-    """Return whether a column may count the rows or repeat the timestamps."""
+def is_monotonic(cells: pa.Array) -> bool:
+    """Return whether a column may count the rows or repeat the timestamps, up or down."""
     values = cells.to_numpy(zero_copy_only=False)
+    if values[-1] < values[0]:
+        return bool((np.diff(values) <= 0).all())
     # Seconds since 1970 are all the same in 32 bits.
     may_rise = values[-1] > values[0] or values[0] > LARGE
     return bool(may_rise and (np.diff(values) >= 0).all())
@@ -121,8 +124,7 @@ def clear_failed_rows(
 
 
 def _to_number(text: str | None) -> float:
-    plain = (text or "").strip().casefold()
     try:
-        return float(plain)
+        return float((text or "").strip())
     except ValueError:
-        return {"true": 1.0, "false": 0.0}.get(plain, np.nan)
+        return word_number(text)

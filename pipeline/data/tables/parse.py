@@ -16,7 +16,7 @@ from pipeline.data.tables.doubtful_columns import (
     clear_failed_rows,
     doubtful_traits,
     feature_positions,
-    is_rising,
+    is_monotonic,
     to_numbers,
 )
 from pipeline.data.tables.file_lines import line_of_row
@@ -165,11 +165,11 @@ def parse_features(
     timestamps, is_date_time = parse_timestamps(times, content, where)
 
     by_name = {name: cells[position] for name, position in position_of.items()}
-    rising = [name for name in position_of if name not in texts and is_rising(by_name[name])]
-    exact_types = {position_of[name]: pa.float64() for name in rising}
-    exact_cells = read_columns(header, body, exact_types, where) if rising else {}
+    monotonic = [name for name in position_of if name not in texts and is_monotonic(by_name[name])]
+    exact_types = {position_of[name]: pa.float64() for name in monotonic}
+    exact_cells = read_columns(header, body, exact_types, where) if monotonic else {}
     doubtful = {name: to_numbers(by_name[name]) for name in texts}
-    doubtful |= {name: to_numbers(exact_cells[position_of[name]]) for name in rising}
+    doubtful |= {name: to_numbers(exact_cells[position_of[name]]) for name in monotonic}
     traits = doubtful_traits(doubtful, texts, timestamps.astype(np.float64), where)
 
     if set_aside is None:

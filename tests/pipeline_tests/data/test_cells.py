@@ -136,3 +136,29 @@ def test_decimal_commas_and_other_delimiters_are_named_with_the_command_that_con
 
     assert expected in message
     assert "affectune corpus import SOURCE OUT" in message
+
+
+@pytest.mark.parametrize("cell", ["0:00.5", "12:30", "00:01:59,25"])
+def test_times_of_day_are_named_as_such(cell: str) -> None:
+    place = f"line 2, column 'timestamp': '{cell}' is a time of day. Write seconds or ms"
+    assert place in message_of(f'"{cell}",1,1,1')
+
+
+@pytest.mark.parametrize("cell", ["31.05.2024 12:00:00", "05/31/2024 12:00", "soon"])
+def test_what_is_no_timestamp_is_told_what_is(cell: str) -> None:
+    message = message_of(f"{cell},1,1,1")
+    assert f"line 2, column 'timestamp': '{cell}' is no number and no date." in message
+    assert "2024-05-31 12:00:00" in message
+    assert "leave it empty" not in message
+
+
+@pytest.mark.parametrize("marks", [("yes", "No"), ("TRUE", "false"), ("y", "n"), ("t", "F")])
+def test_words_mark_rows_as_missing(marks: tuple[str, str]) -> None:
+    lines = "".join(f"{500 * row},1,{mark},{row + 1},2\n" for row, mark in enumerate(marks))
+    table = parse_features(f"timestamp,segment_id,success,a,b\n{lines}".encode(), "f.csv")
+    assert table.present.tolist() == [True, False]
+
+
+def test_a_header_may_have_blanks_before_quotes() -> None:
+    table = parse_features(b'"timestamp", "segment_id", "a, b"\n0,1,3\n500,1,4\n', "f.csv")
+    assert table.columns == ("a, b",)

@@ -137,6 +137,31 @@ def test_a_corpus_without_labels_cannot_be_learned(tmp_path: Path) -> None:
     assert json.loads(run("check", root, "--json"))["verdict"] == "cannot be learned"
 
 
+@pytest.mark.parametrize(
+    ("sessions", "where"), [(("1", "2"), "train"), (("a-3",), "devel"), (("1",), "")]
+)
+def test_labels_that_are_all_the_same_cannot_be_learned(
+    tmp_path: Path, sessions: tuple[str, ...], where: str
+) -> None:
+    root = write_corpus(tmp_path / "constant", targets=("arousal",))
+    for session in sessions:
+        write_labels(root, "arousal", session, np.full(10, 0.5))
+    summary = summarise(read_corpus(root))
+
+    assert (summary.verdict == "cannot be learned") == bool(where)
+    if where:
+        assert summary.reason == f"every label of 'arousal' in {where} is the same."
+
+
+def test_a_set_without_a_row_in_devel_cannot_be_learned(tmp_path: Path) -> None:
+    root = write_corpus(tmp_path / "missing")
+    (root / "feature_segments/voice/a-3.csv").unlink()
+    summary = summarise(read_corpus(root))
+
+    assert summary.verdict == "cannot be learned"
+    assert summary.reason == "'voice' is missing from every devel frame: leave it out."
+
+
 def test_a_corpus_of_unknown_labels_cannot_be_learned(tmp_path: Path) -> None:
     root = write_corpus(tmp_path / "unknown", targets=("arousal",))
     for session in ("1", "2", "a-3"):

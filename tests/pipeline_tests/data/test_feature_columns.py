@@ -220,11 +220,54 @@ def test_a_set_of_one_column_that_rises_is_read(root: Path, values: np.ndarray) 
     assert len(is_time) == (values[1] == 1)
 
 
-def test_a_confidence_without_success_is_a_feature(root: Path) -> None:
-    edit(root, lambda table: table.rename(columns={"acc": "confidence"}))
+def test_a_confidence_alone_marks_rows_where_it_is_a_share(root: Path) -> None:
+    before = read_corpus(root)
+    edit(root, lambda table: table.assign(confidence=np.where(table.index % 4, 0.98, 0.2)))
     corpus = read_corpus(root)
-    assert corpus.columns["physio"] == ("eda", "hr", "confidence")
+    assert (corpus.columns["physio"], corpus.set_aside) == (
+        before.columns["physio"],
+        {"physio": ("confidence",)},
+    )
+    # Rows of zeros are missing in spite of it, and so is every fourth row.
+    present = before.session("1").present["physio"].copy()
+    present[::4] = False
+    assert np.array_equal(corpus.session("1").present["physio"], present)
+
+    edit(root, lambda table: table.assign(confidence=100 * table["confidence"]))
+    corpus = read_corpus(root)
+    assert corpus.columns["physio"] == (*NAMES, "confidence")
     assert finding(corpus, "marker as feature").level == "note"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        lambda table: 7,
+        lambda table: np.arange(100, 100 + len(table)),
+        lambda table: (np.arange(len(table)) % 5 > 0) * 100,
+        lambda table: table["timestamp"] / table["timestamp"].max(),
+    ],
+    ids=["person", "counter", "percent", "share of the time"],
+)
+def test_rows_of_zeros_but_for_one_column_are_a_warning(
+    root: Path, values: Callable[[pd.DataFrame], int | np.ndarray | pd.Series]
+) -> None:
+    assert not [each for each in read_corpus(root).findings if each.kind == "nearly zero rows"]
+    edit(root, lambda table: table.assign(q=values(table)))
+    corpus = read_corpus(root)
+    assert corpus.columns["physio"] == (*NAMES, "q")
+    warning = finding(corpus, "nearly zero rows")
+    assert (warning.level, warning.where, warning.count) == ("warning", "physio", 8)
+    assert "but 'q' is 0" in warning.message
+
+
+def test_a_set_that_has_zeros_by_nature_has_no_nearly_zero_rows(root: Path) -> None:
+    def one_hot(table: pd.DataFrame) -> pd.DataFrame:
+        words = pd.DataFrame(np.eye(6)[table.index // 4 % 6], columns=list("abcdef"))
+        return pd.concat([table[["timestamp", "segment_id"]], words], axis=1)
+
+    edit(root, one_hot)
+    assert not [each for each in read_corpus(root).findings if each.kind == "nearly zero rows"]
 
 
 def test_a_second_timestamp_is_set_aside_only_if_it_is_a_time(root: Path) -> None:

@@ -80,6 +80,7 @@ def test_names_of_features_are_left_alone(name: str) -> None:
         (1.7e9 + TIMES_MS / 1000, "time"),
         (np.round(TIMES_MS / 60000, 4), "time"),
         (TIMES_MS * 1e6, "time"),
+        (60 - TIMES_MS / 1000, "time"),
     ],
 )
 def test_values_that_count_or_repeat_the_time(values: NDArray[np.float64], kind: Kind) -> None:
@@ -108,7 +109,7 @@ def test_some_names_are_ids_only_if_they_do_not_vary() -> None:
     assert found({"name": np.full(40, np.nan), "a": VARYING}) == {"name": "id"}
 
 
-def test_success_marks_rows_and_confidence_only_beside_it() -> None:
+def test_success_marks_rows_and_confidence_that_is_a_share() -> None:
     success, confidence = (VARYING > 0).astype(float), np.abs(VARYING)
     marks: Kind = "marks missing rows"
     both = {"success": success, "Confidence": confidence, "a": VARYING}
@@ -116,8 +117,10 @@ def test_success_marks_rows_and_confidence_only_beside_it() -> None:
     percent = {"success": success, "confidence": 100 * confidence, "a": VARYING}
     assert found(percent) == {"success": marks, "confidence": "confidence that is not from 0 to 1"}
     assert found({"success": np.full(40, np.nan), "a": VARYING}) == {"success": marks}
-    assert found({"confidence": confidence, "a": VARYING}) == {}
-    assert found({"success": VARYING, "confidence": confidence}) == {}
+    assert found({"confidence": confidence, "a": VARYING}) == {"confidence": marks}
+    assert found({"success": VARYING, "confidence": confidence}) == {"confidence": marks}
+    assert found({"confidence": 100 * confidence, "a": VARYING}) == {}
+    assert found({"confidence": confidence}) == {}
     assert found({"success": success}) == {}
 
 
