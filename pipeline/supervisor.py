@@ -37,8 +37,9 @@ _parent: socket.socket | None = None
 """Of a supervised process: its connection to the one that supervises it."""
 _is_stopped = threading.Event()
 """Likewise: whether it was told to end."""
-_farewell = ""
-"""Likewise: what it says when it is ended at once; "" where it has something to finish."""
+_farewell: str | None = None
+"""Likewise: what it says when it is ended at once, "" where its parent says it; None where it has
+something to finish."""
 
 
 def can_supervise() -> bool:
@@ -55,8 +56,9 @@ def can_supervise() -> bool:
 def supervise(advice: str) -> Callable[[], None]:
     """Divide this process: the child returns from here, the parent ends as the child does.
 
-    The child gets the first signal as SIGINT, whichever it was, and no other one. It is killed with
-    its whole session by a second signal, by the end of its time, or when the parent is killed.
+    Until the child calls `end_in_order`, the first signal ends it at once. Afterwards it gets it as
+    SIGINT, whichever it was, and no other one. It is killed with its whole session by a second
+    signal, by the end of its time, or when the parent is killed.
 
     Args:
         advice: how to go on, for the line that the parent prints where the child could not.
@@ -84,10 +86,20 @@ def supervise(advice: str) -> Callable[[], None]:
     signal.signal(signal.SIGTERM, _leave_to_the_parent)
     signal.signal(signal.SIGHUP, _leave_to_the_parent)
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    global _farewell, _parent
+    _farewell, _parent = "", child_end
     threading.Thread(target=_follow_parent, args=(child_end,), daemon=True).start()
-    global _parent
-    _parent = child_end
     return lambda: _tell(ENDED)
+
+
+def end_in_order() -> None:
+    """Have a signal interrupt this command from now on: it has something to finish or to clean.
+
+    Before, while it reads what is given and imports libraries, which may swallow an interrupt, a
+    signal ends it at once.
+    """
+    global _farewell
+    _farewell = None
 
 
 def allow_orderly_end(seconds: float) -> None:
@@ -125,7 +137,7 @@ def nothing_to_finish(farewell: str) -> Iterator[None]:
     try:
         yield
     finally:
-        _farewell = ""
+        _farewell = None
 
 
 def is_stopped() -> bool:
@@ -280,8 +292,10 @@ def _follow_parent(connection: socket.socket) -> None:
     with contextlib.suppress(OSError):
         while connection.recv(1) == STOP:
             _is_stopped.set()
-            if _farewell:
-                # Not by an interrupt: what is being started may swallow it, or never return.
+            # Not by an interrupt: what is being started may swallow it, or never return.
+            if _farewell == "":
+                leave_if_stopped(KILLED)
+            elif _farewell is not None:
                 print(_farewell, file=sys.stderr, flush=True)
                 leave_if_stopped(0, has_said=True)
             main_thread = threading.main_thread().ident
