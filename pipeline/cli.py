@@ -40,6 +40,7 @@ from pipeline.status_line import print_status
 from pipeline.storage.atomic_file import write_atomically
 from pipeline.storage.atomic_folder import MANIFEST, MODEL, read_folder
 from pipeline.storage.csv_text import csv_text
+from pipeline.supervisor import end_in_order
 from pipeline.terminal import cells, note, title
 
 if TYPE_CHECKING:
@@ -188,6 +189,7 @@ def train_command(
     console = Console(stderr=True)
     print_corpus_warnings(sessions, console)
 
+    end_in_order()
     with (
         ProgressBar(num_fits(sessions, settings), console) as progress,
         WorkerPool(

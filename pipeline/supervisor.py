@@ -2,13 +2,14 @@
 
 A signal to a process group (Ctrl-C, `timeout`, a service manager) would else end the processes that
 the command needs for an orderly end before it: Ray's, workers. So the command goes on in a child
-process with a session of its own. The parent does nothing but pass the first signal on, and end
-what is left of the session when its time is over.
+process with a session of its own. The parent does nothing but pass the first signal on, stop and
+continue the session with itself (Ctrl-Z), and end what is left of it when its time is over.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 import socket
@@ -29,13 +30,16 @@ STRAGGLERS_S = 2.0
 KILLED = 1
 """Exit status of a command that did not end by itself."""
 STOP, ENDED = b"!", b"."
+PR_SET_PDEATHSIG = 1
+"""Linux's number of the request for a signal at the parent's end."""
 
 _parent: socket.socket | None = None
 """Of a supervised process: its connection to the one that supervises it."""
 _is_stopped = threading.Event()
 """Likewise: whether it was told to end."""
-_farewell = ""
-"""Likewise: what it says when it is ended at once; "" where it has something to finish."""
+_farewell: str | None = None
+"""Likewise: what it says when it is ended at once, "" where its parent says it; None where it has
+something to finish."""
 
 
 def can_supervise() -> bool:
@@ -52,8 +56,9 @@ def can_supervise() -> bool:
 def supervise(advice: str) -> Callable[[], None]:
     """Divide this process: the child returns from here, the parent ends as the child does.
 
-    The child gets the first signal as SIGINT, whichever it was, and no other one. It is killed with
-    its whole session by a second signal, by the end of its time, or when the parent is killed.
+    Until the child calls `end_in_order`, the first signal ends it at once. Afterwards it gets it as
+    SIGINT, whichever it was, and no other one. It is killed with its whole session by a second
+    signal, by the end of its time, or when the parent is killed.
 
     Args:
         advice: how to go on, for the line that the parent prints where the child could not.
@@ -64,7 +69,7 @@ def supervise(advice: str) -> Callable[[], None]:
     parent_end, child_end = socket.socketpair()
     # Blocked, so that none is lost between here and the loop; also what the parent waits for.
     stops = [number for number in STOP_SIGNALS if not _is_ignored(number)]
-    awaited = {*stops, signal.SIGCHLD, signal.SIGALRM}
+    awaited = {*stops, signal.SIGTSTP, signal.SIGCHLD, signal.SIGALRM}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, awaited)
 
     child = os.fork()
@@ -74,14 +79,27 @@ def supervise(advice: str) -> Callable[[], None]:
 
     parent_end.close()
     os.setsid()
+    _continue_at_the_parents_end()
+    # A shell lets a command that it puts into the background ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # The parent decides; a service manager signals every process.
     signal.signal(signal.SIGTERM, _leave_to_the_parent)
     signal.signal(signal.SIGHUP, _leave_to_the_parent)
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    global _farewell, _parent
+    _farewell, _parent = "", child_end
     threading.Thread(target=_follow_parent, args=(child_end,), daemon=True).start()
-    global _parent
-    _parent = child_end
     return lambda: _tell(ENDED)
+
+
+def end_in_order() -> None:
+    """Have a signal interrupt this command from now on: it has something to finish or to clean.
+
+    Before, while it reads what is given and imports libraries, which may swallow an interrupt, a
+    signal ends it at once.
+    """
+    global _farewell
+    _farewell = None
 
 
 def allow_orderly_end(seconds: float) -> None:
@@ -119,7 +137,7 @@ def nothing_to_finish(farewell: str) -> Iterator[None]:
     try:
         yield
     finally:
-        _farewell = ""
+        _farewell = None
 
 
 def is_stopped() -> bool:
@@ -186,6 +204,8 @@ class _Supervisor:
                 ended, status = os.waitpid(self._child, os.WNOHANG)
                 if ended:
                     return self._end(os.waitstatus_to_exitcode(status))
+            elif number == signal.SIGTSTP:
+                self._suspend()
             elif self._stopped_at is None:
                 self._stopped_at = time.monotonic()
                 self._read()
@@ -194,12 +214,18 @@ class _Supervisor:
             elif time.monotonic() - self._stopped_at > REPEATED_S:
                 return self._kill("A second signal ended it at once")
 
+    def _suspend(self) -> None:
+        """Stop the session and this process; return when a shell lets this one go on."""
+        _signal_session(self._child, signal.SIGSTOP)
+        os.kill(os.getpid(), signal.SIGSTOP)
+        _signal_session(self._child, signal.SIGCONT)
+
     def _tell_to_stop(self) -> None:
         with contextlib.suppress(OSError):  # it has just ended
             self._connection.send(STOP)
 
     def _kill(self, what: str) -> int:
-        _kill_session(self._child)
+        _signal_session(self._child, signal.SIGKILL)
         os.waitpid(self._child, 0)
         self._read()
         if not self._has_said:
@@ -211,7 +237,7 @@ class _Supervisor:
         deadline = time.monotonic() + STRAGGLERS_S
         while _members(self._child) and time.monotonic() < deadline:
             time.sleep(0.05)
-        _kill_session(self._child)
+        _signal_session(self._child, signal.SIGKILL)
 
         self._read()
         if not self._has_said:
@@ -266,22 +292,30 @@ def _follow_parent(connection: socket.socket) -> None:
     with contextlib.suppress(OSError):
         while connection.recv(1) == STOP:
             _is_stopped.set()
-            if _farewell:
-                # Not by an interrupt: what is being started may swallow it, or never return.
+            # Not by an interrupt: what is being started may swallow it, or never return.
+            if _farewell == "":
+                leave_if_stopped(KILLED)
+            elif _farewell is not None:
                 print(_farewell, file=sys.stderr, flush=True)
                 leave_if_stopped(0, has_said=True)
             main_thread = threading.main_thread().ident
             if main_thread is not None:
                 signal.pthread_kill(main_thread, signal.SIGINT)
-    _kill_session(os.getsid(0))
+    _signal_session(os.getsid(0), signal.SIGKILL)
     os._exit(KILLED)
 
 
-def _kill_session(session: int) -> None:
-    """Kill the processes of a session; its leader last, if it is this process."""
+def _continue_at_the_parents_end() -> None:
+    """Let this process go on when its parent is killed while both are stopped; then it ends."""
+    with contextlib.suppress(OSError, AttributeError):  # only Linux has it
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGCONT))
+
+
+def _signal_session(session: int, number: signal.Signals) -> None:
+    """Send a signal to the processes of a session, but for this one."""
     for process in _members(session):
         with contextlib.suppress(OSError):
-            os.kill(process, signal.SIGKILL)
+            os.kill(process, number)
 
 
 def _members(session: int) -> list[int]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.process_group import End, ProcessGroup
@@ -19,13 +21,14 @@ from pipeline import supervisor
 supervisor.ORDERLY_END_S = 1.5
 say_ended = supervisor.supervise("To go on: go-on")
 """
+IN_ORDER = "supervisor.end_in_order()\n"
 READY = "\nPath('ready').touch()\n"
 SLEEP = f"{READY}time.sleep(60)"
 
 
-def start(folder: Path, body: str) -> ProcessGroup:
+def start(folder: Path, body: str, *, beginning: str = IN_ORDER) -> ProcessGroup:
     """Start a supervised program, and wait until it says that it is ready."""
-    group = ProcessGroup([sys.executable, "-c", PROLOGUE + body], folder)
+    group = ProcessGroup([sys.executable, "-c", PROLOGUE + beginning + body], folder)
     deadline = time.monotonic() + PATIENCE_S
     while not (folder / "ready").exists() and group.process.poll() is None:
         assert time.monotonic() < deadline
@@ -123,6 +126,17 @@ def test_a_signal_to_every_process_is_one_signal_to_the_command(tmp_path: Path) 
     assert (end.status, end.output, end.left) == (0, "", [])
 
 
+def test_a_command_that_only_reads_yet_ends_at_once_whatever_swallows_interrupts(
+    tmp_path: Path,
+) -> None:
+    body = f"signal.signal(signal.SIGINT, signal.SIG_IGN){SLEEP}"
+    group = start(tmp_path, body, beginning="")
+    group.send(signal.SIGTERM)
+    end = group.wait(PATIENCE_S)
+    assert (end.status, end.left) == (1, [])
+    assert end.output.strip() == "Error: Interrupted. To go on: go-on"
+
+
 def test_with_nothing_to_finish_a_command_that_swallows_interrupts_ends_at_once(
     tmp_path: Path,
 ) -> None:
@@ -132,3 +146,62 @@ def test_with_nothing_to_finish_a_command_that_swallows_interrupts_ends_at_once(
     )
     end = end_by(tmp_path, body, signal.SIGTERM)
     assert (end.status, end.output.strip(), end.left) == (0, "Farewell.", [])
+
+
+def is_stopped(group: ProcessGroup) -> list[bool]:
+    """Return for every process of a command whether it is stopped."""
+    return [process.status() == psutil.STATUS_STOPPED for process in group.members()]
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_suspended_command_is_stopped_wholly_goes_on_and_ends_in_order(tmp_path: Path) -> None:
+    body = "subprocess.Popen(['sleep', '60'])" + waiting("say_ended(); sys.exit(7)")
+    group = start(tmp_path, body)
+    wait_until(lambda: len(group.members()) == 3)
+    for _ in range(2):
+        group.send(signal.SIGTSTP)
+        wait_until(lambda: is_stopped(group) == [True] * 3)
+        group.send(signal.SIGCONT)
+        wait_until(lambda: is_stopped(group) == [False] * 3)
+
+    group.send(signal.SIGTERM)
+    end = group.wait(PATIENCE_S)
+    assert (end.status, end.output, end.left) == (7, "", [])
+
+
+def test_a_signal_to_a_suspended_command_counts_when_it_goes_on(tmp_path: Path) -> None:
+    group = start(tmp_path, waiting("say_ended(); sys.exit(7)"))
+    group.send(signal.SIGTSTP)
+    wait_until(lambda: is_stopped(group) == [True] * 2)
+    group.send(signal.SIGTERM)
+    group.send(signal.SIGCONT)
+    end = group.wait(PATIENCE_S)
+    assert (end.status, end.output, end.left) == (7, "", [])
+
+
+def test_a_suspended_command_that_is_killed_leaves_nothing(tmp_path: Path) -> None:
+    group = start(tmp_path, f"subprocess.Popen(['sleep', '60']){SLEEP}")
+    group.send(signal.SIGTSTP)
+    wait_until(lambda: all(is_stopped(group)))
+    group.process.kill()
+    group.process.wait(PATIENCE_S)
+    wait_until(lambda: not group.members())
+
+
+def test_a_command_in_the_background_of_a_script_ends_when_it_is_told_to(tmp_path: Path) -> None:
+    """A shell without job control lets its background commands ignore SIGINT."""
+    program = PROLOGUE + IN_ORDER + waiting("say_ended(); sys.exit(7)")
+    (tmp_path / "program.py").write_text(program)
+    group = ProcessGroup(
+        ["sh", "-c", f"{sys.executable} program.py & trap '' TERM; wait $!"], tmp_path
+    )
+    wait_until((tmp_path / "ready").exists)
+    group.send(signal.SIGTERM)
+    end = group.wait(PATIENCE_S)
+    assert (end.status, end.output, end.left) == (7, "", [])

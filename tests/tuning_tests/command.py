@@ -42,6 +42,10 @@ class Command:
         paths = ("--corpus", str(corpus), "--out", "out", "--store", "store")
         self._arguments = [str(study), *paths, "--workers", str(workers), *selection]
 
+    def line(self, *options: str) -> list[str]:
+        """Return the command, as the system takes it."""
+        return [sys.executable, "-c", MAIN, "study", "run", *self._arguments, *options]
+
     def start(self, *options: str) -> subprocess.Popen[str]:
         """Start the process; `communicate` gives its output."""
         environment = os.environ | {
@@ -51,7 +55,7 @@ class Command:
         environment.pop("MLFLOW_TRACKING_URI", None)
 
         return subprocess.Popen(
-            [sys.executable, "-c", MAIN, "study", "run", *self._arguments, *options],
+            self.line(*options),
             cwd=self.folder,
             env=environment,
             stdout=subprocess.PIPE,

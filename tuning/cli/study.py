@@ -26,6 +26,7 @@ from pipeline.environment import keep_ray_on_loopback, resolve_tracking_uri
 from pipeline.errors import InputError
 from pipeline.shell_command import same_command
 from pipeline.status_line import print_status
+from pipeline.supervisor import end_in_order
 from tuning.cli.shipped_studies import STUDIES, add_commands
 
 study_app = typer.Typer(
@@ -175,6 +176,7 @@ def run_command(
     spec = for_corpus(spec, sessions.modalities, sessions.targets)
     console = Console(stderr=True)
     print_corpus_warnings(sessions, console)
+    end_in_order()
     if nested is not None:
         scores = run_nested(
             spec, sessions, path, options, console, num_folds=nested, resume=resume
@@ -261,6 +263,7 @@ def audit_command(
     print_status(f"Reading the study in '{folder}'")
     from tuning.audit.cli_output import audit_folder, print_audit
 
+    end_in_order()
     audit = audit_folder(
         folder,
         corpus,

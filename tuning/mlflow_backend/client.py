@@ -95,6 +95,10 @@ def answer_of(error: BaseException) -> str:
         return f"it answers with status {status}, as MLflow does not when it is well"
     if "Response body" in str(error):
         return "what answers there is another program"
+    if "timed out" in text:
+        return "it takes a connection, and gives no answer in time"
+    if "redirects" in text:
+        return "it sends every request on, as a login page in front of it does"
     return text
 
 

@@ -29,7 +29,7 @@ from pipeline.model.bundle import load_model
 from pipeline.terminal import cells, title
 from tuning.journal.events import ModelRegistered
 from tuning.journal.history import History
-from tuning.mlflow_backend.registry.registration import raise_if_not_registrable, register
+from tuning.mlflow_backend.registry.registration import register, registrable
 from tuning.mlflow_backend.registry.versions import is_the_champion
 from tuning.mlflow_backend.tracking.study_runs import raise_if_not_recordable
 from tuning.mlflow_backend.tracking.tracker import Tracker
@@ -92,9 +92,10 @@ def run(
         tracker = Tracker(options.folder, uri)
 
         def begin_tracking() -> None:
-            raise_if_not_recordable(uri, spec.name)
-            raise_if_not_registrable(uri, spec.registered_model)
-            tracker.start()
+            # The experiment comes last: MLflow would never quite remove it again.
+            with registrable(uri, spec.registered_model):
+                raise_if_not_recordable(uri, spec.name)
+                tracker.start()
 
         try:
             with LiveTable(console) as table:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 from mlflow.store.entities import PagedList
 
-from tuning.mlflow_backend.client import MAX_CAUSE, cause_of, connect, masked, search_all
+from tuning.mlflow_backend.client import MAX_CAUSE, answer_of, cause_of, connect, masked, search_all
 
 PAGES = {None: PagedList([1, 2], "second"), "second": PagedList([3], "third")}
 LAST_PAGE: PagedList[int] = PagedList([], None)
@@ -49,3 +50,24 @@ def test_the_cause_of_an_error_is_the_innermost_one_in_one_line() -> None:
     assert cause_of(error) == "no route to http://***@host"
     assert cause_of(ValueError()) == "ValueError"
     assert len(cause_of(ValueError("x" * 1000))) == MAX_CAUSE
+
+
+@pytest.mark.parametrize(
+    ("raised", "answer"),
+    [
+        (
+            "API request to http://h/api failed with exception HTTPConnectionPool(host='h', "
+            'port=1): Max retries exceeded (Caused by ReadTimeoutError("Read timed out."))',
+            "no answer in time",
+        ),
+        ("API request to http://h/api failed with exception Exceeded 30 redirects.", "login page"),
+        ("API request to endpoint /api failed with error code 401 != 200.", "status 401"),
+        ("API request to http://h/api failed with too many 503 error responses", "status 503"),
+        ("API request to endpoint /api failed. Response body: '<html>'", "another program"),
+        ("database is locked", "database is locked"),
+    ],
+)
+def test_what_is_no_answer_of_mlflow_is_told_in_words(raised: str, answer: str) -> None:
+    told = answer_of(RuntimeError(raised))
+    assert answer in told
+    assert "HTTPConnectionPool" not in told

@@ -20,6 +20,7 @@ from pipeline.corpus import Corpus
 from pipeline.data.muse import read_corpus
 from pipeline.data.synthetic.corpus import synthesize
 from pipeline.errors import InputError
+from tests.process_group import ProcessGroup
 from tests.tuning_tests.command import (
     TIMEOUT_S,
     Command,
@@ -30,6 +31,7 @@ from tests.tuning_tests.command import (
 from tests.tuning_tests.studies import events_by_task
 from tuning.journal.file import JOURNAL
 from tuning.journal.history import History, read_history
+from tuning.monitoring.state import study_state
 from tuning.spec.study_spec import StudySpec, for_corpus, read_study
 from tuning.study.study import StudyOptions, open_study, run_study
 
@@ -127,16 +129,31 @@ def _start_and_wait(command: Command, num_fits: int) -> subprocess.Popen[str]:
 def _resume_and_kill(command: Command, num_fits: int) -> None:
     process = _start_and_wait(command, num_fits)
     assert listening_addresses(process.pid) <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+    assert _state(command) == "running"
     process.kill()
     process.communicate()
+    assert _state(command) == "killed"
 
 
-def _resume_and_interrupt(command: Command, num_fits: int) -> None:
-    process = _start_and_wait(command, num_fits)
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=TIMEOUT_S)
-    assert process.returncode == 1, output
-    assert "--resume goes on" in output
+def _resume_and_end(command: Command, num_fits: int, number: signal.Signals) -> None:
+    """Resume a study, and send a signal to its whole group, as a terminal or `timeout` does."""
+    group = ProcessGroup(command.line("--resume"), command.folder, {"MLFLOW_TRACKING_URI": ""})
+    _wait_until(lambda: command.num_ended() >= num_fits or group.process.poll() is not None)
+    before = len(group.output())
+    group.send(number)
+    end = group.wait(TIMEOUT_S)
+
+    said = end.output[before:].strip().splitlines()
+    assert (end.status, end.left) == (1, []), end.output
+    assert [line for line in said if line.startswith("Error: ")] == said[-1:], end.output
+    assert "--resume" in said[-1]
+    assert "Traceback" not in end.output
+    assert "(raylet)" not in end.output
+
+
+def _state(command: Command) -> str:
+    folder = command.folder / "out"
+    return study_state(folder, read_history(folder)).kind
 
 
 def _run_to_the_end(command: Command, *options: str) -> None:
@@ -160,7 +177,8 @@ def test_a_study_that_is_killed_interrupted_and_repeated_ends_like_one_that_is_n
     status, output = disturbed.run()
     assert status == 2
     assert "--resume" in output
-    _resume_and_interrupt(disturbed, 14)
+    _resume_and_end(disturbed, 12, signal.SIGTERM)
+    _resume_and_end(disturbed, 14, signal.SIGINT)
     _run_to_the_end(disturbed, "--resume")
 
     expected, folder = undisturbed.folder / "out", disturbed.folder / "out"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -55,10 +56,12 @@ HOPELESS = (
 Result = TypeVar("Result")
 
 
-def raise_if_not_registrable(uri: str, name: str) -> None:
+@contextmanager
+def registrable(uri: str, name: str) -> Iterator[None]:
     """Prove that a winner can be registered, before a study starts, by writing to its model.
 
-    The registered model is made where it is not there; without a version, nothing is served by it.
+    The registered model is made where it is not there, and removed again where what is done within
+    refuses the study; without a version, nothing is served by it.
 
     Args:
         uri: of the registry.
@@ -67,16 +70,23 @@ def raise_if_not_registrable(uri: str, name: str) -> None:
     Raises:
         InputError: the registry does not take the name, or cannot be written.
     """
+    is_made = False
+    client = connect(uri)
     try:
-        client = connect(uri)
-        _ensure_model(client, name)
-        client.set_registered_model_tag(name, "affectune", "study")
-    except Exception as error:  # MLflow and the network raise errors of many kinds
-        raise InputError(
-            f"The registry '{masked(uri)}' does not take the model '{name}', so a winner could not "
-            f"be registered: {cause_of(error)}. Choose another registered_model, or another "
-            "--tracking-uri."
-        ) from error
+        try:
+            is_made = _ensure_model(client, name)
+            client.set_registered_model_tag(name, "affectune", "study")
+        except Exception as error:  # MLflow and the network raise errors of many kinds
+            raise InputError(
+                f"The registry '{masked(uri)}' does not take the model '{name}', so a winner could "
+                f"not be registered: {cause_of(error)}. Choose another registered_model, or "
+                "another --tracking-uri."
+            ) from error
+        yield
+    except AffectuneError:
+        if is_made:
+            _remove_if_empty(client, name)
+        raise
 
 
 def register(
@@ -184,7 +194,8 @@ class _Patience:
             wait_s = min(2 * wait_s, LONGEST_WAIT_S)
 
 
-def _ensure_model(client: MlflowClient, name: str) -> None:
+def _ensure_model(client: MlflowClient, name: str) -> bool:
+    """Make a registered model where it is not there; return whether it was made."""
     from mlflow.exceptions import MlflowException
 
     description = "Found by affectune; see each version's card."
@@ -193,6 +204,15 @@ def _ensure_model(client: MlflowClient, name: str) -> None:
     except MlflowException as error:
         if error.error_code != ALREADY_EXISTS:
             raise
+        return False
+    return True
+
+
+def _remove_if_empty(client: MlflowClient, name: str) -> None:
+    """Remove a registered model, unless another study has registered a version meanwhile."""
+    with suppress(Exception):  # what refused the study is said; the server may be away
+        if not search_versions(client, name):
+            client.delete_registered_model(name)
 
 
 def _find_or_create_study_run(client: MlflowClient, uri: str, history: History) -> Run:

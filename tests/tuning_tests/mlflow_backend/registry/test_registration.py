@@ -6,6 +6,7 @@ import json
 import shutil
 import sqlite3
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -31,10 +32,11 @@ from tests.tuning_tests.mlflow_backend.registry.winners import (
 )
 from tuning.mlflow_backend.client import connect
 from tuning.mlflow_backend.registry.promotion import promote, rollback
-from tuning.mlflow_backend.registry.registration import raise_if_not_registrable, register
+from tuning.mlflow_backend.registry.registration import register, registrable
 from tuning.mlflow_backend.registry.versions import (
     aliases_of,
     download_model,
+    model_names,
     registry_names,
     versions_of,
 )
@@ -213,17 +215,19 @@ def test_the_names_are_those_that_the_endpoint_reads() -> None:
 def test_a_model_that_could_not_be_registered_is_refused_before_a_study(
     uri: str, name: str
 ) -> None:
-    with pytest.raises(InputError, match="does not take the model"):
-        raise_if_not_registrable(uri, name)
+    with pytest.raises(InputError, match="does not take the model"), registrable(uri, name):
+        pass
 
 
 def test_proving_that_a_model_can_be_registered_leaves_its_versions_as_they_are(
     bundle: Path, uri: str
 ) -> None:
     for _ in range(2):
-        raise_if_not_registrable(uri, "affectune")
+        with registrable(uri, "affectune"):
+            pass
     assert register_winner(bundle, uri, promote_first=True) == "1"
-    raise_if_not_registrable(uri, "affectune")
+    with pytest.raises(InputError, match="refused"), registrable(uri, "affectune"):
+        raise InputError("refused")
     assert aliases_of(connect(uri), "affectune") == {"champion": "1"}
 
 
@@ -235,5 +239,38 @@ def test_a_registry_that_cannot_be_written_is_refused_before_a_study(
             "CREATE TRIGGER refuse BEFORE INSERT ON registered_models "
             "BEGIN SELECT RAISE(ABORT, 'read-only registry'); END"
         )
-    with pytest.raises(InputError, match="does not take the model 'affectune'"):
-        raise_if_not_registrable(uri, "affectune")
+    refused = pytest.raises(InputError, match="does not take the model 'affectune'")
+    with refused, registrable(uri, "affectune"):
+        pass
+
+
+def refuse_a_study(uri: str, holds_meanwhile: Callable[[], bool]) -> None:
+    """Refuse a study when its model was proven to be registrable."""
+    with registrable(uri, "affectune"):
+        assert holds_meanwhile()
+        raise InputError("refused")
+
+
+def test_a_study_that_is_refused_afterwards_leaves_no_registered_model(uri: str) -> None:
+    with pytest.raises(InputError, match="refused"):
+        refuse_a_study(uri, lambda: model_names(connect(uri)) == ["affectune"])
+    assert model_names(connect(uri)) == []
+
+
+def test_a_version_that_another_study_registered_meanwhile_is_kept(bundle: Path, uri: str) -> None:
+    with pytest.raises(InputError, match="refused"):
+        refuse_a_study(uri, lambda: register_winner(bundle, uri, promote_first=True) == "1")
+    assert aliases_of(connect(uri), "affectune") == {"champion": "1"}
+
+
+def test_a_model_that_can_be_made_but_not_written_is_removed_again(
+    uri: str, tmp_path: Path
+) -> None:
+    with sqlite3.connect(tmp_path / "mlflow.db") as database:
+        database.execute(
+            "CREATE TRIGGER refuse BEFORE INSERT ON registered_model_tags "
+            "BEGIN SELECT RAISE(ABORT, 'no tags'); END"
+        )
+    with pytest.raises(InputError, match="no tags"), registrable(uri, "affectune"):
+        pass
+    assert model_names(connect(uri)) == []
