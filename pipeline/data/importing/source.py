@@ -227,7 +227,9 @@ def _tags(files: Sequence[Path]) -> list[str]:
     for file in files:
         if file.stem.upper() == TAGS:
             num_tags = len(file.read_text(encoding="utf-8", errors="replace").split())
-            notes.append(f"{folder}: {num_tags} button presses (tags) are set aside.")
+            if num_tags:
+                pressed = "1 button press" if num_tags == 1 else f"{num_tags} button presses"
+                notes.append(f"{folder}: {pressed} ({file.name}).")
     return notes
 
 
@@ -287,7 +289,9 @@ def _assign(parts: Sequence[Part], path: Path, options: SourceOptions) -> list[P
                 "--raters ewe or --raters mean. If each is a session: --pattern '{session}.csv'."
             )
         return list(parts)
-    if len(parts) == 1 and path.is_file():
+    names_none = not any(matches) and not any(part.session for part in parts)
+    if names_none or (len(parts) == 1 and path.is_file()):
+        # The columns or the rows of each file name its raters.
         return list(parts)
 
     assigned = []
