@@ -14,6 +14,7 @@ from pipeline.data.importing.formats.source_file import Format, SourceFile, desc
 from pipeline.data.input_errors import quoted_list, raise_if_any
 from pipeline.data.layout import FEATURES, LABELS
 from pipeline.errors import InputError
+from pipeline.shell_command import shell_command
 
 RATER = re.compile(
     r"(?P<session>.+?)[_\-. ]+"
@@ -177,7 +178,9 @@ def _list_folder(path: Path, options: SourceOptions) -> tuple[list[_Candidate], 
     for folder in folders:
         inner, deeper = _children(folder)
         if deeper and folder.name in (FEATURES, LABELS):
-            raise InputError(f"{path} is a corpus already: affectune corpus check {path}.")
+            raise InputError(
+                f"{path} is a corpus already: {shell_command('corpus', 'check', path)}"
+            )
         if deeper:
             example = "{session}/{set}/*.csv"
             if options.is_label:

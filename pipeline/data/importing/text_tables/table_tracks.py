@@ -7,9 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.data.importing.formats.recording import ReadOptions, Recording, Track
+from pipeline.data.importing.text_tables.bookkeeping_columns import (
+    Rows,
+    find_named,
+    find_timed,
+    marked_rows,
+)
 from pipeline.data.importing.text_tables.text import (
     Table,
     decimal_mark,
@@ -22,16 +27,7 @@ from pipeline.data.importing.text_tables.time_column import TimeAxis, raise_unle
 from pipeline.data.input_errors import quoted_list
 from pipeline.data.records.record_table import names_any
 from pipeline.errors import InputError
-from pipeline.preprocessing.bookkeeping import (
-    LOWEST_CONFIDENCE,
-    FileColumns,
-    Kind,
-    column_traits,
-    failed_rows,
-    may_be_bookkeeping,
-    named_columns,
-    timed_columns,
-)
+from pipeline.preprocessing.bookkeeping import Kind
 
 SESSION_NAMES = ("session", "sessionid", "instancename", "recording", "recordingid")
 """Names of columns that tell which session a row is of, letters only."""
@@ -58,7 +54,7 @@ class Roles:
     set_aside: Collection[int] = field(default=())
 
 
-_Group = tuple[str, str, slice | NDArray[np.intp]]
+_Group = tuple[str, str, Rows]
 """Session, rater and rows of one recording."""
 
 
@@ -89,7 +85,9 @@ def build_tracks(
     groups = _groups_of_rows(table, roles)
     _raise_if_people_are_mixed(table, groups, roles)
     decimal = options.decimal or decimal_mark(table)
-    kinds = _named_bookkeeping(table, axis, groups, roles, decimal)
+    recordings = [rows for _, _, rows in groups]
+    others = {roles.time, roles.session, roles.rater, *roles.set_aside}
+    kinds = find_named(table, axis, recordings, others, decimal)
     positions, notes = _choose_columns(table, roles, options, kinds)
     values = np.stack([to_numbers(table, place, decimal) for place in positions], axis=1)
     num_infinite = int(np.isinf(values).sum())
@@ -97,17 +95,16 @@ def build_tracks(
         notes.append(f"{num_infinite} infinite cells are missing.")
     values[~np.isfinite(values)] = np.nan
 
-    is_marked = _marked_rows(table, kinds, decimal)
-    values[is_marked] = np.nan
-    if is_marked.any():
-        marks = quoted_list([table.header[place] for place in _marks(kinds)])
-        notes.append(
-            f"{int(is_marked.sum())} of {table.num_rows} rows are missing, by {marks} (success 0, "
-            f"confidence below {LOWEST_CONFIDENCE})."
-        )
     if not options.columns and not options.is_label:
-        positions, values, more = _without_timed(table, axis, groups, positions, values)
-        notes += more
+        timed = find_timed(table, axis, recordings, positions, values)
+        kept = [column for column, place in enumerate(positions) if place not in timed]
+        positions, values = [positions[column] for column in kept], values[:, kept]
+        if timed:
+            titles = ", ".join(f"{table.header[place]!r} ({kind})" for place, kind in timed.items())
+            notes.append(f"Set aside, since their values count the rows or the time: {titles}.")
+    is_marked, note = marked_rows(table, kinds, decimal)
+    values[is_marked] = np.nan
+    notes += [note] if note else []
 
     tracks = []
     for session, rater, rows in groups:
@@ -127,90 +124,6 @@ def build_tracks(
             )
         )
     return Recording(tuple(tracks), tuple(notes))
-
-
-def _named_bookkeeping(
-    table: Table, axis: TimeAxis, groups: Sequence[_Group], roles: Roles, decimal: str
-) -> dict[int, Kind]:
-    """Return the positions of columns that are no features by their names, and what they are."""
-    others = {roles.time, roles.session, roles.rater, *roles.set_aside}
-    places = [place for place in range(len(table.header)) if place not in others]
-    values = {
-        place: _numbers_or_text(table, place, decimal)
-        for place in places
-        if may_be_bookkeeping(table.header[place])
-    }
-    names = [table.header[place] for place in places]
-    files = [
-        FileColumns(
-            names,
-            {
-                table.header[place]: column_traits(column[rows], axis.times_s[rows] * 1000)
-                for place, column in values.items()
-            },
-            len(axis.times_s[rows]),
-        )
-        for _, _, rows in groups
-    ]
-    found = named_columns(files)
-    return {place: found[table.header[place]] for place in places if table.header[place] in found}
-
-
-def _numbers_or_text(table: Table, place: int, decimal: str) -> NDArray[np.float64]:
-    """Return a column as numbers; NaN where it has a cell of text, such as an id."""
-    try:
-        return to_numbers(table, place, decimal)
-    except InputError:
-        return np.full(table.num_rows, np.nan)
-
-
-def _marks(kinds: Mapping[int, Kind]) -> list[int]:
-    return [place for place, kind in kinds.items() if kind == "marks missing rows"]
-
-
-def _marked_rows(table: Table, kinds: Mapping[int, Kind], decimal: str) -> NDArray[np.bool_]:
-    """Return the rows that a column marks as missing, or says nothing about; shape (rows,)."""
-    marks = {
-        table.header[place]: np.nan_to_num(to_numbers(table, place, decimal))
-        for place in _marks(kinds)
-    }
-    if not marks:
-        return np.zeros(table.num_rows, np.bool_)
-    return failed_rows(marks, {table.header[place]: kind for place, kind in kinds.items()})
-
-
-def _without_timed(
-    table: Table,
-    axis: TimeAxis,
-    groups: Sequence[_Group],
-    positions: list[int],
-    values: NDArray[np.float64],
-) -> tuple[list[int], NDArray[np.float64], list[str]]:
-    """Leave out columns that count the rows or repeat the times, unless that leaves none."""
-    # Features that never fall are rare, and only they need a closer look.
-    ascends = np.all(
-        [(np.diff(values[rows], axis=0) >= 0).all(axis=0) for _, _, rows in groups], axis=0
-    )
-    names = [table.header[place] for place in positions]
-    files = [
-        FileColumns(
-            names,
-            {
-                names[column]: column_traits(values[rows, column], axis.times_s[rows] * 1000)
-                for column in np.flatnonzero(ascends)
-            },
-            len(axis.times_s[rows]),
-        )
-        for _, _, rows in groups
-    ]
-    found = timed_columns(files)
-    kept = [column for column, name in enumerate(names) if name not in found]
-    if not kept or len(kept) == len(names):
-        return positions, values, []
-
-    titles = ", ".join(f"{name!r} ({kind})" for name, kind in found.items())
-    note = f"Set aside, since their values count the rows or repeat the time: {titles}."
-    return [positions[column] for column in kept], values[:, kept], [note]
 
 
 def _choose_columns(

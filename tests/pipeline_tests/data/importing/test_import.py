@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -565,3 +566,15 @@ def test_a_note_without_a_place_is_said_once(tmp_path: Path, out: Path) -> None:
     write_e4(tmp_path / "P01", START_S)
     write(tmp_path / "P01/IBI.csv", f"{START_S}, IBI")
     assert run("import", tmp_path / "P01", out).count("IBI.csv has no rows") == 1
+
+
+@pytest.mark.parametrize("name", ["my corpus", "it's", "größe $HOME"])
+def test_the_next_commands_can_be_pasted_whatever_the_folder_is_called(
+    tmp_path: Path, name: str
+) -> None:
+    out = tmp_path / name
+    source = write_table(tmp_path / "a.csv", column="pitch", power=2)
+    for arguments in (("--set", "voice"), ("--target", "arousal")):
+        document = json.loads(run("import", source, out, *arguments, "--json"))
+        for command in document["next_commands"]:
+            assert str(out) in shlex.split(command)
