@@ -178,9 +178,8 @@ def _list_folder(path: Path, options: SourceOptions) -> tuple[list[_Candidate], 
     for folder in folders:
         inner, deeper = _children(folder)
         if deeper and folder.name in (FEATURES, LABELS):
-            raise InputError(
-                f"{path} is a corpus already: {shell_command('corpus', 'check', path)}"
-            )
+            check = shell_command("corpus", "check", path)
+            raise InputError(f"{path} is a corpus already: {check}")
         if deeper:
             example = "{session}/{set}/*.csv"
             if options.is_label:

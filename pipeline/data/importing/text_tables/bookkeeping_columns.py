@@ -1,4 +1,4 @@
-"""Columns of a table that a corpus would not read as features, and the rows they mark as missing."""
+"""Columns of a table that are no features in a corpus, and the rows that they mark as missing."""
 
 from __future__ import annotations
 

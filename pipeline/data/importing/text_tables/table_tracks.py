@@ -101,7 +101,7 @@ def build_tracks(
         positions, values = [positions[column] for column in kept], values[:, kept]
         if timed:
             titles = ", ".join(f"{table.header[place]!r} ({kind})" for place, kind in timed.items())
-            notes.append(f"Set aside, since their values count the rows or the time: {titles}.")
+            notes.append(f"Set aside, since they count the rows or repeat the time: {titles}.")
     is_marked, note = marked_rows(table, kinds, decimal)
     values[is_marked] = np.nan
     notes += [note] if note else []
