@@ -190,7 +190,8 @@ def _raise_if_people_are_mixed(table: Table, groups: Sequence[_Group], roles: Ro
             )
         raise InputError(
             f"{table.where}: session {session!r} has rows of {who}. Name the sessions of different "
-            f"people differently, such as '{people[0]}_{session}'."
+            f"people differently, such as '{people[0]}_{session}'; if they are raters, name the "
+            "column 'rater'."
         )
 
 
