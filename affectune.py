@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["load", "main"]
 
 NAME = "affectune"
-ORDER = ("corpus", "train", "evaluate", "predict", "study", "registry", "serve", "doctor")
+ORDER = ("corpus", "train", "evaluate", "predict", "study", "registry", "serve")
 """The commands in the order of first use."""
 FIRST_STEPS = """\
 Affectune predicts emotions over time from several modalities, and says how hard each frame is.

@@ -134,6 +134,14 @@ def _version(distribution: str) -> str:
 def _meant_option(root: Command, name: str, option: str, context: Any) -> str:
     """Return which option may have been meant, or which commands have it, with a space before."""
     places = [path for path, command in _commands(root) if option in _options(command)]
+    arguments = [
+        parameter.name
+        for parameter in (context.command.params if context else ())
+        if parameter.param_type_name == "argument"
+    ]
+    if option.lstrip("-") in arguments:
+        argument = option.lstrip("-").upper()
+        return f" It is written without a name: `{context.command_path} {argument}`."
     known = sorted(_options(context.command) | set(HELP_OPTIONS)) if context else []
     near = get_close_matches(option, known, n=2, cutoff=0.7)
     if near and not places:

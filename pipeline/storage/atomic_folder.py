@@ -96,8 +96,10 @@ def read_folder(folder: Path) -> dict[str, bytes]:
         manifest = (folder / MANIFEST).read_bytes()
         names = [name for name in dict(json.loads(manifest)) if "/" not in name]
     except (OSError, ValueError, TypeError) as error:
+        what = f"has no readable {MANIFEST}" if folder.exists() else "is not there"
         raise InputError(
-            f"'{folder}' has no readable {MANIFEST}: it is not a complete bundle."
+            f"'{folder}' {what}: it is not a complete bundle. Give the folder that "
+            "`affectune train --out` wrote, or models:/<name>@<alias>."
         ) from error
     try:
         files = {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}

@@ -176,9 +176,11 @@ def _joined(notes: Sequence[str]) -> list[str]:
     files: dict[str, list[str]] = {}
     for note in notes:
         where, colon, sentence = note.partition(": ")
-        files.setdefault(sentence if colon else note, []).append(where)
+        files.setdefault(sentence if colon else note, []).append(where if colon else "")
     return [
-        f"{names[0]}: {sentence}" if len(names) == 1 else f"{len(names)} files: {sentence}"
+        f"{len(names)} files: {sentence}"
+        if len(names) > 1
+        else ": ".join(part for part in (names[0], sentence) if part)
         for sentence, names in files.items()
     ]
 

@@ -10,6 +10,7 @@ import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -19,10 +20,10 @@ from numpy.typing import NDArray
 
 from pipeline.data.layout import FEATURES, LABELS
 from pipeline.errors import AffectuneError, InputError
+from pipeline.names import mistake_in_file_name, mistake_in_label
 
 LOCK_TIMEOUT_S = 600.0
 """An import waits so long for another one into the same folder."""
-MAX_NAME_BYTES = 200
 
 
 class CorpusFolder:
@@ -203,16 +204,15 @@ def format_rows(rows: Iterable[Sequence[object]]) -> str:
     return text.getvalue()
 
 
-def raise_unless_name(name: str, kind: str) -> None:
-    """Raise where a name cannot be that of a file or folder of a corpus.
+def raise_unless_name(name: str, kind: Literal["session", "feature set", "target"]) -> None:
+    """Raise where a session, feature set or target could not be called so when it is trained on.
 
     Raises:
-        InputError: it is empty, too long, hidden, or has a character that a path may not have.
+        InputError: the name has a mistake (see `pipeline.names`).
     """
-    is_hidden = name.startswith((".", "__")) or name != name.strip()
-    has_bad = any(character in "/\\" or ord(character) < 32 for character in name)
-    if not name or is_hidden or has_bad or len(name.encode()) > MAX_NAME_BYTES:
+    mistake = mistake_in_file_name(name) if kind == "session" else mistake_in_label(name)
+    if mistake:
+        option = {"session": "--session", "feature set": "--set", "target": "--target"}[kind]
         raise InputError(
-            f"{name!r} cannot be the name of a {kind}: it names a file. Use letters, digits, - and "
-            "_ and at most 200 bytes."
+            f"{name!r} cannot be the name of a {kind}: it {mistake}. Name it with {option}."
         )

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline.data.importing.corpus_folder import CorpusFolder, format_rows
 from pipeline.data.importing.origins import ORIGINS_FILE, format_origins, parse_origins
 from pipeline.data.importing.people import (
     assign_partitions,
-    parse_pairs,
-    read_partitions,
-    read_people,
+    parse_partitions,
+    parse_people,
+    partitions_of,
+    people_of,
+    read_partition_file,
+    read_people_file,
 )
 from pipeline.data.importing.report import RaterReport
 from pipeline.data.input_errors import quoted_list
 from pipeline.data.metadata import PARTICIPANTS_FILE, PARTITION_FILE
 from pipeline.data.rater_agreement import RATERS_FILE, RATERS_HEADER
+from pipeline.data.records.matching import chosen_column
+from pipeline.data.records.record_table import Kind, RecordTable
 from pipeline.errors import InputError
 
 
@@ -38,12 +43,16 @@ class MetadataUpdate:
         self, folder: CorpusFolder, partition_file: Path | None, participants_file: Path | None
     ) -> None:
         self._folder = folder
-        self._given_partitions = read_partitions(partition_file) if partition_file else {}
-        self._given_people = read_people(participants_file) if participants_file else {}
+        self._given_partitions = read_partition_file(partition_file) if partition_file else {}
+        self._given_people = read_people_file(participants_file) if participants_file else {}
         self._has_people = participants_file is not None
-        self._partitions = parse_pairs(folder.read(PARTITION_FILE) or b"")
-        people = folder.read(PARTICIPANTS_FILE)
-        self._people = None if people is None else parse_pairs(people)
+        partitions, people = self._read(PARTITION_FILE), self._read(PARTICIPANTS_FILE)
+        self._partition_table = (
+            None if partitions is None else parse_partitions(partitions, PARTITION_FILE)
+        )
+        self._people_table = None if people is None else parse_people(people, PARTICIPANTS_FILE)
+        self._partitions = partitions_of(self._partition_table) if self._partition_table else {}
+        self._people = people_of(self._people_table) if self._people_table else None
         origins = folder.read(ORIGINS_FILE)
         self.origins = {} if origins is None else parse_origins(origins, ORIGINS_FILE)
         self._had_origins = dict(self.origins)
@@ -64,16 +73,32 @@ class MetadataUpdate:
         partitions = self._update_partitions(sessions, new, people or {})
 
         if partitions != self._partitions:
-            rows = [("Id", "Proposal"), *sorted(partitions.items())]
+            columns: tuple[Kind, Kind] = ("session", "partition")
+            rows = _updated_rows(self._partition_table, ("Id", "Proposal"), columns, partitions)
             self._folder.stage_text(PARTITION_FILE, format_rows(rows))
         if people is not None and people != self._people:
-            rows = [("session", "participant"), *sorted(people.items())]
+            columns = ("session", "participant")
+            rows = _updated_rows(self._people_table, columns, columns, people)
             self._folder.stage_text(PARTICIPANTS_FILE, format_rows(rows))
         if self.origins != self._had_origins:
             self._folder.stage_text(ORIGINS_FILE, format_origins(self.origins))
         if raters:
             self._folder.stage_text(RATERS_FILE, self._format_raters(raters))
         return {session: partitions[session] for session in sorted(new)}
+
+    def _read(self, name: str) -> bytes | None:
+        """Return the content of a file of the corpus; None where there is none.
+
+        Raises:
+            InputError: it has the ending .tsv, and would be beside the one that is written.
+        """
+        tab_separated = name.replace(".csv", ".tsv")
+        if self._folder.has(tab_separated):
+            raise InputError(
+                f"The corpus has {tab_separated}, and imports write {name}. Save it under that "
+                "name: tabs may stay between its cells."
+            )
+        return self._folder.read(name)
 
     def _update_people(self, sessions: Sequence[str]) -> dict[str, str] | None:
         """Return session -> person of all sessions; None where nobody says it."""
@@ -129,7 +154,7 @@ class MetadataUpdate:
         partitions |= assign_partitions(unassigned, people, partitions)
         if unassigned:
             self.warnings.append(
-                f"Nobody says which partition {len(unassigned)} sessions are in: people were "
+                f"Nobody says which partition {quoted_list(unassigned)} should be in: people were "
                 f"divided about 60/20/20 (see {PARTITION_FILE}). Say it by --partition FILE."
             )
         return partitions
@@ -156,6 +181,34 @@ class MetadataUpdate:
             for rater in raters
         ]
         return format_rows([RATERS_HEADER, *kept, *added])
+
+
+def _updated_rows(
+    table: RecordTable | None,
+    header: tuple[str, str],
+    kinds: tuple[Kind, Kind],
+    pairs: Mapping[str, str],
+) -> list[Sequence[str]]:
+    """Return the rows of a table that is there, with its other columns, and rows for new sessions.
+
+    Args:
+        table: the one that is there; None where there is none.
+        header: the names of the columns of a new one.
+        kinds: what the sessions and their values are, as columns.
+        pairs: session -> value, of all sessions.
+    """
+    if table is None:
+        return [header, *sorted(pairs.items())]
+
+    session, value = (chosen_column(table, kind).position for kind in kinds)
+    rows = [list(row) for row in table.rows]
+    listed = {row[session] for row in rows}
+    rows += [[""] * len(table.header) for _ in pairs.keys() - listed]
+    for row, name in zip(rows[len(table.rows) :], sorted(pairs.keys() - listed), strict=True):
+        row[session] = name
+    for row in rows:
+        row[value] = pairs[row[session]]
+    return [table.header, *sorted(rows, key=lambda row: row[session])]
 
 
 def _number(number: float | None) -> str:

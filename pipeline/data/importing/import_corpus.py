@@ -30,6 +30,7 @@ from pipeline.data.importing.source import Part, Source, SourceOptions, find_sou
 from pipeline.data.input_errors import quoted_list
 from pipeline.data.layout import FEATURES, LABELS
 from pipeline.errors import InputError
+from pipeline.shell_command import shell_command
 
 
 def import_corpus(source: Path, out: Path, options: ImportOptions) -> ImportReport:
@@ -227,11 +228,10 @@ class _Import:
 
 def _next_commands(folder: CorpusFolder, out: Path, options: ImportOptions) -> tuple[str, ...]:
     """Return what is missing before the corpus can be checked, or the check."""
+    check = shell_command("corpus", "check", out)
     if not folder.names_in(FEATURES):
-        return (f"affectune corpus import FEATURES {out} --set NAME",)
+        return (shell_command("corpus", "import", "FEATURES", out, "--set", "NAME"),)
     if not folder.names_in(LABELS):
-        return (
-            f"affectune corpus import LABELS {out} --target arousal",
-            f"affectune corpus check {out}",
-        )
-    return (f"affectune corpus check {out}",)
+        labels = shell_command("corpus", "import", "LABELS", out, "--target", "arousal")
+        return (labels, check)
+    return (check,)

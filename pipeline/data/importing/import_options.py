@@ -61,11 +61,12 @@ def check_options(options: ImportOptions) -> None:
         raise InputError("--raters fuses labels: name their target, such as --target arousal.")
     if options.max_lag_ms and not options.raters:
         raise InputError("--align-raters moves raters: pass --raters ewe or mean, too.")
-    for name, kind in (
-        (options.set_name, "feature set"), (options.target, "target"), (options.session, "session")
-    ):  # fmt: skip
-        if name:
-            raise_unless_name(name, kind)
+    if options.set_name:
+        raise_unless_name(options.set_name, "feature set")
+    if options.target:
+        raise_unless_name(options.target, "target")
+    if options.session:
+        raise_unless_name(options.session, "session")
     if options.resample_ms is not None and not 1 <= options.resample_ms < 1e6:
         raise InputError(f"--resample {options.resample_ms:g}: a period in ms, 1 or more.")
     if options.read.rate_hz is not None and not 0 < options.read.rate_hz <= 1e5:

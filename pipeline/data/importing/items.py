@@ -49,7 +49,7 @@ def read_items(part: Part, options: ImportOptions, source: Path) -> tuple[list[I
         InputError: the file is not understood, or it cannot be told what it holds.
     """
     where = part.file.where
-    recording = part.format.read(part.file, options.read)
+    recording = part.format.read(part.file, replace(options.read, is_label=bool(options.target)))
     if part.format.name in ("xdf", "edf"):
         recording = recording.select(options.read.columns, where)
     elif part.format is EMPATICA and options.read.columns:

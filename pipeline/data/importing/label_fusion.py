@@ -70,8 +70,9 @@ def fuse_session(
     names, timelines, ratings = _list_raters(session, items)
     if len(names) < 2:
         raise InputError(
-            f"Session {session!r} has one rater, {names[0]!r}: leave --raters out, or name where "
-            "the others are: --pattern '{session}_{rater}.csv'."
+            f"Session {session!r} has one rater, {names[0]!r}: leave --raters out; or say "
+            "where the others are: --session NAME if all files are of one session, or --pattern "
+            "'{session}_{rater}.csv'."
         )
 
     if resample_ms:
@@ -136,9 +137,10 @@ def _raise_unless_common(
             times_ms, timelines[0], atol=0.5
         )
         if not has_same or (np.diff(np.rint(times_ms)) <= 0).any():
+            what = f"has other times than {names[0]!r}" if not has_same else "has a time twice"
             raise InputError(
-                f"Session {session!r}: rater {name!r} has other times than {names[0]!r}, or one "
-                "twice. Pass a period that all are averaged to, in ms: --resample 100."
+                f"Session {session!r}: rater {name!r} {what}. Pass a period that all are averaged "
+                "to, in ms: --resample 100."
             )
 
 

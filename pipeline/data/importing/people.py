@@ -2,97 +2,87 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline.corpus import PARTITIONS
 from pipeline.data.importing.formats.source_file import SourceFile
-from pipeline.data.importing.text_tables.text import find_delimiter, normalised
-from pipeline.data.input_errors import raise_if_any
+from pipeline.data.records.matching import SessionTable, chosen_column
+from pipeline.data.records.partitions import OTHER_WORDS, read_partitions
+from pipeline.data.records.persons import read_people
+from pipeline.data.records.record_table import RecordTable, read_record_table
 from pipeline.errors import InputError
 
 SHARES: Mapping[str, float] = {"train": 0.6, "devel": 0.2, "test": 0.2}
 """Partition -> the share of people that it gets where nobody says which."""
-SESSION_NAMES = ("session", "sessionid", "id", "name", "recording")
-PERSON_NAMES = ("participant", "participantid", "subject", "subjectid", "person", "speaker")
-PARTITION_NAMES = ("partition", "proposal", "split", "set", "fold")
 
 
-def read_people(path: Path) -> dict[str, str]:
-    """Read session -> person from a file with the columns session and participant.
+def read_people_file(path: Path) -> dict[str, str]:
+    """Read session -> person from a table with columns of sessions and participants.
 
     Raises:
-        InputError: it has no such columns, or names two people for a session.
+        InputError: it has no such columns, or names no person or two for a session.
     """
-    return _read_pairs(path, PERSON_NAMES, "participant")
+    return people_of(parse_people(_read_text(path), path.name))
 
 
-def read_partitions(path: Path) -> dict[str, str]:
-    """Read session -> partition from a file with the columns session and partition.
+def read_partition_file(path: Path) -> dict[str, str]:
+    """Read session -> partition from a table with columns of sessions and partitions.
 
     Raises:
         InputError: it has no such columns, or names no partition.
     """
-    partitions = {
-        name: value.lower()
-        for name, value in _read_pairs(path, PARTITION_NAMES, "partition").items()
-    }
-    raise_if_any(
-        [
-            f"{path.name} puts session {session!r} into {value!r}"
-            for session, value in partitions.items()
-            if value not in PARTITIONS
-        ],
-        f"The partitions are {', '.join(PARTITIONS)}.",
+    return partitions_of(parse_partitions(_read_text(path), path.name))
+
+
+def parse_people(content: bytes, where: str) -> RecordTable:
+    """Parse a table of participants, whose first line names its columns.
+
+    Raises:
+        InputError: it is no such table.
+    """
+    return read_record_table(content, where, ("session", "participant"), is_data=lambda _: False)
+
+
+def parse_partitions(content: bytes, where: str) -> RecordTable:
+    """Parse a table of partitions; its first line names its columns, unless it has a partition.
+
+    Raises:
+        InputError: it is no such table.
+    """
+    return read_record_table(
+        content,
+        where,
+        ("session", "partition"),
+        is_data=lambda cells: cells[-1].lower() in (*PARTITIONS, *OTHER_WORDS),
     )
-    return partitions
 
 
-def parse_pairs(content: bytes) -> dict[str, str]:
-    """Return the first and the last column of a file of a corpus, below its header."""
-    rows = [row for row in csv.reader(io.StringIO(content.decode("utf-8-sig"), newline="")) if row]
-    has_header = bool(rows) and rows[0][-1].strip().lower() not in PARTITIONS
-    return {row[0].strip(): row[-1].strip() for row in (rows[1:] if has_header else rows)}
+def people_of(table: RecordTable) -> dict[str, str]:
+    """Return session -> person.
+
+    Raises:
+        InputError: a session has no participant, or two.
+    """
+    sessions = chosen_column(table, "session")
+    return dict(read_people([SessionTable(table, sessions)]).participants)
 
 
-def _read_pairs(path: Path, names: Sequence[str], title: str) -> dict[str, str]:
+def partitions_of(table: RecordTable) -> dict[str, str]:
+    """Return session -> partition.
+
+    Raises:
+        InputError: a session has none or two, or it has another name.
+    """
+    return dict(read_partitions(table)[1])
+
+
+def _read_text(path: Path) -> bytes:
+    """Return the text of a file in UTF-8, whatever it is written in."""
     if not path.is_file():
         raise InputError(f"There is no file {path}. Check the path.")
-
-    lines = [
-        line for line in SourceFile(path, path.name).read_text().text.split("\n") if line.strip()
-    ]
-    delimiter = find_delimiter(lines)
-    rows = (
-        [line.split() for line in lines]
-        if delimiter in ("", " ")
-        else list(csv.reader(lines, delimiter=delimiter))
-    )
-    header = [normalised(cell) for cell in rows[0]] if rows else []
-    session = next((header.index(name) for name in SESSION_NAMES if name in header), None)
-    value = next((header.index(name) for name in names if name in header), None)
-    if session is None or value is None:
-        raise InputError(
-            f"{path.name}: its first line {lines[0][:60] if lines else ''!r} does not name the "
-            f"columns 'session' and {title!r}. Add the line session,{title}."
-        )
-
-    pairs: dict[str, str] = {}
-    for number, row in enumerate(rows[1:], start=2):
-        cells = [cell.strip() for cell in row]
-        if len(cells) != len(header) or not cells[session] or not cells[value]:
-            raise InputError(
-                f"{path.name}, row {number}: {delimiter.join(row)!r} is no session with its "
-                f"{title}. Complete the row."
-            )
-        if pairs.setdefault(cells[session], cells[value]) != cells[value]:
-            raise InputError(
-                f"{path.name}: session {cells[session]!r} has two entries. Keep one of them."
-            )
-    return pairs
+    return SourceFile(path, path.name).read_text().text.encode()
 
 
 def assign_partitions(

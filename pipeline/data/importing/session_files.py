@@ -85,7 +85,18 @@ class SessionFiles:
         return is_too_slow
 
     def _warn_of_labels(self, item: Item) -> None:
-        """Warn where a feature may be what a model is to predict."""
+        """Warn where a feature may be what a model is to predict.
+
+        Raises:
+            InputError: it is nothing else, and nobody said that these are features.
+        """
+        if not self._options.set_name and LABEL_NAMES.issuperset(
+            normalised(name) for name in item.track.columns
+        ):
+            raise InputError(
+                f"{item.source} seems to hold labels: {quoted_list(item.track.columns)}. Name what "
+                "they are: --target arousal. If they are features: --set NAME."
+            )
         targets = {normalised(name) for name in self._folder.names_in(LABELS)} | LABEL_NAMES
         labels = [name for name in item.track.columns if normalised(name) in targets]
         if labels:

@@ -14,6 +14,7 @@ from pipeline.data.importing.formats.source_file import Format, SourceFile, desc
 from pipeline.data.input_errors import quoted_list, raise_if_any
 from pipeline.data.layout import FEATURES, LABELS
 from pipeline.errors import InputError
+from pipeline.shell_command import shell_command
 
 RATER = re.compile(
     r"(?P<session>.+?)[_\-. ]+"
@@ -177,7 +178,8 @@ def _list_folder(path: Path, options: SourceOptions) -> tuple[list[_Candidate], 
     for folder in folders:
         inner, deeper = _children(folder)
         if deeper and folder.name in (FEATURES, LABELS):
-            raise InputError(f"{path} is a corpus already: affectune corpus check {path}.")
+            check = shell_command("corpus", "check", path)
+            raise InputError(f"{path} is a corpus already: {check}")
         if deeper:
             example = "{session}/{set}/*.csv"
             if options.is_label:
@@ -227,7 +229,9 @@ def _tags(files: Sequence[Path]) -> list[str]:
     for file in files:
         if file.stem.upper() == TAGS:
             num_tags = len(file.read_text(encoding="utf-8", errors="replace").split())
-            notes.append(f"{folder}: {num_tags} button presses (tags) are set aside.")
+            if num_tags:
+                pressed = "1 button press" if num_tags == 1 else f"{num_tags} button presses"
+                notes.append(f"{folder}: {pressed} ({file.name}).")
     return notes
 
 
@@ -287,7 +291,9 @@ def _assign(parts: Sequence[Part], path: Path, options: SourceOptions) -> list[P
                 "--raters ewe or --raters mean. If each is a session: --pattern '{session}.csv'."
             )
         return list(parts)
-    if len(parts) == 1 and path.is_file():
+    names_none = not any(matches) and not any(part.session for part in parts)
+    if names_none or (len(parts) == 1 and path.is_file()):
+        # The columns or the rows of each file name its raters.
         return list(parts)
 
     assigned = []

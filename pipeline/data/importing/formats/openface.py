@@ -14,7 +14,6 @@ from pipeline.data.importing.formats.source_file import Format, SourceFile
 from pipeline.data.importing.text_tables.table_tracks import Roles, build_tracks
 from pipeline.data.importing.text_tables.text import (
     Table,
-    decimal_mark,
     find_delimiter,
     read_table,
     to_numbers,
@@ -23,8 +22,6 @@ from pipeline.data.importing.text_tables.time_column import read_times
 from pipeline.errors import InputError
 
 SIGNATURE = ("timestamp", "confidence", "success")
-BESIDE = ("frame", "face_id", "confidence", "success")
-"""Columns that count or judge the rows."""
 
 
 def is_openface(file: SourceFile) -> bool:
@@ -34,7 +31,7 @@ def is_openface(file: SourceFile) -> bool:
 
 
 def read(file: SourceFile, options: ReadOptions) -> Recording:
-    """Read one face of a file; rows in which it was not found (success 0) are missing.
+    """Read one face of a file; rows in which it was not found are missing.
 
     Raises:
         InputError: it is no such table, or has several faces and none is chosen.
@@ -47,28 +44,18 @@ def read(file: SourceFile, options: ReadOptions) -> Recording:
         raise InputError(f"{file.where} is not of OpenFace: it has no column {absent[0]!r}.")
 
     time = table.header.index("timestamp")
-    success = to_numbers(table, table.header.index("success"), decimal_mark(table))
-    table, success, notes = _choose_face(table, success, options)
+    table, notes = _choose_face(table, options)
     axis = read_times(table, time, options, unit="s")
-
-    is_missing = ~(success > 0)
-    beside = [table.header.index(name) for name in BESIDE if name in table.header]
-    roles = Roles(time, set_aside=beside, is_missing=is_missing)
-    recording = build_tracks(table, axis, roles, options, "openface")
-
-    if is_missing.any():
-        notes.append(f"{int(is_missing.sum())} of {len(success)} rows have success 0: missing.")
+    recording = build_tracks(table, axis, Roles(time), options, "openface")
     return replace(recording, notes=(*notes, *recording.notes))
 
 
-def _choose_face(
-    table: Table, success: np.ndarray[tuple[int], np.dtype[np.float64]], options: ReadOptions
-) -> tuple[Table, np.ndarray[tuple[int], np.dtype[np.float64]], list[str]]:
+def _choose_face(table: Table, options: ReadOptions) -> tuple[Table, list[str]]:
     """Return only the rows of one face."""
     if "face_id" not in table.header:
         if options.face is not None:
             raise InputError(f"{table.where} has no column 'face_id': leave --face out.")
-        return table, success, []
+        return table, []
 
     faces = to_numbers(table, table.header.index("face_id"))
     known = sorted({int(face) for face in faces[np.isfinite(faces)]})
@@ -83,7 +70,7 @@ def _choose_face(
 
     rows = np.flatnonzero(faces == face)
     columns = tuple(column.take(rows) for column in table.columns)
-    return replace(table, columns=columns), success[rows], [f"Face {face}, of {len(known)}."]
+    return replace(table, columns=columns), [f"Face {face}, of {len(known)}."]
 
 
 OPENFACE = Format("openface", "OpenFace CSV", is_openface, read)

@@ -79,7 +79,7 @@ def read(file: SourceFile, options: ReadOptions) -> Recording:
     if counters:
         _raise_if_samples_are_lost(to_numbers(table, counters[0], decimal_mark(table)), file.where)
 
-    recording = build_tracks(table, axis, Roles(None), options, "")
+    recording = build_tracks(table, axis, Roles(None, set_aside=counters), options, "")
     tracks = tuple(
         replace(track, units={name: units[name] for name in track.columns if name in units})
         for track in recording.tracks

@@ -33,6 +33,7 @@ class ReadOptions:
         decimal: "," or "." where numbers can be read both ways.
         face: the face to read where a file has several (OpenFace).
         timezone: IANA name of the time zone of date-times that state none, such as Europe/Berlin.
+        is_label: whether the columns are labels, which may also rise in step with the time.
     """
 
     columns: tuple[str, ...] = ()
@@ -42,6 +43,7 @@ class ReadOptions:
     decimal: Literal["", ",", "."] = ""
     face: int | None = None
     timezone: str = ""
+    is_label: bool = False
 
 
 @dataclass(frozen=True)

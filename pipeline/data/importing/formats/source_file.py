@@ -145,7 +145,8 @@ def describe_unreadable(file: SourceFile) -> str:
         return f"{file.where} is a licence or a text for people. Leave it out."
     if file.is_document:
         return f"{file.where} is a text for people. Leave it out."
+    second = f", its second {lines[1][:60]!r}" if len(lines) > 1 else ""
     return (
-        f"{file.where} is no table: its first line is {lines[0][:60]!r}. A table has a line of "
-        "column names, one of them of times, and then rows of numbers."
+        f"{file.where} is no table: its first line is {lines[0][:60]!r}{second}. A table has a "
+        "line of column names, one of them of times, and then rows of numbers."
     )

@@ -82,13 +82,8 @@ def read(file: SourceFile, options: ReadOptions) -> Recording:
     )
     axis, time, index = _find_times(table, options)
     session = find_column_named(table.header, SESSION_NAMES)
-    judged = _judging_column(table)
-    is_missing = None
-    if judged is not None:
-        is_missing = to_numbers(table, judged, decimal_mark(table)) <= 0
-
     rater = find_column_named(table.header, RATER_NAMES)
-    roles = Roles(time, session, rater, [] if index is None else [index], is_missing)
+    roles = Roles(time, session, rater, [] if index is None else [index])
     recording = build_tracks(table, axis, roles, options, "")
     notes = [note for note in (text.note, _describe(table, delimiter)) if note]
     return replace(recording, notes=(*notes, *recording.notes))
@@ -161,12 +156,6 @@ def _holds_times(table: Table, index: int) -> bool:
 
     numbers = to_numbers(table, index, decimal_mark(table))
     return bool((numbers != np.rint(numbers)).any())
-
-
-def _judging_column(table: Table) -> int | None:
-    return next(
-        (place for place, name in enumerate(table.header) if normalised(name) == "success"), None
-    )
 
 
 def _cells(line: str, delimiter: str) -> list[str]:

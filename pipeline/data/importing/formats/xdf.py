@@ -118,7 +118,7 @@ def _to_track(stream: Mapping[str, Any], name: str, where: str) -> Track:
         values=np.where(np.isfinite(values), values, np.nan),
         clock="lsl",
         units=units,
-        time_note=f"{_text(info, 'nominal_srate') or 'no'} Hz nominal, the recorder's clock",
+        time_note=f"{_nominal_rate(info)} Hz nominal, the recorder's clock",
     )
 
 
@@ -135,6 +135,15 @@ def _read_channels(info: Mapping[str, Any], width: int) -> tuple[list[str], dict
     if len(labels) != width or len(set(labels)) < width or "" in labels:
         return [f"channel_{number + 1}" for number in range(width)], {}
     return labels, {label: unit for label, unit in zip(labels, units, strict=True) if unit}
+
+
+def _nominal_rate(info: Mapping[str, Any]) -> str:
+    """Return the rate that a stream states, as short as can be; "no" where it states none."""
+    text = _text(info, "nominal_srate")
+    try:
+        return f"{float(text):g}"
+    except ValueError:
+        return text or "no"
 
 
 def _text(info: Mapping[str, Any], key: str) -> str:

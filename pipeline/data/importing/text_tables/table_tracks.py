@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.data.importing.formats.recording import ReadOptions, Recording, Track
+from pipeline.data.importing.text_tables.bookkeeping_columns import (
+    Rows,
+    find_named,
+    find_timed,
+    marked_rows,
+)
 from pipeline.data.importing.text_tables.text import (
     Table,
     decimal_mark,
@@ -20,19 +25,14 @@ from pipeline.data.importing.text_tables.text import (
 )
 from pipeline.data.importing.text_tables.time_column import TimeAxis, raise_unless_ascending
 from pipeline.data.input_errors import quoted_list
+from pipeline.data.records.record_table import names_any
 from pipeline.errors import InputError
+from pipeline.preprocessing.bookkeeping import Kind
 
 SESSION_NAMES = ("session", "sessionid", "instancename", "recording", "recordingid")
 """Names of columns that tell which session a row is of, letters only."""
 RATER_NAMES = ("rater", "raterid", "annotator", "annotatorid", "coder", "coderid", "evaluator")
 """Names of columns that tell who rated, in a table with a row for each rating; letters only."""
-BOOKKEEPING = frozenset({
-    "", "unnamed0", "index", "row", "rownumber", "rowid", "id", "frame", "frames", "frameid",
-    "frameindex", "framenumber", "framenr", "faceid", "sample", "sampleindex", "samplenumber",
-    "nseq", "counter", "subjectid", "subject", "participantid", "participant", "speaker",
-    "person", "personid", "confidence", "success", "segmentid",
-})  # fmt: skip
-"""Names of columns that count rows or judge them, letters only: nothing that a person did."""
 UNSTATED_SESSIONS = ("unknown", "", "noname", "null", "none")
 """What openSMILE writes as the name where it was given none."""
 
@@ -46,14 +46,16 @@ class Roles:
         session: position of the column that names the session; None where there is none.
         rater: position of the column that names who rated; None where there is none.
         set_aside: positions of further columns that are not read.
-        is_missing: shape (rows,), True where a row is to be missing; None where none is.
     """
 
     time: int | None
     session: int | None = None
     rater: int | None = None
     set_aside: Collection[int] = field(default=())
-    is_missing: NDArray[np.bool_] | None = None
+
+
+_Group = tuple[str, str, Rows]
+"""Session, rater and rows of one recording."""
 
 
 def find_column_named(header: Sequence[str], names: Collection[str]) -> int | None:
@@ -66,7 +68,8 @@ def build_tracks(
 ) -> Recording:
     """Build one track for every session of a table.
 
-    Columns of text, and those that count or judge rows, are set aside, unless a person named them.
+    Columns of text, and those that are no features (`preprocessing.bookkeeping`), are set aside,
+    unless a person named them. Rows that `success` or `confidence` marks are missing.
 
     Args:
         table: the table.
@@ -76,26 +79,37 @@ def build_tracks(
         name: what the tracks may be called as a feature set.
 
     Raises:
-        InputError: a cell is no number, no column is left, or the times of a session go back.
+        InputError: a cell is no number, no column is left, the times of a session go back, or a
+            session is of several people.
     """
-    positions, notes = _choose_columns(table, roles, options)
+    groups = _groups_of_rows(table, roles)
+    _raise_if_people_are_mixed(table, groups, roles)
     decimal = options.decimal or decimal_mark(table)
+    recordings = [rows for _, _, rows in groups]
+    others = {roles.time, roles.session, roles.rater, *roles.set_aside}
+    kinds = find_named(table, axis, recordings, others, decimal)
+    positions, notes = _choose_columns(table, roles, options, kinds)
     values = np.stack([to_numbers(table, place, decimal) for place in positions], axis=1)
     num_infinite = int(np.isinf(values).sum())
     if num_infinite:
         notes.append(f"{num_infinite} infinite cells are missing.")
     values[~np.isfinite(values)] = np.nan
 
-    num_marked = 0
-    if roles.is_missing is not None:
-        values[roles.is_missing] = np.nan
-        num_marked = int(roles.is_missing.sum())
+    if not options.columns and not options.is_label:
+        timed = find_timed(table, axis, recordings, positions, values)
+        kept = [column for column, place in enumerate(positions) if place not in timed]
+        positions, values = [positions[column] for column in kept], values[:, kept]
+        if timed:
+            titles = ", ".join(f"{table.header[place]!r} ({kind})" for place, kind in timed.items())
+            notes.append(f"Set aside, since they count the rows or repeat the time: {titles}.")
+    is_marked, note = marked_rows(table, kinds, decimal)
+    values[is_marked] = np.nan
+    notes += [note] if note else []
 
     tracks = []
-    for session, rater, rows in _groups_of_rows(table, roles):
+    for session, rater, rows in groups:
         where = table.where + "".join(f", {name!r}" for name in (session, rater) if name)
         raise_unless_ascending(axis.times_s[rows], where)
-        marked = num_marked if roles.is_missing is None else int(roles.is_missing[rows].sum())
         tracks.append(
             Track(
                 session=session,
@@ -105,7 +119,7 @@ def build_tracks(
                 values=values[rows],
                 clock=axis.clock,
                 time_note=axis.note,
-                num_missing_rows=marked,
+                num_missing_rows=int(is_marked[rows].sum()),
                 rater=rater,
             )
         )
@@ -113,10 +127,9 @@ def build_tracks(
 
 
 def _choose_columns(
-    table: Table, roles: Roles, options: ReadOptions
+    table: Table, roles: Roles, options: ReadOptions, kinds: Mapping[int, Kind]
 ) -> tuple[list[int], list[str]]:
     """Return the positions of the measurements, and what was set aside, as sentences."""
-    others = {roles.time, roles.session, roles.rater, *roles.set_aside}
     if options.columns:
         unknown = [name for name in options.columns if name not in table.header]
         if unknown:
@@ -126,21 +139,17 @@ def _choose_columns(
             )
         return [table.header.index(name) for name in options.columns], []
 
-    counters = {
-        place
-        for place, name in enumerate(table.header)
-        if place not in others and normalised(name) in BOOKKEEPING
-    }
-    rest = [place for place in range(len(table.header)) if place not in others | counters]
+    others = {roles.time, roles.session, roles.rater, *roles.set_aside, *kinds}
+    rest = [place for place in range(len(table.header)) if place not in others]
     texts = [place for place in rest if is_text(table, place)]
     empty = [place for place in rest if is_empty(table, place)]
     chosen = [place for place in rest if place not in {*texts, *empty}]
 
-    counting = sorted({*counters, *roles.set_aside})
+    counting = sorted({*kinds, *roles.set_aside})
     notes = [
         f"Set aside, since they {why}: {quoted_list([table.header[place] for place in places])}."
         for why, places in (
-            ("count or judge rows", counting),
+            ("number, name, time or judge rows", counting),
             ("are text", texts),
             ("have no number", empty),
         )
@@ -154,7 +163,39 @@ def _choose_columns(
     return chosen, notes
 
 
-def _groups_of_rows(table: Table, roles: Roles) -> list[tuple[str, str, slice | NDArray[np.intp]]]:
+def _raise_if_people_are_mixed(table: Table, groups: Sequence[_Group], roles: Roles) -> None:
+    """Raise where the rows of one session are of several people, as a column says."""
+    place = next(
+        (
+            place
+            for place, name in enumerate(table.header)
+            # In a dialogue the speaker changes from row to row.
+            if names_any((name,), ("participant",)) and not normalised(name).startswith("speaker")
+        ),
+        None,
+    )
+    if place is None:
+        return
+
+    cells = np.array(_names(table, place), np.object_)
+    for session, _, rows in groups:
+        people = sorted({str(cell) for cell in cells[rows] if cell})
+        if len(people) < 2:
+            continue
+        who = f"{len(people)} people by its column {table.header[place]!r}: {quoted_list(people)}"
+        if roles.session is None:
+            raise InputError(
+                f"{table.where} has rows of {who}. Add a column 'session' that tells their "
+                "recordings apart; if they are raters, name the column 'rater'."
+            )
+        raise InputError(
+            f"{table.where}: session {session!r} has rows of {who}. Name the sessions of different "
+            f"people differently, such as '{people[0]}_{session}'; if they are raters, name the "
+            "column 'rater'."
+        )
+
+
+def _groups_of_rows(table: Table, roles: Roles) -> list[_Group]:
     """Return session, rater and rows of each recording, in the order of the file."""
     if roles.session is None and roles.rater is None:
         return [("", "", slice(None))]
@@ -166,7 +207,7 @@ def _groups_of_rows(table: Table, roles: Roles) -> list[tuple[str, str, slice | 
     for row, key in enumerate(keys):
         rows.setdefault(key, []).append(row)
 
-    groups: list[tuple[str, str, slice | NDArray[np.intp]]] = [
+    groups: list[_Group] = [
         (session_name(session), rater, np.array(places, np.intp))
         for (session, rater), places in rows.items()
     ]

@@ -319,9 +319,13 @@ def _find_ragged_row(lines: str, delimiter: str, width: int, line: int) -> str:
     reader = csv.reader(io.StringIO(lines, newline=""), delimiter=delimiter)
     for cells in reader:
         if cells and len(cells) != width:
+            advice = "Correct the line, or remove it."
+            if len(cells) == width + 1:
+                advice = "Quote a cell with one in it, or leave row names out (R: row.names = F)."
             return (
-                f", line {line + reader.line_num - 1}: {len(cells)} cells between "
-                f"{DELIMITER_NAMES[delimiter]}, but the header has {width}. Export the file again."
+                f", line {line + reader.line_num - 1}: {len(cells)} "
+                f"cell{'s' if len(cells) > 1 else ''} between {DELIMITER_NAMES[delimiter]}, but "
+                f"the header has {width}. {advice}"
             )
     return ""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import edfio
@@ -158,7 +159,7 @@ def test_openface_frames_without_a_face_are_missing(tmp_path: Path) -> None:
     assert track.times_s.tolist() == [0, 0.033]
     np.testing.assert_array_equal(track.values, [[0.5, 1], [np.nan, np.nan]])
     assert track.num_missing_rows == 1
-    assert "1 of 2 rows have success 0" in " ".join(recording.notes)
+    assert "1 of 2 rows are missing, by 'confidence', 'success'" in " ".join(recording.notes)
 
 
 def test_of_several_faces_one_is_named(tmp_path: Path) -> None:
@@ -399,3 +400,69 @@ def test_what_is_no_table_is_told_what_it_is(tmp_path: Path, content: bytes, mes
 def test_a_format_that_there_is_not_names_those_that_there_are() -> None:
     with pytest.raises(InputError, match=r"no format 'mat'.*xdf, edf, arff"):
         format_named("mat")
+
+
+@pytest.mark.parametrize(
+    ("name", "cell"),
+    [
+        ("pid", lambda row: "7"),
+        ("clip_id", lambda row: "3"),
+        ("Sample No.", str),
+        ("epoch_time", lambda row: str(1_700_000_000 + row / 2)),
+        ("frame_idx", str),
+        ("participant", lambda row: "P1"),
+    ],
+)
+def test_an_import_sets_aside_what_a_corpus_would_set_aside(
+    tmp_path: Path, name: str, cell: Callable[[int], str]
+) -> None:
+    rows = [f"{row / 2},{cell(row)},{np.sin(row):.4f}" for row in range(30)]
+    recording = read(write(tmp_path / "x.csv", f"time_s,{name},a", *rows), "table")
+    assert recording.tracks[0].columns == ("a",)
+    assert repr(name) in " ".join(recording.notes)
+
+
+@pytest.mark.parametrize("name", ["pid", "epoch_time"])
+def test_a_column_that_a_person_names_is_read_whatever_its_name(tmp_path: Path, name: str) -> None:
+    rows = [f"{row / 2},{row / 2},{row % 7}" for row in range(30)]
+    path = write(tmp_path / "x.csv", f"time_s,{name},a", *rows)
+    assert read(path, "table", columns=(name,)).tracks[0].columns == (name,)
+
+
+def test_labels_may_rise_in_step_with_the_time(tmp_path: Path) -> None:
+    rows = [f"{row / 2},{row},{row % 7}" for row in range(30)]
+    path = write(tmp_path / "x.csv", "time_s,ann,ben", *rows)
+    assert read(path, "table", is_label=True).tracks[0].columns == ("ann", "ben")
+    assert read(path, "table").tracks[0].columns == ("ben",)
+
+
+@pytest.mark.parametrize(("format_name", "time"), [("openface", "timestamp"), ("table", "time_s")])
+def test_a_low_confidence_marks_a_row_beside_a_success(
+    tmp_path: Path, format_name: str, time: str
+) -> None:
+    rows = (f"{time},confidence,success,a", "0.0,0.9,1,5", "0.1,0.3,1,6", "0.2,0.9,,7")
+    [track] = read(write(tmp_path / "x.csv", *rows), format_name).tracks
+    np.testing.assert_array_equal(track.values[:, 0], [5, np.nan, np.nan])
+    assert track.num_missing_rows == 2
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ("subject,session,time_s,a", r"session 'v1' has rows of 2 people.*such as 'S1_v1'"),
+        ("participant_id,session,time_s,a", "session 'v1' has rows of 2 people"),
+        ("subject,note,time_s,a", r"2 people by its column 'subject'.*Add a column 'session'"),
+    ],
+)
+def test_recordings_of_two_people_are_not_one_session(
+    tmp_path: Path, header: str, message: str
+) -> None:
+    rows = [f"S{1 + row // 5},v1,{row / 2},{row % 3}" for row in range(10)]
+    with pytest.raises(InputError, match=message):
+        read(write(tmp_path / "x.csv", header, *rows), "table")
+
+
+def test_speakers_may_change_within_a_session(tmp_path: Path) -> None:
+    rows = [f"{'AB'[row % 2]},{row / 2},{row % 3}" for row in range(10)]
+    [track] = read(write(tmp_path / "x.csv", "speaker,time_s,a", *rows), "table").tracks
+    assert track.columns == ("a",)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -132,7 +133,7 @@ def test_sensors_of_a_recording_share_the_start_of_the_session(tmp_path: Path, o
     write_e4(tmp_path / "wrist/P02", START_S + 5000, without=("IBI", "TEMP"))
     output = run("import", tmp_path / "wrist", out)
     assert "P02 has no IBI, TEMP." in output
-    assert "P01: 1 button presses (tags) are set aside." in output
+    assert "P01: 1 button press (tags.csv)." in output
 
     for session in ("P01", "P02"):
         assert column(out / f"feature_segments/hr/{session}.csv", "timestamp") == [1000, 2000]
@@ -296,9 +297,9 @@ def test_a_session_without_a_participant_is_refused_where_others_have_one(
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        (("a,p1", "b,p2"), "does not name the columns 'session' and 'participant'"),
-        (("session,participant", "a,p1", "a,p2"), "'a' has two entries"),
-        (("session,participant", "a,"), "row 2: 'a,' is no session"),
+        (("a,p1", "b,p2"), "names no column of sessions and none of participants"),
+        (("session,participant", "a,p1", "a,p2"), "'a' has two participants, 'p1' and 'p2'"),
+        (("session,participant", "a,"), "line 2: the column 'participant' has ''"),
     ],
 )
 def test_who_is_who_is_not_guessed(
@@ -490,3 +491,90 @@ def test_the_report_says_what_was_understood(tmp_path: Path, out: Path) -> None:
     assert acc["units"] == {"acc_x": "g", "acc_y": "g", "acc_z": "g"}
     assert acc["start"] == "2019-06-11T19:03:45Z"
     assert document["new_sessions"] == {"P01": "train"}
+
+
+@pytest.mark.parametrize("name", ["fusion", "segment_id", "a,b", "x" * 260])
+def test_a_name_that_training_would_refuse_is_refused_at_once(
+    tmp_path: Path, out: Path, name: str
+) -> None:
+    source = write_table(tmp_path / "s.csv")
+    for options in (ImportOptions(set_name=name), ImportOptions(target=name)):
+        with pytest.raises(InputError, match="cannot be the name of a"):
+            import_corpus(source, out, options)
+    assert not out.exists()
+
+
+def test_other_columns_of_the_metadata_stay_as_they_are(tmp_path: Path, out: Path) -> None:
+    write_table(out / "feature_segments/voice/a.csv", column="x")
+    people = ("age;participant;session", "33;p1;a")
+    write(out / "metadata/participants.csv", *people)
+    write(out / "metadata/partition.csv", "Proposal,Id,site", "train,a,here")
+    more = write(tmp_path / "people.txt", "subject\trecording", "p2\tb")
+    run("import", write_table(tmp_path / "b.csv"), out, "--set", "face", "--participants", more)
+    assert read_rows(out / "metadata/participants.csv") == [
+        ["age", "participant", "session"],
+        ["33", "p1", "a"],
+        ["", "p2", "b"],
+    ]
+    assert read_rows(out / "metadata/partition.csv")[:2] == [
+        ["Proposal", "Id", "site"],
+        ["train", "a", "here"],
+    ]
+
+
+def test_metadata_between_tabs_is_not_doubled(tmp_path: Path, out: Path) -> None:
+    write_table(out / "feature_segments/voice/a.csv", column="x")
+    write(out / "metadata/partition.tsv", "Id\tProposal", "a\ttrain")
+    with pytest.raises(InputError, match=r"has metadata/partition\.tsv, and imports write"):
+        run("import", write_table(tmp_path / "b.csv"), out, "--set", "voice")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "cp1252", "utf-8-sig"])
+def test_a_table_of_people_may_be_of_any_encoding(tmp_path: Path, out: Path, encoding: str) -> None:
+    people = tmp_path / "people.csv"
+    people.write_bytes("session;participant\na;Jürgen\n".encode(encoding))
+    source = write_table(tmp_path / "a.csv")
+    run("import", source, out, "--set", "voice", "--participants", people)
+    assert read_rows(out / "metadata/participants.csv")[1:] == [["a", "Jürgen"]]
+
+
+@pytest.mark.parametrize("columns", ["GoldStandard", "arousal,valence", "Rating"])
+def test_labels_are_not_taken_for_features_unless_someone_says_so(
+    tmp_path: Path, out: Path, columns: str
+) -> None:
+    rows = [",".join([f"{row / 10}", *["1"] * len(columns.split(","))]) for row in range(9)]
+    write(tmp_path / "gold/a.csv", f"time_s,{columns}", *rows)
+    with pytest.raises(InputError, match=r"seems to hold labels.*--target arousal"):
+        run("import", tmp_path / "gold", out)
+    assert "called as labels are" in run("import", tmp_path / "gold", out, "--set", "ratings")
+
+
+@pytest.mark.parametrize("lines", [("anna,ben", "{0},{1}"), ("rater,value", "r{2},{0}")])
+def test_a_folder_of_tables_may_name_its_raters_inside(
+    tmp_path: Path, out: Path, lines: tuple[str, str]
+) -> None:
+    rows = [f"{row // 2 / 10}," + lines[1].format(row // 2, row, row % 2) for row in range(80)]
+    kept = rows if "rater" in lines[0] else rows[::2]
+    write(tmp_path / "gold/P.csv", f"time_s,{lines[0]}", *kept)
+    arguments = ("--target", "arousal", "--raters", "mean", "--json")
+    document = json.loads(run("import", tmp_path / "gold", out, *arguments))
+    assert {rater["session"] for rater in document["raters"]} == {"P"}
+    assert len(document["raters"]) == 2
+
+
+def test_a_note_without_a_place_is_said_once(tmp_path: Path, out: Path) -> None:
+    write_e4(tmp_path / "P01", START_S)
+    write(tmp_path / "P01/IBI.csv", f"{START_S}, IBI")
+    assert run("import", tmp_path / "P01", out).count("IBI.csv has no rows") == 1
+
+
+@pytest.mark.parametrize("name", ["my corpus", "it's", "größe $HOME"])
+def test_the_next_commands_can_be_pasted_whatever_the_folder_is_called(
+    tmp_path: Path, name: str
+) -> None:
+    out = tmp_path / name
+    source = write_table(tmp_path / "a.csv", column="pitch", power=2)
+    for arguments in (("--set", "voice"), ("--target", "arousal")):
+        document = json.loads(run("import", source, out, *arguments, "--json"))
+        for command in document["next_commands"]:
+            assert str(out) in shlex.split(command)

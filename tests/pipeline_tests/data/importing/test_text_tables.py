@@ -89,7 +89,7 @@ def test_numbers_come_back_whatever_divides_them(
     ("text", "delimiter", "message"),
     [
         ("a,b\n1,2\n3,4,5\n", ",", "x, line 3: 3 cells between commas, but the header has 2"),
-        ("a,b\n\n1,2\n3\n", ",", "x, line 4: 1 cells"),
+        ("a,b\n\n1,2\n3\n", ",", "x, line 4: 1 cell between"),
         ("a;b\n1,5;2\n2,5;x\n", ";", r"x, line 3, column 'b': 'x' is no number"),
         ("a;b\n1,5;2\n2.5;3\n", ";", r"line 3, column 'a': '2\.5' has a point"),
         ("a;b\n1.234,5;2\n", ";", "is no number"),
