@@ -5,7 +5,6 @@ Knows by which tags runs are found, and which format of runs this version of Aff
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from urllib.parse import unquote, urlparse
 
 from pipeline.environment import DEFAULT_TRACKING_URI
 from pipeline.errors import InputError
+from pipeline.storage.atomic_file import prove_writable
 from tuning.mlflow_backend.client import (
     ALREADY_EXISTS,
     answer_of,
@@ -184,13 +184,14 @@ def _raise_if_artifacts_not_writable(experiment: Experiment) -> None:
         return  # the server or a bucket decides
 
     path = Path(unquote(place.path))
-    nearest = next(folder for folder in (path, *path.parents) if folder.exists())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+    try:
+        prove_writable(path)
+    except OSError as error:
         raise InputError(
-            f"The experiment '{experiment.name}' keeps its artefacts in '{path}', and '{nearest}' "
-            "cannot be written, so no model could be registered. Give yourself the right to write "
-            "it, or give the study another name or another --tracking-uri."
-        )
+            f"The experiment '{experiment.name}' keeps its artefacts in '{path}', and "
+            f"'{error.filename}' cannot be written, so no model could be registered. Give yourself "
+            "the right to write it, or give the study another name or another --tracking-uri."
+        ) from error
 
 
 def _artifact_location(uri: str) -> str | None:
