@@ -5,15 +5,11 @@ The module `layout` knows where the files are, `tables` what is in one of them.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.corpus import Corpus, Finding, Resampling, Session, Times, TimeUnit
-from pipeline.data.checks.column_findings import column_findings, columns_record, columns_set_aside
+from pipeline.data.checks.column_findings import column_findings, columns_set_aside
 from pipeline.data.checks.findings import (
     corpus_finding,
     corpus_findings,
@@ -26,13 +22,21 @@ from pipeline.data.checks.sentinel_findings import (
     label_sentinel_findings,
     without_explained,
 )
+from pipeline.data.corpus_files import (
+    Features,
+    Labels,
+    in_units,
+    raise_if_too_many_imputed,
+    read_feature_files,
+    read_label_files,
+    tables_of,
+)
+from pipeline.data.digest import corpus_digest, unusual_timing
 from pipeline.data.input_errors import raise_if_any
 from pipeline.data.layout import Layout, find_layout
 from pipeline.data.metadata import PARTITION_FILE
 from pipeline.data.tables.arrange import ArrangedFile, arrange
-from pipeline.data.tables.cache import FeatureFile, default_folder, read_features
-from pipeline.data.tables.csv_columns import read_content
-from pipeline.data.tables.parse import FeatureTable, LabelTable, parse_labels
+from pipeline.data.tables.cache import default_folder
 from pipeline.data.timeline.build_session import BuiltSession, build_session
 from pipeline.data.timeline.frames import Frames, Timing, find_timing, make_frames, median_step_ms
 from pipeline.data.timeline.resampling import (
@@ -40,28 +44,9 @@ from pipeline.data.timeline.resampling import (
     name_resampled_columns,
     resampling_findings,
 )
-from pipeline.data.timeline.time_units import TimeUnits, recognise_units
+from pipeline.data.timeline.time_units import recognise_units
 from pipeline.errors import InputError
 from pipeline.preprocessing.stuck import learn_limits, mark_stuck
-
-READING = 2
-"""Part of the digest: raised when the same files are read to another corpus."""
-
-logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class LabelFile:
-    """The table in a label file, and the sha256 of the file's content."""
-
-    sha256: str
-    table: LabelTable
-
-
-Features = Mapping[str, Mapping[str, FeatureFile]]
-"""Feature set -> session -> file."""
-Labels = Mapping[str, Mapping[str, LabelFile]]
-"""Target -> session -> file."""
 
 
 def read_corpus(
@@ -118,12 +103,12 @@ def read_corpus(
 
     layout = find_layout(Path(path), modalities, targets)
     expected, known = model_columns or {}, model_set_aside or {}
-    features_read = _read_features(layout, cache_folder or default_folder(), expected, known)
-    labels = _read_labels(layout)
-    _check_imputed_shares(features_read, max_imputed_share)
+    features_read = read_feature_files(layout, cache_folder or default_folder(), expected, known)
+    labels = read_label_files(layout)
+    raise_if_too_many_imputed(features_read, max_imputed_share)
 
-    units = recognise_units(_tables(features_read), _tables(labels), time_unit)
-    features_read, labels = _in_units(features_read, labels, units)
+    units = recognise_units(tables_of(features_read), tables_of(labels), time_unit)
+    features_read, labels = in_units(features_read, labels, units)
     timing = find_timing(
         _timelines_ms(features_read), _timelines_ms(labels), tolerance_ms, frame_period_ms
     )
@@ -162,14 +147,14 @@ def read_corpus(
         findings += result.findings
         findings += stuck_findings(result.session, session, max_held_frames, corpus_period_ms)
 
-    ways = _ways(units, resampled, frames, timing)
+    ways = unusual_timing(units, resampled, frames, timing)
     return Corpus(
         name=layout.root.resolve().name,
         columns=columns,
         targets=tuple(layout.labels),
         sessions=sessions,
         frame_period_ms=corpus_period_ms,
-        digest=_digest(layout, features, labels, timing, mark_stuck_rows, ways),
+        digest=corpus_digest(layout, features, labels, timing, mark_stuck_rows, ways),
         findings=tuple(without_explained(findings)),
         max_held_frames=max_held_frames,
         set_aside={
@@ -181,30 +166,6 @@ def read_corpus(
     )
 
 
-def _read_features(
-    layout: Layout,
-    cache_folder: Path,
-    expected: Mapping[str, Sequence[str]],
-    known: Mapping[str, Sequence[str]],
-) -> dict[str, dict[str, FeatureFile]]:
-    folder: Path | None = cache_folder
-    if cache_folder.resolve().is_relative_to(layout.root.resolve()):
-        logger.warning(
-            "The cache folder %s is in the corpus, where nothing is written: "
-            "reading without a cache.",
-            cache_folder,
-        )
-        folder = None
-
-    features = {}
-    for feature_set, files in layout.features.items():
-        names = {session: layout.name(file) for session, file in files.items()}
-        features[feature_set] = read_features(
-            files, names, folder, expected.get(feature_set, ()), known.get(feature_set, ())
-        )
-    return features
-
-
 def _arrange(
     layout: Layout, features: Features, expected: Mapping[str, Sequence[str]]
 ) -> dict[str, dict[str, ArrangedFile]]:
@@ -214,69 +175,6 @@ def _arrange(
         names = {session: layout.name(paths[session]) for session in files}
         arranged[feature_set] = arrange(files, names, expected.get(feature_set, ()))
     return arranged
-
-
-def _read_labels(layout: Layout) -> dict[str, dict[str, LabelFile]]:
-    labels: dict[str, dict[str, LabelFile]] = {}
-    mistakes = []
-
-    for target, files in layout.labels.items():
-        labels[target] = {}
-        for session, file in files.items():
-            try:
-                labels[target][session] = _read_label_file(file, layout.name(file))
-            except InputError as error:
-                mistakes.append(str(error))
-
-    raise_if_any(mistakes)
-    return labels
-
-
-def _read_label_file(path: Path, where: str) -> LabelFile:
-    content = read_content(path, where)
-    return LabelFile(hashlib.sha256(content).hexdigest(), parse_labels(content, where))
-
-
-def _check_imputed_shares(features: Features, limit: float) -> None:
-    mistakes = []
-    for feature_set, files in features.items():
-        for session, file in files.items():
-            share = file.table.num_imputed_cells / max(1, file.table.num_present_cells)
-            if share > limit:
-                mistakes.append(
-                    f"session {session!r}: {share:.0%} of the cells of {feature_set!r} are NaN or "
-                    f"infinite, at most {limit:.0%} may be"
-                )
-
-    raise_if_any(mistakes, "Extract these features again, or leave out the set or the session.")
-
-
-def _tables(files: Features | Labels) -> dict[str, dict[str, FeatureTable | LabelTable]]:
-    return {
-        name: {session: file.table for session, file in by_session.items()}
-        for name, by_session in files.items()
-    }
-
-
-def _in_units(
-    features: Features, labels: Labels, units: TimeUnits
-) -> tuple[dict[str, dict[str, FeatureFile]], dict[str, dict[str, LabelFile]]]:
-    """Return the files with the unit of their timestamps."""
-    with_units = {
-        name: {
-            session: replace(file, table=replace(file.table, unit=units.features[name]))
-            for session, file in files.items()
-        }
-        for name, files in features.items()
-    }
-    labels_with_units = {
-        target: {
-            session: replace(file, table=replace(file.table, unit=units.labels[target]))
-            for session, file in files.items()
-        }
-        for target, files in labels.items()
-    }
-    return with_units, labels_with_units
 
 
 def _timelines_ms(files: Features | Labels) -> dict[str, list[Times]]:
@@ -393,56 +291,3 @@ def _check_lengths(sessions: Sequence[Session]) -> None:
         ],
         f"A sequence needs two or more: remove the session from {PARTITION_FILE}.",
     )
-
-
-def _ways(
-    units: TimeUnits,
-    resampling: Mapping[str, Resampling],
-    frames: Mapping[str, Frames],
-    timing: Timing,
-) -> dict[str, object]:
-    """Return what is not read in ms, a frame per row: only that is in the digest."""
-    ways: dict[str, object] = {}
-    unit_of = {"features": dict(units.features), "labels": dict(units.labels)}
-    if any(unit != "ms" for by_name in unit_of.values() for unit in by_name.values()):
-        ways["time_units"] = unit_of
-    if any(kind != "nearest" for kind in resampling.values()):
-        ways["resampling"] = dict(resampling)
-    if any(each.num_moved_rows for each in frames.values()):
-        ways["frames"] = list(timing.targets)
-    if timing.is_model_period and any(not each.label_rows for each in frames.values()):
-        ways["frame_period_ms"] = timing.period_ms
-    return ways
-
-
-def _digest(
-    layout: Layout,
-    features: Mapping[str, Mapping[str, ArrangedFile]],
-    labels: Labels,
-    timing: Timing,
-    mark_stuck_rows: bool,
-    ways: Mapping[str, object],
-) -> str:
-    """Hash contents and settings in the order in which they were named, but no path and no time."""
-    document: dict[str, object] = {
-        "reading": READING,
-        "tolerance_ms": timing.tolerance_ms,
-        "mark_stuck_rows": mark_stuck_rows,
-        "metadata": {
-            name: hashlib.sha256(content).hexdigest()
-            for name, content in sorted(layout.metadata.contents.items())
-        },
-        "features": [[feature_set, _hashes(files)] for feature_set, files in features.items()],
-        "labels": [[target, _hashes(files)] for target, files in labels.items()],
-        **ways,
-    }
-    if layout.metadata.reading:
-        document["metadata_reading"] = dict(layout.metadata.reading)
-    # Only where columns are read otherwise than the files have them: other digests stay.
-    if columns := columns_record(features):
-        document["columns"] = columns
-    return hashlib.sha256(json.dumps(document).encode()).hexdigest()
-
-
-def _hashes(files: Mapping[str, FeatureFile] | Mapping[str, LabelFile]) -> list[tuple[str, str]]:
-    return sorted((session, file.sha256) for session, file in files.items())
