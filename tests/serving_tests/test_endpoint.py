@@ -84,7 +84,9 @@ def endpoint(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     said = (folder / "log").read_text().partition("Ending")
     assert said[1]
     assert "Error" not in said[2]
-    assert "(raylet)" not in said[2]
+    # Of the replica that a test has killed Ray may tell late.
+    lines = [line for line in said[2].splitlines() if "A worker died" not in line]
+    assert not any("(raylet)" in line for line in lines)
 
 
 def _all_serve(endpoint: Running, version: str) -> bool:
