@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -27,6 +27,8 @@ from pipeline.status_line import print_status
 if TYPE_CHECKING:
     from pipeline.data.checks.summary import FindingGroup, SetSummary, Summary, TargetSummary
     from pipeline.data.rater_agreement import RaterAgreement
+
+Choice = TypeVar("Choice", bound=str)
 
 VERDICT_COLOURS = {"ready": "green", "look": "yellow", "cannot be learned": "red"}
 LEVEL_COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
@@ -148,12 +150,7 @@ def parse_resampling(text: str | None) -> Resampling | None:
     Raises:
         InputError: an unknown value.
     """
-    for resampling in RESAMPLINGS:
-        if text == resampling:
-            return resampling
-    if text is None:
-        return None
-    raise InputError(f"--resample is {text!r}; it must be one of {', '.join(RESAMPLINGS)}.")
+    return _parse_choice(text, "--resample", RESAMPLINGS)
 
 
 def parse_time_unit(text: str | None) -> TimeUnit | None:
@@ -162,12 +159,17 @@ def parse_time_unit(text: str | None) -> TimeUnit | None:
     Raises:
         InputError: an unknown value.
     """
-    for unit in TIME_UNITS:
-        if text == unit:
-            return unit
+    return _parse_choice(text, "--time-unit", TIME_UNITS)
+
+
+def _parse_choice(text: str | None, option: str, choices: tuple[Choice, ...]) -> Choice | None:
     if text is None:
         return None
-    raise InputError(f"--time-unit is {text!r}; it must be one of {', '.join(TIME_UNITS)}.")
+
+    for choice in choices:
+        if text == choice:
+            return choice
+    raise InputError(f"{option} is {text!r}; it must be one of {', '.join(choices)}.")
 
 
 def print_corpus_warnings(corpus: Corpus, console: Console) -> None:
