@@ -89,8 +89,8 @@ def set_ray_serve_defaults() -> None:
 
 
 def keep_ray_on_loopback() -> None:
-    """Let a local Ray listen on loopback alone; before Ray is imported."""
-    _set_defaults({_RAY_OTHER_MACHINES: "0"})
+    """Let a local Ray listen on loopback alone, whatever the user has set: nobody joins it."""
+    os.environ[_RAY_OTHER_MACHINES] = "0"
 
 
 def _set_defaults(defaults: Mapping[str, str]) -> None:

@@ -19,8 +19,10 @@ from rich.text import Text
 
 from pipeline import terminal
 from pipeline.cluster_address import LOCAL, VARIABLE, find_cluster
-from pipeline.environment import keep_ray_on_loopback, set_ray_serve_defaults
+from pipeline.environment import set_ray_serve_defaults
 from pipeline.errors import AffectuneError, InputError
+from pipeline.listening import raise_if_reachable
+from pipeline.local_ray import LocalRay, local_ray
 from pipeline.status_line import print_status
 from pipeline.supervisor import (
     allow_orderly_end,
@@ -184,64 +186,73 @@ def _with_absolute_paths(settings: Settings) -> Settings:
 @contextlib.contextmanager
 def _running(settings: Settings) -> Iterator[Event]:
     """Run the endpoint; the event is set when this process is told to end."""
-    given = os.environ.get(VARIABLE, "")
-    is_local = given in ("", LOCAL)
-    with nothing_to_finish(FAREWELL):
-        _prepare_ray_environment(is_local=is_local)
-        print_status("Starting Ray" if is_local else "Reaching the Ray cluster")
-        import ray
-        from ray import serve
-        from ray._private.services import canonicalize_bootstrap_address
+    is_local = os.environ.get(VARIABLE, "").strip() in ("", LOCAL)
+    with contextlib.ExitStack() as stack:
+        with nothing_to_finish(FAREWELL):
+            local = stack.enter_context(local_ray()) if is_local else None
+            _prepare_ray_environment(local)
+            print_status("Starting Ray" if is_local else "Reaching the Ray cluster")
+            import ray
+            from ray import serve
+            from ray._private.services import canonicalize_bootstrap_address
 
-        from serving.endpoint import NAME
+            from serving.endpoint import NAME
 
-        address = find_cluster(None, lambda: canonicalize_bootstrap_address("auto"))
-    try:
-        # On a cluster of others, what is half deployed has to be removed again.
-        with nothing_to_finish(FAREWELL) if address is None else contextlib.nullcontext():
-            _start_ray(settings, address)
-            _start_serve(settings)
-        raise_if_stopped()
-        stop_requested = _stop_event()
-        yield stop_requested
-    finally:
-        if ray.is_initialized():
-            # What never started needs no end.
-            with contextlib.suppress(ray.exceptions.RayError, RuntimeError):
-                serve.delete(NAME)  # its replicas answer the requests that they have begun
-            # Of a cluster of our own the rest of Serve ends with it, and more quietly.
-            ray.shutdown()
+            address = find_cluster(None, lambda: canonicalize_bootstrap_address("auto"))
+        try:
+            # On a cluster of others, what is half deployed has to be removed again.
+            with nothing_to_finish(FAREWELL) if address is None else contextlib.nullcontext():
+                _start_ray(settings, address, local)
+                _start_serve(settings, local)
+            raise_if_stopped()
+            stop_requested = _stop_event()
+            yield stop_requested
+        finally:
+            if ray.is_initialized():
+                # What never started needs no end.
+                with contextlib.suppress(ray.exceptions.RayError, RuntimeError):
+                    serve.delete(NAME)  # its replicas answer the requests that they have begun
+                # Of a cluster of our own the rest of Serve ends with it, and more quietly.
+                ray.shutdown()
 
 
-def _prepare_ray_environment(*, is_local: bool) -> None:
-    """Set what Ray reads when it is imported."""
+def _prepare_ray_environment(local: LocalRay | None) -> None:
+    """Set what Ray reads when it is imported, and say what a person should know of a local one."""
     set_ray_serve_defaults()
-    if is_local:
+    if local is not None:
         from serving.proxy_errors import CALLBACK
 
-        # Ray's own ports are then on loopback, whatever the endpoint's host is.
-        keep_ray_on_loopback()
         os.environ.setdefault(*CALLBACK)
+        for note in local.notes:
+            Console(stderr=True).print(terminal.note(note), soft_wrap=True)
 
 
-def _start_ray(settings: Settings, address: str | None) -> None:
+def _start_ray(settings: Settings, address: str | None, local: LocalRay | None) -> None:
     """Start Ray on this machine, or reach the cluster at an address."""
     import ray
 
     options: dict[str, Any] = {"address": address or "local"}
-    if not address:
+    if local is not None:
         num_cpus = max(settings.replicas, settings.max_replicas or 0, 1)
-        options |= {"num_cpus": num_cpus, "include_dashboard": False}
+        options |= {
+            "num_cpus": num_cpus,
+            "include_dashboard": False,
+            "_temp_dir": str(local.folder),
+        }
 
     try:
         with own_sigterm():
             ray.init(logging_level=logging.WARNING, **options)
     except Exception as error:  # Ray raises whatever, a bare Exception among it
         cause = first_line(error)
-        raise AffectuneError(f"Ray did not start: {cause} Its logs have more.") from error
+        raise AffectuneError(f"Ray did not start: {cause} {_where_logs_are(local)}") from error
 
 
-def _start_serve(settings: Settings) -> None:
+def _where_logs_are(local: LocalRay | None) -> str:
+    return f"Ray's logs have more: {local.logs}" if local else "The cluster's logs have more."
+
+
+def _start_serve(settings: Settings, local: LocalRay | None) -> None:
     """Start the proxy and the replicas."""
     import ray
     from ray import serve
@@ -260,8 +271,11 @@ def _start_serve(settings: Settings) -> None:
     except (ray.exceptions.RayError, RuntimeError, TimeoutError) as error:
         cause = first_line(error)
         raise AffectuneError(
-            f"The endpoint did not start: {cause} Ray's logs have more."
+            f"The endpoint did not start: {cause} {_where_logs_are(local)}"
         ) from error
+
+    if local is not None:
+        raise_if_reachable(port=settings.port)
 
 
 def _stop_event() -> Event:

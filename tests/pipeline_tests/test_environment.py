@@ -29,7 +29,6 @@ SETTERS = (
     set_ray_serve_defaults,
     set_ray_tune_defaults,
     set_thread_defaults,
-    keep_ray_on_loopback,
 )
 
 
@@ -57,6 +56,14 @@ def test_a_variable_that_the_user_has_set_is_left_as_it_is(
 def test_a_process_has_one_thread(environment: dict[str, str]) -> None:
     set_thread_defaults()
     assert ONE_THREAD.items() <= environment.items()
+
+
+def test_a_local_ray_stays_on_loopback_whatever_the_user_has_set(
+    environment: dict[str, str],
+) -> None:
+    environment["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "1"
+    keep_ray_on_loopback()
+    assert environment["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] == "0"
 
 
 def test_mlflow_repeats_no_request_whatever_the_user_has_set(environment: dict[str, str]) -> None:

@@ -22,7 +22,7 @@ from pipeline.data.cli import (
     parse_time_unit,
     print_corpus_warnings,
 )
-from pipeline.environment import keep_ray_on_loopback, resolve_tracking_uri
+from pipeline.environment import resolve_tracking_uri
 from pipeline.errors import InputError
 from pipeline.shell_command import same_command
 from pipeline.status_line import print_status
@@ -146,8 +146,6 @@ def run_command(
     from tuning.study.services import find_services
 
     cluster = find_services(spec.name, folder, address, store, tracked_at)
-    if cluster is None:
-        keep_ray_on_loopback()  # before Ray is imported
     print_status(f"Reading the corpus '{path}'")
     from pipeline.data.muse import read_corpus
 

@@ -11,10 +11,15 @@ from collections.abc import Iterator
 from math import floor
 
 import ray
+from ray._private import ray_constants
+from rich.console import Console
 
+from pipeline import terminal
 from pipeline.cluster_address import shown
 from pipeline.environment import set_ray_tune_defaults
 from pipeline.errors import AffectuneError, InputError
+from pipeline.listening import own_listeners, raise_if_reachable
+from pipeline.local_ray import LocalRay, local_ray
 from pipeline.supervisor import own_sigterm
 from tuning.spec.space import STAGES
 from tuning.spec.study_spec import StudySpec
@@ -42,14 +47,15 @@ def cluster(address: str | None, workers: int | None) -> Iterator[Cluster]:
         yield Cluster()
         return
 
-    try:
-        with own_sigterm():
-            _start(address, workers)
-        # Ray prints there that a worker was lost; standard output is for results.
-        with contextlib.redirect_stdout(sys.stderr):
-            yield Cluster()
-    finally:
-        ray.shutdown()
+    with contextlib.nullcontext() if address else local_ray() as local:
+        try:
+            with own_sigterm():
+                _reach(address) if local is None else _start(local, workers)
+            # Ray prints there that a worker was lost; standard output is for results.
+            with contextlib.redirect_stdout(sys.stderr):
+                yield Cluster()
+        finally:
+            ray.shutdown()
 
 
 class Cluster:
@@ -90,25 +96,42 @@ class Cluster:
         return floor(min(by_cpu, by_gpu, MAX_FITS_AT_A_TIME))
 
 
-def _start(address: str | None, workers: int | None) -> None:
+def _reach(address: str) -> None:
+    """Connect to a running cluster."""
     try:
-        if address:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        else:
-            ray.init(
-                address="local",  # any other cluster on this machine is not ours
-                num_cpus=workers or os.cpu_count(),
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, ValueError) as error:
+        raise InputError(
+            f"No Ray cluster answers at '{shown(address)}': {error}. "
+            "Start one with `ray start --head`."
+        ) from error
+    except Exception as error:  # Ray raises a plain Exception, too
+        raise AffectuneError(
+            f"The Ray cluster at '{shown(address)}' cannot be used: {error}."
+        ) from error
+
+
+def _start(local: LocalRay, workers: int | None) -> None:
+    """Start Ray on this machine, where nobody from elsewhere reaches it."""
+    # Where Ray is imported already it has read its variable.
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    for note in local.notes:
+        Console(stderr=True).print(terminal.note(note), soft_wrap=True)
+
+    before = own_listeners()
+    try:
+        ray.init(
+            address="local",  # any other cluster on this machine is not ours
+            num_cpus=workers or os.cpu_count(),
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            _temp_dir=str(local.folder),
+        )
     except Exception as error:  # Ray raises a plain Exception where a node does not come up in time
-        if address and isinstance(error, ConnectionError | ValueError):
-            raise InputError(
-                f"No Ray cluster answers at '{shown(address)}': {error}. "
-                "Start one with `ray start --head`."
-            ) from error
         raise AffectuneError(
             f"Ray cannot be started: {error}. "
-            "Is the disk full, the memory short, or the machine overloaded?"
+            "Is the disk full, the memory short, or the machine overloaded? "
+            f"Ray's logs have more: {local.logs}"
         ) from error
+    raise_if_reachable(before=before)

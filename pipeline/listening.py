@@ -1,0 +1,133 @@
+"""Where this process, and those that it started, listen for others. Reads /proc; knows no Ray."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import AffectuneError
+
+PROC = Path("/proc")
+LISTENS = "0A"
+"""Linux's number of the state of a socket that waits for connections."""
+TABLES = {"tcp": 4, "tcp6": 16}
+"""The tables of a process's network, with the number of bytes of an address."""
+
+
+@dataclass(frozen=True, order=True)
+class Listener:
+    """A TCP port at which somebody can connect to a process.
+
+    Attributes:
+        address: an IP address without brackets; 0.0.0.0 or :: for all of this machine.
+        port: its number.
+        process: of the process that listens, its id.
+    """
+
+    address: str
+    port: int
+    process: int
+
+    def is_on_loopback(self) -> bool:
+        """Return whether only this machine reaches it."""
+        address = ipaddress.ip_address(self.address)
+        mapped = getattr(address, "ipv4_mapped", None)
+        return (mapped or address).is_loopback
+
+
+def raise_if_reachable(*, before: Iterable[Listener] = (), port: int | None = None) -> None:
+    """Refuse to go on where this process, or one that it started, listens beyond loopback.
+
+    A library's new version could open a port that lets whoever reaches it run code.
+
+    Args:
+        before: what listened before, for other reasons.
+        port: of the one service that is meant for others.
+
+    Raises:
+        AffectuneError: a process listens at another port.
+    """
+    for listener in sorted({*own_listeners()} - {*before}):
+        if listener.port != port and not listener.is_on_loopback():
+            name = _command(listener.process)
+            raise AffectuneError(
+                f"'{name}' (process {listener.process}), which this command needs, listens at "
+                f"{listener.address}, port {listener.port}, where other machines may reach it; it "
+                "must not. Unset what you have set of RAY_*, and use the pinned version of Ray."
+            )
+
+
+def own_listeners() -> list[Listener]:
+    """Return where this process, and those that it started, listen; nothing without /proc."""
+    return [listener for process in _descendants(os.getpid()) for listener in _listeners(process)]
+
+
+def _descendants(process: int) -> list[int]:
+    children: dict[int, list[int]] = {}
+    for folder in PROC.glob("[0-9]*"):
+        parent = _parent(folder)
+        if parent is not None:
+            children.setdefault(parent, []).append(int(folder.name))
+
+    found = [process]
+    for member in found:
+        found += children.get(member, [])
+    return found
+
+
+def _listeners(process: int) -> Iterator[Listener]:
+    """Yield where a process listens; nothing where it has just ended."""
+    folder = PROC / str(process)
+    inodes = set(_socket_inodes(folder / "fd"))
+    for table, num_bytes in TABLES.items():
+        try:
+            lines = (folder / "net" / table).read_text(encoding="ascii").splitlines()[1:]
+        except OSError:
+            continue
+        for line in lines:
+            _, local, _, state, *_, inode = line.split()[:10]
+            if state == LISTENS and inode in inodes:
+                address, _, port = local.partition(":")
+                yield Listener(_address(address, num_bytes), int(port, 16), process)
+
+
+def _socket_inodes(folder: Path) -> Iterator[str]:
+    try:
+        descriptors = os.listdir(folder)
+    except OSError:
+        return
+    for descriptor in descriptors:
+        try:
+            target = os.readlink(folder / descriptor)
+        except OSError:
+            continue
+        if target.startswith("socket:["):
+            yield target.removeprefix("socket:[").removesuffix("]")
+
+
+def _address(text: str, num_bytes: int) -> str:
+    """Read an address as the kernel prints it: words of 32 bits in the machine's byte order."""
+    words = [int(text[start : start + 8], 16) for start in range(0, num_bytes * 2, 8)]
+    packed = struct.pack(f"={len(words)}I", *words)
+    return socket.inet_ntop(socket.AF_INET if num_bytes == 4 else socket.AF_INET6, packed)
+
+
+def _parent(folder: Path) -> int | None:
+    try:
+        stat = (folder / "stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    return int(stat.rpartition(")")[2].split()[1])  # a name may have brackets of its own
+
+
+def _command(process: int) -> str:
+    try:
+        text = (PROC / str(process) / "cmdline").read_bytes().replace(b"\0", b" ")
+    except OSError:
+        return "a process"
+    return text.decode(errors="replace").strip()[:80]
