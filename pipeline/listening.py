@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
-import socket
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class Listener:
     """A TCP port at which somebody can connect to a process.
 
     Attributes:
-        address: an IP address without brackets; 0.0.0.0 or :: for all of this machine.
+        address: an IP address without brackets; 0.0.0.0 or :: for all of this machine's.
         port: its number.
         process: of the process that listens, its id.
     """
@@ -35,12 +35,12 @@ class Listener:
 
     def is_on_loopback(self) -> bool:
         """Return whether only this machine reaches it."""
-        address = ipaddress.ip_address(self.address)
-        mapped = getattr(address, "ipv4_mapped", None)
-        return (mapped or address).is_loopback
+        return ipaddress.ip_address(self.address).is_loopback
 
 
-def raise_if_reachable(*, before: Iterable[Listener] = (), port: int | None = None) -> None:
+def raise_if_reachable(
+    *, before: Iterable[Listener] = (), port: int | None = None, address: str | None = None
+) -> None:
     """Refuse to go on where this process, or one that it started, listens beyond loopback.
 
     A library's new version could open a port that lets whoever reaches it run code.
@@ -48,17 +48,19 @@ def raise_if_reachable(*, before: Iterable[Listener] = (), port: int | None = No
     Args:
         before: what listened before, for other reasons.
         port: of the one service that is meant for others.
+        address: of this node in its cluster, where others must reach it.
 
     Raises:
         AffectuneError: a process listens at another port.
     """
     for listener in sorted({*own_listeners()} - {*before}):
-        if listener.port != port and not listener.is_on_loopback():
+        is_meant = listener.port == port or listener.address == address
+        if not is_meant and not listener.is_on_loopback():
             name = _command(listener.process)
             raise AffectuneError(
-                f"'{name}' (process {listener.process}), which this command needs, listens at "
-                f"{listener.address}, port {listener.port}, where other machines may reach it; it "
-                "must not. Unset what you have set of RAY_*, and use the pinned version of Ray."
+                f"'{name}' (process {listener.process}) listens at {listener.address}, port "
+                f"{listener.port}, where other machines may reach it, and must not. Unset what you "
+                "have set of RAY_*, and use the pinned version of Ray."
             )
 
 
@@ -98,23 +100,21 @@ def _listeners(process: int) -> Iterator[Listener]:
 
 def _socket_inodes(folder: Path) -> Iterator[str]:
     try:
-        descriptors = os.listdir(folder)
+        descriptors = list(folder.iterdir())
     except OSError:
         return
     for descriptor in descriptors:
-        try:
-            target = os.readlink(folder / descriptor)
-        except OSError:
-            continue
-        if target.startswith("socket:["):
-            yield target.removeprefix("socket:[").removesuffix("]")
+        with contextlib.suppress(OSError):  # it has just been closed
+            target = str(descriptor.readlink())
+            if target.startswith("socket:["):
+                yield target.removeprefix("socket:[").removesuffix("]")
 
 
 def _address(text: str, num_bytes: int) -> str:
     """Read an address as the kernel prints it: words of 32 bits in the machine's byte order."""
     words = [int(text[start : start + 8], 16) for start in range(0, num_bytes * 2, 8)]
-    packed = struct.pack(f"={len(words)}I", *words)
-    return socket.inet_ntop(socket.AF_INET if num_bytes == 4 else socket.AF_INET6, packed)
+    address = ipaddress.ip_address(struct.pack(f"={len(words)}I", *words))
+    return str(getattr(address, "ipv4_mapped", None) or address)
 
 
 def _parent(folder: Path) -> int | None:

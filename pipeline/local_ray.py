@@ -155,7 +155,7 @@ def _remove_abandoned(base: Path) -> None:
             is_old = time.time() - right.st_mtime > ABANDONED_S
             if not (is_ours and is_old and pattern.fullmatch(folder.name)):
                 continue
-            if set(os.listdir(folder)) <= {RAY} and not _is_held(folder):
+            if {path.name for path in folder.iterdir()} <= {RAY} and not _is_held(folder):
                 shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -226,7 +226,7 @@ def _make_token(path: Path) -> None:
         with contextlib.suppress(FileExistsError):
             os.link(draft, path)
     finally:
-        os.unlink(draft)
+        Path(draft).unlink()
 
 
 def _close(path: Path) -> list[str]:

@@ -33,7 +33,9 @@ class Endpoint:
         from serving.metrics import Metrics
         from serving.model_follower import ModelFollower
         from serving.model_source import find_source
+        from serving.replica_port import bind_to_node
 
+        bind_to_node()
         torch.set_num_threads(1)
         _log_json_lines()
 
@@ -41,6 +43,16 @@ class Endpoint:
         self._metrics = Metrics()
         self._follower = ModelFollower(find_source(settings), settings, self._metrics)
         self._follower.start()
+
+        self._is_checked = False
+
+    def check_health(self) -> None:
+        """Refuse to serve where this replica listens for others; Serve asks before and while."""
+        from serving.replica_port import raise_if_open
+
+        if not self._is_checked:
+            raise_if_open()
+            self._is_checked = True
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         from serving.app import build_app

@@ -47,15 +47,14 @@ def cluster(address: str | None, workers: int | None) -> Iterator[Cluster]:
         yield Cluster()
         return
 
-    with contextlib.nullcontext() if address else local_ray() as local:
-        try:
-            with own_sigterm():
-                _reach(address) if local is None else _start(local, workers)
-            # Ray prints there that a worker was lost; standard output is for results.
-            with contextlib.redirect_stdout(sys.stderr):
-                yield Cluster()
-        finally:
-            ray.shutdown()
+    with contextlib.ExitStack() as stack:
+        local = None if address else stack.enter_context(local_ray())
+        stack.callback(ray.shutdown)
+        with own_sigterm():
+            _reach(address) if address else _start(local, workers)
+        # Ray prints there that a worker was lost; standard output is for results.
+        with contextlib.redirect_stdout(sys.stderr):
+            yield Cluster()
 
 
 class Cluster:
