@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from importlib import metadata
-from typing import Annotated, Any
+from typing import Any
 
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.security import HTTPBearer
@@ -16,6 +16,7 @@ from serving.access_log import AccessLog
 from serving.admission import Admission
 from serving.error_responses import ERROR_RESPONSES, Responses, add_error_handlers
 from serving.example_session import example_request
+from serving.hosts import KnownHosts
 from serving.metrics import Metrics
 from serving.page.routes import add_page
 from serving.predictor import Predictor
@@ -40,6 +41,11 @@ RequiredPredictor = Callable[[], Predictor]
 
 BEARER = HTTPBearer(auto_error=False)
 """For OpenAPI: the token itself is checked by hand."""
+OPEN_PATHS = frozenset({"/", "/page/{name}", "/healthz", "/readyz"})
+"""Routes that need no token where one is asked for: the page's own files, and what probes ask.
+
+/openapi.json, which is no route of its own, needs none either. A new route needs it.
+"""
 PROMETHEUS_TEXT = "text/plain; version=0.0.4"
 REQUEST_SCHEMA = PredictionRequest.model_json_schema(ref_template="#/components/schemas/{model}")
 REQUEST_BODY: dict[str, Any] = {
@@ -86,6 +92,7 @@ def build_app(
         version=metadata.version("affectune"),
         description="Features of a session in; targets over time out, with each modality's "
         "difficulty.",
+        dependencies=[Depends(_authorisation(settings))],
         docs_url=None,  # it would load scripts from elsewhere
         redoc_url=None,
     )
@@ -95,6 +102,7 @@ def build_app(
     _add_model_routes(app, required, settings)
     _add_prediction_route(app, required, settings, metrics)
     add_page(app)
+    app.add_middleware(KnownHosts, names=settings.host_names(), origins=settings.allowed_origins)
     app.add_middleware(AccessLog, metrics=metrics)
     return app
 
@@ -102,7 +110,7 @@ def build_app(
 def _add_state_routes(
     app: FastAPI, required: RequiredPredictor, settings: Settings, metrics: Metrics
 ) -> None:
-    @app.get("/healthz", summary="The process lives")
+    @app.get("/healthz", summary="The process lives", responses=_errors())
     async def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
@@ -116,7 +124,7 @@ def _add_state_routes(
         summary="For Prometheus",
         response_class=Response,
         responses=_errors(401),
-        dependencies=[_authorisation(settings)],
+        dependencies=[Depends(BEARER)],
     )
     async def metrics_text() -> Response:
         text = await asyncio.get_running_loop().run_in_executor(None, metrics.text)
@@ -129,7 +137,7 @@ def _add_model_routes(app: FastAPI, required: RequiredPredictor, settings: Setti
         summary="What is served",
         response_model=None,
         responses={200: {"model": ModelResponse}, **_errors(401, 503)},
-        dependencies=[_authorisation(settings)],
+        dependencies=[Depends(BEARER)],
     )
     async def model() -> Response:
         return Response(to_json(required().describe()), media_type=JSON)
@@ -139,7 +147,7 @@ def _add_model_routes(app: FastAPI, required: RequiredPredictor, settings: Setti
         summary="An invented session to try",
         response_model=None,
         responses={200: {"model": PredictionRequest}, **_errors(401, 503)},
-        dependencies=[_authorisation(settings)],
+        dependencies=[Depends(BEARER)],
     )
     async def example() -> Response:
         return Response(to_json(example_request(required().model)), media_type=JSON)
@@ -157,7 +165,7 @@ def _add_prediction_route(
         summary="Predict one session",
         response_model=None,
         responses={200: success, **ERROR_RESPONSES},
-        dependencies=[_authorisation(settings)],
+        dependencies=[Depends(BEARER)],
         openapi_extra=REQUEST_BODY,
     )
     async def predictions(request: Request) -> Response:
@@ -195,24 +203,25 @@ def _count(metrics: Metrics, response: SessionResponse) -> None:
         metrics.missing.labels(modality).inc()
 
 
-def _authorisation(settings: Settings) -> Any:
-    """Return a dependency that checks the bearer token, where the settings have one."""
-    secret = settings.secret()
+def _authorisation(settings: Settings) -> Callable[[Request], Awaitable[None]]:
+    """Return a dependency of every route that checks the bearer token, where there is one."""
+    secrets = settings.secrets()
 
-    def raise_if_unauthorised(
-        request: Request, _: Annotated[object, Depends(BEARER)] = None
-    ) -> None:
-        if secret is None:
+    async def raise_if_unauthorised(request: Request) -> None:
+        if not secrets or request.scope["route"].path in OPEN_PATHS:
             return
 
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        is_correct = hmac.compare_digest(token.strip().encode("latin-1"), secret)
-        if scheme.lower() != "bearer" or not is_correct:
+        sent = [value for name, value in request.headers.raw if name == b"authorization"]
+        # As bytes: a client may write a letter beyond ASCII as it likes.
+        scheme, _, token = (sent[0] if len(sent) == 1 else b"").partition(b" ")
+        matches = [hmac.compare_digest(token.strip(b" \t"), secret) for secret in secrets]
+        if scheme.lower() != b"bearer" or not any(matches):
             message = "Send Authorization: Bearer <token>."
             raise RequestError(401, "unauthorized", message, "header Authorization")
 
-    return Depends(raise_if_unauthorised)
+    return raise_if_unauthorised
 
 
 def _errors(*statuses: int) -> Responses:
-    return {status: ERROR_RESPONSES[status] for status in statuses}
+    """Return what OpenAPI says of some errors, and of those that every route has."""
+    return {status: ERROR_RESPONSES[status] for status in sorted({400, 403, 421, *statuses})}

@@ -6,6 +6,7 @@ import contextlib
 import ipaddress
 import logging
 import os
+import shlex
 import signal
 import socket
 from collections.abc import Iterator
@@ -21,8 +22,8 @@ from pipeline import terminal
 from pipeline.cluster_address import LOCAL, VARIABLE, find_cluster
 from pipeline.environment import set_ray_serve_defaults
 from pipeline.errors import AffectuneError, InputError
-from pipeline.listening import raise_if_reachable
-from pipeline.local_ray import LocalRay, local_ray
+from pipeline.local_ray.listening import raise_if_reachable
+from pipeline.local_ray.session import LocalRay, local_ray
 from pipeline.status_line import print_status
 from pipeline.supervisor import (
     allow_orderly_end,
@@ -125,7 +126,7 @@ def _check(settings: Settings) -> list[str]:
     """
     from serving.model_source import FolderSource, find_source
 
-    has_token = settings.secret() is not None
+    has_token = bool(settings.secrets())
     source = find_source(settings)
     notes = []
 
@@ -135,9 +136,20 @@ def _check(settings: Settings) -> list[str]:
         notes += _check_registry(source)
     _raise_if_in_use(settings.host, settings.port)
 
+    notes += _token_file_notes(settings.token_file)
     if not has_token and not _is_loopback(settings.host):
         notes.append("no token is asked for: whoever reaches this machine may use the model.")
     return notes
+
+
+def _token_file_notes(path: Path | None) -> list[str]:
+    """Return a note where other users of this machine can read the file of the bearer token."""
+    if path is None or not path.stat().st_mode & 0o077:
+        return []
+    return [
+        f"other users of this machine can read the token file '{path}'. To keep it to yourself: "
+        f"{shlex.join(['chmod', '600', str(path)])}"
+    ]
 
 
 def _check_registry(source: ModelSource) -> list[str]:

@@ -18,12 +18,17 @@ Responses = dict[int | str, dict[str, Any]]
 """Status -> what OpenAPI says of it."""
 
 ERROR_RESPONSES: Responses = {
-    400: {"model": Error, "description": "The body is not JSON, or not Arrow."},
+    400: {
+        "model": Error,
+        "description": "The body is not JSON, or not Arrow; or no Host is named.",
+    },
     401: {"model": Error, "description": "The bearer token is missing or wrong."},
+    403: {"model": Error, "description": "A web page of another origin asks."},
     406: {"model": Error, "description": "Two Arrow columns would have the same name."},
     408: {"model": Error, "description": "The body, or the answer, did not come in time."},
     413: {"model": Error, "description": "The body is too large."},
     415: {"model": Error, "description": "Neither JSON nor Arrow."},
+    421: {"model": Error, "description": "The endpoint does not answer to that host name."},
     422: {"model": Error, "description": "It does not fit the model."},
     503: {"model": Error, "description": "Busy, or no model yet. See Retry-After."},
 }

@@ -12,7 +12,7 @@ import ray
 from ray.serve._private import replica
 
 from pipeline.errors import AffectuneError
-from pipeline.listening import raise_if_reachable
+from pipeline.local_ray.listening import raise_if_reachable
 
 OPENS = "add_port_to_grpc_server"
 """Serve's function that binds a server to an address, such as [::]:0, and returns the port."""
@@ -49,11 +49,15 @@ def raise_if_open() -> None:
     Raises:
         AffectuneError: it does.
     """
-    address = ray.util.get_node_ip_address()
+    address = _node_address()
     if not ipaddress.ip_address(address).is_loopback:
         raise_if_reachable(address=address)
 
 
 def _node_host() -> str:
-    address = ray.util.get_node_ip_address()
+    address = _node_address()
     return f"[{address}]" if ":" in address else address
+
+
+def _node_address() -> str:
+    return str(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]

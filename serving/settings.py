@@ -6,17 +6,34 @@ command line overrides the environment.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+import socket
+from codecs import BOM_UTF8
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from pipeline.errors import InputError
 from pipeline.spec import read_toml
 
 PREFIX = "AFFECTUNE_SERVE_"
+CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 Count = Annotated[int, Field(ge=1)]
+HOST_NAME = re.compile(r"\*|(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*")
+ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^\s/?#@*]+")
+Names = Annotated[tuple[str, ...], BeforeValidator(lambda given: _split(given))]
+"""Names; in an environment variable between commas."""
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 
 
@@ -57,6 +74,12 @@ class Settings(Limits):
     """The registry; default: `MLFLOW_TRACKING_URI`, else `sqlite:///mlflow.db`."""
     host: str = "127.0.0.1"
     """Who may connect: the loopback address is this machine alone."""
+    allowed_hosts: Names = ()
+    """Further names by which clients may call it, such as `affectune.example.org`, that of a
+    service in a cluster, `*.example.org` for all below one, or `*`. IP addresses, `localhost`,
+    `host` and this machine's own name are allowed."""
+    allowed_origins: Names = ()
+    """Origins of web pages elsewhere that may ask, such as `https://example.org`; `*` for all."""
     port: Annotated[int, Field(ge=1, le=65535)] = 8000
     replicas: Count = 2
     """Two, so that one may die while the other answers."""
@@ -94,30 +117,65 @@ class Settings(Limits):
             raise ValueError("give token or token_file, not both")
         return self
 
-    def secret(self) -> bytes | None:
-        """Return the bearer token, or None where none is needed.
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _are_host_names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        names = tuple(name.lower().removesuffix(".") for name in names)
+        for name in names:
+            if not HOST_NAME.fullmatch(name):
+                raise ValueError(f"{name!r} is no host name; give it without scheme and port")
+        return names
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _are_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        origins = tuple(origin.lower() for origin in origins)
+        for origin in origins:
+            if not origin.isascii() or not ORIGIN.fullmatch(origin):
+                raise ValueError(f"{origin!r} is no origin, such as https://example.org")
+        return origins
+
+    def host_names(self) -> set[str]:
+        """Return the names that it answers to, beside IP addresses and localhost."""
+        # This machine's own name is no stranger's, who could let it point to loopback.
+        machine = socket.gethostname().lower()
+        own = {self.host.lower().removesuffix("."), machine, machine.partition(".")[0]}
+        return own | {*self.allowed_hosts}
+
+    def secrets(self) -> set[bytes]:
+        """Return the bytes of the bearer token, as clients may send them; none: none is needed.
+
+        A token with a letter beyond ASCII is sent in Latin-1 by some clients, in UTF-8 by others.
 
         Raises:
-            InputError: the token is empty, or its file cannot be read.
+            InputError: the token is empty, cannot be sent, or its file cannot be read.
         """
-        text = self._token_text()
-        if text is None:
-            return None
+        token = self._token()
+        if token is None:
+            return set()
 
-        if not text.strip():
+        token = token.removeprefix(BOM_UTF8).strip()
+        if not token:
             raise InputError(
                 "The bearer token is empty. Write one into the token file, or ask for none."
             )
-        return text.strip().encode()
+        if CONTROL.search(token):
+            raise InputError(
+                "The bearer token has several lines, or another character that no request can "
+                "carry. Write it into one line."
+            )
+        return {token, *_in_other_encoding(token)}
 
-    def _token_text(self) -> str | None:
+    def _token(self) -> bytes | None:
         if self.token_file is None:
-            return None if self.token is None else self.token.get_secret_value()
+            return None if self.token is None else self.token.get_secret_value().encode()
 
         try:
-            return self.token_file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"Cannot read the token file '{self.token_file}': {error}.") from None
+            return self.token_file.read_bytes()
+        except OSError as error:
+            raise InputError(
+                f"Cannot read the token file '{self.token_file}': {error.strerror}."
+            ) from None
 
 
 def read_settings(
@@ -143,6 +201,23 @@ def read_settings(
         return Settings.model_validate(values)
     except ValidationError as error:
         raise InputError(_validation_message(error, path)) from None
+
+
+def _split(given: object) -> object:
+    """Return the names in one string between commas; anything else as it is."""
+    if isinstance(given, str):
+        return tuple(name.strip() for name in given.split(",") if name.strip())
+    return given
+
+
+def _in_other_encoding(token: bytes) -> Iterator[bytes]:
+    """Yield a token in Latin-1 that is given in UTF-8, and the other way round."""
+    try:
+        yield token.decode().encode("latin-1")
+    except UnicodeDecodeError:
+        yield token.decode("latin-1").encode()
+    except UnicodeEncodeError:
+        return  # it has letters that Latin-1 lacks
 
 
 def _validation_message(error: ValidationError, path: Path | None) -> str:

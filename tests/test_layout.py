@@ -27,6 +27,7 @@ FOLDERS = [
     "pipeline/distillation",
     "pipeline/evaluation",
     "pipeline/fitting",
+    "pipeline/local_ray",
     "pipeline/metrics",
     "pipeline/model",
     "pipeline/networks",

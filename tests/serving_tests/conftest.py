@@ -51,7 +51,9 @@ class Client:
 
         async def send_once() -> httpx.Response:
             transport = httpx.ASGITransport(self.app)
-            async with httpx.AsyncClient(transport=transport, base_url="http://endpoint") as client:
+            async with httpx.AsyncClient(
+                transport=transport, base_url="http://localhost"
+            ) as client:
                 return await client.request(method, path, headers=encoded, **arguments)
 
         return asyncio.run(send_once())

@@ -44,17 +44,17 @@ def test_the_token_comes_from_a_file_or_the_environment_and_is_never_printed(
 ) -> None:
     path = tmp_path / "token"
     path.write_text("from a file\n")
-    assert read_settings(None, {}, token_file=str(path)).secret() == b"from a file"
+    assert read_settings(None, {}, token_file=str(path)).secrets() == {b"from a file"}
 
     settings = read_settings(None, {"AFFECTUNE_SERVE_TOKEN": "from here"})
-    assert settings.secret() == b"from here"
+    assert settings.secrets() == {b"from here"}
     assert "from here" not in repr(settings)
-    assert read_settings(None, {}).secret() is None
+    assert read_settings(None, {}).secrets() == set()
 
 
 def test_an_empty_or_missing_token_is_refused(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("\n")
     with pytest.raises(InputError, match="empty"):
-        read_settings(None, {}, token_file=str(tmp_path / "token")).secret()
+        read_settings(None, {}, token_file=str(tmp_path / "token")).secrets()
     with pytest.raises(InputError, match="Cannot read the token file"):
-        read_settings(None, {}, token_file=str(tmp_path / "none")).secret()
+        read_settings(None, {}, token_file=str(tmp_path / "none")).secrets()

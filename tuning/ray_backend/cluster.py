@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from math import floor
 
 import ray
@@ -18,8 +19,8 @@ from pipeline import terminal
 from pipeline.cluster_address import shown
 from pipeline.environment import set_ray_tune_defaults
 from pipeline.errors import AffectuneError, InputError
-from pipeline.listening import own_listeners, raise_if_reachable
-from pipeline.local_ray import LocalRay, local_ray
+from pipeline.local_ray.listening import own_listeners, raise_if_reachable
+from pipeline.local_ray.session import LocalRay, local_ray
 from pipeline.supervisor import own_sigterm
 from tuning.spec.space import STAGES
 from tuning.spec.study_spec import StudySpec
@@ -48,10 +49,13 @@ def cluster(address: str | None, workers: int | None) -> Iterator[Cluster]:
         return
 
     with contextlib.ExitStack() as stack:
-        local = None if address else stack.enter_context(local_ray())
+        if address:
+            start = partial(_reach, address)
+        else:
+            start = partial(_start, stack.enter_context(local_ray()), workers)
         stack.callback(ray.shutdown)
         with own_sigterm():
-            _reach(address) if address else _start(local, workers)
+            start()
         # Ray prints there that a worker was lost; standard output is for results.
         with contextlib.redirect_stdout(sys.stderr):
             yield Cluster()

@@ -1,6 +1,6 @@
-"""A Ray of this machine, closed to its other users: loopback, a token, a folder. Imports no Ray.
+"""What a Ray of this machine is started with: a folder of its own, a token, loopback.
 
-By itself Ray makes its token readable by all, and its folders, with logs and sockets, writable.
+By itself Ray lets everybody write into its folder, which has its logs and sockets.
 """
 
 from __future__ import annotations
@@ -9,10 +9,8 @@ import contextlib
 import fcntl
 import os
 import re
-import secrets
 import shutil
 import stat
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -21,6 +19,7 @@ from pathlib import Path
 
 from pipeline.environment import keep_ray_on_loopback
 from pipeline.errors import InputError
+from pipeline.local_ray.token import keep_token_private
 
 PREFIX = "affectune-"
 RAY = "ray"
@@ -32,19 +31,6 @@ ABANDONED_S = 86_400.0
 """So long the folder of a Ray that failed or was killed is kept for its logs."""
 
 FOLDER = "RAY_TMPDIR"
-MODE, TOKEN, TOKEN_FILE = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
-NO_TOKEN = (
-    f"{MODE} is '{{mode}}', so this Ray asks for no token: every user of this machine can run "
-    f"programs in it as you, though nobody from elsewhere. Unset {MODE}."
-)
-WAS_OPEN = (
-    "The rights of '{path}', Ray's token, let other users of this machine run programs as you; "
-    "now only you can use it. Where one may have read it, remove the file: a new one is made."
-)
-IS_OPEN = (
-    "The rights of '{path}', Ray's token, let other users of this machine run programs as you, "
-    "and you may not change them. Have its owner make it yours alone, with the rights 600."
-)
 
 
 @dataclass(frozen=True)
@@ -75,7 +61,7 @@ def local_ray() -> Iterator[LocalRay]:
         InputError: no folder for temporary files is writable and has a path short enough.
     """
     keep_ray_on_loopback()
-    notes = _keep_token_private()
+    notes = keep_token_private()
     private = _make_folder()
 
     # Held until this process ends, however it does: who holds none has left its folder.
@@ -169,84 +155,3 @@ def _is_held(folder: Path) -> bool:
     finally:
         os.close(descriptor)
     return False
-
-
-def _keep_token_private() -> list[str]:
-    """See to it that Ray asks for a token that only this user can read; return notes."""
-    if "ray" not in sys.modules:
-        # Ray would do so by itself, and advise to ask for none. Once imported it has read it.
-        os.environ.setdefault(MODE, "token")
-    mode = os.environ.get(MODE, "token")
-    if mode.lower() != "token":
-        return [NO_TOKEN.format(mode=mode)]
-    if os.environ.get(TOKEN):
-        return []
-    if os.environ.get(TOKEN_FILE):
-        return _look_at_given_token(Path(os.environ[TOKEN_FILE]))
-
-    try:
-        path = Path.home() / ".ray" / "auth_token"
-        _make_token(path)
-        _close_folder(path.parent)
-        return _close(path)
-    except (OSError, RuntimeError):
-        # Without a home that is this user's alone, this process and Ray's have one of their own.
-        os.environ[TOKEN] = secrets.token_hex(32)
-        return []
-
-
-def _look_at_given_token(path: Path) -> list[str]:
-    """Close the token file that the user has named, where that can be done; return notes."""
-    try:
-        path.read_bytes()
-    except OSError as error:
-        raise InputError(
-            f"{TOKEN_FILE} names '{path}', which cannot be read: {error.strerror}. Correct it, or "
-            "unset it: then Ray gets a token of its own."
-        ) from None
-
-    try:
-        return _close(path)
-    except OSError:
-        return [IS_OPEN.format(path=path)]
-
-
-def _make_token(path: Path) -> None:
-    """Make a token where there is none; of two starts at once the first one's is kept."""
-    if path.exists():
-        return
-
-    with contextlib.suppress(FileExistsError):
-        path.parent.mkdir(mode=0o700)
-    # Ray would write it for all to read; mkstemp lets nobody else.
-    descriptor, draft = tempfile.mkstemp(dir=path.parent)
-    try:
-        with open(descriptor, "w", encoding="ascii") as file:
-            file.write(secrets.token_hex(32))
-        with contextlib.suppress(FileExistsError):
-            os.link(draft, path)
-    finally:
-        Path(draft).unlink()
-
-
-def _close(path: Path) -> list[str]:
-    """Take the rights to a token from other users; return notes where they had any.
-
-    Raises:
-        OSError: it is another user's, or its rights cannot be changed.
-    """
-    with open(path, "rb") as file:
-        right = os.fstat(file.fileno())
-        if right.st_uid != os.geteuid():
-            raise PermissionError(f"'{path}' is another user's")
-        if not right.st_mode & 0o077:
-            return []
-        os.fchmod(file.fileno(), 0o600)
-    return [WAS_OPEN.format(path=path)]
-
-
-def _close_folder(folder: Path) -> None:
-    """Let nobody else into the folder of tokens, where it is this user's."""
-    right = folder.stat()
-    if right.st_uid == os.geteuid() and right.st_mode & 0o077:
-        folder.chmod(0o700)
