@@ -24,7 +24,7 @@ from serving.schema import JSON, to_json
 ANY = "*"
 AUTHORITY = re.compile(rb"(?:\[([0-9a-f:.]{2,45})\]|([a-z0-9._-]{1,255}))(?::([0-9]{0,5}))?")
 """Of a Host header in lower case: an IPv6 address, or a name or IPv4 address; a port."""
-DEFAULT_PORTS = {b"http": b"80", b"https": b"443"}
+DEFAULT_PORTS = {b"http": "80", b"https": "443"}
 
 MALFORMED = RequestError(
     400, "malformed_host", "The header Host must be there once, and name this endpoint.", "Host"
@@ -63,7 +63,7 @@ class KnownHosts:
         self._shared_app = CORSMiddleware(
             app,
             allow_origins=[*origins],
-            allow_methods=[ANY],
+            allow_methods=["GET", "HEAD", "POST"],
             allow_headers=[ANY],
             allow_private_network=True,
             expose_headers=["Retry-After", "X-Request-Id"],
@@ -107,11 +107,10 @@ class KnownHosts:
         return FOREIGN if is_foreign else None
 
     def _is_known(self, host: re.Match[bytes]) -> bool:
-        address, name, _ = host.groups(b"")
-        if ANY in self._names or _is_address((address or name).decode()):
+        name, _ = _parts(host)
+        if ANY in self._names or _is_address(name):
             return True
-        known = name.decode().removesuffix(".")
-        return known in self._names or known.endswith(self._domains)
+        return name in self._names or name.endswith(self._domains)
 
     def _is_shared_with(self, origin: bytes) -> bool:
         return origin in self._origins or ANY.encode() in self._origins
@@ -137,13 +136,15 @@ def _is_same_origin(origin: bytes, host: re.Match[bytes]) -> bool:
     """
     scheme, _, authority = origin.partition(b"://")
     default = DEFAULT_PORTS.get(scheme)
-    of_page = AUTHORITY.fullmatch(authority)
-    if default is None or of_page is None:
+    page = AUTHORITY.fullmatch(authority)
+    if default is None or page is None:
         return False
-    return _parts(of_page, default) == _parts(host, default)
+
+    (page_name, page_port), (name, port) = _parts(page), _parts(host)
+    return (page_name, page_port or default) == (name, port or default)
 
 
-def _parts(authority: re.Match[bytes], default_port: bytes) -> tuple[bytes, bytes]:
-    """Return a host without its final dot, and its port."""
+def _parts(authority: re.Match[bytes]) -> tuple[str, str]:
+    """Return an address, or a name without its final dot; and the port, or ""."""
     address, name, port = authority.groups(b"")
-    return address or name.removesuffix(b"."), port or default_port
+    return (address or name.removesuffix(b".")).decode(), port.decode()

@@ -18,7 +18,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline.corpus import Corpus
-from serving.app import build_app
+from serving.app import OPEN_PATHS, build_app
 from serving.arrow import MEDIA_TYPE, write_arrow
 from serving.predictor import Predictor
 from serving.request_error import RequestError
@@ -453,6 +453,58 @@ def test_requests_need_the_token_where_one_is_set(
     assert guarded.post(request_, authorization="Bearer correct horse").status_code == 200
     assert guarded.get("/v1/model").status_code == guarded.get("/metrics").status_code == 401
     assert guarded.get("/healthz").status_code == guarded.get("/").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "token", ["correct horse", "voil\u00e0", "\u00a0", "\u0085\u00e0", "\u00ff\u00fe"]
+)
+def test_a_token_is_accepted_as_a_client_may_write_it_and_nothing_else_is(
+    client_of: Callable[..., Client], token: str
+) -> None:
+    guarded = client_of(token=token)
+    as_sent = {b"Bearer " + token.encode("latin-1"), b"bearer   " + token.encode() + b" \t"}
+    for value in as_sent:
+        assert guarded.get("/v1/model", authorization=value.decode("latin-1")).status_code == 200
+
+    others = {token[:-1], token + "x", token + "\u00a0", "", "\u00ff" * 9, "Bearer", token + "\x1c"}
+    for other in others:
+        response = guarded.get("/v1/model", authorization=f"Bearer {other}")
+        assert _error(response)[:2] == (401, "unauthorized")
+
+
+def test_every_route_but_those_that_are_listed_needs_the_token(
+    client_of: Callable[..., Client],
+) -> None:
+    guarded = client_of(token="correct horse")
+    routes = [route for route in guarded.app.routes if route.path != "/openapi.json"]
+    assert {route.path for route in routes} >= OPEN_PATHS | {"/metrics", "/v1/predictions"}
+
+    for route in routes:
+        for method in route.methods:
+            response = guarded.send(method, route.path.format(name="page.js"))
+            if route.path in OPEN_PATHS:
+                assert response.status_code == 200
+            else:
+                assert _error(response)[:2] == (401, "unauthorized"), route.path
+
+
+def _get_with(client: Client, headers: list[tuple[str, str]]) -> httpx.Response:
+    """Ask for the model with headers of which one may be there twice."""
+
+    async def get() -> httpx.Response:
+        transport = httpx.ASGITransport(client.app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as session:
+            return await session.get("/v1/model", headers=headers)
+
+    return asyncio.run(get())
+
+
+def test_the_credentials_are_sent_once(client_of: Callable[..., Client]) -> None:
+    guarded = client_of(token="correct horse")
+    both = [("authorization", "Bearer correct horse"), ("authorization", "Bearer wrong")]
+    for headers in (both, both[::-1], both[:1] * 2):
+        assert _get_with(guarded, headers).status_code == 401
+    assert _get_with(guarded, both[:1]).status_code == 200
 
 
 def test_without_a_model_it_lives_but_is_not_ready(request_: Request) -> None:
