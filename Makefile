@@ -9,14 +9,15 @@ export OMP_NUM_THREADS = 1
 export OPENBLAS_NUM_THREADS = 1
 export MLFLOW_DISABLE_TELEMETRY = true
 
-.PHONY: install demo wheel test test-fast fuzz check style format bench clean
+.PHONY: install demo wheel test test-fast fuzz check style format bench audit clean
 
 install: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11))' || { echo "Affectune needs Python 3.11 or newer: make PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt pip setuptools
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --build-constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
 # KEEP=1: the endpoint and MLflow stay up. `make demo --keep` is make's own --keep-going, and means the same here.
@@ -64,6 +65,10 @@ format: install
 
 bench: install
 	$(BIN)/python -m tests.benchmarks $(BENCH)
+
+# Licences, and published advisories on the pinned versions. Ends with 3 where no advisory service is reached.
+audit: install
+	$(BIN)/python infra/audit.py
 
 clean:
 	rm -rf .venv build demo dist .affectune .mypy_cache .ruff_cache .import_linter_cache bench.json *.egg-info

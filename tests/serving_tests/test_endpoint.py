@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import signal
+import socket
+import stat
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +18,7 @@ from threading import Event, Thread
 
 import httpx
 import numpy as np
+import psutil
 import pytest
 
 from pipeline.corpus import Corpus
@@ -80,7 +83,9 @@ def endpoint(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         "follow_period_s": 0.5,
     }
     with running_endpoint(model, port, folder / "log", **settings) as process:
+        ray_folder = _ray_folder(process)
         yield Running(port, process, registry)
+    assert not ray_folder.parent.exists()
     said = (folder / "log").read_text().partition("Ending")
     assert said[1]
     assert "Error" not in said[2]
@@ -116,11 +121,45 @@ def test_predictions_through_the_proxy_are_those_of_the_model(
             np.testing.assert_allclose(predictions[target], values, rtol=0, atol=1e-6)
 
 
-def test_only_this_machine_may_connect(endpoint: Running) -> None:
-    listening = subprocess.run(["ss", "-ltnH"], capture_output=True, text=True, check=True)
-    addresses = [line.split()[3] for line in listening.stdout.splitlines()]
-    at_port = [address for address in addresses if address.endswith(f":{endpoint.port}")]
-    assert at_port == [f"127.0.0.1:{endpoint.port}"]
+def test_no_process_of_the_endpoint_listens_beyond_this_machine(endpoint: Running) -> None:
+    members = psutil.Process(endpoint.process).children(recursive=True)
+    assert len(replicas(endpoint.process)) == 2
+    listeners = [
+        connection.laddr
+        for member in members
+        for connection in member.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert ("127.0.0.1", endpoint.port) in listeners
+    assert {address for address, _ in listeners} <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+
+
+def test_no_other_user_reaches_the_folder_of_rays_sockets_and_logs(endpoint: Running) -> None:
+    folder = _ray_folder(endpoint.process)
+    assert list(folder.glob("session_latest/sockets/*"))
+    assert stat.S_IMODE(folder.parent.stat().st_mode) == 0o700
+
+
+def _ray_folder(process: int) -> Path:
+    """Return the folder in which an endpoint's Ray keeps its sessions."""
+    members = psutil.Process(process).children(recursive=True)
+    [raylet] = [member for member in members if member.name() == "raylet"]
+    [option] = [word for word in raylet.cmdline() if word.startswith("--temp_dir=")]
+    return Path(option.partition("=")[2])
+
+
+def test_a_strange_name_is_refused_however_it_is_sent(endpoint: Running) -> None:
+    for request, status in (
+        (b"GET /v1/model HTTP/1.1\r\nHost: evil.example", b"421"),
+        (b"GET http://localhost/v1/model HTTP/1.1\r\nHost: evil.example", b"421"),
+        (b"GET /v1/model HTTP/1.1\r\nHost: localhost\r\nHost: evil.example", b"400"),
+        (b"GET /v1/model HTTP/1.1\r\nHost: localhost\r\nOrigin: http://evil.example", b"403"),
+        (b"GET /v1/model HTTP/1.1\r\nHost: \xff", b"400"),
+        (b"GET /healthz HTTP/1.0", b"200"),
+    ):
+        with socket.create_connection(("127.0.0.1", endpoint.port), PATIENCE_S) as connection:
+            connection.sendall(request + b"\r\nConnection: close\r\n\r\n")
+            assert connection.recv(4096).split()[1] == status, request
 
 
 def test_a_promotion_a_rollback_and_a_broken_version_fail_no_request(
