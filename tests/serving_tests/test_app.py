@@ -7,6 +7,7 @@ import copy
 import gzip
 import json
 import math
+import re
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -486,6 +487,13 @@ def test_every_route_but_those_that_are_listed_needs_the_token(
                 assert response.status_code == 200
             else:
                 assert _error(response)[:2] == (401, "unauthorized"), route.path
+
+
+def test_the_document_on_security_names_every_route_that_needs_no_token() -> None:
+    text = (Path(__file__).parents[2] / "SECURITY.md").read_text(encoding="utf-8")
+    section = text.partition("only these need none:")[2].partition("Keep its file")[0]
+    named = set(re.findall(r"`(/[^`]*)`", section)) - {"/openapi.json", "/-/healthz", "/-/routes"}
+    assert {path.replace("{name}", "*") for path in OPEN_PATHS} == named
 
 
 def _get_with(client: Client, headers: list[tuple[str, str]]) -> httpx.Response:
