@@ -208,10 +208,11 @@ def _authorisation(settings: Settings) -> Callable[[Request], Awaitable[None]]:
     secrets = settings.secrets()
 
     async def raise_if_unauthorised(request: Request) -> None:
-        if not secrets or request.scope["route"].path in OPEN_PATHS:
+        path = getattr(request.scope.get("route"), "path", None)
+        if not secrets or path in OPEN_PATHS:
             return
 
-        sent = [value for name, value in request.headers.raw if name == b"authorization"]
+        sent = [value for name, value in request.headers.raw if name.lower() == b"authorization"]
         # As bytes: a client may write a letter beyond ASCII as it likes.
         scheme, _, token = (sent[0] if len(sent) == 1 else b"").partition(b" ")
         matches = [hmac.compare_digest(token.strip(b" \t"), secret) for secret in secrets]

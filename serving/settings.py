@@ -140,7 +140,7 @@ class Settings(Limits):
         # This machine's own name is no stranger's, who could let it point to loopback.
         machine = socket.gethostname().lower()
         own = {self.host.lower().removesuffix("."), machine, machine.partition(".")[0]}
-        return own | {*self.allowed_hosts}
+        return (own - {""}) | {*self.allowed_hosts}
 
     def secrets(self) -> set[bytes]:
         """Return the bytes of the bearer token, as clients may send them; none: none is needed.

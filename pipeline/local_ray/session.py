@@ -31,6 +31,11 @@ ABANDONED_S = 86_400.0
 """So long the folder of a Ray that failed or was killed is kept for its logs."""
 
 FOLDER = "RAY_TMPDIR"
+OPEN = (
+    "every user of this machine may rename what is in '{base}', where Ray's folder is, and could "
+    "put one of theirs in its place. Where others use the machine: chmod +t '{base}', or set "
+    f"{FOLDER} to a folder of yours."
+)
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,8 @@ def local_ray() -> Iterator[LocalRay]:
     keep_ray_on_loopback()
     notes = keep_token_private()
     private = _make_folder()
+    if _is_open(private.parent):
+        notes.append(OPEN.format(base=private.parent))
 
     # Held until this process ends, however it does: who holds none has left its folder.
     lock = os.open(private, os.O_RDONLY | os.O_DIRECTORY)
@@ -85,11 +92,12 @@ def local_ray() -> Iterator[LocalRay]:
 def _make_folder() -> Path:
     """Make a folder that only this user may enter, where Ray's sockets have short paths."""
     reasons = []
-    for base in _bases():
-        reason = _unfitness(base)
-        if reason is None:
-            _remove_abandoned(base)
+    # An open one is better than none: a container may have no other, and no other user.
+    for base in sorted(_bases(), key=_is_open):
+        reason = f"its path is longer than {_longest_base()} characters"
+        if len(os.fsencode(base)) <= _longest_base():
             try:
+                _remove_abandoned(base)
                 # mkdtemp lets nobody else enter, and takes no name that is there.
                 return Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
             except OSError as error:
@@ -112,19 +120,14 @@ def _bases() -> list[Path]:
     return [Path(name).absolute() for name in names]
 
 
-def _unfitness(base: Path) -> str | None:
-    """Return why a folder cannot hold Ray's, or None."""
-    if len(os.fsencode(base)) > _longest_base():
-        return f"its path is longer than {_longest_base()} characters"
-    try:
-        rights = [folder.stat() for folder in (base, *base.parents)]
-    except OSError as error:
-        return error.strerror or str(error)
-
-    # Else another user could put a folder of theirs in the place of ours.
-    if any(right.st_mode & stat.S_IWOTH and not right.st_mode & stat.S_ISVTX for right in rights):
-        return "everybody may rename what is in it"
-    return None
+def _is_open(base: Path) -> bool:
+    """Return whether any user could put a folder of theirs in the place of one in it."""
+    for folder in (base, *base.parents):
+        with contextlib.suppress(OSError):
+            rights = folder.stat().st_mode
+            if rights & stat.S_IWOTH and not rights & stat.S_ISVTX:
+                return True
+    return False
 
 
 def _longest_base() -> int:

@@ -154,23 +154,41 @@ def test_a_path_of_the_greatest_length_leaves_room_for_the_longest_socket(
         assert len(str(local.folder / session / "sockets" / "plasma_store")) <= 107
 
 
-@pytest.mark.parametrize("name", ["none", "file", "open", "y" * 40])
+@pytest.mark.parametrize("name", ["none", "file", "y" * 40])
 def test_a_folder_that_was_asked_for_and_cannot_be_used_is_refused_with_the_reason(
     base: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     (base / "file").write_text("")
-    (base / "open").mkdir()
-    (base / "open").chmod(0o777)
     monkeypatch.setenv("RAY_TMPDIR", str(base / name))
     reason = {
         "none": "No such file or directory",
         "file": "Not a directory",
-        "open": "everybody may rename what is in it",
     }.get(name, "longer than 20 characters")
     with pytest.raises(InputError, match=reason) as refusal, local_ray():
         pass
     assert str(base / name) in str(refusal.value)
     assert "RAY_TMPDIR" in str(refusal.value)
+
+
+def test_a_folder_whose_content_anybody_may_rename_is_used_last_and_with_a_note(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not Path("/tmp").stat().st_mode & stat.S_ISVTX:
+        pytest.skip("on this machine everybody may rename what is in /tmp")
+    base.chmod(0o777)
+    with local_ray() as local:
+        assert not local.folder.is_relative_to(base)
+        assert local.notes == []
+
+    monkeypatch.setenv("RAY_TMPDIR", str(base))
+    with local_ray() as local:
+        assert local.folder.is_relative_to(base)
+        assert _rights(local.folder.parent) == 0o700
+        [note] = local.notes
+    assert f"chmod +t '{base}'" in note
+    base.chmod(0o1777)
+    with local_ray() as local:
+        assert local.notes == []
 
 
 def test_a_local_ray_is_kept_on_loopback_whatever_is_set(
