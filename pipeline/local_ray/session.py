@@ -27,8 +27,11 @@ RAY = "ray"
 LOGS = "session_latest/logs"
 LONGEST = 107 - len("/session_2026-11-26_06-52-23_123456_1234567/sockets/plasma_store")
 """So many bytes the path of Ray's folder may have: a socket's path has at most 107 on Linux."""
-ABANDONED_S = 86_400.0
-"""So long the folder of a Ray that failed or was killed is kept for its logs."""
+KEPT = "kept"
+"""Beside it where the Ray failed: the folder is kept for its logs."""
+KEPT_S = 86_400.0
+STARTING_S = 60.0
+"""So old is the folder of a killed process at least: a new one may not be locked yet."""
 
 FOLDER = "RAY_TMPDIR"
 OPEN = (
@@ -84,7 +87,7 @@ def local_ray() -> Iterator[LocalRay]:
     finally:
         os.close(lock)
         if is_kept:
-            os.utime(private)
+            (private / KEPT).touch()
         else:
             shutil.rmtree(private, ignore_errors=True)
 
@@ -135,16 +138,19 @@ def _longest_base() -> int:
 
 
 def _remove_abandoned(base: Path) -> None:
-    """Remove this user's folders whose Ray failed or was killed a day ago or longer."""
+    """Remove this user's folders whose process was killed, or whose Ray failed a day ago."""
     pattern = re.compile(rf"{PREFIX}[a-z0-9_]{{8}}")
     for folder in base.glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError):
             right = folder.lstat()
             is_ours = stat.S_ISDIR(right.st_mode) and right.st_uid == os.geteuid()
-            is_old = time.time() - right.st_mtime > ABANDONED_S
-            if not (is_ours and is_old and pattern.fullmatch(folder.name)):
+            if not is_ours or not pattern.fullmatch(folder.name):
                 continue
-            if {path.name for path in folder.iterdir()} <= {RAY} and not _is_held(folder):
+
+            content = {path.name for path in folder.iterdir()}
+            age_s = time.time() - right.st_mtime
+            is_over = age_s > (KEPT_S if KEPT in content else STARTING_S)
+            if is_over and content <= {RAY, KEPT} and not _is_held(folder):
                 shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import AffectuneError, InputError
-from pipeline.local_ray.session import ABANDONED_S, LONGEST, LocalRay, local_ray
+from pipeline.local_ray.session import KEPT_S, LONGEST, STARTING_S, LocalRay, local_ray
 
 VARIABLES = ("RAY_TMPDIR", "TMPDIR", "TEMP", "TMP", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 
@@ -70,9 +70,10 @@ def test_it_is_removed_at_the_end(base: Path) -> None:
 
 def test_after_a_failure_its_logs_are_kept_for_a_day(base: Path) -> None:
     local = _fail()
+    _grow_old(local.folder.parent, KEPT_S - 60)
     with local_ray():
         assert (local.logs / "raylet.out").read_text() == "why it failed"
-    _grow_old(local.folder.parent)
+    _grow_old(local.folder.parent, KEPT_S)
     with local_ray():
         assert not local.folder.exists()
 
@@ -99,7 +100,7 @@ def test_that_of_a_killed_process_is_removed_and_that_of_a_running_one_is_not(ba
     with process:
         assert process.stdout is not None
         folder = Path(process.stdout.readline().strip())
-        _grow_old(folder)
+        _grow_old(folder, STARTING_S)
         with local_ray():
             assert folder.exists()
         process.kill()
@@ -124,8 +125,8 @@ def test_what_only_looks_like_one_is_left_alone(base: Path) -> None:
     assert (target / "ray").exists()
 
 
-def _grow_old(folder: Path) -> None:
-    then = time.time() - ABANDONED_S - 60
+def _grow_old(folder: Path, age_s: float = 2 * KEPT_S) -> None:
+    then = time.time() - age_s - 5
     os.utime(folder, (then, then))
 
 
