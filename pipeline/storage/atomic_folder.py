@@ -12,7 +12,8 @@ import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
-from pipeline.errors import AffectuneError, InputError
+from pipeline.errors import InputError
+from pipeline.surroundings import failure
 
 MANIFEST = "manifest.json"
 MODEL = "model.json"
@@ -79,9 +80,8 @@ def write_folder(folder: Path, files: Mapping[str, bytes], *, keeps_existing: bo
         else:
             _replace(temporary, folder)
     except OSError as error:
-        raise AffectuneError(
-            f"Cannot write '{folder}': {error.strerror}. What was there is as it was."
-        ) from error
+        message = f"Cannot write '{folder}': {error.strerror}. What was there is as it was."
+        raise failure(message, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -18,10 +19,11 @@ from filelock import FileLock, Timeout
 from pyarrow import fs
 from safetensors import SafetensorError
 
-from pipeline.errors import AffectuneError, InputError
+from pipeline.errors import AffectuneError, InputError, SurroundingsError
 from pipeline.stages.trained_stage import TrainedStage
 from pipeline.storage.atomic_file import prove_writable
 from pipeline.storage.atomic_folder import MANIFEST, manifest_of, read_folder, verify, write_folder
+from pipeline.surroundings import as_failure
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +39,10 @@ system.get_file_info(path)
 """
 CLAIMS = ".claims"
 CLAIM_POLL_S = 0.2
+REMOTE_PAUSES_S = (0.5, 1.0, 2.0)
+"""After these an object store that refused a request is asked again."""
+SERVICE = "Check that its service answers, its quota, and that you may read and write there"
+"""What to do where it still refuses."""
 ANSWER_S = 10.0
 """So long an object store may take for its first answer, the start of a process included."""
 
@@ -113,6 +119,9 @@ class StageStore:
 
         Returns:
             None where there are none, or damaged ones, which is logged.
+
+        Raises:
+            SurroundingsError: the disk or the service does not let them be read.
         """
         try:
             files = self._read_files(name)
@@ -120,6 +129,8 @@ class StageStore:
         except (
             AffectuneError, ValueError, KeyError, TypeError, OSError, SafetensorError,
         ) as error:  # fmt: skip
+            if (fault := as_failure(error)) is not None:
+                raise fault from error  # whether they are damaged is not known
             log.warning(
                 "The store's entry %s is damaged and will be made anew: %s", name[:12], error
             )
@@ -202,16 +213,16 @@ class StageStore:
             write_folder(Path(self._root) / name, files, keeps_existing=keeps_existing)
             return
 
-        try:
+        remote = self._remote
+
+        def write() -> None:
             # One object at a time is atomic there; an entry exists once its manifest does.
-            self._remote.create_dir(f"{self._root}/{name}")
+            remote.create_dir(f"{self._root}/{name}")
             for file, data in [*files.items(), (MANIFEST, manifest_of(files))]:
-                with self._remote.open_output_stream(f"{self._root}/{name}/{file}") as stream:
+                with remote.open_output_stream(f"{self._root}/{name}/{file}") as stream:
                     stream.write(data)
-        except OSError as error:
-            raise AffectuneError(
-                f"Cannot write to the store '{_without_secrets(self.uri)}': {error}"
-            ) from error
+
+        self._repeated(write, "write to")
 
     def _find_format(self) -> bool:
         """Return whether the store has a format already; refuse that of another version."""
@@ -263,9 +274,34 @@ class StageStore:
 
     def _read_object(self, name: str) -> bytes:
         assert self._remote is not None
-        with self._remote.open_input_stream(f"{self._root}/{name}") as stream:
-            data: bytes = stream.read()
-        return data
+        remote = self._remote
+
+        def read() -> bytes:
+            with remote.open_input_stream(f"{self._root}/{name}") as stream:
+                data: bytes = stream.read()
+            return data
+
+        return self._repeated(read, "read")
+
+    def _repeated(self, request: Callable[[], Content], verb: str) -> Content:
+        """Return the answer of an object store, which may refuse a request and take the next.
+
+        Raises:
+            FileNotFoundError: there is no such object.
+            SurroundingsError: it refuses again and again, or is not reached.
+        """
+        for pause_s in (*REMOTE_PAUSES_S, None):
+            try:
+                return request()
+            except FileNotFoundError:
+                raise
+            except OSError as error:
+                if pause_s is None:
+                    cause = " ".join(str(error).split()).rstrip(".")
+                    message = f"Cannot {verb} the store '{_without_secrets(self.uri)}': {cause}."
+                    raise SurroundingsError(f"{message} {SERVICE}.", mend=SERVICE) from error
+                time.sleep(pause_s)
+        raise AssertionError("the last pause is None")
 
 
 def _raise_if_silent(uri: str) -> None:

@@ -2,7 +2,7 @@
 
 All that it decides goes through the journal, and follows from it. A planner made from the journal
 of a study that was killed decides as the killed one would have. It remembers one thing beside it:
-how many workers a trial has lost since it was made.
+how many workers a trial has lost, and how often the surroundings let it down, since it was made.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from tuning.journal.file import Journal
 from tuning.journal.history import History, Trial
 from tuning.planning.asha import rung_decisions
 from tuning.planning.configurations import Configurations
+from tuning.planning.faults import Faults
 from tuning.planning.finalists import (
     EveryTrialFailed,
     choose_finalists,
@@ -78,6 +79,8 @@ class StudyPlanner:
         budget: how much of them the time allows.
         running: names of the trials that workers have.
         failure: why the study cannot go on; None while it can.
+        fault: what is wrong with the surroundings, for which the study ends, and after whose mend
+            it goes on; None while it can.
     """
 
     def __init__(
@@ -99,12 +102,14 @@ class StudyPlanner:
         self.fit_plan = FitPlan(study, len(plan.folds))
         self.running: set[str] = set()
         self.failure: str | None = None
+        self.fault: str | None = None
 
         self.budget = TimeBudget(self.fit_plan, history, budget_s)
         self._samplers = TaskSamplers(study, self.configurations, history)
         self._store, self._journal = store, journal
         self._on_event = on_event or (lambda event: None)
         self._worker_losses: Counter[str] = Counter()
+        self._faults = Faults()
         self.configurations.raise_if_changed()
 
     @property
@@ -118,13 +123,18 @@ class StudyPlanner:
         return has_ended and self.fit_plan.is_complete(self.history)
 
     def next_job(self) -> Job | None:
-        """Return a fit to start now; None where none is ready, or none is left."""
+        """Return a fit to start now; None where none is ready, or none is left.
+
+        While the surroundings let trials down, no new ones are proposed.
+        """
+        if self.fault:
+            return None
         for trial in self.history.trials.values():
             if trial.ended is None and trial.name not in self.running:
                 self.running.add(trial.name)
                 return self.configurations.job_of(trial.proposed)
 
-        while not self.failure:
+        while not self.failure and not self._faults.trials:
             num_completed = len(self.history.completed)
             if job := self._next_new_job():
                 return job
@@ -142,7 +152,10 @@ class StudyPlanner:
         trial = self.history.trials[name]
         if trial.ended is not None:
             return False
+        if report.fault is not None and self._is_tried_again(trial, report):
+            return False
 
+        self._faults.clear(name)
         searched = self.history.trials_of(trial.task, "search")
         table = self.study.table(trial.task.stage)
         has_time = self.budget.left_s > 0
@@ -164,6 +177,23 @@ class StudyPlanner:
             scores = {epoch.epoch: epoch.score for epoch in trial.epochs}
             self._record(_ended(trial, scores, FitReport(error=error), "error"))
             self._close(trial)
+
+    def surroundings_failed(self, name: str, fault: str) -> None:
+        """Have a trial tried again whose worker could not begin with it."""
+        trial = self.history.trials[name]
+        if trial.ended is None:
+            self._is_tried_again(trial, FitReport(fault=fault))
+
+    def _is_tried_again(self, trial: Trial, report: FitReport) -> bool:
+        """Return False where a trial that the surroundings let down is to blame itself."""
+        assert report.fault is not None
+        if self._faults.add(trial.name, trial.task, report.fault):
+            self.running.discard(trial.name)
+            return True
+        if report.error is not None:
+            return False
+        self.fault = self.fault or report.fault
+        return True
 
     def _next_new_job(self) -> Job | None:
         """Propose a fit of the task that the study waits for longest.

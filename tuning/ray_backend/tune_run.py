@@ -19,6 +19,7 @@ from ray.tune import PlacementGroupFactory
 from pipeline.corpus import Corpus
 from pipeline.fitting.shared_corpus import pack
 from pipeline.supervisor import REPEATED_S, is_stopped
+from pipeline.surroundings import as_failure, failure
 from tuning.planning.planner import StudyPlanner
 from tuning.ray_backend.cluster import Cluster
 from tuning.ray_backend.trainable import TrialTrainable
@@ -32,6 +33,8 @@ from tuning.spec.space import STAGES
 from tuning.spec.study_spec import StudySpec
 from tuning.spec.tasks import parse_task
 
+SCRATCH = ".tune-"
+"""What the name of a folder for Tune begins with."""
 STOP_TIMEOUT_S = 7.0
 """So long running trials have to keep their state when the study is interrupted.
 
@@ -69,16 +72,37 @@ def search(
     stop_request = StopRequest(planner)
     with (
         _interruptions(stop_request.interrupted),
-        tempfile.TemporaryDirectory(dir=scratch, prefix=".tune-") as folder,
+        _scratch_folder(scratch) as folder,
     ):
         if is_stopped():
             stop_request.interrupted.set()
         tuner = _tuner(planner, corpus, store, cluster, on_tick, stop_request, folder)
-        tuner.fit()
+        try:
+            tuner.fit()
+        except Exception as error:  # Tune's own files may be what cannot be written
+            if stop_request.error is None and (fault := as_failure(error)) is None:
+                raise
+            stop_request.error = stop_request.error or fault
 
     if stop_request.error:
         raise stop_request.error
     return stop_request.interrupted.is_set()
+
+
+@contextlib.contextmanager
+def _scratch_folder(parent: Path) -> Iterator[str]:
+    """Make a folder for a time.
+
+    Raises:
+        SurroundingsError: it cannot be made, such as on a full disk.
+    """
+    try:
+        folder = tempfile.TemporaryDirectory(dir=parent, prefix=SCRATCH, ignore_cleanup_errors=True)
+    except OSError as error:
+        message = f"Cannot make a folder in '{parent}': {error.strerror}."
+        raise failure(message, error) from error
+    with folder as name:
+        yield name
 
 
 def resources(study: StudySpec, config: dict[str, Any]) -> PlacementGroupFactory:

@@ -22,7 +22,7 @@ from typing import Any
 
 from pipeline.corpus import Corpus
 from pipeline.distillation.distil import distil
-from pipeline.errors import AffectuneError, InputError
+from pipeline.errors import AffectuneError, InputError, SurroundingsError
 from pipeline.evaluation.evaluate import Evaluation, evaluate
 from pipeline.evaluation.model_card import floor_warnings, model_card
 from pipeline.fitting.worker_pool import WorkerPool
@@ -299,6 +299,8 @@ def _search(
             planner, study.corpus, options.store, ray, on_tick, options.folder
         )
 
+    if planner.fault:
+        raise SurroundingsError(planner.fault)
     if planner.failure:
         raise AffectuneError(
             f"{planner.failure} What was trained is kept; correct the study, and start it in a new "
