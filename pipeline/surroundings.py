@@ -7,11 +7,14 @@ Whoever catches an error and is to say whose it is asks here. Imports no library
 from __future__ import annotations
 
 import errno
+import re
 import sqlite3
 from collections.abc import Iterator
 
 from pipeline.errors import AffectuneError, InputError, SurroundingsError
 
+LABELS = re.compile(r"\(sqlite3\.\w+\) |\[Errno \d+\] ")
+"""What libraries put before the words of an error."""
 MAX_CHAIN = 50
 """So many causes of one error are looked at."""
 _ROOM = "Make room there, or raise the quota"
@@ -71,7 +74,9 @@ SQLITE_TEXTS = {
     "disk I/O error": _DISK,
     "database is locked": _BUSY,
 }
-"""The same of an error that has come through another process, as text."""
+"""The same of an error that has come through another program, as text."""
+SYSTEM_TEXT = re.compile(r"\[Errno (\d+)\]")
+"""How Python writes a system's error."""
 OUT_OF_MEMORY = ("can't allocate memory", "CUDA out of memory", "CUDA error: out of memory")
 """How torch says that memory is short."""
 
@@ -156,6 +161,8 @@ def _mend(error: BaseException) -> str | None:
     if isinstance(error, InputError):
         return None
     text = str(error)
+    if (number := SYSTEM_TEXT.search(text)) and int(number[1]) in MENDS:
+        return MENDS[int(number[1])]
     return next((mend for known, mend in SQLITE_TEXTS.items() if known in text), None)
 
 
@@ -168,5 +175,6 @@ def _sentence(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         where = f"'{error.filename}': " if error.filename is not None else ""
         return f"{where}{error.strerror}."
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = LABELS.sub("", str(error))
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     return (lines[0] if lines else type(error).__name__).rstrip(".") + "."

@@ -7,7 +7,6 @@ how many workers a trial has lost, and how often the surroundings let it down, s
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import inf
@@ -21,6 +20,7 @@ from tuning.fitting.held_out_predictions import HeldOutPredictions, held_out_nam
 from tuning.fitting.job import Job
 from tuning.fitting.trial_fit import FitReport, report_from_store
 from tuning.fitting.upstream_predictions import UpstreamPredictions
+from tuning.journal.clock import now
 from tuning.journal.events import (
     Event,
     Purpose,
@@ -374,7 +374,7 @@ def _too_many_failures(history: History) -> str | None:
 
 def _proposed(job: Job, purpose: Purpose, fit: Fit) -> TrialProposed:
     return TrialProposed(
-        at=time.time(),
+        at=now(),
         trial=job.trial,
         task=str(job.task),
         purpose=purpose,
@@ -387,7 +387,7 @@ def _proposed(job: Job, purpose: Purpose, fit: Fit) -> TrialProposed:
 
 def _progressed(trial: Trial, report: FitReport) -> TrialProgressed:
     return TrialProgressed(
-        at=time.time(),
+        at=now(),
         trial=trial.name,
         epochs=tuple((epoch.epoch, epoch.loss, epoch.score) for epoch in report.epochs),
         cpu_s=report.cpu_s,
@@ -409,7 +409,7 @@ def _ended(
     best_epoch = max(scores, key=lambda epoch: scores[epoch], default=0)
     has_result = report.best_epoch is not None
     return TrialEnded(
-        at=time.time(),
+        at=now(),
         trial=trial.name,
         reason=reason,
         devel=report.devel if has_result else scores.get(best_epoch),

@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import subprocess
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -34,6 +33,7 @@ from pipeline.stages.requirements import raise_if_timing_does_not_suit, raise_if
 from pipeline.stages.task import TIMING_SETTINGS, TRAINING_CODE
 from pipeline.storage.atomic_file import write_atomically
 from pipeline.storage.stage_store import StageStore
+from tuning.journal.clock import now
 from tuning.journal.events import (
     EVENT,
     Event,
@@ -241,7 +241,7 @@ def _record_stop(study: Study, error: BaseException) -> None:
     is_asked_for = isinstance(error, KeyboardInterrupt)
     reason = INTERRUPTED if is_asked_for else f"{kind}: {error}"
     with contextlib.suppress(AffectuneError):  # the journal may be what cannot be written
-        study.record(StudyStopped(at=time.time(), reason=reason))
+        study.record(StudyStopped(at=now(), reason=reason))
 
 
 def study_summary(
@@ -307,7 +307,7 @@ def _search(
             "--out."
         )
     if study.is_interrupted:
-        study.record(StudyStopped(at=time.time(), reason=INTERRUPTED))
+        study.record(StudyStopped(at=now(), reason=INTERRUPTED))
     elif not planner.is_done:
         raise AffectuneError("The search ended before its end. Please run it again with --resume.")
 
@@ -321,7 +321,7 @@ def _finish(study: Study, planner: StudyPlanner, store: StageStore) -> None:
             model = _distil(model, study, store)
         except KeyboardInterrupt:
             study.is_interrupted = True
-            study.record(StudyStopped(at=time.time(), reason=INTERRUPTED))
+            study.record(StudyStopped(at=now(), reason=INTERRUPTED))
             return
     evaluation = evaluate(model, study.corpus, "devel", device=study.options.device)
 
@@ -331,7 +331,7 @@ def _finish(study: Study, planner: StudyPlanner, store: StageStore) -> None:
     save_model(model, folder / MODEL_FOLDER, card=card, extra_files={SUMMARY: text.encode()})
     write_atomically(folder / SUMMARY, text)
 
-    study.record(StudyFinished(at=time.time(), summary=summary))
+    study.record(StudyFinished(at=now(), summary=summary))
     assert study.history.opened is not None
     journal = (folder / JOURNAL).read_bytes()
     store.write(_journal_name(study.history.opened.digest), {JOURNAL: journal})
@@ -352,7 +352,7 @@ def _opened(spec: StudySpec, corpus: Corpus, corpus_path: Path) -> StudyOpened:
     libraries = {name: metadata.version(name) for name in ("ray", "optuna", "mlflow")}
     folds = CrossFitPlan.from_spec(corpus, spec.base).folds
     return StudyOpened(
-        at=time.time(),
+        at=now(),
         study=spec.model_dump(mode="json"),
         digest=hashlib.sha256(parts.encode()).hexdigest(),
         corpus=describe(corpus) | {"path": str(corpus_path.absolute())},
@@ -399,7 +399,7 @@ def _go_on(study: Study, opened: StudyOpened, *, resume: bool) -> None:
         raise InputError(
             f"'{folder}' holds a study that is not finished. Pass --resume, or another --out."
         )
-    study.record(StudyResumed(at=time.time()))
+    study.record(StudyResumed(at=now()))
 
 
 def _raise_if_other_study(history: History, opened: StudyOpened, folder: Path) -> None:
@@ -424,7 +424,12 @@ def _events_of_same_study(store: StageStore, digest: str) -> list[Event]:
     journal = store.read(_journal_name(digest), lambda files: files[JOURNAL])
     events = [EVENT.validate_json(line) for line in (journal or b"").splitlines()]
     own = (StudyOpened, StudyStopped, StudyResumed, StudyFinished, ModelRegistered)
-    return [event for event in events if not isinstance(event, own)]
+    latest = now()  # the clock that they have their times from may have been ahead of this one
+    return [
+        event.model_copy(update={"at": min(event.at, latest)})
+        for event in events
+        if not isinstance(event, own)
+    ]
 
 
 def _journal_name(digest: str) -> str:

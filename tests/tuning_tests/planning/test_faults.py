@@ -1,0 +1,167 @@
+"""A study whose surroundings fail goes on after the mend as if nothing had been.
+
+Faults are put below everything: a disk that is full for a moment, at any write, or for long.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from pipeline.errors import SurroundingsError
+from pipeline.stages.unimodal import UnimodalTask
+from tests.tuning_tests.studies import Worker, events_by_task, tiny_study
+from tuning.fitting.trial_fit import FitReport
+from tuning.journal.file import JOURNAL
+from tuning.journal.history import read_history
+from tuning.planning import faults
+from tuning.planning.faults import Faults, pause_s
+from tuning.spec.study_spec import StudySpec
+
+NUMBERS = (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EROFS, errno.EMFILE)
+
+
+def small_study() -> StudySpec:
+    """Return a study of a second."""
+    return tiny_study(unimodal={"trials": 3, "seeds": 1}, fusion={"trials": 2, "finalists": 1})
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a study that met no fault."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    assert Worker(folder, small_study()).run().is_done
+    return folder
+
+
+class Disk:
+    """Lets writes fail; put in the place of `os.fsync`, which every file of a study comes to."""
+
+    def __init__(self, fails: Callable[[], bool], number: int = errno.ENOSPC) -> None:
+        self.fails, self.number = fails, number
+        self.num_failed = 0
+        self._fsync = os.fsync
+
+    def fsync(self, descriptor: int) -> None:
+        if self.fails():
+            self.num_failed += 1
+            raise OSError(self.number, os.strerror(self.number))
+        self._fsync(descriptor)
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """Return the content of a store, but for measured times."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted((folder / "store").rglob("*"))
+        if path.is_file()
+    }
+
+
+def assert_as_undisturbed(folder: Path, undisturbed: Path) -> None:
+    assert events_by_task(folder) == events_by_task(undisturbed)
+    assert files_of(folder) == files_of(undisturbed)
+    assert '"reason":"error"' not in (folder / JOURNAL).read_text()
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_a_disk_that_fails_at_any_write_changes_nothing(
+    tmp_path: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    random = Random(number)
+    disk = Disk(lambda: random.random() < 0.1, number)
+    monkeypatch.setattr(os, "fsync", disk.fsync)
+
+    for _ in range(500):
+        with contextlib.suppress(SurroundingsError):  # the driver's own writes end the study
+            if Worker(tmp_path, small_study()).run().is_done:
+                break
+    assert disk.num_failed > 20
+    assert_as_undisturbed(tmp_path, undisturbed)
+
+
+def test_a_disk_that_stays_full_ends_the_study_and_condemns_nothing(
+    tmp_path: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(faults, "MIN_FAULTS_S", 0.0)
+    store = str(tmp_path / "store")
+    num_ended = 0
+
+    def ended(job: object, report: FitReport) -> FitReport:
+        nonlocal num_ended
+        num_ended += report.end_reason is not None
+        return report
+
+    def is_full() -> bool:
+        # The store's disk, and not the journal's.
+        return num_ended >= 4 and not is_journal_open(tmp_path)
+
+    disk = Disk(is_full)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", disk.fsync)
+        planner = Worker(tmp_path, small_study(), store=store, before_report=ended).run()
+    assert planner.fault is not None
+    assert "No space left on device" in planner.fault
+    assert planner.fault.endswith("Make room there, or raise the quota.")
+    assert not planner.is_done
+    history = read_history(tmp_path)
+    assert not any(trial.has_failed for trial in history.trials.values())
+    assert sum(trial.ended is None for trial in history.trials.values()) == 1
+
+    assert Worker(tmp_path, small_study(), store=store).run().is_done
+    assert_as_undisturbed(tmp_path, undisturbed)
+
+
+def is_journal_open(folder: Path) -> bool:
+    """Return whether this process is writing the journal."""
+    journal = os.stat(folder / JOURNAL)
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.stat(f"/proc/self/fd/{name}"), journal):
+                return True
+    return False
+
+
+def test_memory_that_stays_short_is_the_configurations_and_one_moment_of_it_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(faults, "MIN_FAULTS_S", 0.0)
+    num_short = {"0001": 2, "0002": 99}
+
+    def short(job: object, report: FitReport) -> FitReport:
+        name = getattr(job, "trial", "")
+        if num_short.get(name, 0) == 0:
+            return report
+        num_short[name] -= 1
+        return FitReport.from_error(MemoryError("Unable to allocate 7 TiB"))
+
+    planner = Worker(tmp_path, small_study(), before_report=short).run()
+    assert planner.is_done
+    failed = {name: t.ended.error for name, t in planner.history.trials.items() if t.has_failed and t.ended}
+    assert failed == {"0002": "Memory is short (Unable to allocate 7 TiB)."}
+
+
+def test_a_trial_is_given_up_after_enough_faults_and_enough_time() -> None:
+    now = [0.0]
+    task = UnimodalTask("voice", "arousal")
+    trials = Faults(lambda: now[0])
+
+    assert all(trials.add("1", task, "Full.") for _ in range(20))  # many workers, at once
+    now[0] = faults.MIN_FAULTS_S
+    assert not trials.add("1", task, "Full.")
+    trials.clear("1")
+    assert trials.add("1", task, "Full.")
+    assert trials.add("2", task, "Full.")
+    now[0] *= 10
+    assert trials.add("1", task, "Full.")  # but two faults, however long ago the first
+    assert set(trials.trials) == {"1", "2"}
+
+
+def test_a_worker_waits_the_longer_the_more_faults_it_met_in_a_row() -> None:
+    assert [pause_s(number) for number in (1, 2, 3, 4, 5, 6, 1000)] == [1, 2, 4, 8, 15, 15, 15]
