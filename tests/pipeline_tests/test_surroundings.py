@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import sqlalchemy
@@ -18,6 +19,24 @@ from pipeline.errors import AffectuneError, InputError, SurroundingsError
 from pipeline.storage.atomic_file import write_atomically
 from pipeline.surroundings import as_failure, failure, is_out_of_memory, mend_of
 
+NUMBERS = [
+    "ENOSPC",
+    "EDQUOT",
+    "EFBIG",
+    "EIO",
+    "EROFS",
+    "EACCES",
+    "EPERM",
+    "EMFILE",
+    "ENFILE",
+    "ENOMEM",
+    "ESTALE",
+    "ETIMEDOUT",
+    "ECONNRESET",
+    "EHOSTUNREACH",
+    "EAGAIN",
+    "ENOLCK",
+]
 FULL = OSError(errno.ENOSPC, "No space left on device", "/data/x")
 
 
@@ -47,22 +66,18 @@ def sqlite_error(path: Path, statement: str, pages: int | None = None) -> Except
     return caught.value
 
 
-@pytest.mark.parametrize(
-    "number",
-    ["ENOSPC", "EDQUOT", "EFBIG", "EIO", "EROFS", "EACCES", "EPERM", "EMFILE", "ENFILE", "ENOMEM"]
-    + ["ESTALE", "ETIMEDOUT", "ECONNRESET", "EHOSTUNREACH", "EAGAIN", "ENOLCK"],
-)
+@pytest.mark.parametrize("number", NUMBERS)
 def test_an_error_of_the_system_is_the_surroundings_whatever_it_is_wrapped_in(number: str) -> None:
-    code = getattr(errno, number)
-    error = OSError(code, "as the system says", "/data/x")
+    error = OSError(getattr(errno, number), "as the system says", "/data/x")
+    task_error = cast(Any, RayTaskError)("step", "Traceback ...", error)
     wrapped = [
         error,
         raised_from(RuntimeError("torch could not save"), error),
         raised_from(ValueError("while it was handled"), error, hides=True),
         raised_from(InputError("no bundle"), raised_from(AffectuneError("no entry"), error)),
-        RayTaskError("step", "Traceback ...", error),
-        RayTaskError("step", "Traceback ...", error).as_instanceof_cause(),
-        MlflowException(error),  # type: ignore[no-untyped-call]
+        task_error,
+        task_error.as_instanceof_cause(),
+        cast(Any, MlflowException)(error),
         pickle.loads(pickle.dumps(error)),
     ]
     for each in wrapped:
@@ -118,7 +133,7 @@ def test_a_database_that_is_full_locked_or_read_only_is_told_by_its_cause(tmp_pa
     said = str(as_failure(wrapped))
     assert said == "database or disk is full. Make room there, or raise the quota."
     # From a server, or another process, only the text comes.
-    text = MlflowException(str(wrapped))  # type: ignore[no-untyped-call]
+    text = MlflowException(str(wrapped))
     assert "Make room" in str(as_failure(text))
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pipeline.environment import forbid_mlflow_retries, set_mlflow_defaults
 from pipeline.errors import InputError
+from tuning.mlflow_backend.database import prepare_database
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -46,7 +47,12 @@ def connect(uri: str) -> MlflowClient:
 
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    # It logs with a traceback what it raises.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
+    path = sqlite_path(uri)
+    if path is not None:
+        prepare_database(path, artifact_location(path))
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
@@ -105,6 +111,11 @@ def answer_of(error: BaseException) -> str:
 def sqlite_path(uri: str) -> Path | None:
     """Return the file of an sqlite URI; None for a URI of another kind."""
     return Path(uri.removeprefix(SQLITE).split("?")[0]) if uri.startswith(SQLITE) else None
+
+
+def artifact_location(path: Path) -> str:
+    """Return the URI of the folder of artefacts beside an sqlite file."""
+    return (path.absolute().parent / "mlruns").as_uri()
 
 
 def raise_if_unreachable(uri: str) -> None:

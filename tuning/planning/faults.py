@@ -20,6 +20,8 @@ MAX_FAULTS, MIN_FAULTS_S = 6, 30.0
 """A trial is given up after so many faults, once so many seconds have passed since its first one.
 
 A worker waits between its own: see `pause_s`."""
+SAID_S = 60.0
+"""A disk with room for some files only lets faults come and go: one is told in so many seconds."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 15.0
 
 
@@ -42,6 +44,7 @@ class Faults:
         self.trials: dict[str, float] = {}
         self._seconds = seconds
         self._num_faults: Counter[str] = Counter()
+        self._said_at = float("-inf")
 
     def add(self, trial: str, task: Task, cause: str) -> bool:
         """Take a fault into account.
@@ -54,8 +57,9 @@ class Faults:
         Returns:
             Whether the trial is to be tried again.
         """
-        if not self.trials:
+        if not self.trials and self._seconds() - self._said_at >= SAID_S:
             log.warning("%s The study waits, and tries trial %s of %s again.", cause, trial, task)
+            self._said_at = self._seconds()
         first_at = self.trials.setdefault(trial, self._seconds())
         self._num_faults[trial] += 1
         is_long = self._seconds() - first_at >= MIN_FAULTS_S
@@ -65,5 +69,3 @@ class Faults:
         """Forget the faults of a trial that has reported something better."""
         if self.trials.pop(trial, None) is not None:
             del self._num_faults[trial]
-            if not self.trials:
-                log.warning("The study goes on.")

@@ -20,7 +20,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
-from pipeline.errors import AffectuneError
+from pipeline.errors import AffectuneError, SurroundingsError
 from pipeline.storage.atomic_file import prove_writable
 from pipeline.surroundings import as_failure
 from tuning.fitting.trial_fit import FitReport
@@ -183,15 +183,15 @@ class PlannerScheduler(TrialScheduler):
         Tune's own way of starting it again loses trials: where two calls of one lost worker fail,
         the second failure ends the trial that the first one had put back.
         """
-        error = str(trial.get_error() or trial.get_pickled_error() or "")
-        lines = error.strip().splitlines()
         if trial.trial_id in self._held:
             return
 
-        fault = _full_temporary_folder()
+        error = trial.get_pickled_error()
+        lines = str(trial.get_error() or error or "").strip().splitlines()
+        fault = (error and as_failure(error)) or _full_temporary_folder()
         with self._stop_request.on_error():
             if fault is not None:
-                self._planner.surroundings_failed(trial.config["trial"], fault)
+                self._planner.surroundings_failed(trial.config["trial"], str(fault))
                 return
             self._planner.worker_lost(trial.config["trial"], lines[-1] if lines else "unknown")
 
@@ -223,12 +223,11 @@ class PlannerScheduler(TrialScheduler):
         return NoState, ()
 
 
-def _full_temporary_folder() -> str | None:
+def _full_temporary_folder() -> SurroundingsError | None:
     """Return what keeps workers from starting on this machine, where it is the temporary folder."""
     folder = tempfile.gettempdir()
     try:
         prove_writable(Path(folder))
     except OSError as error:
-        fault = as_failure(error)
-        return None if fault is None else f"Workers cannot be started: {fault}"
+        return as_failure(error)
     return None

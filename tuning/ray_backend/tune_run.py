@@ -33,7 +33,7 @@ from tuning.spec.space import STAGES
 from tuning.spec.study_spec import StudySpec
 from tuning.spec.tasks import parse_task
 
-SCRATCH = ".tune-"
+SCRATCH = "affectune-tune-"
 """What the name of a folder for Tune begins with."""
 STOP_TIMEOUT_S = 7.0
 """So long running trials have to keep their state when the study is interrupted.
@@ -48,7 +48,6 @@ def search(
     store: str,
     cluster: Cluster,
     on_tick: Callable[[], None],
-    scratch: Path,
 ) -> bool:
     """Run the planner's fits.
 
@@ -58,7 +57,6 @@ def search(
         store: a folder that all nodes share, or a URI.
         cluster: where the trials run.
         on_tick: called some times a second.
-        scratch: for what Ray Tune writes and nobody reads; on a cluster not shared.
 
     Returns:
         Whether it was interrupted: then running trials have kept their state.
@@ -72,7 +70,7 @@ def search(
     stop_request = StopRequest(planner)
     with (
         _interruptions(stop_request.interrupted),
-        _scratch_folder(scratch) as folder,
+        _scratch_folder(cluster.folder) as folder,
     ):
         if is_stopped():
             stop_request.interrupted.set()
@@ -90,16 +88,19 @@ def search(
 
 
 @contextlib.contextmanager
-def _scratch_folder(parent: Path) -> Iterator[str]:
-    """Make a folder for a time.
+def _scratch_folder(parent: Path | None) -> Iterator[str]:
+    """Make a folder for what Ray Tune writes and nobody reads, for the time of a search.
+
+    It is not the study's, whose disk may be full: Tune would end in a traceback.
 
     Raises:
-        SurroundingsError: it cannot be made, such as on a full disk.
+        SurroundingsError: it cannot be made.
     """
     try:
         folder = tempfile.TemporaryDirectory(dir=parent, prefix=SCRATCH, ignore_cleanup_errors=True)
     except OSError as error:
-        message = f"Cannot make a folder in '{parent}': {error.strerror}."
+        where = parent or tempfile.gettempdir()
+        message = f"Cannot make a temporary folder in '{where}': {error.strerror}."
         raise failure(message, error) from error
     with folder as name:
         yield name
@@ -147,6 +148,7 @@ def _tuner(
             name="study",
             storage_path=folder,
             callbacks=[_Tick(on_tick)],
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             stop=_StopWhenReported(stop_request, planner, scheduler),
             verbose=0,
         ),

@@ -295,9 +295,7 @@ def _search(
         ray.raise_if_too_small(study.spec)
         on_start()
         planner.budget.workers = ray.fits_at_a_time(study.spec)
-        study.is_interrupted = search(
-            planner, study.corpus, options.store, ray, on_tick, options.folder
-        )
+        study.is_interrupted = search(planner, study.corpus, options.store, ray, on_tick)
 
     if planner.fault:
         raise SurroundingsError(planner.fault)
