@@ -11,7 +11,8 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,7 +23,14 @@ from safetensors import SafetensorError
 from pipeline.errors import AffectuneError, InputError, SurroundingsError
 from pipeline.stages.trained_stage import TrainedStage
 from pipeline.storage.atomic_file import prove_writable
-from pipeline.storage.atomic_folder import MANIFEST, manifest_of, read_folder, verify, write_folder
+from pipeline.storage.atomic_folder import (
+    MANIFEST,
+    manifest_of,
+    read_folder,
+    remove_leftovers,
+    verify,
+    write_folder,
+)
 from pipeline.surroundings import as_failure
 
 log = logging.getLogger(__name__)
@@ -30,7 +38,8 @@ log = logging.getLogger(__name__)
 FORMAT = 2
 """Of the entries; raise it when an entry is written otherwise."""
 FORMAT_ENTRY, FORMAT_FILE = "format", "format.json"
-KEY = re.compile(r"[0-9a-f]{64}")
+KEY_LENGTH = 64
+KEY = re.compile(rf"[0-9a-f]{{{KEY_LENGTH}}}")
 LOOK = """
 import sys
 from pyarrow import fs
@@ -206,6 +215,28 @@ class StageStore:
                 path.unlink(missing_ok=True)
                 lock.release()
 
+    def remove_leftovers(self, keys: Iterable[str]) -> None:
+        """Remove what killed processes were writing under keys, and their claims.
+
+        What another process trains now is left alone. In an object store nothing is to be removed:
+        an entry without its manifest is none, and is written over.
+        """
+        if self._remote is not None:
+            return
+
+        root = Path(self._root)
+        wanted = set(keys)
+        names = {path.name[1:].partition(".")[0][:KEY_LENGTH] for path in root.glob(".*")}
+        with contextlib.suppress(OSError):
+            names |= {path.name for path in (root / CLAIMS).iterdir()}
+        for key in names & wanted:
+            lock = FileLock(root / CLAIMS / key)
+            with contextlib.suppress(Timeout, OSError):
+                (root / CLAIMS).mkdir(exist_ok=True)
+                with lock.acquire(timeout=0):
+                    remove_leftovers(root, partial(_belongs_to, key))
+                    (root / CLAIMS / key).unlink(missing_ok=True)
+
     def _write_files(
         self, name: str, files: Mapping[str, bytes], *, keeps_existing: bool = False
     ) -> None:
@@ -302,6 +333,11 @@ class StageStore:
                     raise SurroundingsError(f"{message} {SERVICE}.", mend=SERVICE) from error
                 time.sleep(pause_s)
         raise AssertionError("the last pause is None")
+
+
+def _belongs_to(key: str, name: str) -> bool:
+    """Return whether a name is a key, or begins with it, as that of a checkpoint."""
+    return name.startswith(key)
 
 
 def _raise_if_silent(uri: str) -> None:

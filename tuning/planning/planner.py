@@ -111,6 +111,7 @@ class StudyPlanner:
         self._worker_losses: Counter[str] = Counter()
         self._faults = Faults()
         self.configurations.raise_if_changed()
+        self._remove_leftovers()
 
     @property
     def is_done(self) -> bool:
@@ -318,6 +319,13 @@ class StudyPlanner:
         """Compare the winners with what they have to beat, once all is trained."""
         if self._is_trained and self.history.judged is None:
             self._record(judge(self.fit_plan, self.history, self.corpus, self.upstream_predictions))
+
+    def _remove_leftovers(self) -> None:
+        """Remove what a killed process of this study left in the store."""
+        keys = {trial.proposed.key for trial in self.history.trials.values()}
+        self._store.remove_leftovers(keys)
+        if self.history.ended:  # the last one may have ended, and its state be there
+            remove_checkpoint(self._store, self.history.ended[-1].proposed.key)
 
     def _close(self, trial: Trial) -> None:
         """Do what follows from the end of a trial."""

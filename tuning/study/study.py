@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ from pipeline.stages.cross_fit import CrossFitPlan
 from pipeline.stages.requirements import raise_if_timing_does_not_suit, raise_if_untrainable
 from pipeline.stages.task import TIMING_SETTINGS, TRAINING_CODE
 from pipeline.storage.atomic_file import write_atomically
+from pipeline.storage.atomic_folder import remove_leftovers
 from pipeline.storage.stage_store import StageStore
 from tuning.journal.clock import now
 from tuning.journal.events import (
@@ -397,6 +399,9 @@ def _go_on(study: Study, opened: StudyOpened, *, resume: bool) -> None:
         raise InputError(
             f"'{folder}' holds a study that is not finished. Pass --resume, or another --out."
         )
+    remove_leftovers(folder)
+    for path in folder.glob(".tune-*"):  # earlier versions'
+        shutil.rmtree(path, ignore_errors=True)
     study.record(StudyResumed(at=now()))
 
 

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import multiprocessing
 import os
 import re
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
+from typing import Any, cast
 
 import pytest
 
@@ -177,3 +180,42 @@ def test_a_trial_is_given_up_after_enough_faults_and_enough_time() -> None:
 
 def test_a_worker_waits_the_longer_the_more_faults_it_met_in_a_row() -> None:
     assert [pause_s(number) for number in (1, 2, 3, 4, 5, 6, 1000)] == [1, 2, 4, 8, 15, 15, 15]
+
+
+def test_a_process_that_is_killed_at_any_write_leaves_nothing_in_the_way(
+    tmp_path: Path, undisturbed: Path
+) -> None:
+    random = Random(1)
+
+    def run_until_killed() -> None:
+        num_left = random.randrange(1, 120)
+
+        def fails() -> int:
+            nonlocal num_left
+            num_left -= 1
+            if not num_left:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return 0
+
+        cast(Any, os).fsync = Disk(fails).fsync
+        Worker(tmp_path, small_study()).run()
+
+    context = multiprocessing.get_context("fork")
+    for _ in range(5):
+        random.random()
+        process = context.Process(target=run_until_killed)
+        process.start()
+        process.join(120)
+        assert process.exitcode in (-signal.SIGKILL, 0)
+
+    # What a process killed long ago left under a key of this study.
+    history = read_history(tmp_path)
+    key = next(iter(history.trials.values())).proposed.key
+    left = tmp_path / "store" / f".{key}-checkpoint.{'ab' * 16}.tmp"
+    left.mkdir()
+    others = tmp_path / "store" / f".{'0' * 64}.{'ab' * 16}.tmp"
+    others.mkdir()
+    assert Worker(tmp_path, small_study()).run().is_done
+    assert_as_undisturbed(tmp_path, undisturbed)
+    hidden = [path.name for path in (tmp_path / "store").glob(".*")]
+    assert sorted(hidden) == sorted([others.name, ".claims"])
