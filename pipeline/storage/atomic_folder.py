@@ -113,7 +113,7 @@ def read_folder(folder: Path) -> dict[str, bytes]:
 
 
 def remove_leftovers(parent: Path, is_ours: Callable[[str], bool] = lambda name: True) -> None:
-    """Remove what killed processes left in a folder of the files and folders that they were writing.
+    """Remove what killed processes left in a folder of what they were writing to it.
 
     Args:
         parent: nobody else writes there, or to what is ours in it.
