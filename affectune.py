@@ -127,7 +127,7 @@ def _run() -> NoReturn:
     except InputError as error:
         _exit(error, status=2)
     except Exception as error:
-        from pipeline.surroundings import as_failure
+        from pipeline.storage.surroundings import as_failure
 
         if (fault := as_failure(error)) is not None:
             _exit(AffectuneError(f"{fault} {_advice(sys.argv[1:]) or ''}".strip()), status=1)

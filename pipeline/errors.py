@@ -13,7 +13,7 @@ class SurroundingsError(AffectuneError):
     """A failure of what surrounds the work: a disk, a right, memory, a service.
 
     What was asked for is not to blame, and nothing is lost: after the mend the same command goes
-    on. See `pipeline.surroundings`, which says what counts as one.
+    on. See `pipeline.storage.surroundings`, which says what counts as one.
 
     Args:
         message: for people; whole sentences, the mend among them.

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.surroundings import failure
+from pipeline.storage.surroundings import failure
 
 DEFAULT_MODE = 0o666
 """Permissions of a new file, before the user's umask takes some away."""

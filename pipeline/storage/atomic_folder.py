@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pipeline.errors import InputError
-from pipeline.surroundings import failure
+from pipeline.storage.surroundings import failure
 
 MANIFEST = "manifest.json"
 MODEL = "model.json"

@@ -31,7 +31,7 @@ from pipeline.storage.atomic_folder import (
     verify,
     write_folder,
 )
-from pipeline.surroundings import as_failure
+from pipeline.storage.surroundings import as_failure
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from pipeline.stages.task import SupervisedProblem
 from pipeline.stages.trained_stage import Columns, Epoch, TrainedStage
 from pipeline.stages.upstream import COPY_KINDS
 from pipeline.storage.stage_store import StageStore
-from pipeline.surroundings import as_failure, is_out_of_memory
+from pipeline.storage.surroundings import as_failure, is_out_of_memory
 from tuning.fitting.held_out_predictions import HeldOutPredictions, held_out_name
 from tuning.fitting.job import Job
 from tuning.fitting.scoring import FitScores, fit_scores

@@ -16,10 +16,10 @@ def now() -> float:
     It never goes back in a process, and a sleep of the machine does not count. Between processes
     it may jump: see `History.active_s`, which counts from the event that begins each.
     """
-    return _begin() + time.monotonic()
+    return wall_clock_at_zero() + time.monotonic()
 
 
 @cache
-def _begin() -> float:
+def wall_clock_at_zero() -> float:
     """Return the wall clock's time at which the monotonic clock of this machine was 0."""
     return time.time() - time.monotonic()

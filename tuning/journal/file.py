@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from pipeline.errors import InputError
-from pipeline.surroundings import failure
+from pipeline.storage.surroundings import failure
 from tuning.journal.events import EVENT, FORMAT, Event
 
 log = logging.getLogger(__name__)

@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from pipeline.errors import AffectuneError
 from pipeline.storage.atomic_file import flush_and_rename
-from pipeline.surroundings import as_failure, failure
+from pipeline.storage.surroundings import as_failure, failure
 
 log = logging.getLogger(__name__)
 

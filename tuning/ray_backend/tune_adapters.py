@@ -22,7 +22,7 @@ from ray.tune.search import Searcher
 
 from pipeline.errors import AffectuneError, SurroundingsError
 from pipeline.storage.atomic_file import prove_writable
-from pipeline.surroundings import as_failure
+from pipeline.storage.surroundings import as_failure
 from tuning.fitting.trial_fit import FitReport
 from tuning.planning.planner import StudyPlanner
 

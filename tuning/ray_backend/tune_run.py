@@ -18,8 +18,8 @@ from ray.tune import PlacementGroupFactory
 
 from pipeline.corpus import Corpus
 from pipeline.fitting.shared_corpus import pack
+from pipeline.storage.surroundings import as_failure, failure
 from pipeline.supervisor import REPEATED_S, is_stopped
-from pipeline.surroundings import as_failure, failure
 from tuning.planning.planner import StudyPlanner
 from tuning.ray_backend.cluster import Cluster
 from tuning.ray_backend.trainable import TrialTrainable

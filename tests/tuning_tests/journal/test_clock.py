@@ -42,7 +42,7 @@ class Clocks:
 
     def begin_process(self) -> None:
         """Forget what a process knows of the clocks; the machine may have started anew."""
-        clock._begin.cache_clear()
+        clock.wall_clock_at_zero.cache_clear()
         self.monotonic_s = 10.0
 
 
@@ -53,7 +53,7 @@ def clocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clocks]:
     clocks.begin_process()
     yield clocks
     monkeypatch.undo()
-    clock._begin.cache_clear()
+    clock.wall_clock_at_zero.cache_clear()
 
 
 def test_times_of_events_follow_the_running_time_alone(clocks: Clocks) -> None:

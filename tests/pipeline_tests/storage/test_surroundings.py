@@ -17,7 +17,7 @@ from ray.exceptions import RayTaskError
 
 from pipeline.errors import AffectuneError, InputError, SurroundingsError
 from pipeline.storage.atomic_file import write_atomically
-from pipeline.surroundings import as_failure, failure, is_out_of_memory, mend_of
+from pipeline.storage.surroundings import as_failure, failure, is_out_of_memory, mend_of
 
 NUMBERS = [
     "ENOSPC",
