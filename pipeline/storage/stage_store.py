@@ -31,7 +31,7 @@ from pipeline.storage.atomic_folder import (
     verify,
     write_folder,
 )
-from pipeline.storage.surroundings import as_failure
+from pipeline.storage.surroundings import as_failure, mend_of
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,8 @@ def raise_if_not_writable(uri: str) -> None:
     except OSError as error:
         raise InputError(
             f"Cannot use the store '{uri}': '{error.filename}' cannot be written "
-            f"({error.strerror}). Name another folder with --store."
+            f"({error.strerror}). {mend_of(error) or 'Correct it'}, or name another folder with "
+            "--store."
         ) from error
 
 

@@ -67,14 +67,15 @@ SQLITE_MENDS = {
     sqlite3.SQLITE_BUSY: _BUSY,
     sqlite3.SQLITE_LOCKED: _BUSY,
 }
-SQLITE_TEXTS = {
+TEXTS = {
+    "No usable temporary directory": "Make room in one of them, or set TMPDIR to another",
     "database or disk is full": _ROOM,
     "readonly database": _RIGHT,
     "unable to open database file": SQLITE_MENDS[sqlite3.SQLITE_CANTOPEN],
     "disk I/O error": _DISK,
     "database is locked": _BUSY,
 }
-"""The same of an error that has come through another program, as text."""
+"""The same of an error that says it in words alone: it has come through another program."""
 SYSTEM_TEXT = re.compile(r"\[Errno (\d+)\]")
 """How Python writes a system's error."""
 OUT_OF_MEMORY = ("can't allocate memory", "CUDA out of memory", "CUDA error: out of memory")
@@ -163,7 +164,7 @@ def _mend(error: BaseException) -> str | None:
     text = str(error)
     if (number := SYSTEM_TEXT.search(text)) and int(number[1]) in MENDS:
         return MENDS[int(number[1])]
-    return next((mend for known, mend in SQLITE_TEXTS.items() if known in text), None)
+    return next((mend for known, mend in TEXTS.items() if known in text), None)
 
 
 def _blamed(error: BaseException) -> BaseException:

@@ -9,7 +9,6 @@ import logging
 import re
 import sqlite3
 import ssl
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -17,6 +16,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pipeline.environment import forbid_mlflow_retries, set_mlflow_defaults
 from pipeline.errors import InputError
+from pipeline.storage.atomic_file import prove_writable
+from pipeline.storage.surroundings import mend_of
 from tuning.mlflow_backend.database import prepare_database
 
 if TYPE_CHECKING:
@@ -165,13 +166,11 @@ def _raise_if_not_writable(path: Path) -> None:
         if path.exists():
             with open(path, "r+b"):
                 pass
-        # sqlite writes a second file beside the database.
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        prove_writable(folder)  # sqlite writes a second file beside the database
     except OSError as error:
         raise InputError(
-            f"The tracking database '{path}' cannot be written: {error.strerror}. Give yourself "
-            "the right to write it and its folder, or choose another --tracking-uri."
+            f"The tracking database '{path}' cannot be written: {error.strerror}. "
+            f"{mend_of(error) or 'Correct it'}, or choose another --tracking-uri."
         ) from error
 
 

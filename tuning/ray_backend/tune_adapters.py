@@ -225,9 +225,8 @@ class PlannerScheduler(TrialScheduler):
 
 def _full_temporary_folder() -> SurroundingsError | None:
     """Return what keeps workers from starting on this machine, where it is the temporary folder."""
-    folder = tempfile.gettempdir()
     try:
-        prove_writable(Path(folder))
+        prove_writable(Path(tempfile.gettempdir()))
     except OSError as error:
         return as_failure(error)
     return None

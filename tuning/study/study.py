@@ -35,6 +35,7 @@ from pipeline.stages.task import TIMING_SETTINGS, TRAINING_CODE
 from pipeline.storage.atomic_file import write_atomically
 from pipeline.storage.atomic_folder import remove_leftovers
 from pipeline.storage.stage_store import StageStore
+from pipeline.storage.surroundings import mend_of
 from tuning.journal.clock import now
 from tuning.journal.events import (
     EVENT,
@@ -231,7 +232,11 @@ def run_study(
 
     is_written = study.history.finished is not None and (options.folder / MODEL_FOLDER).is_dir()
     if not study.is_interrupted and not is_written:
-        _finish(study, planner, store)
+        try:
+            _finish(study, planner, store)
+        except Exception as error:
+            _record_stop(study, error)
+            raise
 
 
 def _record_stop(study: Study, error: BaseException) -> None:
@@ -447,7 +452,8 @@ def _make_folder(folder: Path) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
-            f"--out '{folder}' cannot be made: {error.strerror}. Choose another folder."
+            f"--out '{folder}' cannot be made: {error.strerror}. "
+            f"{mend_of(error) or 'Correct it'}, or choose another folder."
         ) from error
     return missing
 
