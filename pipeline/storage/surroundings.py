@@ -127,10 +127,11 @@ def as_failure(error: BaseException) -> SurroundingsError | None:
     mend = mend_of(error)
     if mend is None:
         return None
-    if isinstance(error, SurroundingsError):
-        return error
-
-    said = error if isinstance(error, AffectuneError) else _blamed(error)
+    # What an InputError advises is for a mistake in what was asked for.
+    is_told = isinstance(error, AffectuneError) and not isinstance(error, InputError)
+    said = error if is_told else _blamed(error)
+    if isinstance(said, SurroundingsError):
+        return said
     message = _sentence(said)
     return SurroundingsError(f"{message} {mend}.".replace("?.", "?"), mend=mend)
 
@@ -168,7 +169,11 @@ def _mend(error: BaseException) -> str | None:
 
 
 def _blamed(error: BaseException) -> BaseException:
-    return next(each for each in causes(error) if _mend(each) is not None)
+    return next(
+        each
+        for each in causes(error)
+        if isinstance(each, SurroundingsError) or _mend(each) is not None
+    )
 
 
 def _sentence(error: BaseException) -> str:
