@@ -165,6 +165,7 @@ class PlannerScheduler(TrialScheduler):
                 continues = self._planner.receive(name, report)
             if report.fault is not None:
                 self._held.add(trial.trial_id)
+                del self.reported_at[name]  # it has not begun again: a stop need not wait for it
                 continues = True
         goes_on = continues and not self._stop_request.is_set
         return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
