@@ -119,7 +119,7 @@ def failure(message: str, error: BaseException) -> AffectuneError:
     mend = mend_of(error)
     if mend is None:
         return AffectuneError(message)
-    return SurroundingsError(f"{message} {mend}.".replace("?.", "?"), mend=mend)
+    return SurroundingsError(_with_mend(message, mend), mend=mend)
 
 
 def as_failure(error: BaseException) -> SurroundingsError | None:
@@ -133,7 +133,11 @@ def as_failure(error: BaseException) -> SurroundingsError | None:
     if isinstance(said, SurroundingsError):
         return said
     message = _sentence(said)
-    return SurroundingsError(f"{message} {mend}.".replace("?.", "?"), mend=mend)
+    return SurroundingsError(_with_mend(message, mend), mend=mend)
+
+
+def _with_mend(message: str, mend: str) -> str:
+    return f"{message} {mend}" if mend.endswith("?") else f"{message} {mend}."
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:

@@ -52,7 +52,7 @@ def connect(uri: str) -> MlflowClient:
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
     path = sqlite_path(uri)
-    if path is not None:
+    if path is not None and path.name != ":memory:":
         prepare_database(path, artifact_location(path))
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
 

@@ -48,6 +48,7 @@ def prepare_database(path: Path, artifacts: str) -> None:
     Raises:
         AffectuneError: it cannot be made, such as on a full disk; nothing is left of it then.
     """
+    path = path.resolve()  # a link stays one
     if _is_complete(path):
         return
 
@@ -117,12 +118,19 @@ def _remove_side_files(path: Path) -> None:
 
 
 def _is_complete(path: Path) -> bool:
-    """Return whether MLflow has made all of it, in whatever version: its experiment comes last."""
-    with contextlib.suppress(sqlite3.Error, OSError):
-        if path.stat().st_size:
-            with _opened(path) as database:
-                return "experiments" in _tables(database) and _has_rows(database, "experiments")
-    return False
+    """Return whether MLflow has made all of it, in whatever version: its experiment comes last.
+
+    One that another program is writing is taken for complete: MLflow waits for it.
+    """
+    try:
+        if not path.stat().st_size:
+            return False
+        with _opened(path, timeout_s=0.0) as database:
+            return "experiments" in _tables(database) and _has_rows(database, "experiments")
+    except OSError:
+        return False
+    except sqlite3.Error as error:
+        return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
 
 
 def _is_left_half_made(path: Path) -> bool:
@@ -133,7 +141,7 @@ def _is_left_half_made(path: Path) -> bool:
         before = path.stat()
         time.sleep(SETTLED_S)
         if os.path.samestat(before, after := path.stat()) and before.st_mtime == after.st_mtime:
-            with _opened(path) as database:
+            with _opened(path, BUSY_S) as database:
                 database.execute("begin immediate")  # nobody writes
                 tables = {t for t in _tables(database) if not t.startswith("_alembic_tmp_")}
                 is_mlflows = tables <= {*Base.metadata.tables, *SEEDED}
@@ -156,8 +164,8 @@ def _has_rows(database: sqlite3.Connection, table: str) -> bool:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[sqlite3.Connection]:
+def _opened(path: Path, timeout_s: float) -> Iterator[sqlite3.Connection]:
     """Open a database that is there; what a killed process was writing is first taken back."""
     uri = f"{path.absolute().as_uri()}?mode=rw"
-    with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_S)) as database:
+    with closing(sqlite3.connect(uri, uri=True, timeout=timeout_s)) as database:
         yield database

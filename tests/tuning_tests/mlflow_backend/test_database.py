@@ -9,6 +9,7 @@ import shutil
 import signal
 import sqlite3
 import sys
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -151,6 +152,29 @@ def test_what_may_be_somebodys_is_never_made_anew(
         for path in paths:
             prepare(path)
     assert [path.read_bytes() for path in paths] == before
+
+
+def test_a_link_to_where_the_database_is_to_be_stays_a_link(
+    tmp_path: Path, whole: Path, quick: None
+) -> None:
+    link, path = tmp_path / "link.db", tmp_path / "elsewhere" / "mlflow.db"
+    path.parent.mkdir()
+    link.symlink_to(path)
+    prepare(link)
+    assert link.is_symlink()
+    assert_whole(path)
+
+
+def test_a_database_that_is_being_written_is_not_waited_for_here(
+    tmp_path: Path, whole: Path, quick: None
+) -> None:
+    path = tmp_path / "mlflow.db"
+    shutil.copy(whole, path)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("begin exclusive")
+        begin = time.monotonic()
+        prepare(path)
+        assert time.monotonic() - begin < database.BUSY_S
 
 
 def test_a_full_disk_leaves_nothing_and_says_what_to_do(tmp_path: Path) -> None:
