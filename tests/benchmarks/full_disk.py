@@ -79,12 +79,13 @@ def full_disk_rows() -> list[Row]:
         (folder / "study.toml").write_text(STUDY, encoding="utf-8")
         synthesize(folder / "corpus", subjects=6, minutes=1, seed=0, preset="small")
         undisturbed = _command(folder, folder / "undisturbed")
-        duration_s = _undisturbed_s(undisturbed)
-        print(f"undisturbed: {duration_s:.1f} s from its first event to its end", flush=True)
+        num_events = _num_events_undisturbed(undisturbed)
+        print(f"undisturbed: {num_events} events", flush=True)
 
         for number in range(1, NUM_MOMENTS + 1):
             with _file_system(folder / "disk") as disk:
-                moment = _Moment(_command(folder, disk), random.uniform(0, duration_s))
+                event = random.randrange(1, num_events + 1)
+                moment = _Moment(_command(folder, disk), event, random.uniform(0, 0.5))
                 said = moment.wait_it_out(5.0) if number % 2 else moment.resume()
                 is_same = _outcome(disk / "out") == _outcome(undisturbed.folder / "out")
                 has_failed = '"reason":"error"' in (disk / "out" / JOURNAL).read_text()
@@ -92,8 +93,7 @@ def full_disk_rows() -> list[Row]:
                 counts["explained"] += moment.is_explained
                 counts["without a failed trial"] += not has_failed
             print(
-                f"moment {number}, {moment.wait_s:.1f} s after it began: {said}; same winner: "
-                f"{is_same}, no failed trial: {not has_failed}, a sentence: {moment.is_explained}",
+                f"moment {number}, after event {event}: {said}; same winner: {is_same}, no failed trial: {not has_failed}, a sentence: {moment.is_explained}",
                 flush=True,
             )
     return [
@@ -103,18 +103,22 @@ def full_disk_rows() -> list[Row]:
 
 
 class _Moment:
-    """A disk that is full from some time after a study began.
+    """A disk that is full from some time after an event of a study.
+
+    Args:
+        command: the study's.
+        event: the number of the event, which does not depend on how busy the machine is.
+        wait_s: that time.
 
     Attributes:
-        wait_s: that time.
         is_explained: whatever the study said was sentences, and its last one names the mend.
     """
 
-    def __init__(self, command: Command, wait_s: float) -> None:
-        self.wait_s, self.is_explained = wait_s, True
+    def __init__(self, command: Command, event: int, wait_s: float) -> None:
+        self.is_explained = True
         self._command, self._disk = command, command.folder
         self._process = command.start()
-        while not _has_begun(self._disk / "out") and self._process.poll() is None:
+        while _num_events(self._disk / "out") < event and self._process.poll() is None:
             time.sleep(0.02)
         time.sleep(wait_s)
         _fill(self._disk / BALLAST)
@@ -151,15 +155,12 @@ class _Moment:
         return said
 
 
-def _undisturbed_s(command: Command) -> float:
+def _num_events_undisturbed(command: Command) -> int:
     command.folder.mkdir()
     status, output = command.run()
     if status:
         sys.exit(f"The undisturbed study ended with status {status}: {output}")
-    history = read_history(command.folder / "out")
-    assert history.opened is not None
-    assert history.registered is not None
-    return history.registered.at - history.opened.at
+    return _num_events(command.folder / "out")
 
 
 def _outcome(out: Path) -> object:
@@ -171,9 +172,9 @@ def _outcome(out: Path) -> object:
     return events_by_task(out), summary["targets"], read_history(out).registered is not None
 
 
-def _has_begun(out: Path) -> bool:
+def _num_events(out: Path) -> int:
     journal = out / JOURNAL
-    return journal.exists() and b'"trial_proposed"' in journal.read_bytes()
+    return journal.read_bytes().count(b"\n") if journal.exists() else 0
 
 
 def _fill(path: Path) -> None:
