@@ -93,7 +93,8 @@ def full_disk_rows() -> list[Row]:
                 counts["explained"] += moment.is_explained
                 counts["without a failed trial"] += not has_failed
             print(
-                f"moment {number}, after event {event}: {said}; same winner: {is_same}, no failed trial: {not has_failed}, a sentence: {moment.is_explained}",
+                f"moment {number}, after event {event}: {said}; same winner: {is_same}, "
+                f"no failed trial: {not has_failed}, a sentence: {moment.is_explained}",
                 flush=True,
             )
     return [
