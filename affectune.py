@@ -126,7 +126,13 @@ def _run() -> NoReturn:
         status = run(command, NAME, _find_bundle)
     except InputError as error:
         _exit(error, status=2)
-    except (AffectuneError, OSError) as error:
+    except Exception as error:
+        from pipeline.storage.surroundings import as_failure
+
+        if (fault := as_failure(error)) is not None:
+            _exit(AffectuneError(f"{fault} {_advice(sys.argv[1:]) or ''}".strip()), status=1)
+        if not isinstance(error, AffectuneError | OSError):
+            raise
         _exit(error, status=1)
     sys.exit(status)
 

@@ -36,6 +36,8 @@ _RAY_TUNE = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    # The planner says what became of a trial.
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     # What Tune writes is never read: the journal is the memory of a study.
     "TUNE_GLOBAL_CHECKPOINT_S": "86400",
     # Tune would start a lost worker's trial once more, and the planner does that already.

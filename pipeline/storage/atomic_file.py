@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.errors import AffectuneError
+from pipeline.storage.surroundings import failure
 
 DEFAULT_MODE = 0o666
 """Permissions of a new file, before the user's umask takes some away."""
@@ -38,9 +38,8 @@ def write_atomically(path: Path, data: bytes | str, *, mode: int = DEFAULT_MODE)
             flush_and_rename(temporary, path)
     except OSError as error:
         cause = error.strerror or error
-        raise AffectuneError(
-            f"Cannot write '{path}': {cause}. What was there is intact."
-        ) from error
+        message = f"Cannot write '{path}': {cause}. What was there is intact."
+        raise failure(message, error) from error
 
 
 @contextlib.contextmanager

@@ -7,17 +7,21 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from pipeline.errors import AffectuneError, InputError
+from pipeline.errors import InputError
+from pipeline.storage.surroundings import failure
 
 MANIFEST = "manifest.json"
 MODEL = "model.json"
 """What makes such a folder a fused model's bundle."""
 REPLACE_ATTEMPTS = 100
+LEFTOVER = re.compile(r"\.((?P<name>.*)\.)?[0-9a-f]{32}\.(tmp|old)", re.DOTALL)
+"""The temporary names of this module and of `atomic_file`."""
 MAX_START_BYTES = 100
 """Of a folder's name, in the name of a temporary one beside it."""
 
@@ -79,9 +83,8 @@ def write_folder(folder: Path, files: Mapping[str, bytes], *, keeps_existing: bo
         else:
             _replace(temporary, folder)
     except OSError as error:
-        raise AffectuneError(
-            f"Cannot write '{folder}': {error.strerror}. What was there is as it was."
-        ) from error
+        message = f"Cannot write '{folder}': {error.strerror}. What was there is as it was."
+        raise failure(message, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -107,6 +110,23 @@ def read_folder(folder: Path) -> dict[str, bytes]:
         raise InputError(f"Cannot read '{folder}': {error.strerror}.") from error
     verify(str(folder), files, manifest)
     return files
+
+
+def remove_leftovers(parent: Path, is_ours: Callable[[str], bool] = lambda name: True) -> None:
+    """Remove what killed processes left in a folder of what they were writing to it.
+
+    Args:
+        parent: nobody else writes there, or to what is ours in it.
+        is_ours: takes the name that a folder was to get, cut as temporary names are; files written
+            atomically have none ("").
+    """
+    for path in parent.glob(".*"):
+        if (match := LEFTOVER.fullmatch(path.name)) and is_ours(match["name"] or ""):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                with contextlib.suppress(OSError):
+                    path.unlink()
 
 
 def _beside(folder: Path, ending: str) -> Path:

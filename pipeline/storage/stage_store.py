@@ -9,8 +9,10 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,17 +20,26 @@ from filelock import FileLock, Timeout
 from pyarrow import fs
 from safetensors import SafetensorError
 
-from pipeline.errors import AffectuneError, InputError
+from pipeline.errors import AffectuneError, InputError, SurroundingsError
 from pipeline.stages.trained_stage import TrainedStage
 from pipeline.storage.atomic_file import prove_writable
-from pipeline.storage.atomic_folder import MANIFEST, manifest_of, read_folder, verify, write_folder
+from pipeline.storage.atomic_folder import (
+    MANIFEST,
+    manifest_of,
+    read_folder,
+    remove_leftovers,
+    verify,
+    write_folder,
+)
+from pipeline.storage.surroundings import as_failure, mend_of
 
 log = logging.getLogger(__name__)
 
 FORMAT = 2
 """Of the entries; raise it when an entry is written otherwise."""
 FORMAT_ENTRY, FORMAT_FILE = "format", "format.json"
-KEY = re.compile(r"[0-9a-f]{64}")
+KEY_LENGTH = 64
+KEY = re.compile(rf"[0-9a-f]{{{KEY_LENGTH}}}")
 LOOK = """
 import sys
 from pyarrow import fs
@@ -37,6 +48,10 @@ system.get_file_info(path)
 """
 CLAIMS = ".claims"
 CLAIM_POLL_S = 0.2
+REMOTE_PAUSES_S = (0.5, 1.0, 2.0)
+"""After these an object store that refused a request is asked again."""
+SERVICE = "Check that its service answers, its quota, and that you may read and write there"
+"""What to do where it still refuses."""
 ANSWER_S = 10.0
 """So long an object store may take for its first answer, the start of a process included."""
 
@@ -58,7 +73,8 @@ def raise_if_not_writable(uri: str) -> None:
     except OSError as error:
         raise InputError(
             f"Cannot use the store '{uri}': '{error.filename}' cannot be written "
-            f"({error.strerror}). Name another folder with --store."
+            f"({error.strerror}). {mend_of(error) or 'Correct it'}, or name another folder with "
+            "--store."
         ) from error
 
 
@@ -113,6 +129,9 @@ class StageStore:
 
         Returns:
             None where there are none, or damaged ones, which is logged.
+
+        Raises:
+            SurroundingsError: the disk or the service does not let them be read.
         """
         try:
             files = self._read_files(name)
@@ -120,6 +139,8 @@ class StageStore:
         except (
             AffectuneError, ValueError, KeyError, TypeError, OSError, SafetensorError,
         ) as error:  # fmt: skip
+            if (fault := as_failure(error)) is not None:
+                raise fault from error  # whether they are damaged is not known
             log.warning(
                 "The store's entry %s is damaged and will be made anew: %s", name[:12], error
             )
@@ -195,6 +216,28 @@ class StageStore:
                 path.unlink(missing_ok=True)
                 lock.release()
 
+    def remove_leftovers(self, keys: Iterable[str]) -> None:
+        """Remove what killed processes were writing under keys, and their claims.
+
+        What another process trains now is left alone. In an object store nothing is to be removed:
+        an entry without its manifest is none, and is written over.
+        """
+        if self._remote is not None:
+            return
+
+        root = Path(self._root)
+        wanted = set(keys)
+        names = {path.name[1:].partition(".")[0][:KEY_LENGTH] for path in root.glob(".*")}
+        with contextlib.suppress(OSError):
+            names |= {path.name for path in (root / CLAIMS).iterdir()}
+        for key in names & wanted:
+            lock = FileLock(root / CLAIMS / key)
+            with contextlib.suppress(Timeout, OSError):
+                (root / CLAIMS).mkdir(exist_ok=True)
+                with lock.acquire(timeout=0):
+                    remove_leftovers(root, partial(_belongs_to, key))
+                    (root / CLAIMS / key).unlink(missing_ok=True)
+
     def _write_files(
         self, name: str, files: Mapping[str, bytes], *, keeps_existing: bool = False
     ) -> None:
@@ -202,16 +245,16 @@ class StageStore:
             write_folder(Path(self._root) / name, files, keeps_existing=keeps_existing)
             return
 
-        try:
+        remote = self._remote
+
+        def write() -> None:
             # One object at a time is atomic there; an entry exists once its manifest does.
-            self._remote.create_dir(f"{self._root}/{name}")
+            remote.create_dir(f"{self._root}/{name}")
             for file, data in [*files.items(), (MANIFEST, manifest_of(files))]:
-                with self._remote.open_output_stream(f"{self._root}/{name}/{file}") as stream:
+                with remote.open_output_stream(f"{self._root}/{name}/{file}") as stream:
                     stream.write(data)
-        except OSError as error:
-            raise AffectuneError(
-                f"Cannot write to the store '{_without_secrets(self.uri)}': {error}"
-            ) from error
+
+        self._repeated(write, "write to")
 
     def _find_format(self) -> bool:
         """Return whether the store has a format already; refuse that of another version."""
@@ -263,9 +306,39 @@ class StageStore:
 
     def _read_object(self, name: str) -> bytes:
         assert self._remote is not None
-        with self._remote.open_input_stream(f"{self._root}/{name}") as stream:
-            data: bytes = stream.read()
-        return data
+        remote = self._remote
+
+        def read() -> bytes:
+            with remote.open_input_stream(f"{self._root}/{name}") as stream:
+                data: bytes = stream.read()
+            return data
+
+        return self._repeated(read, "read")
+
+    def _repeated(self, request: Callable[[], Content], verb: str) -> Content:
+        """Return the answer of an object store, which may refuse a request and take the next.
+
+        Raises:
+            FileNotFoundError: there is no such object.
+            SurroundingsError: it refuses again and again, or is not reached.
+        """
+        for pause_s in (*REMOTE_PAUSES_S, None):
+            try:
+                return request()
+            except FileNotFoundError:
+                raise
+            except OSError as error:
+                if pause_s is None:
+                    cause = " ".join(str(error).split()).rstrip(".")
+                    message = f"Cannot {verb} the store '{_without_secrets(self.uri)}': {cause}."
+                    raise SurroundingsError(f"{message} {SERVICE}.", mend=SERVICE) from error
+                time.sleep(pause_s)
+        raise AssertionError("the last pause is None")
+
+
+def _belongs_to(key: str, name: str) -> bool:
+    """Return whether a name is a key, or begins with it, as that of a checkpoint."""
+    return name.startswith(key)
 
 
 def _raise_if_silent(uri: str) -> None:

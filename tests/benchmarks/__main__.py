@@ -13,6 +13,7 @@ from tests.benchmarks.corpus import corpus_rows
 from tests.benchmarks.distillation import distillation_rows
 from tests.benchmarks.endpoint import endpoint_rows
 from tests.benchmarks.first_output import first_output_rows
+from tests.benchmarks.full_disk import full_disk_rows
 from tests.benchmarks.gru import gru_rows
 from tests.benchmarks.overhead import overhead_rows
 from tests.benchmarks.rows import Row
@@ -28,6 +29,7 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "search": search_rows,
     "distillation": distillation_rows,
     "first_output": first_output_rows,
+    "full_disk": full_disk_rows,
 }
 
 

@@ -16,6 +16,7 @@ from pipeline.stages.task import SupervisedProblem
 from pipeline.stages.trained_stage import Columns, Epoch, TrainedStage
 from pipeline.stages.upstream import COPY_KINDS
 from pipeline.storage.stage_store import StageStore
+from pipeline.storage.surroundings import as_failure, is_out_of_memory
 from tuning.fitting.held_out_predictions import HeldOutPredictions, held_out_name
 from tuning.fitting.job import Job
 from tuning.fitting.scoring import FitScores, fit_scores
@@ -41,6 +42,9 @@ class FitReport:
         scores: on people that the fit never saw, once it has ended; at a rung those of its best
             epoch so far.
         error: what went wrong, where it failed.
+        fault: what is wrong with the surroundings, in whole sentences, where they let it down; it
+            has neither ended nor failed, and is to be tried again. With an `error`, too: where it
+            fails so again and again, it is to blame itself, such as for the memory that it takes.
     """
 
     epochs: tuple[Epoch, ...] = ()
@@ -51,6 +55,19 @@ class FitReport:
     best_epoch: int | None = None
     scores: FitScores = field(default_factory=FitScores)
     error: str | None = None
+    fault: str | None = None
+
+    @classmethod
+    def from_error(cls, error: Exception) -> FitReport:
+        """Return the report of a fit that an error has stopped."""
+        if is_out_of_memory(error):
+            cause = str(error).strip().splitlines()
+            said = f"Memory is short ({cause[0].rstrip('.') if cause else 'out of memory'})."
+            return cls(end_reason="error", error=said, fault=f"{said} Use fewer --workers.")
+        if (fault := as_failure(error)) is not None:
+            return cls(fault=str(fault))
+        # A broken configuration ends its trial, and not the study.
+        return cls(end_reason="error", error=_said(error))
 
     def to_result(self) -> dict[str, Any]:
         """Return the result of a Tune trial; flat, because Tune flattens it on its way."""
@@ -64,7 +81,8 @@ class FitReport:
             "held_out": self.scores.held_out,
             "deciding": self.scores.deciding,
             "error": self.error,
-            "done": self.end_reason is not None,
+            "fault": self.fault,
+            "done": self.end_reason is not None and self.fault is None,
         }
 
     @classmethod
@@ -79,6 +97,7 @@ class FitReport:
             best_epoch=result["best_epoch"],
             scores=FitScores(result["held_out"], result["deciding"]),
             error=result["error"],
+            fault=result["fault"],
         )
 
 
@@ -137,12 +156,10 @@ class TrialFit:
         try:
             with self._context.store.claim(self.job.key, timeout_s=CLAIM_S):
                 report = self._advance()
-        except (AffectuneError, MemoryError) as error:
-            report = FitReport(end_reason="error", error=str(error) or "out of memory")
-        except Exception as error:  # a broken configuration ends its trial, and not the study
-            report = FitReport(end_reason="error", error=f"{type(error).__name__}: {error}")
+        except Exception as error:
+            report = FitReport.from_error(error)
 
-        if report.end_reason == "store" or self._fit is None:
+        if report.end_reason == "store" or report.fault or self._fit is None:
             return report
         trainer = self._fit.trainer
         epochs = tuple(trainer.history[self._num_reported :])
@@ -274,6 +291,10 @@ def report_from_store(
         best_epoch=predictions.best_epoch,
         scores=_scores(predictions, job, corpus, plan),
     )
+
+
+def _said(error: Exception) -> str:
+    return str(error) if isinstance(error, AffectuneError) else f"{type(error).__name__}: {error}"
 
 
 def _scores(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -12,7 +13,8 @@ from types import TracebackType
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
-from pipeline.errors import AffectuneError, InputError
+from pipeline.errors import InputError
+from pipeline.storage.surroundings import failure
 from tuning.journal.events import EVENT, FORMAT, Event
 
 log = logging.getLogger(__name__)
@@ -88,23 +90,24 @@ class Journal:
         """Write events, in one piece; when it returns, they survive a crash of the machine.
 
         Raises:
-            AffectuneError: the disk is full; then the events did not happen, and the journal is as
-                it was.
+            AffectuneError: such as of a full disk; then the events did not happen, and the journal
+                is as it was.
         """
-        size_before = self.path.stat().st_size
         data = b"".join(event.model_dump_json().encode() + b"\n" for event in events)
+        size_before: int | None = None
 
         try:
+            size_before = self.path.stat().st_size
             with open(self.path, "ab", buffering=0) as file:
                 while data:
                     data = data[file.write(data) :]
                 os.fsync(file.fileno())
         except OSError as error:
-            os.truncate(self.path, size_before)
-            raise AffectuneError(
-                f"Cannot write the journal '{self.path}': {error.strerror}. "
-                "Nothing is lost: make room, then --resume."
-            ) from error
+            with contextlib.suppress(OSError):  # what is left is whole events, or a torn line
+                if size_before is not None:
+                    os.truncate(self.path, size_before)
+            message = f"Cannot write the journal '{self.path}': {error.strerror}. Nothing is lost."
+            raise failure(message, error) from error
 
 
 def is_open(path: Path) -> bool:

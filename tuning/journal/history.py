@@ -94,10 +94,12 @@ class History:
         races: task -> the decisions of the race for its finalists, in order.
         chosen: task -> the finalists that are or were refitted.
         completed: task -> its finalists, the best first.
+        ended: trials in the order in which they ended.
         cost: task -> (seconds within fits, number of fits), of those that were not in the store.
         stopped: how the last run ended, if it could write that, and none was begun since.
-        last_at: time of the last event.
-        active_s: seconds in which a process was running the study.
+        last_at: time of the last event, since the last process began.
+        active_s: seconds in which a process was running the study. What the clock says between
+            processes does not count, and neither does what it says within one, if it goes back.
     """
 
     opened: StudyOpened | None = None
@@ -105,6 +107,7 @@ class History:
     races: dict[Task, list[RaceDecision]] = field(default_factory=dict)
     chosen: dict[Task, FinalistsChosen] = field(default_factory=dict)
     completed: dict[Task, tuple[Finalist, ...]] = field(default_factory=dict)
+    ended: list[Trial] = field(default_factory=list)
     cost: dict[Task, tuple[float, int]] = field(default_factory=dict)
     judged: StudyJudged | None = None
     finished: StudyFinished | None = None
@@ -116,7 +119,9 @@ class History:
 
     def apply(self, event: Event) -> None:
         """Take one more event into account."""
-        if not isinstance(event, StudyResumed) and self.last_at and self.finished is None:
+        if isinstance(event, StudyOpened | StudyResumed):
+            self.last_at = event.at  # another process, whose clock may stand elsewhere
+        elif self.last_at and self.finished is None:
             self.active_s += max(0.0, event.at - self.last_at)
         self.last_at = max(self.last_at, event.at)
 
@@ -172,6 +177,7 @@ class History:
     def _end(self, event: TrialEnded) -> None:
         trial = self.trials[event.trial]
         trial.ended = event
+        self.ended.append(trial)
         if event.reason != "store":
             seconds, fits = self.cost.get(trial.task, (0.0, 0))
             self.cost[trial.task] = (seconds + event.wall_s, fits + 1)

@@ -9,7 +9,6 @@ import logging
 import re
 import sqlite3
 import ssl
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -17,6 +16,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pipeline.environment import forbid_mlflow_retries, set_mlflow_defaults
 from pipeline.errors import InputError
+from pipeline.storage.atomic_file import prove_writable
+from pipeline.storage.surroundings import mend_of
+from tuning.mlflow_backend.database import prepare_database
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -46,7 +48,12 @@ def connect(uri: str) -> MlflowClient:
 
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    # It logs with a traceback what it raises.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
+    path = sqlite_path(uri)
+    if path is not None and path.name != ":memory:":
+        prepare_database(path, artifact_location(path))
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
@@ -107,6 +114,11 @@ def sqlite_path(uri: str) -> Path | None:
     return Path(uri.removeprefix(SQLITE).split("?")[0]) if uri.startswith(SQLITE) else None
 
 
+def artifact_location(path: Path) -> str:
+    """Return the URI of the folder of artefacts beside an sqlite file."""
+    return (path.absolute().parent / "mlruns").as_uri()
+
+
 def raise_if_unreachable(uri: str) -> None:
     """Find out within seconds what MLflow finds out only after minutes, if at all; write nothing.
 
@@ -154,13 +166,11 @@ def _raise_if_not_writable(path: Path) -> None:
         if path.exists():
             with open(path, "r+b"):
                 pass
-        # sqlite writes a second file beside the database.
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        prove_writable(folder)  # sqlite writes a second file beside the database
     except OSError as error:
         raise InputError(
-            f"The tracking database '{path}' cannot be written: {error.strerror}. Give yourself "
-            "the right to write it and its folder, or choose another --tracking-uri."
+            f"The tracking database '{path}' cannot be written: {error.strerror}. "
+            f"{mend_of(error) or 'Correct it'}, or choose another --tracking-uri."
         ) from error
 
 

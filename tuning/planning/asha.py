@@ -10,11 +10,11 @@ are known; else by devel's. A fit itself is stopped by devel alone.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import ceil
 
+from tuning.journal.clock import now
 from tuning.journal.events import RungDecision
 from tuning.journal.history import Trial
 from tuning.spec.search_table import SearchTable
@@ -66,7 +66,7 @@ def rung_decisions(
             )
             decisions.append(
                 RungDecision(
-                    at=time.time(),
+                    at=now(),
                     trial=trial.name,
                     rung=rung,
                     score=at_rung.devel,

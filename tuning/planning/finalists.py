@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from math import ceil, floor
 
@@ -11,6 +10,7 @@ from pipeline.errors import AffectuneError
 from pipeline.stages.task import StageKeys, Task
 from tuning.fitting.scoring import finalist_score
 from tuning.fitting.upstream_predictions import UpstreamPredictions
+from tuning.journal.clock import now
 from tuning.journal.events import (
     Difference,
     Finalist,
@@ -79,7 +79,7 @@ def choose_finalists(
         finalists = [*finalists[: num_finalists - 1], base]
 
     return FinalistsChosen(
-        at=time.time(),
+        at=now(),
         task=str(task),
         configurations=tuple(dict(trial.proposed.configuration) for trial in finalists),
         seeds=max(1, ceil(table.seeds * share - 0.5)),
@@ -128,7 +128,7 @@ def rank_finalists(
     ranked = sorted(finalists, key=lambda finalist: finalist.mean_deciding, reverse=True)
     if task.target and (ensemble := _ensemble(plan.study, task, ranked, corpus, upstream)):
         ranked = [ensemble, *ranked]
-    return TaskCompleted(at=time.time(), task=str(task), finalists=tuple(ranked))
+    return TaskCompleted(at=now(), task=str(task), finalists=tuple(ranked))
 
 
 def comparison_keys(plan: FitPlan, history: History, task: Task) -> StageKeys | None:

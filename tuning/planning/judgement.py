@@ -8,7 +8,6 @@ read was learned with those subjects' labels; those of modalities and floors are
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -21,6 +20,7 @@ from pipeline.stages.trained_stage import Columns
 from pipeline.stages.unimodal import UnimodalTask
 from tuning.fitting.scoring import deciding_sessions, finalist_score
 from tuning.fitting.upstream_predictions import UpstreamPredictions
+from tuning.journal.clock import now
 from tuning.journal.events import (
     Candidate,
     CandidateKind,
@@ -71,7 +71,7 @@ def judge(
     for target in plan.study.targets or ():
         predictions = list(_predictions(plan, history, corpus, upstream, target))
         targets[target] = _judgement(plan, corpus, target, predictions)
-    return StudyJudged(at=time.time(), targets=targets)
+    return StudyJudged(at=now(), targets=targets)
 
 
 def label(candidate: Candidate) -> str:

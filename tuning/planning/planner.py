@@ -2,12 +2,11 @@
 
 All that it decides goes through the journal, and follows from it. A planner made from the journal
 of a study that was killed decides as the killed one would have. It remembers one thing beside it:
-how many workers a trial has lost since it was made.
+how many workers a trial has lost, and how often the surroundings let it down, since it was made.
 """
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import inf
@@ -21,6 +20,7 @@ from tuning.fitting.held_out_predictions import HeldOutPredictions, held_out_nam
 from tuning.fitting.job import Job
 from tuning.fitting.trial_fit import FitReport, report_from_store
 from tuning.fitting.upstream_predictions import UpstreamPredictions
+from tuning.journal.clock import now
 from tuning.journal.events import (
     Event,
     Purpose,
@@ -34,6 +34,7 @@ from tuning.journal.file import Journal
 from tuning.journal.history import History, Trial
 from tuning.planning.asha import rung_decisions
 from tuning.planning.configurations import Configurations
+from tuning.planning.faults import Faults
 from tuning.planning.finalists import (
     EveryTrialFailed,
     choose_finalists,
@@ -78,6 +79,8 @@ class StudyPlanner:
         budget: how much of them the time allows.
         running: names of the trials that workers have.
         failure: why the study cannot go on; None while it can.
+        fault: what is wrong with the surroundings, for which the study ends, and after whose mend
+            it goes on; None while it can.
     """
 
     def __init__(
@@ -99,13 +102,16 @@ class StudyPlanner:
         self.fit_plan = FitPlan(study, len(plan.folds))
         self.running: set[str] = set()
         self.failure: str | None = None
+        self.fault: str | None = None
 
         self.budget = TimeBudget(self.fit_plan, history, budget_s)
         self._samplers = TaskSamplers(study, self.configurations, history)
         self._store, self._journal = store, journal
         self._on_event = on_event or (lambda event: None)
         self._worker_losses: Counter[str] = Counter()
+        self._faults = Faults()
         self.configurations.raise_if_changed()
+        self._remove_leftovers()
 
     @property
     def is_done(self) -> bool:
@@ -118,13 +124,18 @@ class StudyPlanner:
         return has_ended and self.fit_plan.is_complete(self.history)
 
     def next_job(self) -> Job | None:
-        """Return a fit to start now; None where none is ready, or none is left."""
+        """Return a fit to start now; None where none is ready, or none is left.
+
+        While the surroundings let trials down, no new ones are proposed.
+        """
+        if self.fault:
+            return None
         for trial in self.history.trials.values():
             if trial.ended is None and trial.name not in self.running:
                 self.running.add(trial.name)
                 return self.configurations.job_of(trial.proposed)
 
-        while not self.failure:
+        while not self.failure and not self._faults.trials:
             num_completed = len(self.history.completed)
             if job := self._next_new_job():
                 return job
@@ -142,7 +153,10 @@ class StudyPlanner:
         trial = self.history.trials[name]
         if trial.ended is not None:
             return False
+        if report.fault is not None and self._is_tried_again(trial, report):
+            return False
 
+        self._faults.clear(name)
         searched = self.history.trials_of(trial.task, "search")
         table = self.study.table(trial.task.stage)
         has_time = self.budget.left_s > 0
@@ -164,6 +178,23 @@ class StudyPlanner:
             scores = {epoch.epoch: epoch.score for epoch in trial.epochs}
             self._record(_ended(trial, scores, FitReport(error=error), "error"))
             self._close(trial)
+
+    def surroundings_failed(self, name: str, fault: str) -> None:
+        """Have a trial tried again whose worker could not begin with it."""
+        trial = self.history.trials[name]
+        if trial.ended is None:
+            self._is_tried_again(trial, FitReport(fault=fault))
+
+    def _is_tried_again(self, trial: Trial, report: FitReport) -> bool:
+        """Return False where a trial that the surroundings let down is to blame itself."""
+        assert report.fault is not None
+        if self._faults.add(trial.name, trial.task, report.fault):
+            self.running.discard(trial.name)
+            return True
+        if report.error is not None:
+            return False
+        self.fault = self.fault or report.fault
+        return True
 
     def _next_new_job(self) -> Job | None:
         """Propose a fit of the task that the study waits for longest.
@@ -289,6 +320,13 @@ class StudyPlanner:
         if self._is_trained and self.history.judged is None:
             self._record(judge(self.fit_plan, self.history, self.corpus, self.upstream_predictions))
 
+    def _remove_leftovers(self) -> None:
+        """Remove what a killed process of this study left in the store."""
+        keys = {trial.proposed.key for trial in self.history.trials.values()}
+        self._store.remove_leftovers(keys)
+        if self.history.ended:  # the last one may have ended, and its state be there
+            remove_checkpoint(self._store, self.history.ended[-1].proposed.key)
+
     def _close(self, trial: Trial) -> None:
         """Do what follows from the end of a trial."""
         self.running.discard(trial.name)
@@ -344,7 +382,7 @@ def _too_many_failures(history: History) -> str | None:
 
 def _proposed(job: Job, purpose: Purpose, fit: Fit) -> TrialProposed:
     return TrialProposed(
-        at=time.time(),
+        at=now(),
         trial=job.trial,
         task=str(job.task),
         purpose=purpose,
@@ -357,7 +395,7 @@ def _proposed(job: Job, purpose: Purpose, fit: Fit) -> TrialProposed:
 
 def _progressed(trial: Trial, report: FitReport) -> TrialProgressed:
     return TrialProgressed(
-        at=time.time(),
+        at=now(),
         trial=trial.name,
         epochs=tuple((epoch.epoch, epoch.loss, epoch.score) for epoch in report.epochs),
         cpu_s=report.cpu_s,
@@ -379,7 +417,7 @@ def _ended(
     best_epoch = max(scores, key=lambda epoch: scores[epoch], default=0)
     has_result = report.best_epoch is not None
     return TrialEnded(
-        at=time.time(),
+        at=now(),
         trial=trial.name,
         reason=reason,
         devel=report.devel if has_result else scores.get(best_epoch),

@@ -8,7 +8,6 @@ Maron, O. and Moore, A. W. (1994): Hoeffding races. Proc. NIPS; here with a pair
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -21,6 +20,7 @@ from pipeline.stages.task import Task
 from pipeline.stages.trained_stage import Columns
 from tuning.fitting.scoring import score
 from tuning.fitting.upstream_predictions import UpstreamPredictions
+from tuning.journal.clock import now
 from tuning.journal.events import Difference, RaceDecision, Standing
 from tuning.journal.history import History
 from tuning.planning.outstanding_fits import Fit, FitPlan, failed_configurations, trials_by_fit
@@ -83,7 +83,7 @@ def race_decision(
         )
         for place, value, difference, continues in ranked
     )
-    return RaceDecision(at=time.time(), task=str(task), folds=num_folds, standings=standings)
+    return RaceDecision(at=now(), task=str(task), folds=num_folds, standings=standings)
 
 
 def rank_contenders(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from math import inf
-
 from pipeline.stages.task import Task
 from tuning.journal.history import History, Trial
 from tuning.planning.configurations import Configurations
@@ -64,11 +62,11 @@ class TaskSamplers:
         seed = derive_seed(self._study.seed, str(task))
         sampler = self._samplers[task] = Sampler(self._configurations.space(task), kind, seed)
 
-        trials = self._history.trials_of(task, "search")
-        for trial in trials:
+        for trial in self._history.trials_of(task, "search"):
             sampler.restore(trial.proposed.configuration)
-        for trial in sorted(trials, key=lambda trial: trial.ended.at if trial.ended else inf):
-            _tell(sampler, trial)
+        for trial in self._history.ended:
+            if trial.task == task and trial.proposed.purpose == "search":
+                _tell(sampler, trial)
         return sampler
 
 

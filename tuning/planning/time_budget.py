@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from math import floor, inf
 
 from pipeline.spec import StageName
 from pipeline.stages.task import Task
+from tuning.journal.clock import now
 from tuning.journal.history import History
 from tuning.planning.outstanding_fits import FitPlan
 
@@ -33,7 +33,7 @@ class TimeBudget:
     @property
     def left_s(self) -> float:
         """Return the seconds that are left."""
-        since_last_event_s = time.time() - self._history.last_at
+        since_last_event_s = max(0.0, now() - self._history.last_at)
         return self._seconds - self._history.active_s - since_last_event_s
 
     @property

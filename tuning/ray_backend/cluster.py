@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from math import floor
+from pathlib import Path
 
 import ray
 from ray._private import ray_constants
@@ -45,26 +46,33 @@ def cluster(address: str | None, workers: int | None) -> Iterator[Cluster]:
     """
     set_ray_tune_defaults()
     if ray.is_initialized():
-        yield Cluster()
+        yield Cluster(None)
         return
 
+    folder: Path | None = None
     with contextlib.ExitStack() as stack:
         if address:
             start = partial(_reach, address)
         else:
-            start = partial(_start, stack.enter_context(local_ray()), workers)
+            local = stack.enter_context(local_ray())
+            folder, start = local.folder, partial(_start, local, workers)
         stack.callback(ray.shutdown)
         with own_sigterm():
             start()
         # Ray prints there that a worker was lost; standard output is for results.
         with contextlib.redirect_stdout(sys.stderr):
-            yield Cluster()
+            yield Cluster(folder)
 
 
 class Cluster:
-    """How much runs at a time; a cluster grows and shrinks."""
+    """How much runs at a time; a cluster grows and shrinks.
 
-    def __init__(self) -> None:
+    Args:
+        folder: Ray's own on this machine, which goes with it; None where that is not known.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
         self._refreshed_at = float("-inf")
         self._resources: dict[str, float] = {}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,11 @@ from pipeline.fitting.shared_corpus import unpack
 from pipeline.spec import Spec
 from pipeline.storage.stage_store import StageStore
 from tuning.fitting.job import Job
-from tuning.fitting.trial_fit import FitContext, TrialFit
+from tuning.fitting.trial_fit import FitContext, FitReport, TrialFit
+from tuning.planning.faults import pause_s
+
+HOLD_STEP_S = 1.0
+"""So long a worker waits at a time; a study that ends waits for that."""
 
 
 class TrialTrainable(tune.Trainable):
@@ -21,6 +26,10 @@ class TrialTrainable(tune.Trainable):
 
     The worker lives on from trial to trial, and keeps what is made once: the corpus, the store,
     what upstream stages output.
+
+    Where its surroundings let it down, it says so and waits before it takes the next trial, the
+    longer the more often. Meanwhile another worker, whose disk is perhaps not full, may go on with
+    the trial.
     """
 
     def setup(  # type: ignore[override] # what follows config comes from tune.with_parameters
@@ -34,18 +43,41 @@ class TrialTrainable(tune.Trainable):
     ) -> None:
         """Prepare a worker; called once."""
         torch.set_num_threads(1)
-        base = Spec.model_validate_json(spec)
-        self._context = FitContext.create(unpack(head, packed), base, StageStore(store))
+        self._corpus, self._base = unpack(head, packed), Spec.model_validate_json(spec)
+        self._store = store
+        self._context: FitContext | None = None
+        self._num_faults = 0
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Begin a trial; called for every further trial of the same worker."""
-        self._fit = TrialFit(Job.from_config(new_config), self._context)
+        self._job = Job.from_config(new_config)
+        self._fit: TrialFit | None = None
+        self._held_until: float | None = None
         return True
 
     def step(self) -> dict[str, Any]:
-        """Train on; what is returned is all that the driver knows."""
-        return self._fit.advance().to_result()
+        """Train on, or wait; what is returned is all that the driver knows."""
+        if self._held_until is not None:
+            left_s = self._held_until - time.monotonic()
+            time.sleep(min(max(left_s, 0.0), HOLD_STEP_S))
+            return {"done": left_s <= HOLD_STEP_S}
+
+        report = self._advance()
+        self._num_faults = self._num_faults + 1 if report.fault else 0
+        if report.fault:
+            self._held_until = time.monotonic() + pause_s(self._num_faults)
+        return report.to_result()
+
+    def _advance(self) -> FitReport:
+        try:
+            if self._context is None:
+                self._context = FitContext.create(self._corpus, self._base, StageStore(self._store))
+            if self._fit is None:
+                self._fit = TrialFit(self._job, self._context)
+        except Exception as error:  # Tune would tell it as that of a lost worker
+            return FitReport.from_error(error)
+        return self._fit.advance()
 
     def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
         """Do nothing: the state is in the store."""

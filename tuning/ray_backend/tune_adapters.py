@@ -9,16 +9,20 @@ Neither remembers anything. Tune pickles both with its own state, which is never
 from __future__ import annotations
 
 import contextlib
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
-from pipeline.errors import AffectuneError
+from pipeline.errors import AffectuneError, SurroundingsError
+from pipeline.storage.atomic_file import prove_writable
+from pipeline.storage.surroundings import as_failure
 from tuning.fitting.trial_fit import FitReport
 from tuning.planning.planner import StudyPlanner
 
@@ -45,7 +49,7 @@ class StopRequest:
     @property
     def is_set(self) -> bool:
         """Return whether no fit is to be started, and none to go on."""
-        has_failed = self._planner.failure is not None
+        has_failed = self._planner.failure is not None or self._planner.fault is not None
         return self.interrupted.is_set() or self.error is not None or has_failed
 
     @contextlib.contextmanager
@@ -55,6 +59,10 @@ class StopRequest:
             yield
         except AffectuneError as error:
             self.error = self.error or error
+        except OSError as error:
+            if (fault := as_failure(error)) is None:
+                raise
+            self.error = self.error or fault
 
 
 class NoState:
@@ -119,6 +127,9 @@ class PlannerScheduler(TrialScheduler):
         reported_at: trial -> when it reported last.
     """
 
+    # A worker that waits after a fault still has Tune's trial; the study's trial was handed out
+    # again. What becomes of the former says nothing of the latter.
+
     def __init__(
         self,
         planner: StudyPlanner,
@@ -131,6 +142,7 @@ class PlannerScheduler(TrialScheduler):
         self._planner, self._num_workers = planner, num_workers
         self._stop_request, self._has_equal_resources = stop_request, has_equal_resources
         self.reported_at: dict[str, float] = {}
+        self._held: set[str] = set()
 
     def on_trial_add(self, tune_controller: TuneController, trial: Trial) -> None:
         """Make Tune keep idle workers: it would end all but one, and start others seconds later."""
@@ -145,11 +157,16 @@ class PlannerScheduler(TrialScheduler):
         Its state is in the store.
         """
         name = trial.config["trial"]
-        self.reported_at[name] = time.monotonic()
-
-        continues = False
-        with self._stop_request.on_error():
-            continues = self._planner.receive(name, FitReport.from_result(result))
+        continues = trial.trial_id in self._held
+        if not continues:
+            self.reported_at[name] = time.monotonic()
+            report = FitReport.from_result(result)
+            with self._stop_request.on_error():
+                continues = self._planner.receive(name, report)
+            if report.fault is not None:
+                self._held.add(trial.trial_id)
+                del self.reported_at[name]  # it has not begun again: a stop need not wait for it
+                continues = True
         goes_on = continues and not self._stop_request.is_set
         return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
 
@@ -167,9 +184,16 @@ class PlannerScheduler(TrialScheduler):
         Tune's own way of starting it again loses trials: where two calls of one lost worker fail,
         the second failure ends the trial that the first one had put back.
         """
-        error = str(trial.get_error() or trial.get_pickled_error() or "")
-        lines = error.strip().splitlines()
+        if trial.trial_id in self._held:
+            return
+
+        error = trial.get_pickled_error()
+        lines = str(trial.get_error() or error or "").strip().splitlines()
+        fault = (error and as_failure(error)) or _full_temporary_folder()
         with self._stop_request.on_error():
+            if fault is not None:
+                self._planner.surroundings_failed(trial.config["trial"], str(fault))
+                return
             self._planner.worker_lost(trial.config["trial"], lines[-1] if lines else "unknown")
 
     def on_trial_remove(self, tune_controller: TuneController, trial: Trial) -> None:
@@ -198,3 +222,12 @@ class PlannerScheduler(TrialScheduler):
 
     def __reduce__(self) -> tuple[type[NoState], tuple[()]]:
         return NoState, ()
+
+
+def _full_temporary_folder() -> SurroundingsError | None:
+    """Return what keeps workers from starting on this machine, where it is the temporary folder."""
+    try:
+        prove_writable(Path(tempfile.gettempdir()))
+    except OSError as error:
+        return as_failure(error)
+    return None

@@ -18,6 +18,7 @@ from ray.tune import PlacementGroupFactory
 
 from pipeline.corpus import Corpus
 from pipeline.fitting.shared_corpus import pack
+from pipeline.storage.surroundings import as_failure, failure
 from pipeline.supervisor import REPEATED_S, is_stopped
 from tuning.planning.planner import StudyPlanner
 from tuning.ray_backend.cluster import Cluster
@@ -32,6 +33,8 @@ from tuning.spec.space import STAGES
 from tuning.spec.study_spec import StudySpec
 from tuning.spec.tasks import parse_task
 
+SCRATCH = "affectune-tune-"
+"""What the name of a folder for Tune begins with."""
 STOP_TIMEOUT_S = 7.0
 """So long running trials have to keep their state when the study is interrupted.
 
@@ -45,7 +48,6 @@ def search(
     store: str,
     cluster: Cluster,
     on_tick: Callable[[], None],
-    scratch: Path,
 ) -> bool:
     """Run the planner's fits.
 
@@ -55,7 +57,6 @@ def search(
         store: a folder that all nodes share, or a URI.
         cluster: where the trials run.
         on_tick: called some times a second.
-        scratch: for what Ray Tune writes and nobody reads; on a cluster not shared.
 
     Returns:
         Whether it was interrupted: then running trials have kept their state.
@@ -69,16 +70,40 @@ def search(
     stop_request = StopRequest(planner)
     with (
         _interruptions(stop_request.interrupted),
-        tempfile.TemporaryDirectory(dir=scratch, prefix=".tune-") as folder,
+        _scratch_folder(cluster.folder) as folder,
     ):
         if is_stopped():
             stop_request.interrupted.set()
         tuner = _tuner(planner, corpus, store, cluster, on_tick, stop_request, folder)
-        tuner.fit()
+        try:
+            tuner.fit()
+        except Exception as error:  # Tune's own files may be what cannot be written
+            if stop_request.error is None and (fault := as_failure(error)) is None:
+                raise
+            stop_request.error = stop_request.error or fault
 
     if stop_request.error:
         raise stop_request.error
     return stop_request.interrupted.is_set()
+
+
+@contextlib.contextmanager
+def _scratch_folder(parent: Path | None) -> Iterator[str]:
+    """Make a folder for what Ray Tune writes and nobody reads, for the time of a search.
+
+    It is not the study's, whose disk may be full: Tune would end in a traceback.
+
+    Raises:
+        SurroundingsError: it cannot be made.
+    """
+    try:
+        folder = tempfile.TemporaryDirectory(dir=parent, prefix=SCRATCH, ignore_cleanup_errors=True)
+    except OSError as error:
+        where = parent or tempfile.gettempdir()
+        message = f"Cannot make a temporary folder in '{where}': {error.strerror}."
+        raise failure(message, error) from error
+    with folder as name:
+        yield name
 
 
 def resources(study: StudySpec, config: dict[str, Any]) -> PlacementGroupFactory:
@@ -123,6 +148,7 @@ def _tuner(
             name="study",
             storage_path=folder,
             callbacks=[_Tick(on_tick)],
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             stop=_StopWhenReported(stop_request, planner, scheduler),
             verbose=0,
         ),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from pipeline.evaluation.evaluate import (
 from pipeline.evaluation.model_card import distillation_note
 from pipeline.model.bundle import load_model
 from pipeline.terminal import cells, title
+from tuning.journal.clock import now
 from tuning.journal.events import ModelRegistered
 from tuning.journal.history import History
 from tuning.mlflow_backend.registry.registration import register, registrable
@@ -189,7 +189,7 @@ def _register_winner(study: Study, uri: str, console: Console, *, promote_first:
         name, version = register(
             bundle, study.history, uri, example=example, promote_first=promote_first
         )
-        study.record(ModelRegistered(at=time.time(), model=name, version=version))
+        study.record(ModelRegistered(at=now(), model=name, version=version))
 
     registered = study.history.registered
     assert registered is not None

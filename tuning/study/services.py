@@ -8,6 +8,7 @@ from pipeline.cluster_address import find_cluster
 from pipeline.errors import InputError
 from pipeline.storage.atomic_file import prove_writable
 from pipeline.storage.stage_store import raise_if_not_writable
+from pipeline.storage.surroundings import mend_of
 from tuning.mlflow_backend.tracking.study_runs import raise_if_unknown
 
 
@@ -35,8 +36,8 @@ def find_services(
         prove_writable(folder)
     except OSError as error:
         raise InputError(
-            f"--out '{folder}' cannot be written: '{error.filename}': {error.strerror}. Choose "
-            "another folder."
+            f"--out '{folder}' cannot be written: '{error.filename}': {error.strerror}. "
+            f"{mend_of(error) or 'Correct it'}, or choose another folder."
         ) from error
     raise_if_not_writable(store)
     if tracking_uri is not None:

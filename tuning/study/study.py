@@ -11,8 +11,8 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import subprocess
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -22,7 +22,7 @@ from typing import Any
 
 from pipeline.corpus import Corpus
 from pipeline.distillation.distil import distil
-from pipeline.errors import AffectuneError, InputError
+from pipeline.errors import AffectuneError, InputError, SurroundingsError
 from pipeline.evaluation.evaluate import Evaluation, evaluate
 from pipeline.evaluation.model_card import floor_warnings, model_card
 from pipeline.fitting.worker_pool import WorkerPool
@@ -33,7 +33,10 @@ from pipeline.stages.cross_fit import CrossFitPlan
 from pipeline.stages.requirements import raise_if_timing_does_not_suit, raise_if_untrainable
 from pipeline.stages.task import TIMING_SETTINGS, TRAINING_CODE
 from pipeline.storage.atomic_file import write_atomically
+from pipeline.storage.atomic_folder import remove_leftovers
 from pipeline.storage.stage_store import StageStore
+from pipeline.storage.surroundings import mend_of
+from tuning.journal.clock import now
 from tuning.journal.events import (
     EVENT,
     Event,
@@ -229,7 +232,11 @@ def run_study(
 
     is_written = study.history.finished is not None and (options.folder / MODEL_FOLDER).is_dir()
     if not study.is_interrupted and not is_written:
-        _finish(study, planner, store)
+        try:
+            _finish(study, planner, store)
+        except Exception as error:
+            _record_stop(study, error)
+            raise
 
 
 def _record_stop(study: Study, error: BaseException) -> None:
@@ -241,7 +248,7 @@ def _record_stop(study: Study, error: BaseException) -> None:
     is_asked_for = isinstance(error, KeyboardInterrupt)
     reason = INTERRUPTED if is_asked_for else f"{kind}: {error}"
     with contextlib.suppress(AffectuneError):  # the journal may be what cannot be written
-        study.record(StudyStopped(at=time.time(), reason=reason))
+        study.record(StudyStopped(at=now(), reason=reason))
 
 
 def study_summary(
@@ -295,17 +302,17 @@ def _search(
         ray.raise_if_too_small(study.spec)
         on_start()
         planner.budget.workers = ray.fits_at_a_time(study.spec)
-        study.is_interrupted = search(
-            planner, study.corpus, options.store, ray, on_tick, options.folder
-        )
+        study.is_interrupted = search(planner, study.corpus, options.store, ray, on_tick)
 
+    if planner.fault:
+        raise SurroundingsError(planner.fault)
     if planner.failure:
         raise AffectuneError(
             f"{planner.failure} What was trained is kept; correct the study, and start it in a new "
             "--out."
         )
     if study.is_interrupted:
-        study.record(StudyStopped(at=time.time(), reason=INTERRUPTED))
+        study.record(StudyStopped(at=now(), reason=INTERRUPTED))
     elif not planner.is_done:
         raise AffectuneError("The search ended before its end. Please run it again with --resume.")
 
@@ -319,7 +326,7 @@ def _finish(study: Study, planner: StudyPlanner, store: StageStore) -> None:
             model = _distil(model, study, store)
         except KeyboardInterrupt:
             study.is_interrupted = True
-            study.record(StudyStopped(at=time.time(), reason=INTERRUPTED))
+            study.record(StudyStopped(at=now(), reason=INTERRUPTED))
             return
     evaluation = evaluate(model, study.corpus, "devel", device=study.options.device)
 
@@ -329,7 +336,7 @@ def _finish(study: Study, planner: StudyPlanner, store: StageStore) -> None:
     save_model(model, folder / MODEL_FOLDER, card=card, extra_files={SUMMARY: text.encode()})
     write_atomically(folder / SUMMARY, text)
 
-    study.record(StudyFinished(at=time.time(), summary=summary))
+    study.record(StudyFinished(at=now(), summary=summary))
     assert study.history.opened is not None
     journal = (folder / JOURNAL).read_bytes()
     store.write(_journal_name(study.history.opened.digest), {JOURNAL: journal})
@@ -350,7 +357,7 @@ def _opened(spec: StudySpec, corpus: Corpus, corpus_path: Path) -> StudyOpened:
     libraries = {name: metadata.version(name) for name in ("ray", "optuna", "mlflow")}
     folds = CrossFitPlan.from_spec(corpus, spec.base).folds
     return StudyOpened(
-        at=time.time(),
+        at=now(),
         study=spec.model_dump(mode="json"),
         digest=hashlib.sha256(parts.encode()).hexdigest(),
         corpus=describe(corpus) | {"path": str(corpus_path.absolute())},
@@ -397,7 +404,10 @@ def _go_on(study: Study, opened: StudyOpened, *, resume: bool) -> None:
         raise InputError(
             f"'{folder}' holds a study that is not finished. Pass --resume, or another --out."
         )
-    study.record(StudyResumed(at=time.time()))
+    remove_leftovers(folder)
+    for path in folder.glob(".tune-*"):  # earlier versions'
+        shutil.rmtree(path, ignore_errors=True)
+    study.record(StudyResumed(at=now()))
 
 
 def _raise_if_other_study(history: History, opened: StudyOpened, folder: Path) -> None:
@@ -422,7 +432,12 @@ def _events_of_same_study(store: StageStore, digest: str) -> list[Event]:
     journal = store.read(_journal_name(digest), lambda files: files[JOURNAL])
     events = [EVENT.validate_json(line) for line in (journal or b"").splitlines()]
     own = (StudyOpened, StudyStopped, StudyResumed, StudyFinished, ModelRegistered)
-    return [event for event in events if not isinstance(event, own)]
+    latest = now()  # the clock that they have their times from may have been ahead of this one
+    return [
+        event.model_copy(update={"at": min(event.at, latest)})
+        for event in events
+        if not isinstance(event, own)
+    ]
 
 
 def _journal_name(digest: str) -> str:
@@ -437,7 +452,8 @@ def _make_folder(folder: Path) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
-            f"--out '{folder}' cannot be made: {error.strerror}. Choose another folder."
+            f"--out '{folder}' cannot be made: {error.strerror}. "
+            f"{mend_of(error) or 'Correct it'}, or choose another folder."
         ) from error
     return missing
 

@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 from pipeline.data.layout import FEATURES, LABELS
 from pipeline.errors import AffectuneError, InputError
 from pipeline.names import mistake_in_file_name, mistake_in_label
+from pipeline.storage.atomic_folder import remove_leftovers
+from pipeline.storage.surroundings import failure
 
 LOCK_TIMEOUT_S = 600.0
 """An import waits so long for another one into the same folder."""
@@ -62,6 +64,7 @@ class CorpusFolder:
         try:
             self.root.parent.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=LOCK_TIMEOUT_S)
+            remove_leftovers(self.root.parent, lambda name: name == self.root.name)
             self._staging.mkdir()
         except Timeout:
             raise AffectuneError(f"Another import into {self.root} does not end.") from None
@@ -142,25 +145,34 @@ class CorpusFolder:
         self, name: str, header: Sequence[str], columns: Sequence[NDArray[np.generic]]
     ) -> None:
         """Write a table of numbers to the staging folder; NaN becomes an empty cell."""
-        path = self._path(name)
         table = pa.table(
             [pa.array(column, from_pandas=True) for column in columns],
             names=[str(index) for index in range(len(columns))],
         )
-        with path.open("wb") as file:
+        with self._writing(name) as path, path.open("wb") as file:
             file.write(format_rows([header]).encode())
             pyarrow.csv.write_csv(table, file, pyarrow.csv.WriteOptions(include_header=False))
-        self._staged.append(name)
 
     def stage_text(self, name: str, text: str) -> None:
         """Write a text to the staging folder."""
-        self._path(name).write_text(text, encoding="utf-8", newline="")
-        self._staged.append(name)
+        with self._writing(name) as path:
+            path.write_text(text, encoding="utf-8", newline="")
 
-    def _path(self, name: str) -> Path:
+    @contextlib.contextmanager
+    def _writing(self, name: str) -> Iterator[Path]:
+        """Yield where a file is staged.
+
+        Raises:
+            AffectuneError: it cannot be written, such as on a full disk.
+        """
         path = self._staging / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield path
+        except OSError as error:
+            cause = error.strerror or error
+            raise failure(f"Cannot write {self.root}: {cause}. It is as it was.", error) from error
+        self._staged.append(name)
 
     def commit(self) -> None:
         """Move what is staged into the corpus: metadata last, since it lists the rest.
@@ -191,9 +203,8 @@ class CorpusFolder:
                 else:
                     os.replace(backup, path)
             if isinstance(error, OSError):
-                raise AffectuneError(
-                    f"Cannot write {self.root}: {error.strerror}. It is as it was."
-                ) from error
+                message = f"Cannot write {self.root}: {error.strerror}. It is as it was."
+                raise failure(message, error) from error
             raise
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -70,13 +72,22 @@ def synthesize(
         )
 
     plans = plan_sessions(preset, subjects, minutes, seed)
+    was_there = out.exists()
     try:
         _write_metadata(out, plans, README.format(preset=preset, seed=seed))
         _write_sessions(out, plans, MODALITIES[preset], seed)
-    except OSError as error:
-        raise InputError(
-            f"{out} cannot be written: {error.strerror}. Name another folder."
-        ) from None
+    except BaseException as error:
+        # Half of a corpus would be in the way of the next attempt.
+        shutil.rmtree(out, ignore_errors=True)
+        if was_there:
+            with contextlib.suppress(OSError):
+                out.mkdir(exist_ok=True)
+        if isinstance(error, OSError):
+            raise InputError(
+                f"{out} cannot be written: {error.strerror}. Make room there, or name another "
+                "folder."
+            ) from error
+        raise
     return out
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from pipeline.data.synthetic.corpus import synthesize
 from pipeline.data.synthetic.presets import MODALITIES, ULM_TSST, plan_sessions
 from pipeline.errors import InputError
 from pipeline.metrics.ccc import ccc
+from tests.pipeline_tests.full_disk import REFUSED, with_small_files
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +43,20 @@ def test_the_same_seed_writes_the_same_bytes(tmp_path: Path, small_path: Path) -
 
     assert file_contents(same_seed) == file_contents(small_path)
     assert file_contents(other_seed) != file_contents(small_path)
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+@pytest.mark.parametrize("size", [0, 500, 3_000])
+def test_a_full_disk_leaves_nothing_in_the_way_of_the_next_attempt(
+    tmp_path: Path, small_path: Path, is_there: bool, size: int
+) -> None:
+    out = tmp_path / "corpus"
+    if is_there:
+        out.mkdir()
+    status, said = with_small_files(size, partial(synthesize, out))
+    assert (status, out.exists()) == (REFUSED, is_there)
+    assert "cannot be written: File too large. Make room there" in said
+    assert file_contents(synthesize(out)) == file_contents(small_path)
 
 
 def test_it_has_the_requested_subjects_and_lengths(tmp_path: Path) -> None:

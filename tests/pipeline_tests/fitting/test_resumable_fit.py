@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import count, cycle
 from pathlib import Path
 
 import pytest
 
 from pipeline.corpus import Corpus
-from pipeline.errors import AffectuneError
+from pipeline.errors import AffectuneError, SurroundingsError
 from pipeline.fitting.resumable_fit import ResumableFit, checkpoint_name
 from pipeline.fitting.trainer import fit
 from pipeline.stages.task import SupervisedProblem
@@ -18,6 +21,7 @@ from pipeline.stages.trained_stage import Epoch, TrainedStage
 from pipeline.stages.unimodal import UnimodalTask
 from pipeline.storage.stage_store import StageStore
 from tests.pipeline_tests.corpora import tiny_corpus, tiny_spec
+from tests.pipeline_tests.full_disk import FailingWrites
 from tests.pipeline_tests.problems import pose
 
 MAX_EPOCHS = 5
@@ -133,6 +137,44 @@ def test_a_fit_that_is_interrupted_in_every_epoch_gives_the_same_bytes(
 
     stage = ResumableFit(problem, corpus, store).run()
     assert timeless_files(stage) == timeless_files(uninterrupted)
+
+
+def test_a_fit_whose_disk_fails_at_any_write_says_so_and_gives_the_same_bytes(
+    problem: SupervisedProblem,
+    corpus: Corpus,
+    tmp_path: Path,
+    uninterrupted: TrainedStage,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    numbers = cycle((errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES))
+    num_failed = 0
+    for fails_at in count(1):
+        store = StageStore(tmp_path / str(fails_at))
+        disk = FailingWrites(fails_at, next(numbers))
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "fsync", disk.fsync)
+            said = _advance_to_the_end(ResumableFit(problem, corpus, store))
+            assert [path.name for path in Path(store.uri).glob(".*")] == []
+            if said:
+                num_failed += 1
+                assert os.strerror(disk.number) in said
+                assert not _advance_to_the_end(ResumableFit(problem, corpus, store))
+        stage = store.get(problem.key)
+        assert stage is not None
+        assert timeless_files(stage) == timeless_files(uninterrupted)
+        if disk.num_writes < fails_at:
+            break
+    assert num_failed > MAX_EPOCHS
+
+
+def _advance_to_the_end(fit: ResumableFit) -> str:
+    """Train with a checkpoint after every epoch; return the surroundings' fault, or ""."""
+    try:
+        while fit.stage is None:
+            fit.advance(max_s=-1.0)
+    except SurroundingsError as error:
+        return str(error)
+    return ""
 
 
 def test_a_fit_that_stops_at_rungs_gives_the_same_bytes(

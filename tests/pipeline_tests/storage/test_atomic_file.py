@@ -75,7 +75,7 @@ def test_a_failure_leaves_the_old_file_and_no_temporary_one(
         write_atomically(path, "new")
 
     expected = f"Cannot write '{path}': No space left on device. What was there is intact."
-    assert str(caught.value) == expected
+    assert str(caught.value) == f"{expected} Make room there, or raise the quota."
     assert path.read_text() == "old"
     assert names_in(path.parent) == [path.name]
 

@@ -18,6 +18,7 @@ from pipeline.storage.atomic_file import prove_writable
 from tuning.mlflow_backend.client import (
     ALREADY_EXISTS,
     answer_of,
+    artifact_location,
     connect,
     masked,
     raise_if_unreachable,
@@ -197,4 +198,4 @@ def _raise_if_artifacts_not_writable(experiment: Experiment) -> None:
 def _artifact_location(uri: str) -> str | None:
     """Return the folder beside an sqlite file; None where a server decides where artefacts go."""
     path = sqlite_path(uri)
-    return None if path is None else (path.absolute().parent / "mlruns").as_uri()
+    return None if path is None else artifact_location(path)

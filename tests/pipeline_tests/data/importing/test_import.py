@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from tests.pipeline_tests.data.importing.sources import (
     write,
     write_e4,
 )
+from tests.pipeline_tests.full_disk import REFUSED, with_small_files
 
 START_S = 1560279825.0
 
@@ -108,6 +110,29 @@ def test_what_fails_while_files_are_moved_is_undone(
     with pytest.raises(AffectuneError, match=r"No space left on device\. It is as it was"):
         run("import", tmp_path / "voice", out, "--overwrite")
     assert {name: (out / name).read_bytes() for name in files_below(out)} == before
+
+
+@pytest.mark.parametrize("size", [0, 100, 3000])
+def test_a_full_disk_leaves_the_corpus_as_it_was_and_the_next_import_succeeds(
+    tmp_path: Path, out: Path, size: int
+) -> None:
+    write_table(tmp_path / "a.csv")
+    run("import", tmp_path / "a.csv", out, "--set", "voice")
+    before = {name: (out / name).read_bytes() for name in files_below(out)}
+    source = write_table(tmp_path / "b.csv", num_rows=1000)
+    killed = tmp_path / f".{out.name}.{'0' * 32}.tmp"  # a killed import's
+    (killed / "feature_segments").mkdir(parents=True)
+
+    import_it = partial(run, "import", source, out, "--set", "face")
+    assert with_small_files(size, import_it) == (
+        REFUSED,
+        f"SurroundingsError: Cannot write {out}: File too large. It is as it was. Raise the limit "
+        "on the size of files (`ulimit -f`).",
+    )
+    assert {name: (out / name).read_bytes() for name in files_below(out)} == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "b.csv", "corpus"]
+    import_it()
+    assert len(read_rows(out / "feature_segments/face/b.csv")) == 1001
 
 
 def test_nothing_is_replaced_without_leave(tmp_path: Path, out: Path) -> None:
