@@ -53,7 +53,7 @@ class Settings(Limits):
 
     model: str = "models:/affectune@champion"
     """A bundle folder, `models:/<name>@<alias>` or `models:/<name>/<version>`."""
-    tracking_uri: str | None = None
+    tracking_uri: str | None = Field(default=None, repr=False)
     """The registry; default: `MLFLOW_TRACKING_URI`, else `sqlite:///mlflow.db`."""
     host: str = "127.0.0.1"
     """Who may connect: the loopback address is this machine alone."""

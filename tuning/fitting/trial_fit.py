@@ -8,6 +8,7 @@ from dataclasses import astuple, dataclass, field, replace
 from typing import Any
 
 from pipeline.corpus import Corpus
+from pipeline.credentials.masking import masked
 from pipeline.errors import AffectuneError
 from pipeline.fitting.resumable_fit import ResumableFit
 from pipeline.spec import CorruptionKind, Spec
@@ -140,7 +141,7 @@ class TrialFit:
         except (AffectuneError, MemoryError) as error:
             report = FitReport(end_reason="error", error=str(error) or "out of memory")
         except Exception as error:  # a broken configuration ends its trial, and not the study
-            report = FitReport(end_reason="error", error=f"{type(error).__name__}: {error}")
+            report = FitReport(end_reason="error", error=masked(f"{type(error).__name__}: {error}"))
 
         if report.end_reason == "store" or self._fit is None:
             return report

@@ -15,6 +15,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from pipeline.credentials.known import remember
+from pipeline.credentials.masking import masked
 from pipeline.environment import forbid_mlflow_retries, set_mlflow_defaults
 from pipeline.errors import InputError
 
@@ -40,6 +42,7 @@ def connect(uri: str) -> MlflowClient:
     out, but whose answer was lost, would be carried out twice. A caller that repeats a request
     looks first whether it was carried out.
     """
+    remember(uri)
     set_mlflow_defaults()
     forbid_mlflow_retries()
     from mlflow import MlflowClient
@@ -63,11 +66,6 @@ def search_all(search: Callable[[str | None], PagedList[Item]]) -> Iterator[Item
         token = page.token
         if not token:
             return
-
-
-def masked(text: str) -> str:
-    """Return a text with the credentials of its URIs masked: what stands before an @."""
-    return re.sub(r"(\w://)\S*@", r"\1***@", text)
 
 
 def cause_of(error: BaseException) -> str:

@@ -12,7 +12,7 @@ from math import floor
 
 import ray
 
-from pipeline.cluster_address import shown
+from pipeline.credentials.masking import masked_uri
 from pipeline.environment import set_ray_tune_defaults
 from pipeline.errors import AffectuneError, InputError
 from pipeline.supervisor import own_sigterm
@@ -105,7 +105,7 @@ def _start(address: str | None, workers: int | None) -> None:
     except Exception as error:  # Ray raises a plain Exception where a node does not come up in time
         if address and isinstance(error, ConnectionError | ValueError):
             raise InputError(
-                f"No Ray cluster answers at '{shown(address)}': {error}. "
+                f"No Ray cluster answers at '{masked_uri(address)}': {error}. "
                 "Start one with `ray start --head`."
             ) from error
         raise AffectuneError(

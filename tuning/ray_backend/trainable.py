@@ -9,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 from ray import tune
 
+from pipeline.credentials.outlets import mask_outlets
+from pipeline.errors import only_masked_errors
 from pipeline.fitting.shared_corpus import unpack
 from pipeline.spec import Spec
 from pipeline.storage.stage_store import StageStore
@@ -33,10 +35,12 @@ class TrialTrainable(tune.Trainable):
         store: str,
     ) -> None:
         """Prepare a worker; called once."""
+        mask_outlets()
         torch.set_num_threads(1)
         base = Spec.model_validate_json(spec)
-        self._context = FitContext.create(unpack(head, packed), base, StageStore(store))
-        self.reset_config(config)
+        with only_masked_errors():
+            self._context = FitContext.create(unpack(head, packed), base, StageStore(store))
+            self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Begin a trial; called for every further trial of the same worker."""

@@ -76,7 +76,7 @@ class StudyOptions:
     """
 
     folder: Path
-    store: str
+    store: str = field(repr=False)
     address: str | None = None
     workers: int | None = None
     device: str = "cpu"
