@@ -94,7 +94,7 @@ def _program() -> list[str]:
 
 
 def _masked(argument: str) -> str:
-    """Return an argument, or the value of --option=value, without credentials."""
+    """Return an argument, or the value of an option written with =, without credentials."""
     option, sign, value = (
         argument.partition("=") if argument.startswith("-") else ("", "", argument)
     )

@@ -92,7 +92,7 @@ def _print_thread_exception(details: threading.ExceptHookArgs) -> None:
 
 
 def _value(argument: str) -> str:
-    """Return the value of --option=value; else the whole argument."""
+    """Return the value of an option written with =; else the whole argument."""
     return argument.partition("=")[2] if argument.startswith("-") else argument
 
 

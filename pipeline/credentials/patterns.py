@@ -19,7 +19,7 @@ PATH = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*:)?/")
 MODEL = "models:"
 """A model's name in a registry, models:/<name>@<alias>: what stands before its @ is no user."""
 MAX_USERINFO = 1024
-HOST = re.compile(r"(\[[^\]]*\]|[^:@\[\]]*)(:\d*)?")
+HOST = re.compile(r"(\[[^\]]*\]|[^:@\[\]]*)(:\d+)?")
 """An authority without a user: a host, and perhaps a port."""
 QUERY = re.compile(r"[?#][\w.%\[\]-]+=")
 MAX_NESTED = 4
