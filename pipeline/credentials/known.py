@@ -11,7 +11,7 @@ import html
 import os
 import re
 import threading
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from functools import lru_cache
 from urllib.parse import unquote, unquote_plus
 
@@ -48,9 +48,11 @@ def remember_secret(secret: str) -> None:
 def without_known(text: str) -> str:
     """Return a text with all secrets of this process masked."""
     with _lock:
-        remembered = frozenset(_remembered)
-    pattern = _pattern(remembered | _of_environment(tuple(os.environ.items())))
-    return text if pattern is None else pattern.sub(MASK, text)
+        secrets = _remembered | _of_environment(tuple(os.environ.items()))
+    # The longest first: another one may be a part of it.
+    for secret in sorted(secrets, key=lambda secret: (-len(secret), secret)):
+        text = _pattern(secret).sub(MASK, text)
+    return text
 
 
 @lru_cache(maxsize=4)
@@ -96,20 +98,13 @@ def _findable(secrets: Iterable[str]) -> set[str]:
     }
 
 
-@lru_cache(maxsize=4)
-def _pattern(secrets: Collection[str]) -> re.Pattern[str] | None:
-    """Return what finds secrets in any way of escaping; the longest first."""
-    if not secrets:
-        return None
-    longest_first = sorted(secrets, key=lambda secret: (-len(secret), secret))
-    return re.compile("|".join(map(_secret_pattern, longest_first)))
-
-
-def _secret_pattern(secret: str) -> str:
+@lru_cache(maxsize=256)
+def _pattern(secret: str) -> re.Pattern[str]:
+    """Return what finds a secret in any way of escaping."""
     pattern = "".join(map(_character_pattern, secret))
     if len(secret) < WHOLE_WORD_LENGTH:
-        return rf"(?<![^\W_]){pattern}(?![^\W_])"
-    return pattern
+        pattern = rf"(?<![^\W_]){pattern}(?![^\W_])"
+    return re.compile(pattern)
 
 
 @lru_cache(maxsize=512)

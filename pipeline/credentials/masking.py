@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from pipeline.credentials.known import MASK, without_known
 from pipeline.credentials.patterns import replace_in_text, replace_in_uri
+
+MAX_PASSES = 6
 
 
 def masked_uri(uri: str) -> str:
@@ -16,7 +20,7 @@ def masked_uri(uri: str) -> str:
         >>> masked_uri("postgresql://me:p@ss@host:5432/db?sslmode=require&sslpassword=x")
         'postgresql://***@host:5432/db?sslmode=require&sslpassword=***'
     """
-    return replace_in_uri(without_known(uri), _mask)
+    return _until_unchanged(lambda text: replace_in_uri(without_known(text), _mask), uri)
 
 
 def masked(text: str) -> str:
@@ -26,7 +30,16 @@ def masked(text: str) -> str:
         >>> masked("cannot reach 'https://me:secret@host/x', try later")
         "cannot reach 'https://***@host/x', try later"
     """
-    return replace_in_text(without_known(text), _mask)
+    return _until_unchanged(lambda text: replace_in_text(without_known(text), _mask), text)
+
+
+def _until_unchanged(mask: Callable[[str], str], text: str) -> str:
+    """Mask a text again where that changed it: a mask may bring other words together."""
+    for _ in range(MAX_PASSES):
+        before, text = text, mask(text)
+        if text == before:
+            break
+    return text
 
 
 def _mask(credential: str) -> str:

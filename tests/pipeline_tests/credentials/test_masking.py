@@ -54,7 +54,9 @@ def test_a_password_before_the_host_is_masked_and_the_host_stays(
 ) -> None:
     uri = f"{scheme}://alice:{quote(password, safe='')}@{host}/runs"
     assert masked_uri(uri) == f"{scheme}://***@{host}/runs"
-    assert masked(f"No answer at '{uri}', yet.") == f"No answer at '{scheme}://***@{host}/runs', yet."
+    assert (
+        masked(f"No answer at '{uri}', yet.") == f"No answer at '{scheme}://***@{host}/runs', yet."
+    )
 
 
 @settings(max_examples=15000)
