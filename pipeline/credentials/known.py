@@ -13,7 +13,7 @@ import re
 import threading
 from collections.abc import Iterable
 from functools import lru_cache
-from urllib.parse import unquote, unquote_plus
+from urllib.parse import quote, unquote, unquote_plus
 
 from pipeline.credentials.patterns import is_secret_name, replace_in_uri
 
@@ -26,6 +26,8 @@ NO_SECRETS = {"none", "null", "true", "false", "token", "password", MASK}
 PLACES = ("_FILE", "_PATH", "_DIR", "_ID", "_MODE", "APPLICATION_CREDENTIALS")
 """How variables end that say where a secret is, not what it is."""
 FOLDERS = ("PWD", "OLDPWD")
+ELLIPSES = ("...", "…")
+"""What a library puts where it cuts a message, perhaps in the middle of a secret."""
 
 _remembered: set[str] = set()
 _lock = threading.Lock()
@@ -52,6 +54,8 @@ def without_known(text: str) -> str:
     # The longest first: another one may be a part of it.
     for secret in sorted(secrets, key=lambda secret: (-len(secret), secret)):
         text = _pattern(secret).sub(MASK, text)
+        for ellipsis in filter(text.__contains__, ELLIPSES):
+            text = _without_cut(text, secret, ellipsis)
     return text
 
 
@@ -105,6 +109,22 @@ def _pattern(secret: str) -> re.Pattern[str]:
     if len(secret) < WHOLE_WORD_LENGTH:
         pattern = rf"(?<![^\W_]){pattern}(?![^\W_])"
     return re.compile(pattern)
+
+
+def _without_cut(text: str, secret: str, ellipsis: str) -> str:
+    """Return a text in which no start of a secret is before an ellipsis, and no end after it."""
+    pieces = text.split(ellipsis)
+    for form in {secret, quote(secret), quote(secret, safe="")}:
+        lengths = range(len(form) - 1, MIN_LENGTH - 1, -1)
+        for number in range(len(pieces) - 1):
+            before, after = pieces[number], pieces[number + 1]
+            start = next((n for n in lengths if before.endswith(form[:n])), 0)
+            end = next((n for n in lengths if after.startswith(form[-n:])), 0)
+            if start:
+                pieces[number] = before[:-start] + MASK
+            if end:
+                pieces[number + 1] = MASK + after[end:]
+    return ellipsis.join(pieces)
 
 
 @lru_cache(maxsize=512)

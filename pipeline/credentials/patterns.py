@@ -21,6 +21,8 @@ MODEL = "models:"
 MAX_USERINFO = 1024
 HOST = re.compile(r"(\[[^\]]*\]|[^:@\[\]]*)(:\d+)?")
 """An authority without a user: a host, and perhaps a port."""
+CUT = re.compile(r"(?<=://)[^\s/@:'\"]{0,80}:[^\s/@'\"]{0,200}?(?=\.\.\.|…)")
+"""A user and what a cut message leaves of a password, without its @."""
 QUERY = re.compile(r"[?#][\w.%\[\]-]+=")
 MAX_NESTED = 4
 """So often a value of a query is decoded, to look for URIs and settings in it."""
@@ -63,6 +65,7 @@ def replace_in_text(text: str, replace: Replace, *, nested: int = 0) -> str:
     """Return a text with its credentials replaced, wherever it quotes a URI or a setting."""
     if "@" in text:
         text = _replace_userinfos(text, replace)
+    text = CUT.sub(lambda match: replace(match[0]), text)
     text = PARAMETER.sub(partial(_replace_parameter, replace=replace, nested=nested), text)
     text = HEADER.sub(lambda match: match["name"] + replace(match["value"]), text)
     return SETTING.sub(partial(_replace_setting, replace=replace), text)

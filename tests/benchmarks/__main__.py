@@ -17,6 +17,7 @@ from tests.benchmarks.gru import gru_rows
 from tests.benchmarks.overhead import overhead_rows
 from tests.benchmarks.rows import Row
 from tests.benchmarks.search import search_rows
+from tests.benchmarks.secrets import secrets_rows
 from tests.benchmarks.study import study_rows
 
 BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
@@ -28,6 +29,7 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "search": search_rows,
     "distillation": distillation_rows,
     "first_output": first_output_rows,
+    "secrets": secrets_rows,
 }
 
 

@@ -38,9 +38,8 @@ SECRETS = st.text(
 
 
 @pytest.fixture(autouse=True)
-def nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let tests remember secrets of their own, and the process's environment hold none."""
-    monkeypatch.setattr("pipeline.credentials.known._remembered", set())
+def empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no secret of this machine be found."""
     for name in list(os.environ):
         if name not in ("PATH", "HOME"):
             monkeypatch.delenv(name)
@@ -123,6 +122,17 @@ def test_what_is_no_secret_stays_readable(
     monkeypatch.setenv(variable, value)
     text = "Give sqlite:///mlflow.db, a token or /home/alice, /run/token.jwt: false, able, di 01 34"
     assert masked(text) == text
+
+
+@pytest.mark.parametrize("ellipsis", ["...", "…"])
+@pytest.mark.parametrize("secret", ["pear7/grape+fig", "p"])
+def test_what_a_cut_message_leaves_of_a_secret_is_masked(secret: str, ellipsis: str) -> None:
+    remember_secret(secret)
+    for form in (secret, quote(secret, safe="")):
+        for length in range(4, len(form)):
+            text = f"asked {form[:length]}{ellipsis}{form[-length:]} for it"
+            assert masked(text) == f"asked ***{ellipsis}*** for it"
+    assert masked(f"http://alice:lem0{ellipsis}/x") == f"http://***{ellipsis}/x"
 
 
 def test_a_short_secret_is_a_word_of_its_own() -> None:

@@ -21,8 +21,11 @@ SCHEMES = st.sampled_from(
     ["postgresql", "postgresql+psycopg2", "mysql", "redis", "http", "https", "s3", "mssql+pyodbc"]
 )
 PARAMETERS = st.sampled_from(
-    ["password", "sslpassword", "passwd", "token", "access_token", "secret", "client_secret", "sig"]
-    + ["X-Amz-Signature", "X-Amz-Security-Token", "access_key", "api_key", "apikey", "pwd", "key"]
+    [
+        *("password", "sslpassword", "passwd", "pwd", "key", "api_key", "apikey", "access_key"),
+        *("token", "access_token", "secret", "client_secret", "sig"),
+        *("X-Amz-Signature", "X-Amz-Security-Token"),
+    ]
 )
 WITHOUT = [
     "models:/affectune@champion",
@@ -47,7 +50,7 @@ WITHOUT = [
 ]
 
 
-@settings(max_examples=15000)
+@settings(max_examples=150)
 @given(SCHEMES, PASSWORDS, HOSTS)
 def test_a_password_before_the_host_is_masked_and_the_host_stays(
     scheme: str, password: str, host: str
@@ -59,7 +62,7 @@ def test_a_password_before_the_host_is_masked_and_the_host_stays(
     )
 
 
-@settings(max_examples=15000)
+@settings(max_examples=150)
 @given(SCHEMES, PASSWORDS.filter(lambda text: not AMBIGUOUS.search(text)), HOSTS)
 def test_a_password_that_should_have_been_escaped_is_masked_too(
     scheme: str, password: str, host: str
@@ -68,7 +71,7 @@ def test_a_password_that_should_have_been_escaped_is_masked_too(
     assert masked_uri(uri) == f"{scheme}://***@{host}/runs"
 
 
-@settings(max_examples=15000)
+@settings(max_examples=150)
 @given(SCHEMES, PARAMETERS, PASSWORDS, st.booleans())
 def test_a_secret_parameter_is_masked_and_the_others_stay(
     scheme: str, name: str, password: str, is_last: bool
@@ -127,8 +130,8 @@ def test_every_way_to_write_a_credential_is_masked(uri: str, expected: str) -> N
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("{'password': 'x y', \"token\": \"z\", 'token': None}",)
-        + ("{'password': '***', \"token\": \"***\", 'token': None}",),
+        ("{'password': 'x y', 'token': None}", "{'password': '***', 'token': None}"),
+        ('{"port": 1, "token": "z"}', '{"port": 1, "token": "***"}'),
         ("Authorization: Bearer abc.def", "Authorization: Bearer ***"),
         ("headers {'Authorization': 'Basic dTpw'}", "headers {'Authorization': 'Basic ***'}"),
         ("url: /api?token=abc (Caused by x)", "url: /api?token=*** (Caused by x)"),

@@ -55,9 +55,9 @@ fail()
 def test_nothing_that_a_process_says_shows_its_credentials(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
+    arguments = ["--store", "s3://KEY:pear7grape@bucket/x", "--address=me:plum8fig@head:1"]
     process = subprocess.run(
-        [sys.executable, str(program), "--store", "s3://KEY:pear7grape@bucket/x"]
-        + ["--address=me:plum8fig@head:1", "password=lime9kiwi"],
+        [sys.executable, str(program), *arguments, "password=lime9kiwi"],
         env=os.environ | {"PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_TOKEN": "date4nut"},
         capture_output=True,
         text=True,
@@ -79,11 +79,10 @@ def test_the_message_of_every_error_of_ours_is_masked() -> None:
 
 
 def test_an_error_that_leaves_a_process_tells_nothing_of_where_it_came_from() -> None:
+    error = AffectuneError("It failed.")
+    error.__cause__ = OSError("pear7grape")
     with pytest.raises(AffectuneError) as ours, only_masked_errors():
-        try:
-            raise OSError("pear7grape")
-        except OSError as error:
-            raise AffectuneError("It failed.") from error
+        raise error
     assert (ours.value.__cause__, ours.value.__suppress_context__) == (None, True)
 
     with pytest.raises(RuntimeError) as other, only_masked_errors():
