@@ -9,8 +9,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline.credentials.known import MASK
 from pipeline.credentials.masking import masked_uri
 from pipeline.environment import DEFAULT_TRACKING_URI
+from pipeline.errors import InputError
 
 PROGRAM = "affectune"
 
@@ -34,6 +36,23 @@ def same_command(arguments: Sequence[str], *, resume: bool = False) -> str:
     """Return the command of this process, without passwords; with or without --resume."""
     given = [_masked(argument) for argument in arguments if argument != "--resume"]
     return shell_command(*given, *(["--resume"] if resume else []))
+
+
+def raise_if_masked(uri: str, option: str) -> None:
+    """Refuse a URI that was copied from what this program printed, and has lost its credentials.
+
+    Args:
+        uri: as it was given.
+        option: by which it was given, for the error.
+
+    Raises:
+        InputError: three asterisks stand where it has to have credentials.
+    """
+    if f"://{MASK}@" in uri or f"={MASK}" in uri:
+        raise InputError(
+            f"{option} '{uri}' has {MASK} where a user and a password, or a key, belong: they are "
+            "never printed, and not kept. Put them in again."
+        )
 
 
 def how_to_promote(

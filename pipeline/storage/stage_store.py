@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from pipeline.credentials.known import remember
 from pipeline.credentials.masking import masked_uri
 from pipeline.errors import AffectuneError, InputError
+from pipeline.shell_command import raise_if_masked
 from pipeline.stages.trained_stage import TrainedStage
 from pipeline.storage.atomic_file import prove_writable
 from pipeline.storage.atomic_folder import MANIFEST, manifest_of, read_folder, verify, write_folder
@@ -51,6 +52,7 @@ def raise_if_not_writable(uri: str) -> None:
     Raises:
         InputError: it cannot.
     """
+    raise_if_masked(uri, "--store")
     if "://" in uri and not uri.startswith("file:"):
         _raise_if_silent(uri)
         return

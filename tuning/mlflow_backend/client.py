@@ -19,6 +19,7 @@ from pipeline.credentials.known import remember
 from pipeline.credentials.masking import masked
 from pipeline.environment import forbid_mlflow_retries, set_mlflow_defaults
 from pipeline.errors import InputError
+from pipeline.shell_command import raise_if_masked
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -113,6 +114,7 @@ def raise_if_unreachable(uri: str) -> None:
             URI is none.
         Exception: a server or a database does not answer; what its driver raises.
     """
+    raise_if_masked(uri, "--tracking-uri")
     path = sqlite_path(uri)
     if path is not None:
         _raise_if_not_writable(path)

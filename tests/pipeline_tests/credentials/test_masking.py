@@ -158,7 +158,7 @@ def test_any_text_is_masked_once_and_for_all(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["a://" * 20_000 + "@", "a://u:p'" * 9_000, "password='" * 9_000, "?a=b&c&" * 9_000]
+    "text", ["a://" * 2_000 + "@", "a://u:p'" * 2_000, "password='" * 2_000, "?a=b&c&" * 2_000]
 )
 def test_long_texts_are_masked_in_time_that_grows_with_their_length(text: str) -> None:
     assert len(masked(json.dumps(text))) <= 2 * len(text)
