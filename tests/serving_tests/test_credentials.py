@@ -91,7 +91,7 @@ def test_ray_is_handed_no_credentials_for_its_logs(
             handed["settings"] = settings
             return self
 
-    monkeypatch.setattr(endpoint.serve, "deployment", Deployment)
+    monkeypatch.setattr("ray.serve.deployment", Deployment)
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", SECRET)
     monkeypatch.setenv("AFFECTUNE_SERVE_TOKEN", SECRET)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://other" if is_in_settings else URI)

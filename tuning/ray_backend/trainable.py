@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -33,8 +35,10 @@ class TrialTrainable(tune.Trainable):
         packed: NDArray[np.uint8],
         spec: str,
         store: str,
+        keys: Mapping[str, str],
     ) -> None:
-        """Prepare a worker; called once."""
+        """Prepare a worker; called once. `keys` are variables with keys of an object store."""
+        os.environ.update(keys)
         mask_outlets()
         torch.set_num_threads(1)
         base = Spec.model_validate_json(spec)

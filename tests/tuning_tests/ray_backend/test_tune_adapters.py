@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
+from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial
 from ray.tune.utils import flatten_dict
 
@@ -13,6 +15,7 @@ from pipeline.stages.trained_stage import Epoch
 from tuning.fitting.scoring import FitScores
 from tuning.fitting.trial_fit import FitReport
 from tuning.ray_backend.tune_adapters import PlannerScheduler
+from tuning.ray_backend.tune_run import object_store_keys
 
 
 def next_trial(statuses: Mapping[int, str], workers: int) -> int | None:
@@ -61,3 +64,14 @@ def test_a_report_that_tune_has_flattened_is_the_same() -> None:
     )
     for sent in (report, FitReport(), FitReport(end_reason="error", error="out of memory")):
         assert FitReport.from_result(flatten_dict(sent.to_result())) == sent
+
+
+def test_tune_hands_no_keys_to_workers_by_their_logged_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "pear7grape")
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "plum8fig")
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
+    keys = object_store_keys()
+    assert keys == {"AWS_SECRET_ACCESS_KEY": "pear7grape", "AWS_SESSION_TOKEN": "plum8fig"}
+    assert [name for name in class_cache.ENV_VARS_TO_PROPAGATE if "AWS" in name] == []
