@@ -23,7 +23,8 @@ Seconds = Annotated[float, Field(gt=0, le=3600)]
 class Limits(BaseModel):
     """What one request may ask for."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # What was given may be a token, in the wrong place.
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     max_body_bytes: Annotated[int, Field(ge=1024, le=2**30)] = 16 * 2**20
     """A session of 600 frames and 1000 columns is some 6 MB as JSON, 2.4 MB as Arrow."""
