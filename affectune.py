@@ -66,6 +66,7 @@ def load(folder: Path | str) -> FusedModel:
 
 def main() -> None:
     """Run the command `affectune`, and exit with status 0, 1 (it failed) or 2 (usage or input)."""
+    _mask_credentials()
     _set_environment()
     say_ended = _supervise(sys.argv[1:])
     try:
@@ -137,6 +138,14 @@ def _run() -> NoReturn:
     sys.exit(status)
 
 
+def _mask_credentials() -> None:
+    """Let no credentials leave this process by its arguments, its logs or a traceback."""
+    from pipeline.credentials.outlets import hide_arguments, mask_outlets
+
+    hide_arguments()
+    mask_outlets()
+
+
 def _set_environment() -> None:
     """Set what numpy, torch and the workers read; it has no effect once numpy is imported."""
     from pipeline.environment import set_allocator_defaults, set_thread_defaults
@@ -178,7 +187,9 @@ def _exit(error: Exception, *, status: int) -> NoReturn:
     from rich.console import Console
     from rich.markup import escape
 
-    message = f"[red]Error:[/] {escape(str(error))}"
+    from pipeline.credentials.masking import masked
+
+    message = f"[red]Error:[/] {escape(masked(str(error)))}"
     Console(stderr=True, emoji=False).print(message, soft_wrap=True, highlight=False)
     sys.exit(status)
 

@@ -6,10 +6,10 @@ Ray itself waits for minutes, without a word, for a cluster that is not there.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
+from pipeline.credentials.masking import masked_uri
 from pipeline.errors import InputError
 
 VARIABLE = "RAY_ADDRESS"
@@ -58,14 +58,9 @@ def find_cluster(
     return f"{_bracketed(host)}:{port}"
 
 
-def shown(address: str) -> str:
-    """Return an address as it may be printed: without a user's name and password."""
-    return re.sub(r"^(\w+://)?.*@", r"\1***@", address)
-
-
 def _parse(address: str, source: str) -> tuple[str, int]:
     """Return host and port of a Ray head."""
-    said = f"{source} is '{shown(address)}'"
+    said = f"{source} is '{masked_uri(address)}'"
     scheme, separator, _ = address.partition("://")
     if separator and scheme == "ray":
         raise InputError(

@@ -1,8 +1,21 @@
 """The errors of the program. Their messages are written for the person who can mend the cause."""
 
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from pipeline.credentials.masking import masked
+
 
 class AffectuneError(Exception):
-    """A failure. The command line prints the message and exits with status 1."""
+    """A failure. The command line prints the message and exits with status 1.
+
+    The message quotes what users give and what libraries say, so credentials in it are masked.
+    """
+
+    def __init__(self, *details: object) -> None:
+        super().__init__(*(masked(part) if isinstance(part, str) else part for part in details))
 
 
 class InputError(AffectuneError):
@@ -30,3 +43,23 @@ class SurroundingsError(AffectuneError):
 
 def _restored(message: str, mend: str) -> SurroundingsError:
     return SurroundingsError(message, mend=mend)
+
+
+@contextlib.contextmanager
+def only_masked_errors() -> Iterator[None]:
+    """Raise every error with its message masked, and without the errors that it came from.
+
+    Ray carries an error to another process, and writes to its logs, with all that it came from.
+
+    Raises:
+        AffectuneError: as it is.
+        RuntimeError: in place of any other error.
+    """
+    try:
+        yield
+    except AffectuneError as error:
+        error.__cause__ = None
+        error.__suppress_context__ = True
+        raise
+    except Exception as error:
+        raise RuntimeError(masked(f"{type(error).__name__}: {error}")) from None

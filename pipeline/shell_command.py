@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline.credentials.known import MASK
+from pipeline.credentials.masking import masked_uri
 from pipeline.environment import DEFAULT_TRACKING_URI
+from pipeline.errors import InputError
 
 PROGRAM = "affectune"
 
@@ -24,15 +26,33 @@ def shell_command(*words: object, tracking_uri: str | None = None) -> str:
             with a password is left out: the environment has it, or has to get it.
     """
     options = []
-    if tracking_uri and tracking_uri != DEFAULT_TRACKING_URI and not _has_secret(tracking_uri):
-        options = ["--tracking-uri", tracking_uri]
+    if tracking_uri and tracking_uri != DEFAULT_TRACKING_URI:
+        has_secret = masked_uri(tracking_uri) != tracking_uri
+        options = [] if has_secret else ["--tracking-uri", tracking_uri]
     return shlex.join([*_program(), *map(str, words), *options])
 
 
 def same_command(arguments: Sequence[str], *, resume: bool = False) -> str:
     """Return the command of this process, without passwords; with or without --resume."""
-    given = [_without_secrets(argument) for argument in arguments if argument != "--resume"]
+    given = [_masked(argument) for argument in arguments if argument != "--resume"]
     return shell_command(*given, *(["--resume"] if resume else []))
+
+
+def raise_if_masked(uri: str, option: str) -> None:
+    """Refuse a URI that was copied from what this program printed, and has lost its credentials.
+
+    Args:
+        uri: as it was given.
+        option: by which it was given, for the error.
+
+    Raises:
+        InputError: three asterisks stand where it has to have credentials.
+    """
+    if f"://{MASK}@" in uri or f"={MASK}" in uri:
+        raise InputError(
+            f"{option} '{uri}' has {MASK} where a user and a password, or a key, belong: they are "
+            "never printed, and not kept. Put them in again."
+        )
 
 
 def how_to_promote(
@@ -92,9 +112,9 @@ def _program() -> list[str]:
     return [sys.argv[0]]
 
 
-def _has_secret(uri: str) -> bool:
-    return "@" in uri.partition("://")[2]
-
-
-def _without_secrets(argument: str) -> str:
-    return re.sub(r"(\w://)[^/\s]*@", r"\1***@", argument)
+def _masked(argument: str) -> str:
+    """Return an argument, or the value of an option written with =, without credentials."""
+    option, sign, value = (
+        argument.partition("=") if argument.startswith("-") else ("", "", argument)
+    )
+    return f"{option}{sign}{masked_uri(value)}"

@@ -6,10 +6,12 @@ from collections.abc import Iterable
 
 from rich.text import Text
 
+from pipeline.credentials.masking import masked
+
 
 def note(text: str) -> Text:
     """Return a note for a person."""
-    return Text.assemble(("Note:", "yellow"), f" {text}")
+    return Text.assemble(("Note:", "yellow"), f" {masked(text)}")
 
 
 def title(text: str) -> Text:

@@ -12,6 +12,7 @@ from typing import Any
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from pipeline.credentials.masking import masked
 from serving.metrics import Metrics
 from serving.request_error import RequestError
 from serving.schema import JSON, to_json
@@ -106,12 +107,12 @@ class JsonLinesFormatter(logging.Formatter):
         line: dict[str, Any] = {
             "time": f"{seconds}.{record.msecs:03.0f}Z",
             "level": record.levelname.lower(),
-            "message": record.getMessage(),
+            "message": masked(record.getMessage()),
         }
 
         line |= {name: getattr(record, name) for name in self.fields if hasattr(record, name)}
         if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
+            line["exception"] = masked(self.formatException(record.exc_info))
         return json.dumps(line)
 
 

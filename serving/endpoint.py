@@ -14,7 +14,10 @@ from fastapi import FastAPI
 from ray import serve
 from ray.serve import Application
 
+from pipeline.credentials.known import remember_secret
+from pipeline.credentials.outlets import mask_outlets
 from pipeline.environment import ONE_THREAD, TRACKING_URI
+from pipeline.errors import only_masked_errors
 from serving.settings import Settings
 
 NAME = "affectune"
@@ -36,13 +39,18 @@ class Endpoint:
         from serving.replica_port import bind_to_node
 
         bind_to_node()
+        mask_outlets()
         torch.set_num_threads(1)
         _log_json_lines()
 
-        self._settings = settings
-        self._metrics = Metrics()
-        self._follower = ModelFollower(find_source(settings), settings, self._metrics)
-        self._follower.start()
+        with only_masked_errors():
+            for token in settings.secrets():
+                remember_secret(token.decode(errors="replace"))
+
+            self._settings = settings
+            self._metrics = Metrics()
+            self._follower = ModelFollower(find_source(settings), settings, self._metrics)
+            self._follower.start()
 
         self._is_checked = False
 
@@ -72,7 +80,13 @@ def build(arguments: dict[str, Any]) -> Application:
 
 
 def application(settings: Settings) -> Application:
-    """Return the Serve application with these settings."""
+    """Return the Serve application with these settings.
+
+    Where the registry is goes to the replicas among the settings, because the variables of a
+    replica's process stand in Ray's logs, and the URI may hold a password.
+    """
+    registry = settings.tracking_uri or os.environ.get(TRACKING_URI)
+    settings = settings.model_copy(update={"tracking_uri": registry})
     deployment = serve.deployment(
         name=NAME,
         # High, and no queue of Serve's: a request whose body is still coming must not take the
@@ -103,11 +117,10 @@ def _replicas(settings: Settings) -> dict[str, Any]:
 
 
 def _environment() -> dict[str, str]:
-    """Return what a replica's process needs before it imports anything."""
+    """Return what a replica's process needs before it imports anything; no secrets: see above."""
     environment = dict(ONE_THREAD)
-    for name in (TRACKING_URI, "AFFECTUNE_CACHE"):
-        if name in os.environ:
-            environment[name] = os.environ[name]
+    if cache := os.environ.get("AFFECTUNE_CACHE"):
+        environment["AFFECTUNE_CACHE"] = cache
 
     metrics = f"affectune-metrics-{uuid.uuid4().hex[:12]}"
     environment[METRICS_FOLDER] = str(Path(tempfile.gettempdir()) / metrics)

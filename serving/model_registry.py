@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.cluster_address import shown
+from pipeline.credentials.known import remember
+from pipeline.credentials.masking import masked, masked_uri
 from pipeline.environment import (
     forbid_mlflow_retries,
     resolve_tracking_uri,
@@ -40,7 +41,7 @@ class RegistryUnavailable(AffectuneError):
 
     def __init__(self, message: str, advice: str = "") -> None:
         super().__init__(message)
-        self.advice = advice
+        self.advice = masked(advice)
 
 
 class ModelRegistry:
@@ -52,6 +53,7 @@ class ModelRegistry:
 
     def __init__(self, tracking_uri: str) -> None:
         self.tracking_uri = tracking_uri
+        remember(tracking_uri)
 
     def version_of_alias(self, name: str, alias: str) -> str:
         """Return the version that an alias points to.
@@ -60,7 +62,7 @@ class ModelRegistry:
             RegistryUnavailable: the registry does not answer, or has no such alias.
         """
         model = f"models:/{name}@{alias}"
-        with _unavailable(f"The registry '{shown(self.tracking_uri)}' gives no {model}"):
+        with _unavailable(f"The registry '{masked_uri(self.tracking_uri)}' gives no {model}"):
             client = self._client()
             from mlflow.exceptions import MlflowException
 
@@ -73,7 +75,8 @@ class ModelRegistry:
                     _advice(client, name, alias, uri) for uri in (None, self.tracking_uri)
                 )
                 raise RegistryUnavailable(
-                    f"There is no {model} in the registry '{shown(self.tracking_uri)}'. {private}",
+                    f"There is no {model} in the registry '{masked_uri(self.tracking_uri)}'. "
+                    f"{private}",
                     advice=public,
                 ) from None
 
@@ -104,8 +107,8 @@ class ModelRegistry:
         file = self.tracking_uri.removeprefix(SQLITE)
         if file != self.tracking_uri and not Path(file).is_file():
             raise RegistryUnavailable(
-                f"There is no registry '{self.tracking_uri}' yet. Set MLFLOW_TRACKING_URI, if "
-                "it is elsewhere. "
+                f"There is no registry '{masked_uri(self.tracking_uri)}' yet. Set "
+                "MLFLOW_TRACKING_URI, if it is elsewhere. "
                 f"{how_to_promote('', [], [], self.tracking_uri)}",
                 advice=how_to_promote("", [], [], None),
             )
@@ -134,7 +137,7 @@ def _advice(client: MlflowClient, name: str, alias: str, uri: str | None) -> str
 
 def first_line(error: Exception) -> str:
     """Return the first line of an error's message, cut; else the name of its class."""
-    lines = str(error).strip().splitlines()
+    lines = masked(str(error)).strip().splitlines()
     return lines[0][:MAX_CAUSE_CHARACTERS] if lines else type(error).__name__
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from pipeline.credentials.masking import masked_uri
 from pipeline.errors import InputError
 from pipeline.storage.atomic_folder import MANIFEST, MODEL, read_folder
 from serving.bundle_cache import Bundle, BundleCache, cache_folder
@@ -190,7 +191,10 @@ def find_source(
 
     model = RegisteredModel.parse(settings.model)
     uri = registry_uri(settings)
-    key = hashlib.sha256(f"{uri}\0{model.name}\0{model.alias or model.version}".encode())
+    # Without credentials: a new password is no other registry, and a hash of one could be guessed.
+    key = hashlib.sha256(
+        f"{masked_uri(uri)}\0{model.name}\0{model.alias or model.version}".encode()
+    )
     cache = BundleCache(cache_folder(settings) / key.hexdigest()[:16], model.name)
     return RegistrySource(
         model,

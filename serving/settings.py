@@ -40,7 +40,8 @@ Seconds = Annotated[float, Field(gt=0, le=3600)]
 class Limits(BaseModel):
     """What one request may ask for."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # What was given may be a token, in the wrong place.
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     max_body_bytes: Annotated[int, Field(ge=1024, le=2**30)] = 16 * 2**20
     """A session of 600 frames and 1000 columns is some 6 MB as JSON, 2.4 MB as Arrow."""
@@ -70,7 +71,7 @@ class Settings(Limits):
 
     model: str = "models:/affectune@champion"
     """A bundle folder, `models:/<name>@<alias>` or `models:/<name>/<version>`."""
-    tracking_uri: str | None = None
+    tracking_uri: str | None = Field(default=None, repr=False)
     """The registry; default: `MLFLOW_TRACKING_URI`, else `sqlite:///mlflow.db`."""
     host: str = "127.0.0.1"
     """Who may connect: the loopback address is this machine alone."""

@@ -9,6 +9,7 @@ from pipeline.environment import set_ray_serve_defaults, set_thread_defaults
 set_thread_defaults()
 set_ray_serve_defaults()  # else Ray's workers give way to the other half of the tests
 
+import pytest  # noqa: E402
 import torch  # noqa: E402 - after the number of threads is set
 from hypothesis import settings  # noqa: E402
 
@@ -27,3 +28,9 @@ settings.register_profile(
     print_blob=True,
 )
 settings.load_profile("repeatable")
+
+
+@pytest.fixture(autouse=True)
+def no_secrets_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget what earlier tests gave as a password: it would be masked in the texts of this one."""
+    monkeypatch.setattr("pipeline.credentials.known._remembered", set())

@@ -15,6 +15,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("pipeline", "tuning", "serving")
 FOLDERS = [
     "pipeline",
+    "pipeline/credentials",
     "pipeline/data",
     "pipeline/data/checks",
     "pipeline/data/importing",

@@ -23,6 +23,7 @@ from typing import TypeVar
 import torch
 
 from pipeline.corpus import Corpus
+from pipeline.credentials.outlets import mask_outlets
 from pipeline.errors import AffectuneError
 from pipeline.fitting.resumable_fit import ResumableFit
 from pipeline.fitting.shared_corpus import map_shared, write_shared
@@ -273,6 +274,7 @@ class _Worker:
 
 
 def _start_worker(folder: Path, store_uri: str, parent: int, progress: socket.socket) -> None:
+    mask_outlets()
     torch.set_num_threads(1)
     # Ctrl-C reaches the whole group; the parent decides what ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -20,7 +20,10 @@ from filelock import FileLock, Timeout
 from pyarrow import fs
 from safetensors import SafetensorError
 
+from pipeline.credentials.known import remember
+from pipeline.credentials.masking import masked_uri
 from pipeline.errors import AffectuneError, InputError, SurroundingsError
+from pipeline.shell_command import raise_if_masked
 from pipeline.stages.trained_stage import TrainedStage
 from pipeline.storage.atomic_file import prove_writable
 from pipeline.storage.atomic_folder import (
@@ -64,6 +67,7 @@ def raise_if_not_writable(uri: str) -> None:
     Raises:
         InputError: it cannot.
     """
+    raise_if_masked(uri, "--store")
     if "://" in uri and not uri.startswith("file:"):
         _raise_if_silent(uri)
         return
@@ -72,7 +76,7 @@ def raise_if_not_writable(uri: str) -> None:
         prove_writable(Path(uri.removeprefix("file://")))
     except OSError as error:
         raise InputError(
-            f"Cannot use the store '{uri}': '{error.filename}' cannot be written "
+            f"Cannot use the store '{masked_uri(uri)}': '{error.filename}' cannot be written "
             f"({error.strerror}). {mend_of(error) or 'Correct it'}, or name another folder with "
             "--store."
         ) from error
@@ -94,6 +98,7 @@ class StageStore:
 
     def __init__(self, uri: str | Path) -> None:
         self.uri = str(uri)
+        remember(self.uri)
         self._remote: fs.FileSystem | None = None
         self._root = self.uri
 
@@ -106,7 +111,7 @@ class StageStore:
                 Path(self._root).mkdir(parents=True, exist_ok=True)
         except (OSError, ValueError) as error:
             raise InputError(
-                f"Cannot use the store '{_without_secrets(self.uri)}': {error}. Name a folder or "
+                f"Cannot use the store '{masked_uri(self.uri)}': {error}. Name a folder or "
                 "an object-store URI."
             ) from error
 
@@ -179,7 +184,7 @@ class StageStore:
                 raise AffectuneError("what was written is not read back")
         except AffectuneError as error:
             raise InputError(
-                f"Cannot use the store '{_without_secrets(self.uri)}': {error} "
+                f"Cannot use the store '{masked_uri(self.uri)}': {error} "
                 "Name a folder or an object store that can be written."
             ) from error
         finally:
@@ -265,7 +270,7 @@ class StageStore:
                 stored = self._read_format() or 1
         except (AffectuneError, OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(
-                f"Cannot read which format the store '{_without_secrets(self.uri)}' has: {error}. "
+                f"Cannot read which format the store '{masked_uri(self.uri)}' has: {error}. "
                 "Try again, or name another store."
             ) from error
 
@@ -273,7 +278,7 @@ class StageStore:
             return stored is not None
         version = "a later version" if stored > FORMAT else "an earlier version"
         raise InputError(
-            f"The store '{_without_secrets(self.uri)}' was written by {version} of Affectune, and "
+            f"The store '{masked_uri(self.uri)}' was written by {version} of Affectune, and "
             "this one does not read its entries. Name another store, or remove that one."
         )
 
@@ -301,7 +306,7 @@ class StageStore:
         except FileNotFoundError:
             return None
         files = {file: self._read_object(f"{name}/{file}") for file in json.loads(manifest)}
-        verify(f"{self.uri}/{name}", files, manifest)
+        verify(f"{masked_uri(self.uri)}/{name}", files, manifest)
         return files
 
     def _read_object(self, name: str) -> bytes:
@@ -330,7 +335,7 @@ class StageStore:
             except OSError as error:
                 if pause_s is None:
                     cause = " ".join(str(error).split()).rstrip(".")
-                    message = f"Cannot {verb} the store '{_without_secrets(self.uri)}': {cause}."
+                    message = f"Cannot {verb} the store '{masked_uri(self.uri)}': {cause}."
                     raise SurroundingsError(f"{message} {SERVICE}.", mend=SERVICE) from error
                 time.sleep(pause_s)
         raise AssertionError("the last pause is None")
@@ -357,11 +362,6 @@ def _raise_if_silent(uri: str) -> None:
         )
     except subprocess.TimeoutExpired as error:
         raise InputError(
-            f"The store '{_without_secrets(uri)}' gave no answer within {ANSWER_S:.0f} s. Is its "
+            f"The store '{masked_uri(uri)}' gave no answer within {ANSWER_S:.0f} s. Is its "
             "service there, and reached from here? Else name another store with --store."
         ) from error
-
-
-def _without_secrets(uri: str) -> str:
-    """Return a URI without what stands before its host, which may be a key and its secret."""
-    return re.sub(r"^(\w+://)[^/]*@", r"\1***@", uri)

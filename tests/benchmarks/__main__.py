@@ -18,6 +18,7 @@ from tests.benchmarks.gru import gru_rows
 from tests.benchmarks.overhead import overhead_rows
 from tests.benchmarks.rows import Row
 from tests.benchmarks.search import search_rows
+from tests.benchmarks.secrets import secrets_rows
 from tests.benchmarks.study import study_rows
 
 BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
@@ -30,6 +31,7 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "distillation": distillation_rows,
     "first_output": first_output_rows,
     "full_disk": full_disk_rows,
+    "secrets": secrets_rows,
 }
 
 

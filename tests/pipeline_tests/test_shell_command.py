@@ -8,7 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.shell_command import how_to_promote, near_path, same_command, shell_command
+from pipeline.errors import InputError
+from pipeline.shell_command import (
+    how_to_promote,
+    near_path,
+    raise_if_masked,
+    same_command,
+    shell_command,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +50,21 @@ def test_the_same_command_resumes_once_and_tells_no_password() -> None:
     arguments = ["study", "run", "a b.toml", "--resume", "--tracking-uri", "http://u:secret@h"]
     words = shlex.split(same_command(arguments, resume=True))[1:]
     assert words == ["study", "run", "a b.toml", "--tracking-uri", "http://***@h", "--resume"]
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "s3://KEY:secret@bucket/store?region=eu",
+        "postgresql://host/db?user=me&password=secret",
+        "http://token0123456789@host",
+    ],
+)
+def test_a_command_that_was_pasted_without_its_password_asks_for_it(uri: str) -> None:
+    raise_if_masked(uri, "--store")
+    [*_, printed] = shlex.split(same_command(["train", f"--store={uri}"]))
+    with pytest.raises(InputError, match=r"--store '.*Put them in again"):
+        raise_if_masked(printed.removeprefix("--store="), "--store")
 
 
 def test_without_a_champion_the_advice_is_the_newest_version_another_model_or_a_study() -> None:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from ray.util import ActorPool
 
 from pipeline.corpus import Corpus
-from pipeline.errors import AffectuneError, InputError
+from pipeline.credentials.outlets import mask_outlets
+from pipeline.errors import AffectuneError, InputError, only_masked_errors
 from pipeline.fitting.resumable_fit import remove_checkpoint
 from pipeline.fitting.shared_corpus import pack, unpack
 from pipeline.spec import Spec
@@ -95,9 +96,11 @@ class Worker:
     """Trains jobs to the end with one thread, one after the other, through the store."""
 
     def __init__(self, corpus: Corpus, spec: str, store: str) -> None:
+        mask_outlets()
         torch.set_num_threads(1)
         base = Spec.model_validate_json(spec)
-        self._context = FitContext.create(corpus, base, StageStore(store))
+        with only_masked_errors():
+            self._context = FitContext.create(corpus, base, StageStore(store))
 
     def retrain(self, config: dict[str, str]) -> Retrained:
         """Train one job to the end."""

@@ -18,6 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.credentials.masking import masked_uri
 from pipeline.data.cli import TimeUnitOption, parse_time_unit
 from pipeline.environment import resolve_tracking_uri
 from pipeline.errors import AffectuneError, InputError
@@ -28,7 +29,6 @@ from tuning.mlflow_backend.client import (
     answer_of,
     cause_of,
     connect,
-    masked,
     raise_if_unreachable,
     sqlite_path,
 )
@@ -256,7 +256,7 @@ def rollback_command(name: Name, tracking_uri: TrackingUri = None, as_json: AsJs
 
 
 def _print_asking(tracking_uri: str | None) -> None:
-    print_status(f"Asking the registry '{masked(resolve_tracking_uri(tracking_uri))}'")
+    print_status(f"Asking the registry '{masked_uri(resolve_tracking_uri(tracking_uri))}'")
 
 
 @contextmanager
@@ -282,7 +282,7 @@ def _registry_client(tracking_uri: str | None) -> Iterator[MlflowClient]:
             raise
         except Exception as error:  # a driver or the network raises errors of its own
             raise InputError(
-                f"No registry answers at '{masked(uri)}': {cause_of(error)}."
+                f"No registry answers at '{masked_uri(uri)}': {cause_of(error)}."
             ) from error
     client = connect(uri)
     from mlflow.exceptions import MlflowException
@@ -292,7 +292,7 @@ def _registry_client(tracking_uri: str | None) -> Iterator[MlflowClient]:
     except MlflowException as error:
         is_missing = error.error_code == "RESOURCE_DOES_NOT_EXIST"
         kind = InputError if is_missing else AffectuneError
-        raise kind(f"The registry '{masked(uri)}' says: {answer_of(error)}.") from error
+        raise kind(f"The registry '{masked_uri(uri)}' says: {answer_of(error)}.") from error
 
 
 def _print_advice(text: str) -> None:

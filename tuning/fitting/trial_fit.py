@@ -8,6 +8,7 @@ from dataclasses import astuple, dataclass, field, replace
 from typing import Any
 
 from pipeline.corpus import Corpus
+from pipeline.credentials.masking import masked
 from pipeline.errors import AffectuneError
 from pipeline.fitting.resumable_fit import ResumableFit
 from pipeline.spec import CorruptionKind, Spec
@@ -65,9 +66,9 @@ class FitReport:
             said = f"Memory is short ({cause[0].rstrip('.') if cause else 'out of memory'})."
             return cls(end_reason="error", error=said, fault=f"{said} Use fewer --workers.")
         if (fault := as_failure(error)) is not None:
-            return cls(fault=str(fault))
+            return cls(fault=masked(str(fault)))
         # A broken configuration ends its trial, and not the study.
-        return cls(end_reason="error", error=_said(error))
+        return cls(end_reason="error", error=masked(_said(error)))
 
     def to_result(self) -> dict[str, Any]:
         """Return the result of a Tune trial; flat, because Tune flattens it on its way."""

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    field_validator,
+)
 
+from pipeline.credentials.masking import masked, masked_uri
 from pipeline.metrics.bootstrap import Score
 from tuning.spec.space import Value
 
@@ -20,6 +28,9 @@ CandidateKind = Literal["winner", "single", "default", "modality", "mean", "weig
 """What may be registered for a target: see `tuning.planning.judgement`."""
 Reason = Literal["patience", "max_epochs", "store", "asha", "budget", "error"]
 """Why a fit ended. The first three left a trained stage; "asha" and "budget" stopped it."""
+Message = Annotated[str, AfterValidator(masked)]
+"""What went wrong, perhaps in a library's words: masked when it is written, and when it is read,
+because earlier versions wrote it as it was."""
 COMPLETE: tuple[Reason, ...] = ("patience", "max_epochs", "store")
 
 
@@ -47,6 +58,13 @@ class StudyOpened(StudyEvent):
     """Names of the trainings of a configuration; the search uses the first."""
     versions: dict[str, str]
     git_commit: str | None
+
+    @field_validator("study")
+    @classmethod
+    def _without_credentials(cls, study: dict[str, Any]) -> dict[str, Any]:
+        """Mask the one setting that may be a URI; the corpus was perhaps given in its place."""
+        corpus = study.get("corpus")
+        return {**study, "corpus": masked_uri(corpus)} if isinstance(corpus, str) else study
 
 
 class TrialProposed(StudyEvent):
@@ -109,7 +127,7 @@ class TrialEnded(StudyEvent):
     """Score on the sessions that this fold held out; None where undefined, or none were."""
     deciding: float | None = None
     """Score on devel and the held-out sessions together: what the search goes by."""
-    error: str | None = None
+    error: Message | None = None
 
 
 class Difference(BaseModel):
@@ -266,7 +284,7 @@ class StudyStopped(StudyEvent):
     """The process that ran the study stopped before the end, and could still write why."""
 
     event: Literal["study_stopped"] = "study_stopped"
-    reason: str
+    reason: Message
 
 
 class StudyResumed(StudyEvent):

@@ -14,8 +14,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from pipeline.credentials.known import remember
+from pipeline.credentials.masking import masked
 from pipeline.environment import forbid_mlflow_retries, set_mlflow_defaults
 from pipeline.errors import InputError
+from pipeline.shell_command import raise_if_masked
 from pipeline.storage.atomic_file import prove_writable
 from pipeline.storage.surroundings import mend_of
 from tuning.mlflow_backend.database import prepare_database
@@ -42,6 +45,7 @@ def connect(uri: str) -> MlflowClient:
     out, but whose answer was lost, would be carried out twice. A caller that repeats a request
     looks first whether it was carried out.
     """
+    remember(uri)
     set_mlflow_defaults()
     forbid_mlflow_retries()
     from mlflow import MlflowClient
@@ -70,11 +74,6 @@ def search_all(search: Callable[[str | None], PagedList[Item]]) -> Iterator[Item
         token = page.token
         if not token:
             return
-
-
-def masked(text: str) -> str:
-    """Return a text with the credentials of its URIs masked: what stands before an @."""
-    return re.sub(r"(\w://)\S*@", r"\1***@", text)
 
 
 def cause_of(error: BaseException) -> str:
@@ -127,6 +126,7 @@ def raise_if_unreachable(uri: str) -> None:
             URI is none.
         Exception: a server or a database does not answer; what its driver raises.
     """
+    raise_if_masked(uri, "--tracking-uri")
     path = sqlite_path(uri)
     if path is not None:
         _raise_if_not_writable(path)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from pipeline.credentials.masking import masked
 from tuning.journal.file import JOURNAL, is_open
 from tuning.journal.history import History
 
@@ -87,7 +88,8 @@ def study_state(folder: Path, history: History) -> StudyState:
 def _resume_command(folder: Path) -> str | None:
     try:
         record = json.loads((folder / COMMAND).read_bytes())
-        command, place = str(record["command"]), str(record["folder"])
+        # Earlier versions wrote some credentials down.
+        command, place = masked(str(record["command"])), str(record["folder"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
     if Path(place) == Path.cwd():

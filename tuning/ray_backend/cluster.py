@@ -17,7 +17,7 @@ from ray._private import ray_constants
 from rich.console import Console
 
 from pipeline import terminal
-from pipeline.cluster_address import shown
+from pipeline.credentials.masking import masked_uri
 from pipeline.environment import set_ray_tune_defaults
 from pipeline.errors import AffectuneError, InputError
 from pipeline.local_ray.listening import own_listeners, raise_if_reachable
@@ -113,12 +113,12 @@ def _reach(address: str) -> None:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError) as error:
         raise InputError(
-            f"No Ray cluster answers at '{shown(address)}': {error}. "
+            f"No Ray cluster answers at '{masked_uri(address)}': {error}. "
             "Start one with `ray start --head`."
         ) from error
     except Exception as error:  # Ray raises a plain Exception, too
         raise AffectuneError(
-            f"The Ray cluster at '{shown(address)}' cannot be used: {error}."
+            f"The Ray cluster at '{masked_uri(address)}' cannot be used: {error}."
         ) from error
 
 

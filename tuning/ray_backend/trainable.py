@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 from ray import tune
 
+from pipeline.credentials.outlets import mask_outlets
+from pipeline.errors import only_masked_errors
 from pipeline.fitting.shared_corpus import unpack
 from pipeline.spec import Spec
 from pipeline.storage.stage_store import StageStore
@@ -40,14 +44,18 @@ class TrialTrainable(tune.Trainable):
         packed: NDArray[np.uint8],
         spec: str,
         store: str,
+        keys: Mapping[str, str],
     ) -> None:
-        """Prepare a worker; called once."""
+        """Prepare a worker; called once. `keys` are variables with keys of an object store."""
+        os.environ.update(keys)
+        mask_outlets()
         torch.set_num_threads(1)
-        self._corpus, self._base = unpack(head, packed), Spec.model_validate_json(spec)
-        self._store = store
-        self._context: FitContext | None = None
-        self._num_faults = 0
-        self.reset_config(config)
+        with only_masked_errors():
+            self._corpus, self._base = unpack(head, packed), Spec.model_validate_json(spec)
+            self._store = store
+            self._context: FitContext | None = None
+            self._num_faults = 0
+            self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Begin a trial; called for every further trial of the same worker."""

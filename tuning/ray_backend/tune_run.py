@@ -15,6 +15,7 @@ from typing import Any
 
 from ray import tune
 from ray.tune import PlacementGroupFactory
+from ray.tune.execution import class_cache
 
 from pipeline.corpus import Corpus
 from pipeline.fitting.shared_corpus import pack
@@ -40,6 +41,9 @@ STOP_TIMEOUT_S = 7.0
 
 They report every five seconds, and the whole study has to end within fifteen.
 """
+
+KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN")
+"""Variables with the keys of an object store, which the workers of a cluster need, too."""
 
 
 def search(
@@ -115,6 +119,16 @@ def resources(study: StudySpec, config: dict[str, Any]) -> PlacementGroupFactory
     return PlacementGroupFactory([bundle])
 
 
+def object_store_keys() -> dict[str, str]:
+    """Return the keys of an object store in this process's environment, for the workers.
+
+    Tune would hand them on as variables of the workers' processes, which Ray writes to its logs.
+    From now on it leaves that to us.
+    """
+    class_cache.ENV_VARS_TO_PROPAGATE.difference_update(KEYS)
+    return {name: os.environ[name] for name in KEYS if name in os.environ}
+
+
 def _tuner(
     planner: StudyPlanner,
     corpus: Corpus,
@@ -137,7 +151,12 @@ def _tuner(
 
     head, packed = pack(corpus)
     trainable = tune.with_parameters(
-        TrialTrainable, head=head, packed=packed, spec=study.base.model_dump_json(), store=store
+        TrialTrainable,
+        head=head,
+        packed=packed,
+        spec=study.base.model_dump_json(),
+        store=store,
+        keys=object_store_keys(),
     )
     return tune.Tuner(
         tune.with_resources(trainable, lambda config: resources(study, config)),

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
+from pipeline.credentials.masking import masked_uri
 from pipeline.shell_command import library_command, near_path, shell_command
 from tuning.journal.events import ModelRegistered
-from tuning.mlflow_backend.client import masked
 from tuning.mlflow_backend.tracking.journal_sender import TRACKING
 
 
@@ -45,12 +45,12 @@ def next_steps(
 def _links(folder: Path, registered: ModelRegistered, uri: str) -> Iterator[str]:
     """Yield where runs and model are seen in MLflow, or the command that shows them."""
     if uri.startswith(("http://", "https://")):
-        base = masked(uri).rstrip("/")
+        base = masked_uri(uri).rstrip("/")
         experiment = _tracked(folder).get("experiment_id")
         if experiment is not None:
             yield f"Runs: {base}/#/experiments/{experiment}?workflowType=machine_learning"
         yield f"Model: {base}/#/models/{_quoted(registered.model)}/versions/{registered.version}"
-    elif masked(uri) == uri:
+    elif masked_uri(uri) == uri:
         yield f"Runs and model: {library_command('mlflow', 'ui', '--backend-store-uri', uri)}"
 
 

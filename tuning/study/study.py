@@ -47,7 +47,7 @@ from tuning.journal.events import (
     StudyResumed,
     StudyStopped,
 )
-from tuning.journal.file import JOURNAL, Journal
+from tuning.journal.file import JOURNAL, Journal, read_journal
 from tuning.journal.history import History, history_of
 from tuning.monitoring.state import COMMAND
 from tuning.planning.judgement import verdict
@@ -79,7 +79,7 @@ class StudyOptions:
     """
 
     folder: Path
-    store: str
+    store: str = field(repr=False)
     address: str | None = None
     workers: int | None = None
     device: str = "cpu"
@@ -338,7 +338,9 @@ def _finish(study: Study, planner: StudyPlanner, store: StageStore) -> None:
 
     study.record(StudyFinished(at=now(), summary=summary))
     assert study.history.opened is not None
-    journal = (folder / JOURNAL).read_bytes()
+    # As events, which hold no credentials; a line of an earlier version may.
+    lines = [f"{event.model_dump_json()}\n" for event, _ in read_journal(folder / JOURNAL)]
+    journal = "".join(lines).encode()
     store.write(_journal_name(study.history.opened.digest), {JOURNAL: journal})
 
 

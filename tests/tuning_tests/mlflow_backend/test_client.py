@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from mlflow.store.entities import PagedList
 
-from tuning.mlflow_backend.client import MAX_CAUSE, answer_of, cause_of, connect, masked, search_all
+from tuning.mlflow_backend.client import MAX_CAUSE, answer_of, cause_of, connect, search_all
 
 PAGES = {None: PagedList([1, 2], "second"), "second": PagedList([3], "third")}
 LAST_PAGE: PagedList[int] = PagedList([], None)
@@ -32,15 +32,6 @@ def test_more_runs_than_a_page_holds_are_all_found(uri: str) -> None:
     )
 
     assert {run.info.run_id for run in runs} == run_ids
-
-
-def test_passwords_are_masked() -> None:
-    assert masked("postgresql://me:p@ss/word@host:5432/db") == "postgresql://***@host:5432/db"
-    assert (
-        masked("cannot reach https://me:secret@host/x, try later")
-        == "cannot reach https://***@host/x, try later"
-    )
-    assert masked("models:/affectune@champion") == "models:/affectune@champion"
 
 
 def test_the_cause_of_an_error_is_the_innermost_one_in_one_line() -> None:

@@ -47,6 +47,16 @@ def test_the_command_that_goes_on_is_the_one_that_ran_it_in_its_folder(tmp_path:
     assert state.resume == "cd '/my data' && affectune study run x.toml --resume"
 
 
+def test_a_command_that_an_earlier_version_wrote_down_tells_no_password(tmp_path: Path) -> None:
+    with Journal(tmp_path / JOURNAL) as journal:
+        journal.append(study_opened())
+    uri = "postgresql://host/runs?user=me&password=pear7grape"
+    record = {"command": f"affectune study run x --tracking-uri '{uri}'", "folder": "/data"}
+    (tmp_path / COMMAND).write_text(json.dumps(record))
+    state = study_state(tmp_path, read_history(tmp_path))
+    assert str(state).endswith("--tracking-uri 'postgresql://host/runs?user=me&password=***'")
+
+
 def test_a_folder_without_a_study_is_said_with_what_is_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no folder.*--out"):
         read_history(tmp_path / "nowhere")

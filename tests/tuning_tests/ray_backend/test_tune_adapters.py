@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial
 from ray.tune.utils import flatten_dict
 
@@ -22,6 +23,7 @@ from tuning.fitting.trial_fit import FitReport
 from tuning.ray_backend import trainable, tune_adapters
 from tuning.ray_backend.trainable import TrialTrainable
 from tuning.ray_backend.tune_adapters import PlannerScheduler, StopRequest
+from tuning.ray_backend.tune_run import object_store_keys
 from tuning.spec.study_spec import StudySpec
 
 
@@ -185,7 +187,9 @@ def test_a_worker_whose_store_cannot_be_opened_reports_it_and_waits(
     monkeypatch.setattr(trainable, "StageStore", open_store)
     trial = TrialTrainable.__new__(TrialTrainable)
     base = study.base.model_dump_json()
-    trial.setup(job.to_config(), head=head, packed=packed, spec=base, store=str(tmp_path / "new"))
+    trial.setup(
+        job.to_config(), head=head, packed=packed, spec=base, store=str(tmp_path / "new"), keys={}
+    )
     for num_faults in (1, 2):
         result = trial.step()
         assert "Input/output error" in result["fault"]
@@ -198,3 +202,14 @@ def test_a_worker_whose_store_cannot_be_opened_reports_it_and_waits(
 
     mounted["is"] = True
     assert trial.step()["fault"] is None
+
+
+def test_tune_hands_no_keys_to_workers_by_their_logged_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "pear7grape")
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "plum8fig")
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
+    keys = object_store_keys()
+    assert keys == {"AWS_SECRET_ACCESS_KEY": "pear7grape", "AWS_SESSION_TOKEN": "plum8fig"}
+    assert [name for name in class_cache.ENV_VARS_TO_PROPAGATE if "AWS" in name] == []

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 from numpy.typing import ArrayLike
 
+from pipeline.credentials.masking import masked_uri
 from pipeline.errors import AffectuneError, InputError
 from pipeline.storage.atomic_folder import MANIFEST, read_folder
 from tuning.journal.history import History
-from tuning.mlflow_backend.client import ALREADY_EXISTS, Connect, cause_of, connect, masked
+from tuning.mlflow_backend.client import ALREADY_EXISTS, Connect, cause_of, connect
 from tuning.mlflow_backend.registry.pyfunc_package import package
 from tuning.mlflow_backend.registry.version_tags import (
     FIRST_ALIAS_TAG,
@@ -78,8 +79,8 @@ def registrable(uri: str, name: str) -> Iterator[None]:
             client.set_registered_model_tag(name, "affectune", "study")
         except Exception as error:  # MLflow and the network raise errors of many kinds
             raise InputError(
-                f"The registry '{masked(uri)}' does not take the model '{name}', so a winner could "
-                f"not be registered: {cause_of(error)}. Choose another registered_model, or "
+                f"The registry '{masked_uri(uri)}' does not take the model '{name}', so a winner "
+                f"could not be registered: {cause_of(error)}. Choose another registered_model, or "
                 "another --tracking-uri."
             ) from error
         yield
@@ -127,7 +128,7 @@ def register(
     name = history.study.registered_model
 
     client = connect(uri)
-    repeat = _Patience(f"Cannot register '{bundle}' in '{masked(uri)}'", patience_s)
+    repeat = _Patience(f"Cannot register '{bundle}' in '{masked_uri(uri)}'", patience_s)
     repeat(partial(_ensure_model, client, name))
     version = repeat(partial(_find_version, client, name, identity))
 

@@ -9,9 +9,10 @@ import json
 from itertools import islice
 from pathlib import Path
 
+from pipeline.credentials.masking import masked_uri
 from tuning.journal.events import Event, StudyOpened
 from tuning.journal.file import JOURNAL, read_journal
-from tuning.mlflow_backend.client import Connect, masked
+from tuning.mlflow_backend.client import Connect
 from tuning.mlflow_backend.tracking.run_updates import RunTree, RunUpdate, study_id
 from tuning.mlflow_backend.tracking.run_writer import RunWriter
 from tuning.mlflow_backend.tracking.study_runs import find_or_create_experiment
@@ -111,7 +112,7 @@ class JournalSender:
     def _write_position(self) -> None:
         """Write the position, without a sync: from an older one, the same rows are sent twice."""
         record = {
-            "uri": masked(self._uri),
+            "uri": masked_uri(self._uri),
             "position": self.position,
             "experiment_id": self._experiment_id,
             "run_id": self._runs.study_run_id,
@@ -125,6 +126,6 @@ def _read_position(folder: Path, uri: str) -> int:
     """Return how far the journal has been sent to this server; 0 where that is not known."""
     try:
         record = json.loads((folder / TRACKING).read_text())
-        return int(record["position"]) if record["uri"] == masked(uri) else 0
+        return int(record["position"]) if record["uri"] == masked_uri(uri) else 0
     except (OSError, ValueError, TypeError, KeyError):
         return 0

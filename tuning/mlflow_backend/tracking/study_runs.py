@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlparse
 
+from pipeline.credentials.masking import masked_uri
 from pipeline.environment import DEFAULT_TRACKING_URI
 from pipeline.errors import InputError
 from pipeline.storage.atomic_file import prove_writable
@@ -20,7 +21,6 @@ from tuning.mlflow_backend.client import (
     answer_of,
     artifact_location,
     connect,
-    masked,
     raise_if_unreachable,
     search_all,
     sqlite_path,
@@ -144,9 +144,9 @@ def _as_input_error(uri: str, verb: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise InputError(
-            f"Cannot {verb} the tracking server '{masked(uri)}': {answer_of(error)}. Start it, or "
-            f"choose another with --tracking-uri, such as {DEFAULT_TRACKING_URI} for a file in the "
-            "current folder."
+            f"Cannot {verb} the tracking server '{masked_uri(uri)}': {answer_of(error)}. Start it, "
+            f"or choose another with --tracking-uri, such as {DEFAULT_TRACKING_URI} for a file in "
+            "the current folder."
         ) from error
 
 

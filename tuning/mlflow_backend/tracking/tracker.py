@@ -10,9 +10,10 @@ import threading
 import time
 from pathlib import Path
 
+from pipeline.credentials.masking import masked_uri
 from pipeline.errors import AffectuneError, InputError
 from tuning.journal.file import JOURNAL, read_journal
-from tuning.mlflow_backend.client import Connect, cause_of, connect, masked
+from tuning.mlflow_backend.client import Connect, cause_of, connect
 from tuning.mlflow_backend.tracking.journal_sender import JournalSender
 
 log = logging.getLogger(__name__)
@@ -101,7 +102,7 @@ class Tracker:
             log.warning(
                 "The tracking server '%s' did not take the last %d events. Nothing is lost: the "
                 "same command with --resume sends them.",
-                masked(self.uri),
+                masked_uri(self.uri),
                 num_unsent,
             )
         return num_unsent
@@ -159,7 +160,7 @@ class Tracker:
         if not self._is_away:
             log.warning(
                 "Cannot record in '%s': %s. Training goes on, and what is missing is sent later.",
-                masked(self.uri),
+                masked_uri(self.uri),
                 cause_of(error),
             )
         self._is_away = True
@@ -167,7 +168,7 @@ class Tracker:
     def _report_back(self) -> None:
         if self._is_away:
             log.warning(
-                "The tracking server '%s' answers again; nothing was lost.", masked(self.uri)
+                "The tracking server '%s' answers again; nothing was lost.", masked_uri(self.uri)
             )
         self._is_away = False
 

@@ -1,0 +1,1 @@
+"""Credentials: found in texts, and masked before the texts leave the program."""
