@@ -23,6 +23,9 @@ MIN_LENGTH = 4
 WHOLE_WORD_LENGTH = 8
 """A shorter secret is replaced where it is a word of its own."""
 NO_SECRETS = {"none", "null", "true", "false", "token", "password", MASK}
+DELIMITERS = re.compile(r"[/?#@:&]")
+MIN_PART_LENGTH = 6
+"""Of a part between delimiters, which a library quotes that takes it for a host, port or path."""
 PLACES = ("_FILE", "_PATH", "_DIR", "_ID", "_MODE", "APPLICATION_CREDENTIALS")
 """How variables end that say where a secret is, not what it is."""
 FOLDERS = ("PWD", "OLDPWD")
@@ -91,7 +94,9 @@ def _credentials(setting: str) -> set[str]:
 
     open_part = replace_in_uri(setting, collect)
     decoded = [form for secret in found for form in (secret, unquote(secret), unquote_plus(secret))]
-    return {secret for secret in _findable(decoded) if secret not in open_part}
+    parts = [part for secret in found for part in DELIMITERS.split(secret)]
+    long_parts = [part for part in parts if len(part) >= MIN_PART_LENGTH]
+    return {secret for secret in _findable(decoded + long_parts) if secret not in open_part}
 
 
 def _findable(secrets: Iterable[str]) -> set[str]:
