@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from urllib.parse import quote, unquote, unquote_plus
 
-from pipeline.credentials.patterns import is_secret_name, replace_in_uri
+from pipeline.credentials.patterns import SCHEME, is_secret_name, replace_in_uri
 
 MASK = "***"
 MIN_LENGTH = 4
@@ -29,6 +29,9 @@ MIN_PART_LENGTH = 6
 PLACES = ("_FILE", "_PATH", "_DIR", "_ID", "_MODE", "APPLICATION_CREDENTIALS")
 """How variables end that say where a secret is, not what it is."""
 FOLDERS = ("PWD", "OLDPWD")
+SETTINGS = re.compile("URI|URL|DSN|PROXY|CONN|ADDRESS", re.IGNORECASE)
+"""What is in the names of variables that are an address or a connection string, without a scheme
+too. Others hold whatever text, such as a prompt, in which a colon before an @ is no password."""
 ELLIPSES = ("...", "…")
 """What a library puts where it cuts a message, perhaps in the middle of a secret."""
 
@@ -70,7 +73,7 @@ def _of_environment(variables: tuple[tuple[str, str], ...]) -> frozenset[str]:
         is_place = name in FOLDERS or name.upper().endswith(PLACES)
         if is_secret_name(name) and not is_place:
             secrets |= _findable([value.strip()])
-        elif "=" in value or "@" in value:
+        elif SETTINGS.search(name) or SCHEME.match(value):
             secrets |= _credentials(value)
 
     given = dict(variables)

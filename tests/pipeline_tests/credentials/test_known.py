@@ -114,6 +114,7 @@ def test_user_and_password_are_found_as_a_header_has_them(monkeypatch: pytest.Mo
         ("GOOGLE_APPLICATION_CREDENTIALS", "/run/key.json"),
         ("MLFLOW_TRACKING_PASSWORD", "ab"),
         ("LS_COLORS", "di=01;34:ln=01;36"),
+        ("PS1", "mlflow:token/able@machine"),
         ("MLFLOW_TRACKING_URI", "postgresql://mlflow:mlflow@database/mlflow"),
     ],
 )
