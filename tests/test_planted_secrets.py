@@ -69,7 +69,7 @@ def assert_refused_without_secrets(
         ("serve --model s3://KEY:{quoted}@bucket/m", "bucket/m"),
         ("serve --model models:KEY:{raw}@bucket/m", "bucket/m"),
         ("registry http://alice:{raw}@{dead}", "http://***@{dead}"),
-        ("study run demo --corpus c --time-budget http://a:{quoted}@{dead}", "http://***@{dead}"),
+        ("corpus check http://a:{quoted}@{dead}/c", "***@{dead}/c"),
         ("study run http://alice:{quoted}@{dead}/study.toml", "{dead}/study.toml"),
     ],
 )

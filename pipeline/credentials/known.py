@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from urllib.parse import quote, unquote, unquote_plus
 
-from pipeline.credentials.patterns import is_secret_name, replace_in_uri
+from pipeline.credentials.patterns import SCHEME, is_secret_name, replace_in_uri
 
 MASK = "***"
 MIN_LENGTH = 4
@@ -23,9 +23,15 @@ MIN_LENGTH = 4
 WHOLE_WORD_LENGTH = 8
 """A shorter secret is replaced where it is a word of its own."""
 NO_SECRETS = {"none", "null", "true", "false", "token", "password", MASK}
+DELIMITERS = re.compile(r"[/?#@:&]")
+MIN_PART_LENGTH = 6
+"""Of a part between delimiters, which a library quotes that takes it for a host, port or path."""
 PLACES = ("_FILE", "_PATH", "_DIR", "_ID", "_MODE", "APPLICATION_CREDENTIALS")
 """How variables end that say where a secret is, not what it is."""
 FOLDERS = ("PWD", "OLDPWD")
+SETTINGS = re.compile("URI|URL|DSN|PROXY|CONN|ADDRESS", re.IGNORECASE)
+"""What is in the names of variables that are an address or a connection string, without a scheme
+too. Others hold whatever text, such as a prompt, in which a colon before an @ is no password."""
 ELLIPSES = ("...", "…")
 """What a library puts where it cuts a message, perhaps in the middle of a secret."""
 
@@ -67,7 +73,7 @@ def _of_environment(variables: tuple[tuple[str, str], ...]) -> frozenset[str]:
         is_place = name in FOLDERS or name.upper().endswith(PLACES)
         if is_secret_name(name) and not is_place:
             secrets |= _findable([value.strip()])
-        elif "=" in value or "@" in value:
+        elif SETTINGS.search(name) or SCHEME.match(value):
             secrets |= _credentials(value)
 
     given = dict(variables)
@@ -91,7 +97,9 @@ def _credentials(setting: str) -> set[str]:
 
     open_part = replace_in_uri(setting, collect)
     decoded = [form for secret in found for form in (secret, unquote(secret), unquote_plus(secret))]
-    return {secret for secret in _findable(decoded) if secret not in open_part}
+    parts = [part for secret in found for part in DELIMITERS.split(secret)]
+    long_parts = [part for part in parts if len(part) >= MIN_PART_LENGTH]
+    return {secret for secret in _findable(decoded + long_parts) if secret not in open_part}
 
 
 def _findable(secrets: Iterable[str]) -> set[str]:

@@ -284,11 +284,10 @@ def _registry_client(tracking_uri: str | None) -> Iterator[MlflowClient]:
             raise InputError(
                 f"No registry answers at '{masked_uri(uri)}': {cause_of(error)}."
             ) from error
-    client = connect(uri)
     from mlflow.exceptions import MlflowException
 
     try:
-        yield client
+        yield connect(uri)
     except MlflowException as error:
         is_missing = error.error_code == "RESOURCE_DOES_NOT_EXIST"
         kind = InputError if is_missing else AffectuneError

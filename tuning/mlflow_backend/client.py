@@ -14,8 +14,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from pipeline.credentials.known import remember
-from pipeline.credentials.masking import masked
+from pipeline.credentials.known import MASK, remember
+from pipeline.credentials.masking import masked, masked_uri
 from pipeline.environment import forbid_mlflow_retries, set_mlflow_defaults
 from pipeline.errors import InputError
 from pipeline.shell_command import raise_if_masked
@@ -127,6 +127,7 @@ def raise_if_unreachable(uri: str) -> None:
         Exception: a server or a database does not answer; what its driver raises.
     """
     raise_if_masked(uri, "--tracking-uri")
+    remember(uri)
     path = sqlite_path(uri)
     if path is not None:
         _raise_if_not_writable(path)
@@ -204,7 +205,7 @@ def _raise_if_silent(uri: str) -> None:
 
     try:
         # Without a user and a password, which urllib does not understand; any answer will do.
-        address = re.sub(r"^(https?://)[^/]*@", r"\1", uri).rstrip("/")
+        address = masked_uri(uri).replace(f"//{MASK}@", "//").rstrip("/")
         with urllib.request.urlopen(f"{address}/health", timeout=ANSWER_S):
             pass
     except urllib.error.HTTPError:

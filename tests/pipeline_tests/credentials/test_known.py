@@ -63,6 +63,7 @@ def test_a_secret_is_found_in_every_way_of_escaping(secret: str) -> None:
         ("postgresql://h/d?user=alice&password=geheim12", "geheim12"),
         ("http://abcdef0123456789@host", "abcdef0123456789"),
         ("host=h password='so secret'", "so secret"),
+        ("http://alice:pear77/grape@host", "pear77"),
         ("me:grape42pear@ray-head:6379", "grape42pear"),
     ],
 )
@@ -113,6 +114,7 @@ def test_user_and_password_are_found_as_a_header_has_them(monkeypatch: pytest.Mo
         ("GOOGLE_APPLICATION_CREDENTIALS", "/run/key.json"),
         ("MLFLOW_TRACKING_PASSWORD", "ab"),
         ("LS_COLORS", "di=01;34:ln=01;36"),
+        ("PS1", "mlflow:token/able@machine"),
         ("MLFLOW_TRACKING_URI", "postgresql://mlflow:mlflow@database/mlflow"),
     ],
 )
