@@ -86,6 +86,16 @@ def mistake_in_label(name: str) -> str | None:
     return None
 
 
+def mistake_in_version(version: str) -> str | None:
+    """Say what is wrong with the number of a registered version, which also names a folder.
+
+    Returns:
+        As `mistake_in_text`.
+    """
+    is_number = re.fullmatch("[1-9][0-9]{0,17}", version)
+    return None if is_number else "is no number of a version: those count from 1"
+
+
 def twins(names: Sequence[str]) -> list[tuple[str, str]]:
     """Return pairs of different names that many disks, databases and people take for the same.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -168,6 +167,7 @@ def show_command(name: Name, tracking_uri: TrackingUri = None, as_json: AsJson =
 
 @registry_app.command("promote")
 def promote_command(
+    context: typer.Context,
     name: Name,
     version: Annotated[
         str, typer.Argument(help="Its number, or an alias such as challenger.", show_default=False)
@@ -206,11 +206,17 @@ def promote_command(
         is_compared = not force or corpus is not None or corpus_folder.is_dir()
         comparison = None
         if champion is not None and is_compared:
-            uri = resolve_tracking_uri(tracking_uri)
             unit = parse_time_unit(time_unit)
-            comparison = _compare(
-                client, uri, challenger, champion, corpus_folder, torch_device, unit
-            )
+            if not corpus_folder.is_dir():
+                raise InputError(
+                    f"There is no corpus '{corpus_folder}' to compare on. Give --corpus; or "
+                    "--force, to do without."
+                )
+            bundles = {
+                each: context.obj(f"models:/{name}/{each}", tracking_uri)
+                for each in (number, champion)
+            }
+            comparison = _compare(bundles, corpus_folder, torch_device, unit)
         is_promoted = promote(client, name, number, comparison, force=force)
 
     if as_json:
@@ -323,32 +329,14 @@ def _corpus_folder(version: ModelVersion) -> Path:
 
 
 def _compare(
-    client: MlflowClient,
-    uri: str,
-    challenger: ModelVersion,
-    champion: str,
-    corpus_folder: Path,
-    device: str,
-    time_unit: TimeUnit | None,
+    bundles: Mapping[str, Path], corpus_folder: Path, device: str, time_unit: TimeUnit | None
 ) -> Comparison:
+    """Compare two versions, the challenger first, by their verified bundles."""
     from pipeline.data.muse import read_corpus
+    from pipeline.model.bundle import load_model
     from tuning.mlflow_backend.registry.comparison import compare
-    from tuning.mlflow_backend.registry.versions import download_model
 
-    if not corpus_folder.is_dir():
-        raise InputError(
-            f"There is no corpus '{corpus_folder}' to compare on. Give --corpus; or --force, to do "
-            "without."
-        )
-
-    numbers = (str(challenger.version), champion)
-    with tempfile.TemporaryDirectory() as temporary:
-        challenger_model, champion_model = (
-            download_model(client, uri, challenger.name, number, Path(temporary) / number)
-            for number in numbers
-        )
-
-    models = (challenger_model, champion_model)
+    models = [load_model(bundle) for bundle in bundles.values()]
     modalities = dict.fromkeys(modality for model in models for modality in model.modalities)
     targets = dict.fromkeys(target for model in models for target in model.targets)
     corpus, champion_corpus = (
@@ -365,7 +353,7 @@ def _compare(
         for model in models
     )
 
-    for model, number in zip(models, numbers, strict=True):
+    for model, number in zip(models, bundles, strict=True):
         if not _has_same_split(model, corpus):
             Console(stderr=True).print(
                 f"[yellow]Note:[/] version {number} learned from another split than "
@@ -373,9 +361,8 @@ def _compare(
                 "training sessions, the comparison favours it.",
                 soft_wrap=True,
             )
-    return compare(
-        challenger_model, champion_model, corpus, device=device, champion_corpus=champion_corpus
-    )
+    challenger, champion = models
+    return compare(challenger, champion, corpus, device=device, champion_corpus=champion_corpus)
 
 
 def _has_same_split(model: FusedModel, corpus: Corpus) -> bool:

@@ -16,6 +16,8 @@ from pipeline.fitting.worker_pool import WorkerPool
 from pipeline.model.bundle import save_model
 from pipeline.storage.stage_store import StageStore
 from pipeline.train import train
+from serving.model_source import find_source
+from serving.settings import Settings
 from tests.pipeline_tests.corpora import tiny_spec
 from tuning.cli.registry import registry_app
 from tuning.journal.events import StudyFinished, StudyOpened
@@ -63,12 +65,22 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> str:
     return uri
 
 
+def find_bundle(model: str, tracking_uri: str) -> Path:
+    """Return the bundle of a version, as the command line's root does, without its smoke test."""
+    source = find_source(
+        Settings(model=model, tracking_uri=tracking_uri), smoke_test=lambda folder, timeout_s: None
+    )
+    return source.fetch(source.newest()).folder
+
+
 @pytest.fixture
 def run(registry: str) -> Run:
     """Run a command; its standard output, or the error that it ended with."""
 
     def call(*arguments: str) -> str:
-        result = CliRunner().invoke(registry_app, [*arguments, "--tracking-uri", registry])
+        result = CliRunner().invoke(
+            registry_app, [*arguments, "--tracking-uri", registry], obj=find_bundle
+        )
         if result.exception is not None:
             raise result.exception
         return result.stdout

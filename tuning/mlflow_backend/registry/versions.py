@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pipeline.errors import AffectuneError, InputError
-from pipeline.model.bundle import load_model
-from pipeline.model.fused_model import FusedModel
+from pipeline.errors import InputError
 from pipeline.shell_command import how_to_promote
 from pipeline.spec import read_toml
-from tuning.mlflow_backend.client import cause_of, connect, search_all
+from tuning.mlflow_backend.client import connect, search_all
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -145,37 +143,3 @@ def advice_without_champion(client: MlflowClient, uri: str, name: str) -> str:
     names = model_names(client)
     versions = search_versions(client, name) if name in names else []
     return how_to_promote(name, [str(version.version) for version in versions], names, uri)
-
-
-def download_model(
-    client: MlflowClient, uri: str, name: str, version: str, folder: Path
-) -> FusedModel:
-    """Download a version's bundle and load it; every file's hash is checked.
-
-    Args:
-        client: of the registry.
-        uri: of the registry.
-        name: of the registered model.
-        version: its number.
-        folder: for the files; it is made.
-
-    Raises:
-        InputError: the version holds no bundle, or a damaged one.
-        AffectuneError: the version cannot be downloaded.
-    """
-    import mlflow.artifacts
-
-    source = client.get_model_version_download_uri(name, version)
-    bundle_uri = f"{source}/artifacts/{registry_names().bundle}"
-    folder.mkdir(parents=True, exist_ok=True)
-
-    try:
-        bundle = mlflow.artifacts.download_artifacts(
-            bundle_uri, dst_path=str(folder), tracking_uri=uri
-        )
-    except Exception as error:  # MLflow and the network raise errors of many kinds
-        raise AffectuneError(
-            f"Cannot download version {version} of '{name}': {cause_of(error)}."
-        ) from error
-
-    return load_model(bundle)
