@@ -31,6 +31,7 @@ CHAMPION = "champion"
 MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 """MLflow's error codes where there is no such model, version or alias."""
 MAX_CAUSE_CHARACTERS = 300
+MAX_SHOWN = 60
 MAX_TIME_MS = 253402300799999
 """The end of the year 9999."""
 
@@ -150,7 +151,7 @@ def _checked_version(version: object) -> str:
     """
     text = str(version)
     if mistake := mistake_in_version(text):
-        raise ValueError(f"it answers with the version {text[:MAX_CAUSE_CHARACTERS]!a}, {mistake}")
+        raise ValueError(f"it answers with the version {text[:MAX_SHOWN]!a}, which {mistake}")
     return text
 
 
@@ -161,7 +162,7 @@ def _checked_time(milliseconds: object) -> int:
         ValueError: it is none.
     """
     if not isinstance(milliseconds, int) or not 0 <= milliseconds <= MAX_TIME_MS:
-        text = ascii(milliseconds)[:MAX_CAUSE_CHARACTERS]
+        text = ascii(milliseconds)[:MAX_SHOWN]
         raise ValueError(f"it answers with the time {text}, which is no time in milliseconds")
     return milliseconds
 
