@@ -217,7 +217,7 @@ def promote_command(
                 for each in (number, champion)
             }
             comparison = _compare(bundles, corpus_folder, torch_device, unit)
-        is_promoted = promote(client, name, number, comparison, force=force)
+        is_promoted = promote(client, name, number, comparison, against=champion, force=force)
 
     if as_json:
         record = {

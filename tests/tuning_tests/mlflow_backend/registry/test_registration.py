@@ -80,7 +80,7 @@ def test_every_tag_of_a_version_is_documented_and_every_documented_tag_is_set(
     register_winner(bundle, uri, "a", promote_first=True)
     register_winner(bundle, uri, "b")
     client = connect(uri)
-    assert promote(client, "affectune", "2", comparison(mean=0.1), force=False)
+    assert promote(client, "affectune", "2", comparison(mean=0.1), against="1", force=False)
     tags = {*client.get_model_version("affectune", "2").tags}
     assert rollback(client, "affectune") == ("1", "2")
     tags |= {*client.get_model_version("affectune", "1").tags}
