@@ -17,6 +17,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
@@ -100,7 +101,7 @@ def main() -> int:
     try:
         mlflow.set_tracking_uri(request["tracking_uri"])
         mlflow.set_registry_uri(request["tracking_uri"])
-        files = get_artifact_repository(request["uri"])
+        files: Any = get_artifact_repository(request["uri"])
 
         def fetch(name: str, path: Path, max_bytes: int) -> None:
             _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

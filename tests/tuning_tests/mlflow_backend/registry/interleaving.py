@@ -1,4 +1,4 @@
-"""A registry in memory, and processes that use it one request at a time, in an order that is given."""
+"""A registry in memory, and processes whose requests to it come in an order that is given."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def interleave(
     by_thread = {process._thread: process for process in processes}
 
     def sleep(seconds: float) -> None:
-        by_thread[threading.current_thread()].pause()  # type: ignore[index]
+        by_thread[threading.current_thread()].pause()
 
     monkeypatch.setattr(turn, "time", SimpleNamespace(monotonic=lambda: 0.0, sleep=sleep))
     for number in order:

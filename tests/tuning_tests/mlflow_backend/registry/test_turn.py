@@ -152,7 +152,7 @@ def test_a_turn_that_lasted_too_long_changes_nothing_more(monkeypatch: pytest.Mo
         now[0] += turn.TURN_S + 1
         FakeRegistry.set_model_version_tag(registry, *args)
 
-    registry.set_model_version_tag = slow  # type: ignore[method-assign]
+    registry.set_model_version_tag = slow  # type: ignore[method-assign,assignment]
     monkeypatch.setattr(turn, "time", SimpleNamespace(monotonic=lambda: now[0]))
     with pytest.raises(AffectuneError, match="run the command again"):
         promotion("2")(registry)
