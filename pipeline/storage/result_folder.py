@@ -24,7 +24,7 @@ def what_is_in_the_way(folder: Path, is_own: Callable[[Files], bool]) -> str | N
     """
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         return "is a link" if folder.is_symlink() else "is a file"
-    if not folder.exists() or not any(folder.iterdir()):
+    if not _has_content(folder):
         return None
 
     try:
@@ -50,11 +50,11 @@ def write_result(folder: Path, files: Files, is_own: Callable[[Files], bool]) ->
         AffectuneError: it cannot be written, or was written beside the folder, which is as it was;
             it says where.
     """
+    is_new = not _has_content(folder)
     cause = what_is_in_the_way(folder, is_own)
     if cause is None:
-        is_new = not folder.exists() or not any(folder.iterdir())
         write_folder(folder, files, keeps_existing=is_new)
-        if not is_new or read_folder(folder) == files:
+        if not is_new or _holds(folder, files):
             return
         cause = "was made by another program just now"
     raise AffectuneError(kept_beside(folder, files, f"'{folder}' {cause}"))
@@ -70,3 +70,14 @@ def kept_beside(folder: Path, files: Files, cause: str) -> str:
     place = folder.with_name(f"{folder.name}-{digest}")
     write_folder(place, files, keeps_existing=True)
     return f"{cause}, so it is left as it is. The model is kept as '{place}'."
+
+
+def _has_content(folder: Path) -> bool:
+    return folder.is_dir() and any(folder.iterdir())
+
+
+def _holds(folder: Path, files: Files) -> bool:
+    try:
+        return read_folder(folder) == files
+    except InputError:
+        return False

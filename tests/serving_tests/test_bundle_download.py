@@ -91,30 +91,36 @@ def test_a_link_in_the_place_of_an_entry_is_removed_and_not_what_it_points_to(
     assert not (cache / "1-1").is_symlink()
 
 
+@contextmanager
+def answering(**answer: object) -> Iterator[ModelRegistry]:
+    """Give a registry that answers whatever it is asked for with one version."""
+    found = SimpleNamespace(**answer)
+    client = SimpleNamespace(
+        get_model_version_by_alias=lambda name, alias: found,
+        get_model_version=lambda name, version: found,
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mlflow.tracking.MlflowClient", lambda *uris: client)
+        yield ModelRegistry("http://127.0.0.1:1")
+
+
 @given(words)
 @settings(max_examples=100, deadline=None, derandomize=True)
 def test_a_registry_whose_answer_is_no_version_is_unavailable(version: str) -> None:
-    registry = ModelRegistry("http://127.0.0.1:1")
-    found = SimpleNamespace(version=version, creation_timestamp=5)
-    client = SimpleNamespace(
-        get_model_version_by_alias=lambda name, alias: found,
-        get_model_version=lambda name, asked: found,
-    )
-    registry._client = lambda: client  # type: ignore[method-assign,assignment,return-value]
-    if not (version.isascii() and version.isdigit() and not version.startswith("0")):
-        with pytest.raises(RegistryUnavailable, match="no number of a version"):
-            registry.version_of_alias("m", "champion")
-    with pytest.raises(RegistryUnavailable):
-        registry.created_ms("m", "77")
+    with answering(version=version, creation_timestamp=5) as registry:
+        if not (version.isascii() and version.isdigit() and not version.startswith("0")):
+            with pytest.raises(RegistryUnavailable, match="no number of a version"):
+                registry.version_of_alias("m", "champion")
+        with pytest.raises(RegistryUnavailable):
+            registry.created_ms("m", "77")
 
 
 @pytest.mark.parametrize("time", [None, "5", -1, 10**18, 1.5, "../x"])
 def test_a_registry_whose_answer_is_no_time_is_unavailable(time: object) -> None:
-    registry = ModelRegistry("http://127.0.0.1:1")
-    found = SimpleNamespace(version=3, creation_timestamp=time)
-    client = SimpleNamespace(get_model_version=lambda name, asked: found)
-    registry._client = lambda: client  # type: ignore[method-assign,assignment,return-value]
-    with pytest.raises(RegistryUnavailable, match="no time"):
+    with (
+        answering(version=3, creation_timestamp=time) as registry,
+        pytest.raises(RegistryUnavailable, match="no time"),
+    ):
         registry.created_ms("m", "3")
 
 

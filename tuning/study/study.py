@@ -334,7 +334,7 @@ def _finish(study: Study, planner: StudyPlanner, store: StageStore) -> None:
     summary = study_summary(study.history, model, evaluation, folder / MODEL_FOLDER)
     text = json.dumps(summary, indent=1)
     card = model_card(model, evaluation, floor_warnings(evaluation))
-    _write_model(folder, bundle_files(model, card) | {SUMMARY: text.encode()})
+    write_model(folder, bundle_files(model, card) | {SUMMARY: text.encode()})
     write_atomically(folder / SUMMARY, text)
 
     study.record(StudyFinished(at=time.time(), summary=summary))
@@ -343,7 +343,7 @@ def _finish(study: Study, planner: StudyPlanner, store: StageStore) -> None:
     store.write(_journal_name(study.history.opened.digest), {JOURNAL: journal})
 
 
-def _write_model(folder: Path, files: Files) -> None:
+def write_model(folder: Path, files: Files) -> None:
     """Write the winner's bundle, where it replaces nothing but one of the same networks.
 
     Raises:

@@ -151,7 +151,7 @@ def register(
         )
         version = repeat(partial(_ensure_version, client, new_version))
 
-    place = partial(_give_first_alias, client, name, version, uuid.uuid4().hex)
+    place = partial(give_first_alias, client, name, version, uuid.uuid4().hex)
     repeat(partial(place, promote_first=promote_first))
     return name, version
 
@@ -265,7 +265,7 @@ def _ensure_version(client: MlflowClient, new: _NewVersion) -> str:
     return version
 
 
-def _give_first_alias(
+def give_first_alias(
     client: MlflowClient, name: str, version: str, identity: str, *, promote_first: bool
 ) -> None:
     """Give a new version its alias; one that had its first alias keeps what was decided since.

@@ -69,8 +69,8 @@ class Process:
         self.has_ended = self.is_killed = False
         self._registry = registry
         self._may, self._waits = threading.Semaphore(0), threading.Semaphore(0)
-        self._thread = threading.Thread(target=self._run, args=(run,), daemon=True)
-        self._thread.start()
+        self.thread = threading.Thread(target=self._run, args=(run,), daemon=True)
+        self.thread.start()
         self._waits.acquire()
 
     def __getattr__(self, name: str) -> Any:
@@ -117,7 +117,7 @@ def interleave(
 
     No time passes; who waits for a turn waits for its next step.
     """
-    by_thread = {process._thread: process for process in processes}
+    by_thread = {process.thread: process for process in processes}
 
     def sleep(seconds: float) -> None:
         by_thread[threading.current_thread()].pause()

@@ -23,7 +23,7 @@ from tests.tuning_tests.mlflow_backend.registry.winners import comparison, regis
 from tuning.mlflow_backend.client import connect
 from tuning.mlflow_backend.registry import turn
 from tuning.mlflow_backend.registry.promotion import promote, rollback
-from tuning.mlflow_backend.registry.registration import _give_first_alias
+from tuning.mlflow_backend.registry.registration import give_first_alias
 from tuning.mlflow_backend.registry.versions import aliases_of
 
 MAX_STEPS = 22
@@ -84,7 +84,7 @@ def test_a_first_champion_is_registered_or_promoted_and_not_both(
         for second in range(0, MAX_STEPS, 2):
             registry = FakeRegistry()
             registry.version_tags["3"]["affectune.promote_first"] = "true"
-            place = partial(_give_first_alias, name="m", version="3", identity="r")
+            place = partial(give_first_alias, name="m", version="3", identity="r")
             processes = [
                 Process(registry, promotion("2", None)),
                 Process(registry, lambda client: place(client, promote_first=True)),  # noqa: B023
