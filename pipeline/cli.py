@@ -18,7 +18,6 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 from rich import box
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
@@ -40,7 +39,7 @@ from pipeline.storage.csv_text import csv_text
 from pipeline.storage.own_files import raise_if_others, write_own_files
 from pipeline.storage.result_folder import what_is_in_the_way, write_result
 from pipeline.supervisor import end_in_order
-from pipeline.terminal import cells, note, title
+from pipeline.terminal import Console, cells, note, title
 
 if TYPE_CHECKING:
     from pipeline.evaluation.evaluate import Evaluation, TargetEvaluation

@@ -15,6 +15,8 @@ from typing import Annotated, Any
 import typer
 from typer.main import get_command
 
+from pipeline.characters import printable_word
+
 HELP_OPTIONS = ("-h", "--help")
 LIBRARIES = ("torch", "ray", "mlflow")
 """Those whose versions `--version` prints, beside Python's."""
@@ -92,7 +94,7 @@ def print_usage_error(command: Command, name: str, error: Any) -> None:
     context = getattr(error, "ctx", None)
     path = context.command_path if context else " ".join([name, *_typed_path(command)])
     typer.secho("Error:", fg="red", err=True, nl=False)
-    typer.echo(f" {message} See `{path} --help`.", err=True)
+    typer.echo(printable_word(f" {message} See `{path} --help`."), err=True)
 
 
 def _callback(first_steps: str) -> Callable[..., None]:

@@ -27,8 +27,13 @@ RESERVED = (
 """What results call their own rows and columns, beside those with the name of a feature set."""
 
 # Line ends and the like would break rows, log lines and headers; the marks of direction turn
-# around what stands behind them; a surrogate is half of a character, and has no UTF-8.
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+# around what stands behind them; of names that differ in what nobody sees, one is not found; a
+# surrogate is half of a character, and has no UTF-8. Joiners stay: Persian and emoji need them.
+_UNPRINTABLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff\U000e0000-\U000e007f]"
+)
+_JOINERS = re.compile("[\xad\u034f\u200c\u200d\ufe00-\ufe0f]")
 _NOT_IN_KEYS = re.compile(r"[^\w.\- :]|_(?=x[0-9A-F]{2})")
 _ESCAPED = re.compile(r"_x([0-9A-F]{2,6})_")
 
@@ -99,12 +104,12 @@ def mistake_in_version(version: str) -> str | None:
 def twins(names: Sequence[str]) -> list[tuple[str, str]]:
     """Return pairs of different names that many disks, databases and people take for the same.
 
-    They differ only in case, or in how Unicode writes an accent.
+    They differ only in case, in how Unicode writes an accent, or in characters that join others.
     """
     first: dict[str, str] = {}
     pairs = []
     for name in names:
-        other = first.setdefault(normal(normal(name).casefold()), name)
+        other = first.setdefault(normal(normal(_JOINERS.sub("", name)).casefold()), name)
         if other != name:
             pairs.append((other, name))
     return pairs

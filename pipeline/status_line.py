@@ -1,8 +1,10 @@
-"""A line on standard error that says what begins, before it takes its seconds. Imports nothing."""
+"""A line on standard error that says what begins, before it takes its seconds."""
 
 from __future__ import annotations
 
 import sys
+
+from pipeline.characters import printable_word
 
 
 def print_status(doing: str) -> None:
@@ -11,4 +13,4 @@ def print_status(doing: str) -> None:
     What takes seconds to import (torch, Ray, MLflow) is imported after such a line, so that a
     person sees within a moment that the command runs.
     """
-    print(f"{doing} ...", file=sys.stderr, flush=True)
+    print(f"{printable_word(doing)} ...", file=sys.stderr, flush=True)

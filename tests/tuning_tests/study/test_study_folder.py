@@ -16,7 +16,7 @@ from tuning.journal.events import StudyFinished
 from tuning.journal.file import JOURNAL
 from tuning.report.page import write_report
 from tuning.spec.study_spec import for_corpus
-from tuning.study.study import Study, StudyOptions, write_model, open_study
+from tuning.study.study import Study, StudyOptions, open_study, write_model
 from tuning.study.study_folder import (
     MODEL_FOLDER,
     SUMMARY,
@@ -144,7 +144,7 @@ def test_what_appeared_while_a_study_ran_stays_and_the_model_is_kept_beside_it(
 ) -> None:
     new = {MODEL: b"{}", WEIGHTS: b"new", SUMMARY: json.dumps(RESULT).encode()}
     (tmp_path / SUMMARY).write_text("my notes")
-    with pytest.raises(AffectuneError, match="summary.json.*kept as.*--resume"):
+    with pytest.raises(AffectuneError, match=r"summary.json.*kept as.*--resume"):
         write_model(tmp_path, new)
     (tmp_path / SUMMARY).unlink()
 

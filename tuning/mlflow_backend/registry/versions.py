@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pipeline.errors import InputError
+from pipeline.characters import shorten
+from pipeline.errors import AffectuneError, InputError
+from pipeline.names import mistake_in_version
 from pipeline.shell_command import how_to_promote
 from pipeline.spec import read_toml
 from tuning.mlflow_backend.client import connect, search_all
@@ -86,6 +88,7 @@ def search_versions(client: MlflowClient, name: str, condition: str = "") -> lis
 
     Raises:
         InputError: the name holds a quote, which MLflow's filter language cannot write.
+        AffectuneError: the registry answers with what is no version.
     """
     if "'" in name:
         raise InputError(f'The registry has no model "{name}": names hold no quotes.')
@@ -97,7 +100,8 @@ def search_versions(client: MlflowClient, name: str, condition: str = "") -> lis
             filter_string, max_results=PAGE_SIZE, page_token=token
         )
     )
-    return sorted(versions, key=lambda version: int(version.version))
+    found = [_checked(version) for version in versions]
+    return sorted(found, key=lambda version: int(version.version))
 
 
 def find_version(client: MlflowClient, name: str, version: str) -> ModelVersion:
@@ -110,8 +114,8 @@ def find_version(client: MlflowClient, name: str, version: str) -> ModelVersion:
 
     try:
         if version.isdigit():
-            return client.get_model_version(name, version)
-        return client.get_model_version_by_alias(name, version)
+            return _checked(client.get_model_version(name, version))
+        return _checked(client.get_model_version_by_alias(name, version))
     except MlflowException as error:
         if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             raise
@@ -121,6 +125,20 @@ def find_version(client: MlflowClient, name: str, version: str) -> ModelVersion:
             f"The {kind} '{version}' of '{name}' was not found. There is version "
             f"{', '.join(numbers)}."
         ) from error
+
+
+def _checked(version: ModelVersion) -> ModelVersion:
+    """Return a version whose number is one, as MLflow counts them.
+
+    Raises:
+        AffectuneError: it is none, so what answers is no registry of MLflow's.
+    """
+    if mistake := mistake_in_version(str(version.version)):
+        raise AffectuneError(
+            f"The registry answers with the version {shorten(str(version.version))!a}, which "
+            f"{mistake}."
+        )
+    return version
 
 
 def aliases_of(client: MlflowClient, name: str) -> dict[str, str]:
