@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 from typer.main import get_command
 
-from pipeline.characters import printable_word
+from pipeline.names import printable_word
 
 HELP_OPTIONS = ("-h", "--help")
 LIBRARIES = ("torch", "ray", "mlflow")

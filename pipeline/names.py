@@ -1,4 +1,4 @@
-"""Names that people gave to folders, files and columns: which are taken, and how keys write them.
+"""Names that people gave to folders, files and columns: which are taken, and how they are written.
 
 A name is taken as it is, whatever a folder may be called, unless a part of the program could not
 give it back whole. Then it is refused, before anything is trained.
@@ -36,6 +36,17 @@ _UNPRINTABLE = re.compile(
 _JOINERS = re.compile("[\xad\u034f\u200c\u200d\ufe00-\ufe0f]")
 _NOT_IN_KEYS = re.compile(r"[^\w.\- :]|_(?=x[0-9A-F]{2})")
 _ESCAPED = re.compile(r"_x([0-9A-F]{2,6})_")
+
+
+# C0 and C1, soft hyphen, marks and isolates of direction, separators of lines, joiners, fillers,
+# variation selectors of Mongolian, annotations, tags; and surrogates, which have no UTF-8.
+_UNSEEN = (
+    "\x00-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e"
+    "\u2060-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f"
+)
+MAX_SHOWN = 200
+_WORD = re.compile(f"[{_UNSEEN}]")
+_LINES = re.compile(f"(?![\n\t])[{_UNSEEN}]")
 
 
 def mistake_in_text(name: str) -> str | None:
@@ -145,6 +156,21 @@ def unescape_key(key: str) -> str:
     return _ESCAPED.sub(_character, key)
 
 
+def printable_word(text: str) -> str:
+    """Return a text in one line, in which every character is seen: "\\x1b" stands for an escape."""
+    return _WORD.sub(_escaped, text)
+
+
+def printable_lines(text: str) -> str:
+    """Return a text that may have lines and tabs, in which every other character is seen."""
+    return _LINES.sub(_escaped, text)
+
+
+def shorten(text: str) -> str:
+    """Return a text that is not longer than a person reads in a line; the end of others is cut."""
+    return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}..."
+
+
 def _number(match: re.Match[str]) -> str:
     return f"_x{ord(match[0]):02X}_"
 
@@ -153,3 +179,7 @@ def _character(match: re.Match[str]) -> str:
     number = int(match[1], 16)
     # No key that was written here has a number beyond Unicode.
     return chr(number) if number <= 0x10FFFF else match[0]
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return match[0].encode("unicode_escape").decode()

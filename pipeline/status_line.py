@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from pipeline.characters import printable_word
+from pipeline.names import printable_word
 
 
 def print_status(doing: str) -> None:

@@ -13,7 +13,7 @@ import rich.console
 from rich.segment import Segment
 from rich.text import Text
 
-from pipeline.characters import printable_lines, printable_word
+from pipeline.names import printable_lines, printable_word
 
 
 class Console(rich.console.Console):

@@ -15,7 +15,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.characters import printable_lines, printable_word
+from pipeline.names import printable_lines, printable_word
 from pipeline.terminal import Console, PrintableFormatter, cells, note, print_error, title
 
 OBEYED = (

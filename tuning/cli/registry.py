@@ -17,11 +17,10 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.characters import printable_word, shorten
 from pipeline.data.cli import TimeUnitOption, parse_time_unit
 from pipeline.environment import resolve_tracking_uri
 from pipeline.errors import AffectuneError, InputError
-from pipeline.names import unescape_key
+from pipeline.names import printable_word, shorten, unescape_key
 from pipeline.shell_command import how_to_promote, shell_command
 from pipeline.status_line import print_status
 from pipeline.terminal import Console, cells, note, title

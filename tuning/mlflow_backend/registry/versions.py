@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pipeline.characters import shorten
 from pipeline.errors import AffectuneError, InputError
-from pipeline.names import mistake_in_version
+from pipeline.names import mistake_in_version, shorten
 from pipeline.shell_command import how_to_promote
 from pipeline.spec import read_toml
 from tuning.mlflow_backend.client import connect, search_all
