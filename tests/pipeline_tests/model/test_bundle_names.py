@@ -100,7 +100,7 @@ def rename(saved: Path, tmp_path_factory: pytest.TempPathFactory) -> Rename:
 
 @pytest.mark.parametrize("kind", ["target", "modality", "column"])
 @given(names)
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=15, deadline=None, derandomize=True)
 def test_a_name_in_a_bundle_is_one_by_the_rule_or_the_bundle_is_refused(
     rename: Rename, saved: Path, kind: str, name: str
 ) -> None:
@@ -111,13 +111,12 @@ def test_a_name_in_a_bundle_is_one_by_the_rule_or_the_bundle_is_refused(
     old = record["targets"][0] if kind == "target" else next(iter(record["modalities"]))
     folder = rename(old, name, kind)
     mistake = mistake_in_text(name) if kind == "column" else mistake_in_file_name(name)
-    try:
-        model = load_model(folder)
-    except InputError as error:
-        assert mistake is not None or "cannot" in str(error) or "not a model bundle" in str(error)
-        assert str(error).isprintable()
+    if mistake is not None:
+        with pytest.raises(InputError) as refused:
+            load_model(folder)
+        assert str(refused.value).isprintable()
     else:
-        assert mistake is None
+        model = load_model(folder)
         every = {
             *model.targets,
             *model.modalities,

@@ -146,7 +146,7 @@ def _record_decision(
     if against is not None:
         tags[f"{DECISION_TAG}.against"] = against
     if comparison is not None:
-        tags[f"{DECISION_TAG}.difference"] = _difference(comparison)
+        tags[f"{DECISION_TAG}.difference"] = difference_tag(comparison)
 
     for key in client.get_model_version(name, version).tags:
         if key.startswith(f"{DECISION_TAG}.") and key not in tags:
@@ -155,7 +155,7 @@ def _record_decision(
         client.set_model_version_tag(name, version, key, value)
 
 
-def _difference(comparison: Comparison) -> str:
+def difference_tag(comparison: Comparison) -> str:
     """Return a comparison as JSON; where that is longer than a tag, without its targets."""
     record = comparison.to_json()
     text = json.dumps(record)
