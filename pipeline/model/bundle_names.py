@@ -16,7 +16,11 @@ def mistake_in_names(model: FusedModel) -> str | None:
     Returns:
         What is wrong, such as "its target '../x' has a '/', ..."; None where nothing is.
     """
-    for kind, names in (("target", model.targets), ("feature set", model.columns)):
+    files: list[tuple[str, Iterable[str]]] = [
+        ("target", model.targets),
+        ("feature set", model.columns),
+    ]
+    for kind, names in files:
         for name in names:
             if mistake := _mistake(name, mistake_in_file_name(name)):
                 return f"its {kind} {mistake}"

@@ -55,9 +55,9 @@ names = st.one_of(
 def raise_if_refused(tags: dict[str, str]) -> None:
     """Ask MLflow whether it takes the tags of a version, of a run, and as parameters."""
     for key, value in tags.items():
-        _validate_model_version_tag(key, value)
-        _validate_tag(key, value)
-        _validate_param(key, value)
+        _validate_model_version_tag(key, value)  # type: ignore[no-untyped-call]
+        _validate_tag(key, value)  # type: ignore[no-untyped-call]
+        _validate_param(key, value)  # type: ignore[no-untyped-call]
         assert len(value) <= MAX_TAG
 
 
@@ -85,7 +85,7 @@ def test_every_name_of_a_corpus_can_be_registered(target: str, modality: str) ->
 
     metrics = summary_metrics(history.finished)
     for metric in metrics:
-        _validate_metric(metric.key, metric.value, metric.at_ms, metric.step)
+        _validate_metric(metric.key, metric.value, metric.at_ms, metric.step)  # type: ignore[no-untyped-call]
     keys = {unescape_key(metric.key) for metric in metrics}
     assert f"{target}.devel_ccc.unimodal.{modality}" in keys
     assert len(keys) == len(metrics)
