@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -121,7 +122,10 @@ def _run() -> NoReturn:
     """Run the command line and exit; a mistake or a failure is one line on standard error."""
     from pipeline.command_line import run
     from pipeline.errors import AffectuneError, InputError
+    from pipeline.terminal import PrintableFormatter
 
+    if logging.lastResort is not None:  # it prints what no other handler takes
+        logging.lastResort.setFormatter(PrintableFormatter())
     command = command_line()
     try:
         status = run(command, NAME, _find_bundle)
@@ -184,13 +188,9 @@ def command_line() -> Command:
 
 
 def _exit(error: Exception, *, status: int) -> NoReturn:
-    from rich.console import Console
-    from rich.markup import escape
+    from pipeline.terminal import print_error
 
-    from pipeline.credentials.masking import masked
-
-    message = f"[red]Error:[/] {escape(masked(str(error)))}"
-    Console(stderr=True, emoji=False).print(message, soft_wrap=True, highlight=False)
+    print_error(str(error))
     sys.exit(status)
 
 

@@ -18,7 +18,6 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 from rich import box
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
@@ -33,15 +32,14 @@ from pipeline.data.cli import (
     print_corpus_warnings,
 )
 from pipeline.errors import AffectuneError, InputError
-from pipeline.names import mistake_in_file_name
 from pipeline.preprocessing.corruption import FORMS, parse_corruption
 from pipeline.shipped import SPECS
 from pipeline.status_line import print_status
-from pipeline.storage.atomic_file import write_atomically
-from pipeline.storage.atomic_folder import MANIFEST, MODEL, read_folder
 from pipeline.storage.csv_text import csv_text
+from pipeline.storage.own_files import raise_if_others, write_own_files
+from pipeline.storage.result_folder import what_is_in_the_way, write_result
 from pipeline.supervisor import end_in_order
-from pipeline.terminal import cells, note, title
+from pipeline.terminal import Console, cells, note, title
 
 if TYPE_CHECKING:
     from pipeline.evaluation.evaluate import Evaluation, TargetEvaluation
@@ -155,7 +153,7 @@ def train_command(
     )
     from pipeline.fitting.progress_bar import ProgressBar
     from pipeline.fitting.worker_pool import WorkerPool
-    from pipeline.model.bundle import save_model
+    from pipeline.model.bundle import bundle_files
     from pipeline.spec import Spec, override, read_spec
     from pipeline.stages.requirements import raise_if_untrainable
     from pipeline.storage.stage_store import StageStore, raise_if_not_writable
@@ -172,7 +170,7 @@ def train_command(
         seed=seed,
     )
     torch_device = find_device(device)
-    out = out.absolute()
+    out = out.resolve()
     _raise_if_not_replaceable(out, store)
     raise_if_not_writable(store)
 
@@ -208,7 +206,7 @@ def train_command(
     summary = evaluation.to_json(str(out)) | _training_summary(pool, model, clock)
     text = json.dumps(summary, indent=1)
     card = model_card(model, evaluation, warnings)
-    save_model(model, out, card=card, extra_files={SUMMARY: text.encode()})
+    write_result(out, bundle_files(model, card) | {SUMMARY: text.encode()}, _any_bundle)
 
     if as_json:
         typer.echo(text)
@@ -252,7 +250,7 @@ def evaluate_command(
     print_status(f"Reading the model '{model}'")
     from pipeline.data.muse import read_corpus
     from pipeline.evaluation.evaluate import evaluate
-    from pipeline.evaluation.plots import write_plots
+    from pipeline.evaluation.plots import PLOT_FILES, draw_plots
     from pipeline.model.bundle import load_model
 
     torch_device = find_device(device)
@@ -274,8 +272,11 @@ def evaluate_command(
         model_set_aside=fused_model.set_aside,
     )
     _print_columns_set_aside(sessions, Console(stderr=True))
+    if plots is not None:
+        raise_if_others(plots, PLOT_FILES, "--plots")
     evaluation = evaluate(fused_model, sessions, part, corrupt=corrupt_session, device=torch_device)
-    written = write_plots(evaluation, plots or _plots_folder(bundle, part, corrupt or []))
+    folder = plots or _plots_folder(bundle, part, corrupt or [])
+    write_own_files(folder, draw_plots(evaluation), has_name_of_its_own=plots is None)
 
     if as_json:
         record = evaluation.to_json(model) | ({"corrupt": corrupt} if corrupt else {})
@@ -287,7 +288,7 @@ def evaluate_command(
             "[yellow]Note:[/] the model learned from these sessions: "
             "the scores say nothing of new ones."
         )
-    pictures = f"Pictures: {', '.join(str(path) for path in written)}"
+    pictures = f"Pictures: {', '.join(str(folder / name) for name in sorted(PLOT_FILES))}"
     Console().print(Text(pictures), soft_wrap=True)
 
 
@@ -348,19 +349,24 @@ def predict_command(
     )
     _print_columns_set_aside(read, Console(stderr=True))
     raise_if_incompatible(fused_model, read)
-    _raise_if_no_folder_names(fused_model.targets)
     sessions = read.partition(part)
     if not sessions:
         raise InputError(f"Corpus {read.name!r} has no {part} sessions.")
 
-    predictions = fused_model.predict_sessions(sessions, device=torch_device)
-    for target in fused_model.targets:
-        _make_folder(out / target)
-        for session, prediction in zip(sessions, predictions, strict=True):
-            path = out / target / f"{session.session_id}.csv"
-            write_atomically(path, _predictions_csv(session, prediction, target, bands=bands))
+    names = [_csv_name(target, session) for target in fused_model.targets for session in sessions]
+    raise_if_others(out, names, "--out")
     if weights is not None:
-        _write_weights(weights, sessions, predictions)
+        raise_if_others(weights, names, "--weights")
+
+    predictions = fused_model.predict_sessions(sessions, device=torch_device)
+    tables = {
+        _csv_name(target, session): _predictions_csv(session, prediction, target, bands=bands)
+        for target in fused_model.targets
+        for session, prediction in zip(sessions, predictions, strict=True)
+    }
+    write_own_files(out, tables)
+    if weights is not None:
+        write_own_files(weights, _weights_tables(sessions, predictions))
 
     counts = f"{len(sessions)} sessions of {part}, {len(fused_model.targets)} targets"
     Console().print(Text(f"{counts}: {out}"), soft_wrap=True)
@@ -469,13 +475,6 @@ def _raise_if_without_bands(model: FusedModel, name: str) -> None:
         )
 
 
-def _raise_if_no_folder_names(targets: Sequence[str]) -> None:
-    """Refuse the targets of a bundle that would be written outside of --out."""
-    for target in targets:
-        if mistake := mistake_in_file_name(target):
-            raise InputError(f"Predictions of {target!r} cannot be written: its name {mistake}.")
-
-
 def _predictions_csv(session: Session, prediction: Prediction, target: str, *, bands: bool) -> str:
     """Return a row for each label row of the target, with its timestamp as the file has it."""
     rows = session.rows_of(target)
@@ -505,16 +504,21 @@ def _raise_if_no_weights(model: FusedModel, folder: Path, out: Path) -> None:
         )
 
 
-def _write_weights(
-    folder: Path, sessions: Sequence[Session], predictions: Sequence[Prediction]
-) -> None:
-    """Write <target>/<session>.csv for every target whose fusion has a gate."""
-    for target in predictions[0].weights:
-        _make_folder(folder / target, "--weights")
-        for session, prediction in zip(sessions, predictions, strict=True):
-            path = folder / target / f"{session.session_id}.csv"
-            rows = session.rows_of(target)
-            write_atomically(path, _weights_csv(rows, prediction.weights[target]))
+def _csv_name(target: str, session: Session) -> str:
+    return f"{target}/{session.session_id}.csv"
+
+
+def _weights_tables(
+    sessions: Sequence[Session], predictions: Sequence[Prediction]
+) -> dict[str, str]:
+    """Return <target>/<session>.csv -> its content for every target whose fusion has a gate."""
+    return {
+        _csv_name(target, session): _weights_csv(
+            session.rows_of(target), prediction.weights[target]
+        )
+        for target in predictions[0].weights
+        for session, prediction in zip(sessions, predictions, strict=True)
+    }
 
 
 def _weights_csv(rows: LabelRows, weights: Mapping[str, NDArray[np.float64]]) -> str:
@@ -532,10 +536,11 @@ def _parse_partition(name: str) -> Partition:
 
 def _raise_if_not_replaceable(out: Path, store: str) -> None:
     """Refuse to replace what is not a bundle, or cannot be written, before anything is trained."""
-    if out.exists() and not out.is_dir():
-        raise InputError(f"--out '{out}' is a file. Choose another folder.")
-    if out.is_dir() and any(out.iterdir()):
-        _raise_if_no_bundle(out)
+    if cause := what_is_in_the_way(out, _any_bundle):
+        raise InputError(
+            f"--out '{out}' would be replaced, but it {cause}. Choose another folder, or move it "
+            "away."
+        )
 
     if "://" not in store and Path(store).absolute().is_relative_to(out):
         raise InputError(
@@ -549,20 +554,9 @@ def _raise_if_not_replaceable(out: Path, store: str) -> None:
         )
 
 
-def _raise_if_no_bundle(folder: Path) -> None:
-    """Refuse a folder that holds anything but a bundle."""
-    try:
-        bundle_files = set(read_folder(folder))
-    except InputError:
-        bundle_files = set()
-
-    is_bundle = MODEL in bundle_files
-    foreign = sorted({path.name for path in folder.iterdir()} - bundle_files - {MANIFEST})
-    if not is_bundle or foreign:
-        cause = f"it holds {foreign[0]!r}, too" if is_bundle else "it is not a model bundle"
-        raise InputError(
-            f"--out '{folder}' would be replaced, but {cause}. Choose another folder, or remove it."
-        )
+def _any_bundle(files: Mapping[str, bytes]) -> bool:
+    """Return True: a new model replaces any other."""
+    return True
 
 
 def _print_columns_set_aside(corpus: Corpus, console: Console) -> None:
@@ -626,12 +620,3 @@ def session_table(heading: str, rows: Sequence[tuple[str, str, str]]) -> Table:
     for row in rows:
         table.add_row(*cells(row))
     return table
-
-
-def _make_folder(folder: Path, option: str = "--out") -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise AffectuneError(
-            f"Cannot make the folder '{folder}': {error.strerror}. Choose another {option}."
-        ) from error

@@ -16,6 +16,7 @@ import typer
 from typer.main import get_command
 
 from pipeline.credentials.masking import masked
+from pipeline.names import printable_word
 
 HELP_OPTIONS = ("-h", "--help")
 LIBRARIES = ("torch", "ray", "mlflow")
@@ -94,7 +95,7 @@ def print_usage_error(command: Command, name: str, error: Any) -> None:
     context = getattr(error, "ctx", None)
     path = context.command_path if context else " ".join([name, *_typed_path(command)])
     typer.secho("Error:", fg="red", err=True, nl=False)
-    typer.echo(f" {masked(message)} See `{path} --help`.", err=True)
+    typer.echo(printable_word(f" {masked(message)} See `{path} --help`."), err=True)
 
 
 def _callback(first_steps: str) -> Callable[..., None]:

@@ -1,4 +1,4 @@
-"""Names that people gave to folders, files and columns: which are taken, and how keys write them.
+"""Names that people gave to folders, files and columns: which are taken, and how they are written.
 
 A name is taken as it is, whatever a folder may be called, unless a part of the program could not
 give it back whole. Then it is refused, before anything is trained.
@@ -27,10 +27,26 @@ RESERVED = (
 """What results call their own rows and columns, beside those with the name of a feature set."""
 
 # Line ends and the like would break rows, log lines and headers; the marks of direction turn
-# around what stands behind them; a surrogate is half of a character, and has no UTF-8.
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+# around what stands behind them; of names that differ in what nobody sees, one is not found; a
+# surrogate is half of a character, and has no UTF-8. Joiners stay: Persian and emoji need them.
+_UNPRINTABLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff\U000e0000-\U000e007f]"
+)
+_JOINERS = re.compile("[\xad\u034f\u200c\u200d\ufe00-\ufe0f]")
 _NOT_IN_KEYS = re.compile(r"[^\w.\- :]|_(?=x[0-9A-F]{2})")
 _ESCAPED = re.compile(r"_x([0-9A-F]{2,6})_")
+
+
+# C0 and C1, soft hyphen, marks and isolates of direction, separators of lines, joiners, fillers,
+# variation selectors of Mongolian, annotations, tags; and surrogates, which have no UTF-8.
+_UNSEEN = (
+    "\x00-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e"
+    "\u2060-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f"
+)
+MAX_SHOWN = 200
+_WORD = re.compile(f"[{_UNSEEN}]")
+_LINES = re.compile(f"(?![\n\t])[{_UNSEEN}]")
 
 
 def mistake_in_text(name: str) -> str | None:
@@ -86,15 +102,25 @@ def mistake_in_label(name: str) -> str | None:
     return None
 
 
+def mistake_in_version(version: str) -> str | None:
+    """Say what is wrong with the number of a registered version, which also names a folder.
+
+    Returns:
+        As `mistake_in_text`.
+    """
+    is_number = re.fullmatch("[1-9][0-9]{0,17}", version)
+    return None if is_number else "is no number of a version: those count from 1"
+
+
 def twins(names: Sequence[str]) -> list[tuple[str, str]]:
     """Return pairs of different names that many disks, databases and people take for the same.
 
-    They differ only in case, or in how Unicode writes an accent.
+    They differ only in case, in how Unicode writes an accent, or in characters that join others.
     """
     first: dict[str, str] = {}
     pairs = []
     for name in names:
-        other = first.setdefault(normal(normal(name).casefold()), name)
+        other = first.setdefault(normal(normal(_JOINERS.sub("", name)).casefold()), name)
         if other != name:
             pairs.append((other, name))
     return pairs
@@ -130,6 +156,21 @@ def unescape_key(key: str) -> str:
     return _ESCAPED.sub(_character, key)
 
 
+def printable_word(text: str) -> str:
+    """Return a text in one line, in which every character is seen: "\\x1b" stands for an escape."""
+    return _WORD.sub(_escaped, text)
+
+
+def printable_lines(text: str) -> str:
+    """Return a text that may have lines and tabs, in which every other character is seen."""
+    return _LINES.sub(_escaped, text)
+
+
+def shorten(text: str) -> str:
+    """Return a text that is not longer than a person reads in a line; the end of others is cut."""
+    return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}..."
+
+
 def _number(match: re.Match[str]) -> str:
     return f"_x{ord(match[0]):02X}_"
 
@@ -138,3 +179,7 @@ def _character(match: re.Match[str]) -> str:
     number = int(match[1], 16)
     # No key that was written here has a number beyond Unicode.
     return chr(number) if number <= 0x10FFFF else match[0]
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return match[0].encode("unicode_escape").decode()

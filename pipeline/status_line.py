@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from pipeline.credentials.masking import masked
+from pipeline.names import printable_word
 
 
 def print_status(doing: str) -> None:
@@ -13,4 +14,4 @@ def print_status(doing: str) -> None:
     What takes seconds to import (torch, Ray, MLflow) is imported after such a line, so that a
     person sees within a moment that the command runs.
     """
-    print(f"{masked(doing)} ...", file=sys.stderr, flush=True)
+    print(f"{printable_word(masked(doing))} ...", file=sys.stderr, flush=True)

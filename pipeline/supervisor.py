@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
+from pipeline.names import printable_word
+
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 ORDERLY_END_S = 13.0
 """So long a command has to end after the first signal."""
@@ -265,7 +267,7 @@ class _Supervisor:
 
     def _say(self, message: str) -> None:
         with contextlib.suppress(OSError):  # the terminal may be gone
-            print(f"Error: {message}".strip(), file=sys.stderr, flush=True)
+            print(printable_word(f"Error: {message}".strip()), file=sys.stderr, flush=True)
 
 
 def _is_ignored(number: signal.Signals) -> bool:

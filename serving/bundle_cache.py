@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -22,6 +23,8 @@ from serving.settings import Settings
 
 MAX_VERSIONS = 3
 CURRENT = "current.json"
+ENTRY = re.compile("[1-9][0-9]{0,17}-[0-9]{1,18}")
+"""What the folders of versions are called: version, and time of its making in milliseconds."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +64,10 @@ class BundleCache:
                 verified bundle among them.
 
         Raises:
+            InputError: the version is no number.
             AffectuneError: the cache cannot be written; or what `fetch` raises.
         """
-        folder = self.folder / f"{version}-{created_ms}"
+        folder = self._entry(f"{version}-{created_ms}")
         with self._lock():
             if not _is_intact(folder):
                 self._add(folder, fetch)
@@ -75,13 +79,23 @@ class BundleCache:
         """Return what any process on this machine got last; None where it is gone or changed."""
         try:
             current = json.loads((self.folder / CURRENT).read_text(encoding="utf-8"))
-            version, folder = str(current["version"]), self.folder / str(current["folder"])
-        except (OSError, ValueError, KeyError, TypeError):
+            version, folder = str(current["version"]), self._entry(str(current["folder"]))
+        except (OSError, ValueError, KeyError, TypeError, InputError):
             return None
         return Bundle(folder, self.name, version) if _is_intact(folder) else None
 
+    def _entry(self, name: str) -> Path:
+        """Return the folder of an entry: the one place where a name becomes a path of the cache.
+
+        Raises:
+            InputError: no entry is called so.
+        """
+        if not ENTRY.fullmatch(name):
+            raise InputError(f"{name!a} is no version of a model with the time of its making.")
+        return self.folder / name
+
     def _add(self, folder: Path, fetch: Callable[[Path], Path]) -> None:
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
         with tempfile.TemporaryDirectory(dir=self.folder, prefix=".download-") as temporary:
             files = read_folder(fetch(Path(temporary)))
             write_folder(folder, files)
@@ -93,11 +107,11 @@ class BundleCache:
     def _remove_oldest(self, current: Path) -> None:
         """Keep the current version, and those before it that were written last."""
         others = [
-            path for path in self.folder.iterdir() if path.name[0].isdigit() and path != current
+            path for path in self.folder.iterdir() if ENTRY.fullmatch(path.name) and path != current
         ]
-        others.sort(key=lambda path: path.stat().st_mtime)
+        others.sort(key=lambda path: path.lstat().st_mtime)
         for oldest in others[: -(MAX_VERSIONS - 1)]:
-            shutil.rmtree(oldest, ignore_errors=True)
+            _remove(oldest)
 
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:
@@ -120,6 +134,14 @@ def cache_folder(settings: Settings) -> Path:
 
     root = os.environ.get("AFFECTUNE_CACHE")
     return (Path(root) if root else Path.home() / ".cache" / "affectune") / "served"
+
+
+def _remove(entry: Path) -> None:
+    """Remove an entry; where it is a link, the link alone."""
+    if entry.is_symlink():
+        entry.unlink()
+    else:
+        shutil.rmtree(entry, ignore_errors=True)
 
 
 def _is_intact(folder: Path) -> bool:

@@ -15,7 +15,6 @@ from threading import Event
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
 from pipeline import terminal
@@ -32,6 +31,7 @@ from pipeline.supervisor import (
     own_sigterm,
     raise_if_stopped,
 )
+from pipeline.terminal import Console
 from serving.model_registry import SQLITE, RegistryUnavailable, first_line, registry_uri
 
 if TYPE_CHECKING:

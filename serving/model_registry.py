@@ -1,6 +1,6 @@
 """MLflow's registry, read only: which version an alias points to, and the files of a version.
 
-The one module of serving that knows mlflow. It knows no bundle.
+It knows no bundle. What a registry answers becomes a path or a number here, after it was checked.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from pipeline.environment import (
     resolve_tracking_uri,
     set_mlflow_defaults,
 )
-from pipeline.errors import AffectuneError
+from pipeline.errors import AffectuneError, InputError
+from pipeline.names import mistake_in_version
 from pipeline.shell_command import how_to_promote
+from serving.bundle_download import download_bundle
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -30,6 +32,9 @@ CHAMPION = "champion"
 MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 """MLflow's error codes where there is no such model, version or alias."""
 MAX_CAUSE_CHARACTERS = 300
+MAX_SHOWN = 60
+MAX_TIME_MS = 253402300799999
+"""The end of the year 9999."""
 
 
 class RegistryUnavailable(AffectuneError):
@@ -67,7 +72,7 @@ class ModelRegistry:
             from mlflow.exceptions import MlflowException
 
             try:
-                return str(client.get_model_version_by_alias(name, alias).version)
+                return _checked_version(client.get_model_version_by_alias(name, alias).version)
             except MlflowException as error:
                 if error.error_code not in MISSING:
                     raise
@@ -87,21 +92,27 @@ class ModelRegistry:
             RegistryUnavailable: the registry does not answer, or has no such version.
         """
         with _unavailable(f"The registry gives no version {version} of {name!r}"):
-            return int(self._client().get_model_version(name, version).creation_timestamp)
+            found = self._client().get_model_version(name, version)
+            if _checked_version(found.version) != version:
+                raise ValueError(f"it answers with version {found.version}")
+            return _checked_time(found.creation_timestamp)
 
     def download(self, name: str, version: str, folder: Path) -> None:
-        """Copy all files of a version into a folder.
+        """Copy the files of a version's bundle into a folder; see `download_bundle`.
 
         Raises:
-            RegistryUnavailable: the registry does not answer, or has no such version.
+            InputError: the version holds no bundle, or one that no study writes.
+            RegistryUnavailable: the registry does not answer, or has no such version; or the files
+                cannot be read now.
         """
         with _unavailable(f"Version {version} of {name!r} cannot be downloaded"):
             uri = self._client().get_model_version_download_uri(name, version)
-            import mlflow.artifacts
-
-            mlflow.artifacts.download_artifacts(
-                uri, dst_path=str(folder), tracking_uri=self.tracking_uri
-            )
+            try:
+                download_bundle(uri, self.tracking_uri, folder)
+            except InputError as error:
+                raise InputError(
+                    f"Version {version} of {name!r} holds no bundle: {error}."
+                ) from None
 
     def _client(self) -> MlflowClient:
         file = self.tracking_uri.removeprefix(SQLITE)
@@ -135,6 +146,30 @@ def _advice(client: MlflowClient, name: str, alias: str, uri: str | None) -> str
     return how_to_promote(name, versions, names, uri)
 
 
+def _checked_version(version: object) -> str:
+    """Return a version as the registry gave it, where it is one.
+
+    Raises:
+        ValueError: it is none; MLflow counts versions from 1.
+    """
+    text = str(version)
+    if mistake := mistake_in_version(text):
+        raise ValueError(f"it answers with the version {text[:MAX_SHOWN]!a}, which {mistake}")
+    return text
+
+
+def _checked_time(milliseconds: object) -> int:
+    """Return a time as the registry gave it, in milliseconds since 1970.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not isinstance(milliseconds, int) or not 0 <= milliseconds <= MAX_TIME_MS:
+        text = ascii(milliseconds)[:MAX_SHOWN]
+        raise ValueError(f"it answers with the time {text}, which is no time in milliseconds")
+    return milliseconds
+
+
 def first_line(error: Exception) -> str:
     """Return the first line of an error's message, cut; else the name of its class."""
     lines = masked(str(error)).strip().splitlines()
@@ -146,7 +181,7 @@ def _unavailable(message: str) -> Iterator[None]:
     """Turn whatever the library or the network raises into RegistryUnavailable."""
     try:
         yield
-    except RegistryUnavailable:
+    except AffectuneError:
         raise
     except Exception as error:
         raise RegistryUnavailable(f"{message}: {first_line(error)}") from None

@@ -15,13 +15,13 @@ from typing import Protocol
 
 from pipeline.credentials.masking import masked_uri
 from pipeline.errors import InputError
-from pipeline.storage.atomic_folder import MANIFEST, MODEL, read_folder
+from pipeline.storage.atomic_folder import MANIFEST, read_folder
 from serving.bundle_cache import Bundle, BundleCache, cache_folder
 from serving.model_registry import ModelRegistry, registry_uri
 from serving.settings import Settings
 from serving.smoke_test import run_smoke_test
 
-MODEL_URI = re.compile(r"models:/(?P<name>[^/@]+)(@(?P<alias>[^/@]+)|/(?P<version>\d+))")
+MODEL_URI = re.compile(r"models:/(?P<name>[^/]+)(@(?P<alias>[^/@]+)|/(?P<version>[1-9][0-9]*))")
 
 
 class ModelSource(Protocol):
@@ -161,17 +161,11 @@ class RegistrySource:
         return self._cache.last_verified()
 
     def _download(self, version: str, folder: Path) -> Path:
-        """Return the folder of a version's bundle, verified and tested."""
+        """Fill a folder with a version's bundle, verified and tested; return it."""
         self._registry.download(self._model.name, version, folder)
-
-        manifests = sorted(folder.rglob(MANIFEST))
-        bundles = [path.parent for path in manifests if (path.parent / MODEL).is_file()]
-        if not bundles:
-            raise InputError(f"Version {version} of {self._model.name!r} holds no bundle.")
-
-        read_folder(bundles[0])
-        self._smoke_test(bundles[0])
-        return bundles[0]
+        read_folder(folder)
+        self._smoke_test(folder)
+        return folder
 
 
 def find_source(

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
@@ -23,6 +22,7 @@ from pipeline.data.input_errors import quoted_list
 from pipeline.data.synthetic.presets import Preset
 from pipeline.errors import InputError
 from pipeline.status_line import print_status
+from pipeline.terminal import Console
 
 if TYPE_CHECKING:
     from pipeline.data.checks.summary import FindingGroup, SetSummary, Summary, TargetSummary

@@ -127,7 +127,7 @@ def _data_section(model: FusedModel) -> list[str]:
         for partition in data["sessions"]
     ]
 
-    averaged = [f"`{name}` ({kind})" for name, kind in model.resampling.items()]
+    averaged = [f"{code(name)} ({kind})" for name, kind in model.resampling.items()]
     resampling = ["", f"Averaged onto frames: {', '.join(averaged)}."] if averaged else []
 
     return [

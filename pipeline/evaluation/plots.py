@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from matplotlib import rc_context
@@ -20,15 +19,13 @@ from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
 from pipeline.corpus import Session
-from pipeline.errors import AffectuneError
 from pipeline.evaluation.evaluate import Evaluation
 from pipeline.metrics.bootstrap import Score
 from pipeline.model.fused_model import Prediction
 from pipeline.stages.fusion import FLOORS, FUSION, WITHOUT_DIFFICULTY
 from pipeline.stages.label_floors import LABEL_FLOORS
-from pipeline.storage.atomic_file import write_atomically
 
-PLOTS = ("traces", "difficulty", "ccc")
+PLOT_FILES = ("traces.png", "difficulty.png", "ccc.png")
 """The plots, in the order they are drawn; each is a file of this name."""
 
 TRUTH_COLOUR, FUSED_COLOUR, REFERENCE_COLOUR, MUTED = "#222222", "#c2410c", "#475569", "#94a3b8"
@@ -43,13 +40,12 @@ NUM_BINS = 10
 def draw_plots(evaluation: Evaluation) -> dict[str, bytes]:
     """Draw an evaluation: file name -> PNG, for traces.png, difficulty.png and ccc.png."""
     with _names_as_they_are():
-        figures = {
-            "traces": _draw_traces(evaluation),
-            "difficulty": _draw_error_by_difficulty(evaluation),
-            "ccc": _draw_ccc(evaluation),
-        }
-
-        return {f"{name}.png": _to_png(figures[name]) for name in PLOTS}
+        figures = (
+            _draw_traces(evaluation),
+            _draw_error_by_difficulty(evaluation),
+            _draw_ccc(evaluation),
+        )
+        return dict(zip(PLOT_FILES, map(_to_png, figures), strict=True))
 
 
 @contextmanager
@@ -63,29 +59,6 @@ def _names_as_they_are() -> Iterator[None]:
 def _legend_label(name: str) -> str:
     """Return a name for a legend, which leaves out what begins with an underscore."""
     return f" {name}" if name.startswith("_") else name
-
-
-def write_plots(evaluation: Evaluation, folder: Path) -> list[Path]:
-    """Draw an evaluation into a folder, and return the files in the order of their names.
-
-    Args:
-        evaluation: what to draw.
-        folder: is made where it does not exist; files of the same name are replaced.
-
-    Raises:
-        AffectuneError: the folder cannot be written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise AffectuneError(
-            f"Cannot write the plots to '{folder}': {error.strerror}. Choose another --plots."
-        ) from error
-
-    for name, png in draw_plots(evaluation).items():
-        write_atomically(folder / name, png)
-
-    return sorted(folder / f"{name}.png" for name in PLOTS)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import InputError
 from pipeline.model.bands import BandCalibration
+from pipeline.model.bundle_names import mistake_in_names
 from pipeline.model.correction import Correction
 from pipeline.model.fused_model import FusedModel
 from pipeline.spec import Spec
@@ -70,11 +71,15 @@ def load_model(folder: Path | str) -> FusedModel:
             "Use the version that wrote it."
         )
     try:
-        return _from_record(record, arrays)
+        model = _from_record(record, arrays)
+        mistake = mistake_in_names(model)
     except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
         raise InputError(
             f"'{folder}' is not a model bundle that this version can read: {error!r}."
         ) from error
+    if mistake is not None:
+        raise InputError(f"'{folder}' is refused: {mistake}.")
+    return model
 
 
 def bundle_files(model: FusedModel, card: str = "") -> dict[str, bytes]:

@@ -1,6 +1,6 @@
 // The model card and tables as elements: the little Markdown that a card is written in.
 
-const INLINE = /(\\[!-/:-@[-`{-~]|\*\*[^*]+\*\*|`[^`]+`)/;
+const INLINE = /(&lt;|\\[!-/:-@[-`{-~]|\*\*[^*]+\*\*|`[^`]+`)/;
 const CELL_END = /(?<!\\)\|/;
 const TABLE_RULE = /^\|[\s|:-]+$/;
 
@@ -76,7 +76,7 @@ function inline(element, text) {
   for (const part of text.split(INLINE)) {
     const kind = part.startsWith("**") ? "strong" : part.startsWith("`") ? "code" : null;
     if (kind === null) {
-      element.append(part.startsWith("\\") ? part.slice(1) : part);
+      element.append(part === "&lt;" ? "<" : part.startsWith("\\") ? part.slice(1) : part);
       continue;
     }
     const marked = document.createElement(kind);

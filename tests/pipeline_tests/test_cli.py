@@ -22,6 +22,7 @@ import affectune
 from pipeline.data.muse import read_corpus
 from pipeline.data.synthetic.corpus import synthesize
 from pipeline.model.bundle import save_model
+from pipeline.storage.own_files import LIST
 from tests.pipeline_tests.corpora import band_calibration
 
 SPEC = """
@@ -183,7 +184,7 @@ def test_evaluate_prints_json_and_draws(
     status, output, _ = run(capsys, *arguments, "--json")
     assert status == 0
     assert json.loads(output)["targets"] == read_json(trained / "summary.json")["targets"]
-    assert names_in(tmp_path / "plots") == {"traces.png", "difficulty.png", "ccc.png"}
+    assert names_in(tmp_path / "plots") == {"traces.png", "difficulty.png", "ccc.png", LIST}
 
     corrupt = ("--corrupt", "voice=noise:2", "--corrupt", "face=drop")
     status, output, _ = run(capsys, *arguments, *corrupt, "--json")
@@ -237,6 +238,27 @@ def test_predict_writes_the_format_of_the_challenge(
             assert [int(row[0]) for row in rows] == session.timestamps_ms.tolist()
             values = [float(row[1]) for row in rows]
             np.testing.assert_allclose(values, prediction.values[target], atol=1e-6)
+
+
+@pytest.mark.slow
+def test_what_predict_did_not_write_is_never_replaced(
+    trained: Path, corpus_copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = corpus_copy / "label_segments"
+    before = {path: path.read_bytes() for path in labels.rglob("*.csv")}
+    arguments = ("predict", trained, "--corpus", corpus_copy, "--partition", "test")
+    status, _, error = run(capsys, *arguments, "--out", labels)
+    assert status == 2
+    assert "not written here" in error
+    assert {path: path.read_bytes() for path in labels.rglob("*.csv")} == before
+
+    out = tmp_path / "p"
+    for _ in range(2):
+        assert run(capsys, *arguments, "--out", out)[0] == 0
+    changed = next(out.glob("arousal/*.csv"))
+    changed.write_text("my notes")
+    assert run(capsys, *arguments, "--out", out)[0] == 2
+    assert changed.read_text() == "my notes"
 
 
 @pytest.mark.slow

@@ -68,6 +68,7 @@ def audit_folder(
         raise InputError(
             f"'{folder}' cannot be written, and {AUDIT} belongs there. Audit a copy of it."
         )
+    _raise_if_other_file(folder / AUDIT)
     corpus = _read_study_corpus(history, corpus_folder)
 
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
@@ -137,6 +138,18 @@ def _read_study_corpus(history: History, folder: Path | None) -> Corpus:
         resampling=study.resample,
         time_unit=study.time_unit,
     )
+
+
+def _raise_if_other_file(path: Path) -> None:
+    """Refuse to replace a file of somebody else's with the name of an audit."""
+    if not path.is_symlink() and not path.exists():
+        return
+    try:
+        before = None if path.is_symlink() else json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        before = None
+    if not isinstance(before, dict) or not before.keys() >= {"tasks", "pooled"}:
+        raise InputError(f"'{path}' is no audit of a study, and is left as it is. Move it away.")
 
 
 def _write_audit(path: Path, result: Audit) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import tempfile
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich import box
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
@@ -22,9 +21,10 @@ from pipeline.credentials.masking import masked_uri
 from pipeline.data.cli import TimeUnitOption, parse_time_unit
 from pipeline.environment import resolve_tracking_uri
 from pipeline.errors import AffectuneError, InputError
-from pipeline.names import unescape_key
+from pipeline.names import printable_word, shorten, unescape_key
 from pipeline.shell_command import how_to_promote, shell_command
 from pipeline.status_line import print_status
+from pipeline.terminal import Console, cells, note, title
 from tuning.mlflow_backend.client import (
     answer_of,
     cause_of,
@@ -59,6 +59,11 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object inst
 
 Interval = list[float | None]
 """A CCC and the limits of its interval; None where undefined."""
+NUM_BOUNDS, UNDEFINED = 3, "undefined"
+BOUND = re.compile(rf"-?[0-9]{{1,9}}\.[0-9]{{1,9}}|{UNDEFINED}")
+SCORE_TAGS = ("ccc.", "between_ccc.", "within_ccc.")
+"""What the keys of tags with intervals begin with."""
+MAX_UNREAD = 3
 
 
 @dataclass(frozen=True)
@@ -126,7 +131,7 @@ def list_command(tracking_uri: TrackingUri = None, as_json: AsJson = False) -> N
     alias_names = list(registry_names().aliases.model_dump().values())
     table = Table("model", *alias_names, box=box.SIMPLE, pad_edge=False)
     for name, aliases in aliases_by_model.items():
-        table.add_row(escape(name), *(aliases.get(alias, "") for alias in alias_names))
+        table.add_row(*_words([name, *(aliases.get(alias, "") for alias in alias_names)]))
     Console().print(table)
     if without:
         _print_advice(advice)
@@ -156,6 +161,8 @@ def show_command(name: Name, tracking_uri: TrackingUri = None, as_json: AsJson =
     if not versions:
         raise InputError(f"The registry has no model '{name}' with a version. {advice}")
     summaries = [_summarise(version, aliases) for version in versions]
+    for sentence in _unread(versions):
+        Console(stderr=True).print(note(sentence), soft_wrap=True)
 
     if as_json:
         records = [dataclasses.asdict(summary) for summary in summaries]
@@ -168,6 +175,7 @@ def show_command(name: Name, tracking_uri: TrackingUri = None, as_json: AsJson =
 
 @registry_app.command("promote")
 def promote_command(
+    context: typer.Context,
     name: Name,
     version: Annotated[
         str, typer.Argument(help="Its number, or an alias such as challenger.", show_default=False)
@@ -206,12 +214,18 @@ def promote_command(
         is_compared = not force or corpus is not None or corpus_folder.is_dir()
         comparison = None
         if champion is not None and is_compared:
-            uri = resolve_tracking_uri(tracking_uri)
             unit = parse_time_unit(time_unit)
-            comparison = _compare(
-                client, uri, challenger, champion, corpus_folder, torch_device, unit
-            )
-        is_promoted = promote(client, name, number, comparison, force=force)
+            if not corpus_folder.is_dir():
+                raise InputError(
+                    f"There is no corpus '{corpus_folder}' to compare on. Give --corpus; or "
+                    "--force, to do without."
+                )
+            bundles = {
+                each: context.obj(f"models:/{name}/{each}", tracking_uri)
+                for each in (number, champion)
+            }
+            comparison = _compare(bundles, corpus_folder, torch_device, unit)
+        is_promoted = promote(client, name, number, comparison, against=champion, force=force)
 
     if as_json:
         record = {
@@ -322,32 +336,14 @@ def _corpus_folder(version: ModelVersion) -> Path:
 
 
 def _compare(
-    client: MlflowClient,
-    uri: str,
-    challenger: ModelVersion,
-    champion: str,
-    corpus_folder: Path,
-    device: str,
-    time_unit: TimeUnit | None,
+    bundles: Mapping[str, Path], corpus_folder: Path, device: str, time_unit: TimeUnit | None
 ) -> Comparison:
+    """Compare two versions, the challenger first, by their verified bundles."""
     from pipeline.data.muse import read_corpus
+    from pipeline.model.bundle import load_model
     from tuning.mlflow_backend.registry.comparison import compare
-    from tuning.mlflow_backend.registry.versions import download_model
 
-    if not corpus_folder.is_dir():
-        raise InputError(
-            f"There is no corpus '{corpus_folder}' to compare on. Give --corpus; or --force, to do "
-            "without."
-        )
-
-    numbers = (str(challenger.version), champion)
-    with tempfile.TemporaryDirectory() as temporary:
-        challenger_model, champion_model = (
-            download_model(client, uri, challenger.name, number, Path(temporary) / number)
-            for number in numbers
-        )
-
-    models = (challenger_model, champion_model)
+    models = [load_model(bundle) for bundle in bundles.values()]
     modalities = dict.fromkeys(modality for model in models for modality in model.modalities)
     targets = dict.fromkeys(target for model in models for target in model.targets)
     corpus, champion_corpus = (
@@ -364,7 +360,7 @@ def _compare(
         for model in models
     )
 
-    for model, number in zip(models, numbers, strict=True):
+    for model, number in zip(models, bundles, strict=True):
         if not _has_same_split(model, corpus):
             Console(stderr=True).print(
                 f"[yellow]Note:[/] version {number} learned from another split than "
@@ -372,9 +368,8 @@ def _compare(
                 "training sessions, the comparison favours it.",
                 soft_wrap=True,
             )
-    return compare(
-        challenger_model, champion_model, corpus, device=device, champion_corpus=champion_corpus
-    )
+    challenger, champion = models
+    return compare(challenger, champion, corpus, device=device, champion_corpus=champion_corpus)
 
 
 def _has_same_split(model: FusedModel, corpus: Corpus) -> bool:
@@ -407,29 +402,32 @@ def _comparison_table(comparison: Comparison, challenger: str, champion: str) ->
         pad_edge=False,
     )
     for name, difference in [*comparison.targets.items(), ("mean", comparison.mean)]:
-        table.add_row(escape(name), escape(difference.with_sign()))
+        table.add_row(*cells([name, difference.with_sign()]))
     return table
 
 
 def _version_table(name: str, summaries: list[VersionSummary]) -> Table:
     targets = sorted({target for summary in summaries for target in summary.ccc})
     table = Table(
-        title=f"{escape(name)}: CCC on devel", title_justify="left", box=box.SIMPLE, pad_edge=False
+        title=title(f"{name}: CCC on devel"), title_justify="left", box=box.SIMPLE, pad_edge=False
     )
     for heading in ("version", "alias", "study", "trials", *targets, "decision"):
-        table.add_column(escape(heading), no_wrap=heading not in {"study", "decision"})
+        table.add_column(*_words([heading]), no_wrap=heading not in {"study", "decision"})
 
     for summary in summaries:
         against = f" against {summary.against}" if summary.against else ""
         table.add_row(
-            summary.version,
-            ", ".join(summary.aliases),
-            escape(summary.study or ""),
-            summary.trials or "",
-            *(_format_scores(summary, target) for target in targets),
-            f"{summary.decision or ''}{against}",
+            *_words([summary.version, ", ".join(summary.aliases), summary.study or ""]),
+            *_words([summary.trials or ""]),
+            *cells(_format_scores(summary, target) for target in targets),
+            *_words([f"{summary.decision or ''}{against}"]),
         )
     return table
+
+
+def _words(words: Iterable[str]) -> list[Text]:
+    """Return words of the registry as cells of one line, each cut where it is long."""
+    return cells(printable_word(shorten(word)) for word in words)
 
 
 def _summarise(version: ModelVersion, aliases: dict[str, str]) -> VersionSummary:
@@ -442,7 +440,7 @@ def _summarise(version: ModelVersion, aliases: dict[str, str]) -> VersionSummary
         ccc=_tagged_intervals(tags, "ccc."),
         between_ccc=_tagged_intervals(tags, "between_ccc."),
         within_ccc=_tagged_intervals(tags, "within_ccc."),
-        made_at=version.creation_timestamp / 1000,
+        made_at=(version.creation_timestamp or 0) / 1000,
         run_id=version.run_id,
         decision=tags.get("affectune.decision"),
         against=tags.get("affectune.decision.against"),
@@ -450,17 +448,42 @@ def _summarise(version: ModelVersion, aliases: dict[str, str]) -> VersionSummary
 
 
 def _tagged_intervals(tags: Mapping[str, str], prefix: str) -> dict[str, Interval]:
-    """Return target -> the interval in its tag, of those that begin with a prefix."""
-    return {
+    """Return target -> the interval in its tag, of those that begin with a prefix.
+
+    A tag that is not as a study writes it, such as one that somebody else set, is left out.
+    """
+    intervals = {
         unescape_key(key.removeprefix(prefix)): _parse_interval(value)
         for key, value in tags.items()
         if key.startswith(prefix)
     }
+    return {target: interval for target, interval in intervals.items() if interval is not None}
 
 
-def _parse_interval(tag: str) -> Interval:
-    """Read a tag such as "0.5000 0.2500 undefined"."""
-    return [None if value == "undefined" else float(value) for value in tag.split()]
+def _parse_interval(tag: str) -> Interval | None:
+    """Read a tag such as "0.5000 0.2500 undefined"; None where it is something else."""
+    words = tag.split(maxsplit=NUM_BOUNDS)
+    is_interval = len(words) == NUM_BOUNDS and all(map(BOUND.fullmatch, words))
+    return [None if word == UNDEFINED else float(word) for word in words] if is_interval else None
+
+
+def _unread(versions: Sequence[ModelVersion]) -> list[str]:
+    """Return a note for each version with tags that are not as a study writes them."""
+    notes = []
+    for version in versions:
+        keys = [
+            key
+            for key, value in version.tags.items()
+            if key.startswith(SCORE_TAGS) and _parse_interval(value) is None
+        ]
+        if keys:
+            shown = ", ".join(f"'{shorten(key)}'" for key in keys[:MAX_UNREAD])
+            more = f" and {len(keys) - MAX_UNREAD} more" if len(keys) > MAX_UNREAD else ""
+            notes.append(
+                f"version {version.version} has tags that no study writes, which are left out: "
+                f"{shown}{more}."
+            )
+    return notes
 
 
 def _format_scores(summary: VersionSummary, target: str) -> str:
@@ -480,4 +503,4 @@ def _format_interval(interval: Interval | None) -> str:
     ccc, low, high = interval
     if low is None or high is None:
         return f"{ccc:.3f}"
-    return f"{ccc:.3f}" + escape(f"\n[{low:.3f}, {high:.3f}]")
+    return f"{ccc:.3f}\n[{low:.3f}, {high:.3f}]"

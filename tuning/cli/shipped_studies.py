@@ -44,9 +44,10 @@ def list_command(
         return
 
     from rich import box
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
+
+    from pipeline.terminal import Console
 
     table = Table(box=box.SIMPLE, pad_edge=False)
     table.add_column("study", no_wrap=True)

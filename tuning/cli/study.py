@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
 from pipeline.cli import find_device
@@ -27,6 +26,7 @@ from pipeline.errors import InputError
 from pipeline.shell_command import same_command
 from pipeline.status_line import print_status
 from pipeline.supervisor import end_in_order
+from pipeline.terminal import Console
 from tuning.cli.shipped_studies import STUDIES, add_commands
 
 study_app = typer.Typer(

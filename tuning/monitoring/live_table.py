@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from pipeline import terminal
 from tuning.journal.history import History
 from tuning.monitoring.status import (
     StatusReader,
@@ -46,7 +47,7 @@ class LiveTable:
     def __init__(
         self, console: Console | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._console = console or Console(stderr=True)
+        self._console = console or terminal.Console(stderr=True)
         self._clock = clock
         is_terminal = self._console.is_terminal
         self._live = Live(console=self._console, auto_refresh=False) if is_terminal else None

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.credentials.masking import masked
+from pipeline.shell_command import PROGRAM
 from tuning.journal.file import JOURNAL, is_open
 from tuning.journal.history import History
 
@@ -92,6 +93,25 @@ def _resume_command(folder: Path) -> str | None:
         command, place = masked(str(record["command"])), str(record["folder"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
+    if not _is_own_command(command):
+        return None
     if Path(place) == Path.cwd():
         return command
     return f"cd {shlex.quote(place)} && {command}"
+
+
+def _is_own_command(command: str) -> bool:
+    """Return whether a command, which a person may paste, is this program's, and nothing more."""
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        return False
+    program, commands = words[:1], words[1:3]
+    if words[1:3] == ["-m", PROGRAM]:
+        program, commands = [PROGRAM], words[3:5]
+    # Joined again it is the same only where the shell reads nothing into it.
+    return (
+        [Path(word).name for word in program] == [PROGRAM]
+        and commands == ["study", "run"]
+        and shlex.join(words) == command
+    )

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import ray
 from ray._private import ray_constants
-from rich.console import Console
 
 from pipeline import terminal
 from pipeline.credentials.masking import masked_uri
@@ -127,7 +126,7 @@ def _start(local: LocalRay, workers: int | None) -> None:
     # Where Ray is imported already it has read its variable.
     ray_constants.ENABLE_RAY_CLUSTER = False
     for note in local.notes:
-        Console(stderr=True).print(terminal.note(note), soft_wrap=True)
+        terminal.Console(stderr=True).print(terminal.note(note), soft_wrap=True)
 
     before = own_listeners()
     try:

@@ -64,6 +64,9 @@ from tuning.report.results import (
 from tuning.report.search_trials import Searches
 
 REPORT = "report.html"
+MARK = b'<a class="skip" href="#main">Skip to the report</a>'
+"""Every report has it near its begin."""
+MAX_BEGIN_BYTES = 2**16
 HERE = resources.files(__package__)
 
 
@@ -96,7 +99,7 @@ def write_report(
 ) -> Path:
     """Write a study's report.html, with its audit and nested scores where there are any.
 
-    An older report is replaced.
+    An older report is replaced; what else has its name is not.
 
     Args:
         folder: of the study.
@@ -108,9 +111,13 @@ def write_report(
         The file's path.
 
     Raises:
-        InputError: the study was never opened.
+        InputError: the study was never opened, or another file has the report's name.
         AffectuneError: the file cannot be written.
     """
+    path = folder / REPORT
+    if (path.is_symlink() or path.exists()) and not is_report(path):
+        raise InputError(f"'{path}' is no report of a study, and is left as it is. Move it away.")
+
     audit_path = folder / AUDIT
     audit = json.loads(audit_path.read_bytes()) if audit_path.exists() else None
     nested_path = folder / NESTED
@@ -119,10 +126,18 @@ def write_report(
         nested = NestedScores.from_json(json.loads(nested_path.read_bytes()))
     text = render(history, evaluation, model, audit, nested)
 
-    path = folder / REPORT
     write_atomically(path, text)
 
     return path
+
+
+def is_report(path: Path) -> bool:
+    """Return whether a file is the report of a study, of any version."""
+    try:
+        with open(path, "rb") as file:
+            return not path.is_symlink() and path.is_file() and MARK in file.read(MAX_BEGIN_BYTES)
+    except OSError:
+        return False
 
 
 def render(

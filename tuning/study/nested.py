@@ -53,9 +53,15 @@ from tuning.study.outer_fold_predictions import (
     read_predictions,
     write_predictions,
 )
-from tuning.study.study import MODEL_FOLDER, Study, StudyOptions, open_study, run_study
+from tuning.study.study import Study, StudyOptions, open_study, run_study
+from tuning.study.study_folder import (
+    DIVISION,
+    MODEL_FOLDER,
+    NESTED_FOLDER,
+    raise_if_no_nested_place,
+)
 
-FOLDER, DIVISION, PREDICTIONS, FOLD = "nested", "subjects.json", "predictions", "fold.json"
+PREDICTIONS, FOLD = "predictions", "fold.json"
 
 
 @dataclass(frozen=True)
@@ -105,9 +111,10 @@ def run_nested(
             trained on, or other data, settings or folds are in the folder.
         AffectuneError: it was interrupted, or failed; it says how to go on.
     """
+    raise_if_no_nested_place(options.folder)
     folds = outer_folds(corpus, num_folds)
     _raise_if_fold_is_untrainable(folds, spec.base)
-    folder = options.folder / FOLDER
+    folder = options.folder / NESTED_FOLDER
     if (folder / DIVISION).exists():
         _keep_division(folder, folds)
     StageStore(options.store).raise_if_unusable()

@@ -35,19 +35,12 @@ from tuning.mlflow_backend.tracking.study_runs import raise_if_not_recordable
 from tuning.mlflow_backend.tracking.tracker import Tracker
 from tuning.monitoring.live_table import LiveTable
 from tuning.planning.judgement import verdict
-from tuning.report.page import write_report
+from tuning.report.page import REPORT, write_report
 from tuning.spec.study_spec import StudySpec
 from tuning.study.next_steps import next_steps
-from tuning.study.study import (
-    MODEL_FOLDER,
-    SUMMARY,
-    Study,
-    StudyOptions,
-    open_study,
-    run_study,
-)
+from tuning.study.study import Study, StudyOptions, open_study, run_study
+from tuning.study.study_folder import MODEL_FOLDER, SUMMARY
 
-REPORT = "report.html"
 FINAL_SEND_TIMEOUT_S = 120.0
 """So long a finished study waits for a tracking server that is slow or away; others wait less."""
 SEND_TIMEOUT_S = 15.0

@@ -27,13 +27,14 @@ from pipeline.evaluation.evaluate import Evaluation, evaluate
 from pipeline.evaluation.model_card import floor_warnings, model_card
 from pipeline.fitting.worker_pool import WorkerPool
 from pipeline.model.assemble import describe
-from pipeline.model.bundle import library_versions, save_model
+from pipeline.model.bundle import WEIGHTS, bundle_files, library_versions
 from pipeline.model.fused_model import FusedModel
 from pipeline.stages.cross_fit import CrossFitPlan
 from pipeline.stages.requirements import raise_if_timing_does_not_suit, raise_if_untrainable
 from pipeline.stages.task import TIMING_SETTINGS, TRAINING_CODE
 from pipeline.storage.atomic_file import write_atomically
 from pipeline.storage.atomic_folder import remove_leftovers
+from pipeline.storage.result_folder import Files, kept_beside, write_result
 from pipeline.storage.stage_store import StageStore
 from pipeline.storage.surroundings import mend_of
 from tuning.journal.clock import now
@@ -56,8 +57,15 @@ from tuning.ray_backend.cluster import cluster
 from tuning.ray_backend.tune_run import search
 from tuning.spec.study_spec import StudySpec
 from tuning.study.assemble_model import winning_model
+from tuning.study.study_folder import (
+    MODEL_FOLDER,
+    SUMMARY,
+    is_model_of,
+    other_result,
+    raise_if_no_place,
+    raise_if_results_are_others,
+)
 
-MODEL_FOLDER, SUMMARY = "model", "summary.json"
 INTERRUPTED, REFUSED = "interrupted", "refused"
 """Reasons of stops: one that was asked for, and what a reason begins with that is an input's."""
 
@@ -147,9 +155,10 @@ def open_study(
 
     Raises:
         InputError: the corpus cannot be trained on, the store cannot be written, another study is
-            in the folder, an unfinished one is and `resume` was not asked for, or it runs in
-            another process.
+            in the folder, or what no study made; an unfinished one is and `resume` was not asked
+            for, or it runs in another process.
     """
+    raise_if_no_place(options.folder)
     raise_if_untrainable(corpus, spec.base)
     for path in TIMING_SETTINGS:
         for extreme in spec.space("unimodal").extreme_specs(path):
@@ -230,8 +239,7 @@ def run_study(
             _record_stop(study, error)
         raise
 
-    is_written = study.history.finished is not None and (options.folder / MODEL_FOLDER).is_dir()
-    if not study.is_interrupted and not is_written:
+    if not study.is_interrupted and not is_model_of(options.folder, study.history):
         try:
             _finish(study, planner, store)
         except Exception as error:
@@ -333,7 +341,7 @@ def _finish(study: Study, planner: StudyPlanner, store: StageStore) -> None:
     summary = study_summary(study.history, model, evaluation, folder / MODEL_FOLDER)
     text = json.dumps(summary, indent=1)
     card = model_card(model, evaluation, floor_warnings(evaluation))
-    save_model(model, folder / MODEL_FOLDER, card=card, extra_files={SUMMARY: text.encode()})
+    write_model(folder, bundle_files(model, card) | {SUMMARY: text.encode()})
     write_atomically(folder / SUMMARY, text)
 
     study.record(StudyFinished(at=now(), summary=summary))
@@ -342,6 +350,22 @@ def _finish(study: Study, planner: StudyPlanner, store: StageStore) -> None:
     lines = [f"{event.model_dump_json()}\n" for event, _ in read_journal(folder / JOURNAL)]
     journal = "".join(lines).encode()
     store.write(_journal_name(study.history.opened.digest), {JOURNAL: journal})
+
+
+def write_model(folder: Path, files: Files) -> None:
+    """Write the winner's bundle, where it replaces nothing but one of the same networks.
+
+    Raises:
+        AffectuneError: it cannot be written, or something else came into its place meanwhile.
+    """
+    place, advice = folder / MODEL_FOLDER, "Move what is there away, and pass --resume."
+    try:
+        if other := other_result(folder):
+            cause = f"'{folder / other}' was not written by this study"
+            raise AffectuneError(kept_beside(place, files, cause))
+        write_result(place, files, lambda before: before.get(WEIGHTS) == files[WEIGHTS])
+    except AffectuneError as error:
+        raise AffectuneError(f"{error} {advice}") from error
 
 
 def _distil(model: FusedModel, study: Study, store: StageStore) -> FusedModel:
@@ -400,6 +424,7 @@ def _go_on(study: Study, opened: StudyOpened, *, resume: bool) -> None:
     """Go on with the study that is in the folder, if it is the same and unfinished."""
     folder = study.options.folder
     _raise_if_other_study(study.history, opened, folder)
+    raise_if_results_are_others(folder, study.history)
     if study.history.finished is not None:
         return
     if not resume:

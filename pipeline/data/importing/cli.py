@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
 from pipeline.data.input_errors import quoted_list
 from pipeline.status_line import print_status
+from pipeline.terminal import Console
 
 if TYPE_CHECKING:
     from pipeline.data.importing.report import FileReport, ImportReport

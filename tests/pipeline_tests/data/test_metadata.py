@@ -6,7 +6,6 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from pipeline.corpus import Finding
 from pipeline.data.checks.summary import summarise
@@ -16,6 +15,7 @@ from pipeline.data.muse import read_corpus
 from pipeline.data.records.matching import nearest
 from pipeline.data.records.persons import PERSONS_UNKNOWN, sessions_alike
 from pipeline.errors import InputError
+from pipeline.terminal import Console
 from tests.pipeline_tests.data.muse_files import write_corpus, write_participants, write_text
 
 PARTITIONS = {"S01": "train", "S02": "train", "S03": "devel", "S04": "test"}

@@ -53,3 +53,9 @@ def test_code_comes_back(name: str) -> None:
 @pytest.mark.parametrize("name", ["late_fusion", "egemaps+vggface", "arousal [v2]", "R&D", "50%"])
 def test_an_ordinary_name_stays_readable_in_the_file(name: str) -> None:
     assert literal(name) == name
+
+
+@given(names)
+@example("<img src=x onerror=alert(1)>")
+def test_no_renderer_finds_a_tag_in_a_name(name: str) -> None:
+    assert "<" not in literal(name)

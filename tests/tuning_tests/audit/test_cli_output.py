@@ -44,6 +44,14 @@ def test_the_result_is_written_to_audit_json(folder: Path) -> None:
     assert list(folder.glob(".*.tmp")) == []
 
 
+@pytest.mark.parametrize("content", ["my notes", "[]", '{"tasks": 1}'])
+def test_a_file_of_somebody_else_is_no_audit_and_stays(folder: Path, content: str) -> None:
+    (folder / AUDIT).write_text(content)
+    with pytest.raises(InputError, match="no audit of a study"):
+        run_audit(folder)
+    assert (folder / AUDIT).read_text() == content
+
+
 @pytest.mark.usefixtures("_corpus_in_every_folder")
 def test_the_table_has_every_task_and_every_note(folder: Path) -> None:
     console = Console(record=True, width=200, file=StringIO())

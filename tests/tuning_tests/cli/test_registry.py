@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,12 +15,16 @@ from pipeline.data.synthetic.corpus import synthesize
 from pipeline.errors import AffectuneError, InputError
 from pipeline.fitting.worker_pool import WorkerPool
 from pipeline.model.bundle import save_model
+from pipeline.names import escape_key
 from pipeline.storage.stage_store import StageStore
 from pipeline.train import train
+from serving.model_source import find_source
+from serving.settings import Settings
 from tests.pipeline_tests.corpora import tiny_spec
 from tuning.cli.registry import registry_app
 from tuning.journal.events import StudyFinished, StudyOpened
 from tuning.journal.history import History, history_of
+from tuning.mlflow_backend.client import connect
 from tuning.mlflow_backend.registry.registration import register
 from tuning.mlflow_backend.tracking.study_runs import raise_if_not_recordable
 
@@ -63,12 +68,22 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> str:
     return uri
 
 
+def find_bundle(model: str, tracking_uri: str) -> Path:
+    """Return the bundle of a version, as the command line's root does, without its smoke test."""
+    source = find_source(
+        Settings(model=model, tracking_uri=tracking_uri), smoke_test=lambda folder, timeout_s: None
+    )
+    return source.fetch(source.newest()).folder
+
+
 @pytest.fixture
 def run(registry: str) -> Run:
     """Run a command; its standard output, or the error that it ended with."""
 
     def call(*arguments: str) -> str:
-        result = CliRunner().invoke(registry_app, [*arguments, "--tracking-uri", registry])
+        result = CliRunner().invoke(
+            registry_app, [*arguments, "--tracking-uri", registry], obj=find_bundle
+        )
         if result.exception is not None:
             raise result.exception
         return result.stdout
@@ -138,6 +153,59 @@ def test_what_is_missing_is_an_error_that_says_what_to_do(run: Run, tmp_path: Pa
         run("show", "it's")
     with pytest.raises(InputError, match="not found"):
         run("rollback", "other")
+
+
+FOREIGN = {
+    "ccc.arousal": "high",
+    "ccc.": "1 2 3",
+    "ccc." + escape_key("a\x1b[2J"): "0.5000 0.2500 0.7500",
+    "between_ccc.arousal": "0.5",
+    "within_ccc.arousal": "nan inf 1e999999",
+    "ccc." + escape_key("\u202earousal"): "0." + "5" * 5000 + " 0.1 0.2",
+    "ccc._x110000_": "0.1000 0.1000 0.1000",
+    "affectune.study_name": "a\nError: gone [red]\x1b]0;owned\x07" + "x" * 4000,
+    "affectune.trials": "\u202emany",
+    "affectune.decision": "{",
+    "affectune.decision.against": "\x9b31m",
+    "affectune.corpus": "\x1b/",
+}
+
+
+def test_tags_that_no_study_writes_are_said_and_the_rest_is_shown(
+    registry: str, run: Run, capfd: pytest.CaptureFixture[str]
+) -> None:
+    client = connect(registry)
+    client.create_registered_model("foreign")
+    source = client.get_model_version_download_uri("affectune", "1")
+    for tags in ({}, FOREIGN, {f"ccc.{n}": "x" for n in range(90)}):
+        client.create_model_version("foreign", source, tags=tags, await_creation_for=0)
+
+    versions = json.loads(run("show", "foreign", "--json"))["versions"]
+    assert [version["version"] for version in versions] == ["1", "2", "3"]
+    assert versions[1]["ccc"]["a\x1b[2J"] == [0.5, 0.25, 0.75]
+    assert "arousal" not in versions[1]["ccc"]
+    assert versions[1]["decision"] == "{"
+
+    shown = run("show", "foreign") + run("list") + capfd.readouterr().err
+    assert not set(shown) & set("\x1b\x07\x9b\u202e\x00\r")
+    assert "\nError" not in shown
+
+
+def test_tags_of_any_kind_end_no_command(registry: str, run: Run) -> None:
+    client = connect(registry)
+    client.create_registered_model("random")
+    source = client.get_model_version_download_uri("affectune", "1")
+    generator = random.Random(0)
+    for _ in range(30):
+        tags = {
+            generator.choice([*FOREIGN, "ccc.x", "stages.a", "affectune.bundle"]): "".join(
+                generator.choices([*'0123456789. -"{[]}\n\x1b', "undefined", "\u202e", "声"], k=12)
+            )
+            for _ in range(4)
+        }
+        client.create_model_version("random", source, tags=tags, await_creation_for=0)
+    assert len(json.loads(run("show", "random", "--json"))["versions"]) == 30
+    assert run("show", "random")
 
 
 def test_a_registry_that_is_missing_is_not_made(tmp_path: Path) -> None:

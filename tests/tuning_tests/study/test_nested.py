@@ -32,7 +32,8 @@ from tuning.journal.history import read_history
 from tuning.report.nested_scores import NESTED, NestedScores
 from tuning.spec.study_spec import StudySpec, for_corpus
 from tuning.study.nested import NestedRun, run_nested
-from tuning.study.study import MODEL_FOLDER, StudyOptions
+from tuning.study.study import StudyOptions
+from tuning.study.study_folder import MODEL_FOLDER
 
 NUM_FOLDS = 2
 CORPUS = tiny_corpus()

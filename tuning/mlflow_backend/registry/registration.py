@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from pipeline.storage.atomic_folder import MANIFEST, read_folder
 from tuning.journal.history import History
 from tuning.mlflow_backend.client import ALREADY_EXISTS, Connect, cause_of, connect
 from tuning.mlflow_backend.registry.pyfunc_package import package
+from tuning.mlflow_backend.registry.turn import turn
 from tuning.mlflow_backend.registry.version_tags import (
     FIRST_ALIAS_TAG,
     IDENTITY_TAG,
@@ -150,7 +152,8 @@ def register(
         )
         version = repeat(partial(_ensure_version, client, new_version))
 
-    repeat(partial(_give_first_alias, client, name, version, promote_first=promote_first))
+    place = partial(give_first_alias, client, name, version, uuid.uuid4().hex)
+    repeat(partial(place, promote_first=promote_first))
     return name, version
 
 
@@ -263,21 +266,31 @@ def _ensure_version(client: MlflowClient, new: _NewVersion) -> str:
     return version
 
 
-def _give_first_alias(
-    client: MlflowClient, name: str, version: str, *, promote_first: bool
+def give_first_alias(
+    client: MlflowClient, name: str, version: str, identity: str, *, promote_first: bool
 ) -> None:
-    """Give a new version its alias; one that had its first alias keeps what was decided since."""
+    """Give a new version its alias; one that had its first alias keeps what was decided since.
+
+    Args:
+        client: of the registry.
+        name: of the model.
+        version: which is new.
+        identity: for its turn.
+        promote_first: whether it may become the champion.
+    """
     if FIRST_ALIAS_TAG in client.get_model_version(name, version).tags:
         return
 
     names = registry_names().aliases
-    champion = aliases_of(client, name).get(names.champion)
-    is_first = promote_first and champion is None and _is_first_candidate(client, name, version)
-    # It is the champion already where an earlier attempt came so far.
-    alias = names.champion if champion == version or is_first else names.challenger
+    with turn(client, name, identity) as own:
+        champion = aliases_of(client, name).get(names.champion)
+        is_first = promote_first and champion is None and _is_first_candidate(client, name, version)
+        # It is the champion already where an earlier attempt came so far.
+        alias = names.champion if champion == version or is_first else names.challenger
 
-    client.set_registered_model_alias(name, alias, version)
-    client.set_model_version_tag(name, version, FIRST_ALIAS_TAG, alias)
+        own.raise_if_over()
+        client.set_registered_model_alias(name, alias, version)
+        client.set_model_version_tag(name, version, FIRST_ALIAS_TAG, alias)
 
 
 def _is_first_candidate(client: MlflowClient, name: str, version: str) -> bool:

@@ -14,7 +14,7 @@ from pipeline.names import escape_key
 from pipeline.storage.atomic_folder import MODEL
 from tuning.journal.history import History
 from tuning.mlflow_backend.tracking.run_metrics import to_key
-from tuning.mlflow_backend.tracking.run_updates import study_id
+from tuning.mlflow_backend.tracking.run_updates import study_id, to_text
 from tuning.mlflow_backend.tracking.study_runs import STUDY_TAG
 
 IDENTITY_TAG = "affectune.bundle"
@@ -57,7 +57,7 @@ def version_tags(
     tags |= _score_tags(_summary(files, history))
     tags |= _inference_tags(_summary(files, history))
     tags |= _stage_tags(files, history)
-    return {key: value for key, value in tags.items() if value}
+    return {key: to_text(value) for key, value in tags.items() if value}
 
 
 def version_description(files: Mapping[str, bytes]) -> str:

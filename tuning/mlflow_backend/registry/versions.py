@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.errors import AffectuneError, InputError
-from pipeline.model.bundle import load_model
-from pipeline.model.fused_model import FusedModel
+from pipeline.names import mistake_in_version, shorten
 from pipeline.shell_command import how_to_promote
 from pipeline.spec import read_toml
-from tuning.mlflow_backend.client import cause_of, connect, search_all
+from tuning.mlflow_backend.client import connect, search_all
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -88,6 +87,7 @@ def search_versions(client: MlflowClient, name: str, condition: str = "") -> lis
 
     Raises:
         InputError: the name holds a quote, which MLflow's filter language cannot write.
+        AffectuneError: the registry answers with what is no version.
     """
     if "'" in name:
         raise InputError(f'The registry has no model "{name}": names hold no quotes.')
@@ -99,7 +99,8 @@ def search_versions(client: MlflowClient, name: str, condition: str = "") -> lis
             filter_string, max_results=PAGE_SIZE, page_token=token
         )
     )
-    return sorted(versions, key=lambda version: int(version.version))
+    found = [_checked(version) for version in versions]
+    return sorted(found, key=lambda version: int(version.version))
 
 
 def find_version(client: MlflowClient, name: str, version: str) -> ModelVersion:
@@ -112,8 +113,8 @@ def find_version(client: MlflowClient, name: str, version: str) -> ModelVersion:
 
     try:
         if version.isdigit():
-            return client.get_model_version(name, version)
-        return client.get_model_version_by_alias(name, version)
+            return _checked(client.get_model_version(name, version))
+        return _checked(client.get_model_version_by_alias(name, version))
     except MlflowException as error:
         if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             raise
@@ -123,6 +124,20 @@ def find_version(client: MlflowClient, name: str, version: str) -> ModelVersion:
             f"The {kind} '{version}' of '{name}' was not found. There is version "
             f"{', '.join(numbers)}."
         ) from error
+
+
+def _checked(version: ModelVersion) -> ModelVersion:
+    """Return a version whose number is one, as MLflow counts them.
+
+    Raises:
+        AffectuneError: it is none, so what answers is no registry of MLflow's.
+    """
+    if mistake := mistake_in_version(str(version.version)):
+        raise AffectuneError(
+            f"The registry answers with the version {shorten(str(version.version))!a}, which "
+            f"{mistake}."
+        )
+    return version
 
 
 def aliases_of(client: MlflowClient, name: str) -> dict[str, str]:
@@ -145,37 +160,3 @@ def advice_without_champion(client: MlflowClient, uri: str, name: str) -> str:
     names = model_names(client)
     versions = search_versions(client, name) if name in names else []
     return how_to_promote(name, [str(version.version) for version in versions], names, uri)
-
-
-def download_model(
-    client: MlflowClient, uri: str, name: str, version: str, folder: Path
-) -> FusedModel:
-    """Download a version's bundle and load it; every file's hash is checked.
-
-    Args:
-        client: of the registry.
-        uri: of the registry.
-        name: of the registered model.
-        version: its number.
-        folder: for the files; it is made.
-
-    Raises:
-        InputError: the version holds no bundle, or a damaged one.
-        AffectuneError: the version cannot be downloaded.
-    """
-    import mlflow.artifacts
-
-    source = client.get_model_version_download_uri(name, version)
-    bundle_uri = f"{source}/artifacts/{registry_names().bundle}"
-    folder.mkdir(parents=True, exist_ok=True)
-
-    try:
-        bundle = mlflow.artifacts.download_artifacts(
-            bundle_uri, dst_path=str(folder), tracking_uri=uri
-        )
-    except Exception as error:  # MLflow and the network raise errors of many kinds
-        raise AffectuneError(
-            f"Cannot download version {version} of '{name}': {cause_of(error)}."
-        ) from error
-
-    return load_model(bundle)

@@ -217,7 +217,7 @@ class RunTree:
             metrics=task_metrics(parse_task(event.task), event),
             tags={
                 "best_configuration": to_text(json.dumps(best.configuration, sort_keys=True)),
-                "best_upstream_ranks": json.dumps(best.upstream_ranks),
+                "best_upstream_ranks": to_text(json.dumps(best.upstream_ranks)),
                 **_ensemble_tags(best),
             },
             status="FINISHED",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MAX_METRICS, MAX_PARAMS, MAX_TAGS = 1000, 100, 100  # in one request
+MAX_METRICS, MAX_PARAMS, MAX_TAGS = 800, 100, 100  # in one request, of which a server takes 1000
 REFUSED = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
 """Error codes of updates that the server will never take."""
 

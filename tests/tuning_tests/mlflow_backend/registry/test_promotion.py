@@ -22,13 +22,13 @@ def test_a_worse_challenger_is_refused_unless_forced_and_the_decision_is_kept(
     client = connect(uri)
     worse = comparison(mean=-0.2)
 
-    assert not promote(client, "affectune", "2", worse, force=False)
+    assert not promote(client, "affectune", "2", worse, against="1", force=False)
     assert aliases_of(client, "affectune") == {"champion": "1", "challenger": "2"}
     tags = client.get_model_version("affectune", "2").tags
     assert (tags["affectune.decision"], tags["affectune.decision.against"]) == ("refused", "1")
     assert json.loads(tags["affectune.decision.difference"])["mean"]["ccc"] == worse.mean.ccc
 
-    assert promote(client, "affectune", "2", worse, force=True)
+    assert promote(client, "affectune", "2", worse, against="1", force=True)
     assert aliases_of(client, "affectune") == {"champion": "2", "previous": "1"}
     assert client.get_model_version("affectune", "2").tags["affectune.decision"] == "forced"
 
@@ -42,7 +42,7 @@ def test_a_rollback_undoes_a_promotion_and_a_second_one_undoes_the_first(
     with pytest.raises(InputError, match="no previous champion"):
         rollback(client, "affectune")
 
-    assert promote(client, "affectune", "2", comparison(mean=0.0), force=False)
+    assert promote(client, "affectune", "2", comparison(mean=0.0), against="1", force=False)
     assert rollback(client, "affectune") == ("1", "2")
     assert aliases_of(client, "affectune") == {"champion": "1", "previous": "2"}
     assert client.get_model_version("affectune", "2").tags["affectune.decision"] == "rolled back"

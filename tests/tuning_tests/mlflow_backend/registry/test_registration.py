@@ -16,7 +16,9 @@ import numpy as np
 import pytest
 
 from pipeline.errors import AffectuneError, InputError
+from pipeline.model.bundle import load_model
 from pipeline.model.fused_model import FusedModel
+from serving.model_registry import ModelRegistry
 from tests.tuning_tests.mlflow_backend.documented_names import (
     documented_version_tags,
     undocumented,
@@ -35,7 +37,6 @@ from tuning.mlflow_backend.registry.promotion import promote, rollback
 from tuning.mlflow_backend.registry.registration import register, registrable
 from tuning.mlflow_backend.registry.versions import (
     aliases_of,
-    download_model,
     model_names,
     registry_names,
     versions_of,
@@ -79,7 +80,7 @@ def test_every_tag_of_a_version_is_documented_and_every_documented_tag_is_set(
     register_winner(bundle, uri, "a", promote_first=True)
     register_winner(bundle, uri, "b")
     client = connect(uri)
-    assert promote(client, "affectune", "2", comparison(mean=0.1), force=False)
+    assert promote(client, "affectune", "2", comparison(mean=0.1), against="1", force=False)
     tags = {*client.get_model_version("affectune", "2").tags}
     assert rollback(client, "affectune") == ("1", "2")
     tags |= {*client.get_model_version("affectune", "1").tags}
@@ -194,7 +195,8 @@ def test_the_downloaded_model_is_the_registered_one(
     model: FusedModel, bundle: Path, uri: str, tmp_path: Path
 ) -> None:
     register_winner(bundle, uri)
-    downloaded = download_model(connect(uri), uri, "affectune", "1", tmp_path / "downloaded")
+    ModelRegistry(uri).download("affectune", "1", tmp_path)
+    downloaded = load_model(tmp_path)
     np.testing.assert_array_equal(
         downloaded.predict(example_features()).values["arousal"],
         model.predict(example_features()).values["arousal"],

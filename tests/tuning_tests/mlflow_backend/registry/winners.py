@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +89,8 @@ def register_winner(bundle: Path, uri: str, digest: str = "d", **options: Any) -
     return version
 
 
-def comparison(mean: float) -> Comparison:
-    """Return a comparison of one target, whose difference is the mean."""
+def comparison(mean: float, targets: Sequence[str] = ("arousal",)) -> Comparison:
+    """Return a comparison of targets whose differences are the mean."""
     difference = Score(mean, mean - 0.1, mean + 0.1)
-    return Comparison({"arousal": difference}, difference, num_subjects=3, missing_targets=())
+    differences = dict.fromkeys(targets, difference)
+    return Comparison(differences, difference, num_subjects=3, missing_targets=())

@@ -1,0 +1,191 @@
+"""Copies the bundle of a registered version here, within bounds of number, size and time.
+
+A registry says where a version's files are, and another machine which there are and how long they
+are. No list of theirs is followed: a bundle's files are asked for one by one, by the names in its
+manifest, which are checked. What lies on other machines is fetched by a process of its own,
+`python -m serving.bundle_download`, because the libraries of object stores know no bounds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+from urllib.request import url2pathname
+
+from pipeline.environment import forbid_mlflow_retries, set_mlflow_defaults
+from pipeline.errors import InputError
+from pipeline.names import mistake_in_file_name
+from pipeline.storage.atomic_folder import MANIFEST
+
+PLACE = "artifacts/bundle"
+"""Where a bundle lies among the files of a registered version."""
+MAX_FILES = 16
+MAX_BYTES = 2**30
+"""Of a whole bundle; that of the paper's model with five folds and ten seeds has a twentieth."""
+MAX_MANIFEST_BYTES = 2**16
+TIMEOUT_S = 600.0
+CHUNK_BYTES = 2**20
+BROKEN = 2
+"""Exit status of the process where the bundle is at fault, and not its place."""
+
+Fetch = Callable[[str, Path, int], None]
+"""Copies the file of a name to a path; of more than so many bytes it copies none, or fewer."""
+
+
+def download_bundle(
+    uri: str,
+    tracking_uri: str,
+    folder: Path,
+    *,
+    max_bytes: int = MAX_BYTES,
+    timeout_s: float = TIMEOUT_S,
+) -> None:
+    """Copy the files of a bundle into a folder; nothing else is written, whatever they are called.
+
+    Args:
+        uri: of the version's files, as the registry says it.
+        tracking_uri: of the registry.
+        folder: is there, and empty.
+        max_bytes: of all files together.
+        timeout_s: for files of other machines.
+
+    Raises:
+        InputError: there is no bundle, or one that no study writes: too large, or with too many
+            files.
+        OSError: the files cannot be read now.
+    """
+    if (root := _local_folder(uri)) is not None:
+        _download(_fetch_locally(root), folder, max_bytes)
+        return
+
+    request = {"uri": uri, "tracking_uri": tracking_uri, "folder": str(folder)}
+    request |= {"max_bytes": str(max_bytes), "timeout_s": str(timeout_s)}
+    search_path = os.pathsep.join(path for path in sys.path if path)
+    try:
+        process = subprocess.run(
+            [sys.executable, "-m", "serving.bundle_download"],
+            input=json.dumps(request),  # not as arguments, which others can read
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            env=os.environ | {"PYTHONPATH": search_path},
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise TimeoutError(f"it took more than {timeout_s:g} s") from None
+    if process.returncode:
+        lines = process.stderr.strip().splitlines()
+        cause = lines[-1] if lines else f"its process ended with status {process.returncode}"
+        raise InputError(cause) if process.returncode == BROKEN else OSError(cause)
+
+
+def main() -> int:
+    """Fetch what standard input asks for; return the exit status, after a line on what failed."""
+    request: dict[str, str] = json.load(sys.stdin)
+    # The parent may be killed before it can end this process.
+    signal.alarm(int(float(request["timeout_s"])) + 1)
+    set_mlflow_defaults()
+    forbid_mlflow_retries()
+    import mlflow
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    try:
+        mlflow.set_tracking_uri(request["tracking_uri"])
+        mlflow.set_registry_uri(request["tracking_uri"])
+        files: Any = get_artifact_repository(request["uri"])
+
+        def fetch(name: str, path: Path, max_bytes: int) -> None:
+            _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (max_bytes, hard))
+            # Its public functions first ask which files there are, and follow the answer.
+            files._download_file(f"{PLACE}/{name}", str(path))
+
+        _download(fetch, Path(request["folder"]), int(request["max_bytes"]))
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return BROKEN
+    except Exception as error:  # MLflow, its stores and the network raise errors of many kinds
+        lines = str(error).strip().splitlines()
+        print(lines[0] if lines else type(error).__name__, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _download(fetch: Fetch, folder: Path, max_bytes: int) -> None:
+    """Fetch a bundle's manifest, and the files that it names."""
+    manifest = folder / MANIFEST
+    fetch(MANIFEST, manifest, min(MAX_MANIFEST_BYTES, max_bytes))
+    left = max_bytes - manifest.stat().st_size
+    for name in _names(manifest):
+        path = folder / name
+        try:
+            fetch(name, path, left)
+        except FileNotFoundError:
+            continue  # whoever reads the bundle says that it is missing
+        except Exception:  # stores have errors of their own for a file that cannot be written
+            if path.is_file() and path.stat().st_size >= left:
+                raise _too_large(max_bytes) from None
+            raise
+        left -= path.stat().st_size
+
+
+def _names(manifest: Path) -> list[str]:
+    """Return the names of the files in a manifest, checked: each is one beside the manifest."""
+    try:
+        names = list(dict(json.loads(manifest.read_bytes())))
+    except (ValueError, TypeError, RecursionError):
+        raise InputError(f"{MANIFEST} is damaged") from None
+
+    for name in names:
+        if name == MANIFEST or (mistake := mistake_in_file_name(name)):
+            what = "is itself" if name == MANIFEST else mistake
+            raise InputError(f"{MANIFEST} names the file {name!a}, and that name {what}")
+    if len(names) > MAX_FILES:
+        raise InputError(f"{MANIFEST} names {len(names)} files, and a bundle has {MAX_FILES}")
+    return names
+
+
+def _local_folder(uri: str) -> Path | None:
+    """Return the folder that a URI is; None where the files are elsewhere."""
+    place = urlparse(uri)
+    if place.scheme == "file":
+        return Path(url2pathname(place.path))
+    return None if place.scheme else Path(uri)
+
+
+def _fetch_locally(root: Path) -> Fetch:
+    """Return what copies files of a folder of this machine; never one that is no plain file."""
+
+    def fetch(name: str, path: Path, max_bytes: int) -> None:
+        source = root / PLACE / name
+        found = source.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise InputError(f"{name} is no plain file")
+        if found.st_size > max_bytes:
+            raise _too_large(max_bytes)
+        # Not blocking: a pipe may have come into its place, and would be waited for.
+        descriptor = os.open(source, os.O_RDONLY | os.O_NONBLOCK)
+        with open(descriptor, "rb") as file, open(path, "xb") as copy:
+            while found.st_size > copy.tell() and (data := file.read(CHUNK_BYTES)):
+                copy.write(data)
+
+    if root.is_dir() and not (root / PLACE / MANIFEST).exists():
+        raise InputError(f"it has no {PLACE}/{MANIFEST}")
+    return fetch
+
+
+def _too_large(max_bytes: int) -> InputError:
+    return InputError(f"it is larger than a bundle may be, which is {max_bytes} bytes")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
