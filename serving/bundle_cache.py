@@ -17,7 +17,7 @@ from pathlib import Path
 
 from pipeline.errors import AffectuneError, InputError
 from pipeline.storage.atomic_file import write_atomically
-from pipeline.storage.atomic_folder import read_folder, write_folder
+from pipeline.storage.atomic_folder import write_folder
 from serving.settings import Settings
 
 MAX_VERSIONS = 3
@@ -81,9 +81,11 @@ class BundleCache:
         return Bundle(folder, self.name, version) if _is_intact(folder) else None
 
     def _add(self, folder: Path, fetch: Callable[[Path], Path]) -> None:
+        from pipeline.model.bundle import read_bundle  # here, because importing torch takes seconds
+
         shutil.rmtree(folder, ignore_errors=True)
         with tempfile.TemporaryDirectory(dir=self.folder, prefix=".download-") as temporary:
-            files = read_folder(fetch(Path(temporary)))
+            files = read_bundle(fetch(Path(temporary)))
             write_folder(folder, files)
 
     def _record_current(self, version: str, folder: Path) -> None:
@@ -124,8 +126,10 @@ def cache_folder(settings: Settings) -> Path:
 
 def _is_intact(folder: Path) -> bool:
     """Whether a bundle is there and no file of it was changed."""
+    from pipeline.model.bundle import read_bundle
+
     try:
-        read_folder(folder)
+        read_bundle(folder)
     except InputError:
         return False
     return True

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Protocol
 
 from pipeline.errors import InputError
-from pipeline.storage.atomic_folder import MANIFEST, MODEL, read_folder
+from pipeline.storage.atomic_folder import MANIFEST, MAX_MANIFEST_BYTES, MODEL
+from pipeline.storage.plain_file import read_plain_file
 from serving.bundle_cache import Bundle, BundleCache, cache_folder
 from serving.model_registry import ModelRegistry, registry_uri
 from serving.settings import Settings
@@ -91,7 +92,7 @@ class FolderSource:
             InputError: it is not a bundle.
         """
         try:
-            manifest = (self.folder / MANIFEST).read_bytes()
+            manifest = read_plain_file(self.folder / MANIFEST, MAX_MANIFEST_BYTES)
         except OSError as error:
             raise InputError(
                 f"'{self.folder}' is not a bundle: {MANIFEST}: {error.strerror}. Give the folder "
@@ -105,7 +106,9 @@ class FolderSource:
         Raises:
             InputError: a file is missing or was changed.
         """
-        read_folder(self.folder)
+        from pipeline.model.bundle import read_bundle  # here, because importing torch takes seconds
+
+        read_bundle(self.folder)
         return Bundle(self.folder, self.folder.resolve().name, version)
 
     def last_verified(self) -> Bundle | None:
@@ -134,6 +137,8 @@ class RegistrySource:
         self._registry = registry
         self._cache = cache
         self._smoke_test = smoke_test
+        self._refused: dict[str, str] = {}
+        """Hash of the bundle that was refused last -> why."""
 
     def newest(self) -> str:
         """Return the version that the alias points to, or the fixed one.
@@ -168,9 +173,30 @@ class RegistrySource:
         if not bundles:
             raise InputError(f"Version {version} of {self._model.name!r} holds no bundle.")
 
-        read_folder(bundles[0])
-        self._smoke_test(bundles[0])
+        self._check(version, bundles[0])
         return bundles[0]
+
+    def _check(self, version: str, folder: Path) -> None:
+        """Raise unless a bundle works; one that did not is not tried again."""
+        from pipeline.model.bundle import read_bundle
+
+        digest = _digest(folder)
+        try:
+            if digest in self._refused:
+                raise InputError(self._refused[digest])
+            read_bundle(folder)
+            self._smoke_test(folder)
+        except InputError as error:
+            # The folder is gone at once; a person knows the version.
+            message = str(error).replace(f"'{folder}", f"'version {version}")
+            self._refused = {digest: message}
+            raise InputError(message) from error
+
+
+def _digest(folder: Path) -> str:
+    """Return a hash of what a bundle holds, by its manifest."""
+    manifest = read_plain_file(folder / MANIFEST, MAX_MANIFEST_BYTES)
+    return hashlib.sha256(manifest).hexdigest()
 
 
 def find_source(

@@ -327,7 +327,10 @@ def _version_of(record: Any) -> str:
     """Return which version wrote a record, if it says so: the reader's may be another one."""
     versions = record.get("versions") if isinstance(record, dict) else None
     version = versions.get("affectune") if isinstance(versions, dict) else None
-    own = metadata.version("affectune")
+    try:
+        own = metadata.version("affectune")
+    except metadata.PackageNotFoundError:  # where MLflow loads a copy of this code
+        return ""
     if not isinstance(version, str) or version == own:
         return ""
     return f" (Affectune {quoted(version)} wrote it, this is {own})"
@@ -351,7 +354,7 @@ def _mistakes(record: BundleRecord) -> Iterator[str]:
     for key in exactly_targets:
         if set(getattr(record, key)) != targets:
             yield f"{key!r} is not of the targets {quoted(', '.join(record.targets))}"
-    for key in ("regressor_encoders", "floor_of", "bands", "corrections", "out_of_fold"):
+    for key in ("regressor_encoders", "floor_of", "bands", "corrections"):
         if unknown := set(getattr(record, key)) - targets:
             yield f"{key!r} is of {quoted(min(unknown))}, which is no target"
     for key in ("max_held_frames", "set_aside", "resampling"):
