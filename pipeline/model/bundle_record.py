@@ -81,7 +81,8 @@ class StageRecord(_Record):
     timing: TimingRecord = TimingRecord()
 
     @model_validator(mode="after")
-    def _only_regressors_choose(self) -> Self:
+    def _fits_its_stage(self) -> Self:
+        _ = self.network_spec  # is validated there
         if self.stage != "unimodal":
             if self.normalisation != "train":
                 raise ValueError("'normalisation' must be 'train'")
@@ -93,10 +94,17 @@ class StageRecord(_Record):
 
     @property
     def network_spec(self) -> NetworkSpec:
-        """Return the shape of its network; a fusion of version 0.1 is recurrent."""
-        if self.stage != "fusion":
-            return NetworkSpec.model_validate(self.network)
-        return FusionNetworkSpec.model_validate({"kind": "recurrent", **self.network})
+        """Return the shape of its network; a fusion of version 0.1 is recurrent.
+
+        Raises:
+            ValueError: it has none.
+        """
+        try:
+            if self.stage != "fusion":
+                return NetworkSpec.model_validate(self.network)
+            return FusionNetworkSpec.model_validate({"kind": "recurrent", **self.network})
+        except ValidationError as error:
+            raise ValueError(f"network: {_first_mistake(error)}") from None
 
 
 class BandRecord(_Record):
@@ -285,11 +293,7 @@ def validate_record(record: Any) -> BundleRecord:
     try:
         return BundleRecord.model_validate(record)
     except ValidationError as error:
-        detail = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in detail["loc"])
-        mistake = detail["msg"].removeprefix("Value error, ")
-        where = f"{quoted(place)}: " if place else ""
-        raise ValueError(f"{where}{mistake[:MAX_MESSAGE]}{_version_of(record)}") from None
+        raise ValueError(f"{_first_mistake(error)}{_version_of(record)}") from None
 
 
 def parse_place(place: str) -> tuple[str, tuple[str, ...], int]:
@@ -321,6 +325,14 @@ def quoted(value: object) -> str:
     """Return something of a bundle as part of a message: short, and without control characters."""
     text = repr(str(value)[:MAX_MESSAGE]) if isinstance(value, str) else str(value)[:MAX_MESSAGE]
     return text if len(str(value)) <= MAX_MESSAGE else f"{text} ..."
+
+
+def _first_mistake(error: ValidationError) -> str:
+    """Return the first of pydantic's findings, as part of a sentence."""
+    detail = error.errors(include_url=False, include_input=False)[0]
+    place = ".".join(str(part) for part in detail["loc"])
+    mistake = detail["msg"].removeprefix("Value error, ")[:MAX_MESSAGE]
+    return f"{quoted(place)}: {mistake}" if place else mistake
 
 
 def _version_of(record: Any) -> str:
