@@ -180,23 +180,26 @@ class RegistrySource:
         """Raise unless a bundle works; one that did not is not tried again."""
         from pipeline.model.bundle import read_bundle
 
-        digest = _digest(folder)
         try:
-            if digest in self._refused:
-                raise InputError(self._refused[digest])
             read_bundle(folder)
-            self._smoke_test(folder)
         except InputError as error:
-            # The folder is gone at once; a person knows the version.
-            message = str(error).replace(f"'{folder}", f"'version {version}")
-            self._refused = {digest: message}
-            raise InputError(message) from error
+            raise InputError(_naming(version, folder, error)) from error
+
+        # Of verified files the manifest says what they hold.
+        manifest = read_plain_file(folder / MANIFEST, MAX_MANIFEST_BYTES)
+        digest = hashlib.sha256(manifest).hexdigest()
+        if digest not in self._refused:
+            try:
+                self._smoke_test(folder)
+            except InputError as error:
+                self._refused = {digest: _naming(version, folder, error)}
+        if digest in self._refused:
+            raise InputError(self._refused[digest])
 
 
-def _digest(folder: Path) -> str:
-    """Return a hash of what a bundle holds, by its manifest."""
-    manifest = read_plain_file(folder / MANIFEST, MAX_MANIFEST_BYTES)
-    return hashlib.sha256(manifest).hexdigest()
+def _naming(version: str, folder: Path, error: Exception) -> str:
+    """Return a message with a version in place of its folder, which is gone at once."""
+    return str(error).replace(f"'{folder}", f"'version {version}")
 
 
 def find_source(

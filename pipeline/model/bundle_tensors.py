@@ -179,7 +179,10 @@ def _declared_tensors(data: bytes) -> Tensors:
     if len(data) < LENGTH_BYTES or header_bytes > min(MAX_HEADER_BYTES, len(data) - LENGTH_BYTES):
         raise ValueError("it does not begin with a header of safetensors")
 
-    header = parse_json(data[LENGTH_BYTES : LENGTH_BYTES + header_bytes])
+    try:
+        header = parse_json(data[LENGTH_BYTES : LENGTH_BYTES + header_bytes])
+    except ValueError as error:
+        raise ValueError(f"its header is none of safetensors: {quoted(error)}") from None
     if not isinstance(header, dict):
         raise ValueError("its header is none of safetensors")
     header.pop("__metadata__", None)
