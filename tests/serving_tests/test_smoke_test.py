@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import shutil
 import sys
 import uuid
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 
+import affectune
 from pipeline.errors import AffectuneError, InputError
 from pipeline.model.bundle import WEIGHTS, load_model
 from pipeline.model.correction import Correction
@@ -20,7 +22,6 @@ from pipeline.model.fused_model import FusedModel
 from pipeline.stages.fusion import FUSION
 from pipeline.storage.atomic_folder import read_folder, write_folder
 from serving import smoke_test
-from serving.cli import _check
 from serving.model_follower import LONGEST_PAUSE_S, SECOND_LOOK_S, ModelFollower
 from serving.model_registry import RegistryUnavailable
 from serving.model_source import find_source
@@ -234,7 +235,7 @@ def test_the_exit_status_tells_a_verdict_from_the_surroundings(
         raise raised
 
     monkeypatch.setattr(smoke_test, "predict_once", fail)
-    monkeypatch.setattr(smoke_test, "_bound_memory", lambda folder: None)
+    monkeypatch.setattr(resource, "setrlimit", lambda *limits: None)  # this process goes on
     assert smoke_test.main([str(bundle)]) == status
     assert len(capsys.readouterr().err.splitlines()) == 1
 
@@ -270,8 +271,19 @@ def test_everything_that_a_model_predicts_must_be_a_number(bundle: Path) -> None
 
 
 @pytest.mark.slow
-def test_a_broken_folder_is_refused_before_anything_is_served(bundle: Path, tmp_path: Path) -> None:
+def test_a_broken_folder_is_refused_before_anything_is_served(
+    bundle: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     shutil.copytree(bundle, tmp_path / "b")
     write_folder(tmp_path / "b", {**read_folder(bundle), WEIGHTS: b"\0" * 100})
-    with pytest.raises(InputError, match="is not a model bundle that this version can read"):
-        _check(Settings(model=str(tmp_path / "b")))
+    monkeypatch.setattr("sys.argv", ["affectune", "serve", "--model", str(tmp_path / "b")])
+
+    with pytest.raises(SystemExit) as ended:
+        affectune.main()
+    assert ended.value.code == 2
+    told = capsys.readouterr()
+    assert "is not a model bundle that this version can read" in told.err
+    assert "Serving" not in told.out
