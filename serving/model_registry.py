@@ -6,6 +6,7 @@ The one module of serving that knows mlflow. It knows no bundle.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +30,8 @@ CHAMPION = "champion"
 MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 """MLflow's error codes where there is no such model, version or alias."""
 MAX_CAUSE_CHARACTERS = 300
+BUNDLE_TAG, BUNDLE_HASH = "affectune.bundle", re.compile("(?<=/)[0-9a-f]{64}$")
+"""Tag of a version that ends with the sha256 of its bundle's manifest."""
 
 
 class RegistryUnavailable(AffectuneError):
@@ -85,6 +88,17 @@ class ModelRegistry:
         """
         with _unavailable(f"The registry gives no version {version} of {name!r}"):
             return int(self._client().get_model_version(name, version).creation_timestamp)
+
+    def bundle_hash(self, name: str, version: str) -> str:
+        """Return the hash of the manifest that a study registered; "" where no study did.
+
+        Raises:
+            RegistryUnavailable: the registry does not answer, or has no such version.
+        """
+        with _unavailable(f"The registry gives no version {version} of {name!r}"):
+            tags = self._client().get_model_version(name, version).tags
+        match = BUNDLE_HASH.search(str(tags.get(BUNDLE_TAG, "")))
+        return match[0] if match else ""
 
     def download(self, name: str, version: str, folder: Path) -> None:
         """Copy all files of a version into a folder.

@@ -188,6 +188,13 @@ class RegistrySource:
         # Of verified files the manifest says what they hold.
         manifest = read_plain_file(folder / MANIFEST, MAX_MANIFEST_BYTES)
         digest = hashlib.sha256(manifest).hexdigest()
+        registered = self._registry.bundle_hash(self._model.name, version)
+        if registered not in ("", digest):
+            raise InputError(
+                f"Version {version} of {self._model.name!r} holds another bundle than the one that "
+                "was registered. Put that one back, or register this one."
+            )
+
         if digest not in self._refused:
             try:
                 self._smoke_test(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import resource
 import shutil
 import sys
@@ -169,6 +170,26 @@ def test_a_replica_that_starts_while_the_champion_is_broken_serves_the_last_that
     restarted.refresh()
     assert version_of(restarted) == "1"
     assert "'version 2' is not a model bundle" in restarted.advice()
+
+
+def test_a_version_whose_bundle_was_exchanged_is_refused(
+    follow: Callable[..., ModelFollower], registry: Registry, name: str
+) -> None:
+    folder = registry.bundle_folder("1", name)
+    digest = hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()
+    registry.client.set_model_version_tag(name, "1", "affectune.bundle", f"study/{digest}")
+    whole = read_folder(folder)
+    write_folder(folder, {**whole, "README.md": b"# another"})
+
+    follower = follow(Trial(), Clock())
+    follower.refresh()
+    assert version_of(follower) is None
+    assert "holds another bundle than the one that was registered" in follower.advice()
+
+    write_folder(folder, whole)
+    follower = follow(Trial(), Clock())
+    follower.refresh()
+    assert version_of(follower) == "1"
 
 
 def test_why_there_is_no_model_names_no_folder_of_this_machine(tmp_path: Path) -> None:
