@@ -323,12 +323,14 @@ def _read_label_floors(
     by_stimulus: dict[tuple[str, str], Track] = {}
     places = {path.rpartition("/")[0] for path in arrays if path.startswith(f"{LABEL_FLOOR}/")}
     for place in sorted(places):
-        target, *stimulus = (unquote(part) for part in place.split("/")[1:])
         track = _read_track(place, arrays)
-        if stimulus:
-            by_stimulus[target, "/".join(stimulus)] = track
-        else:
-            by_time[target] = track
+        match [unquote(part) for part in place.split("/")[1:]]:
+            case [target]:
+                by_time[target] = track
+            case [target, stimulus]:
+                by_stimulus[target, stimulus] = track
+            case _:
+                raise ValueError(f"{quoted(place)} is no label floor")
 
     if places and not set(targets) == set(by_time) >= {target for target, _ in by_stimulus}:
         raise ValueError("its label floors are not of its targets")

@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import unquote
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError, model_validator
 
 from pipeline.corpus import Resampling
 from pipeline.model.bundle_limits import MAX_COLUMNS, MAX_NAME, MAX_NETWORKS
@@ -26,11 +26,16 @@ MAX_MESSAGE = 300
 KINDS = {"auto_encoder": 1, "unimodal": 2, "fusion": 1, "fusion_without_difficulty": 1}
 """What a stage's place begins with -> how many names follow before its number."""
 LARGEST_COUNT = 10**12
+MAX_EPOCHS = 100_001
+"""A spec asks for one fewer at most; epoch 0 is the state before training."""
+MAX_LEVELS = 20
+"""Of what a study tells for people."""
 
 Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
 Column = Annotated[str, Field(max_length=MAX_NAME)]
-Names = Annotated[list[Name], Field(min_length=1, max_length=MAX_COLUMNS)]
-Columns = Annotated[list[Column], Field(min_length=1, max_length=MAX_COLUMNS)]
+# The first mistake is told: a million others would take a gigabyte.
+Names = Annotated[list[Name], Field(min_length=1, max_length=MAX_COLUMNS), FailFast()]
+Columns = Annotated[list[Column], Field(min_length=1, max_length=MAX_COLUMNS), FailFast()]
 Nothing = Annotated[dict[str, Any], Field(max_length=0)]
 Text = Annotated[str, Field(max_length=100_000)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -42,7 +47,8 @@ Number = Annotated[int, Field(ge=0, lt=MAX_NETWORKS)]
 Score = Finite | None
 Epoch = Annotated[tuple[Count, float, float], Field(strict=False)]
 """A list in JSON; its loss may be infinite or NaN, where a fit went astray."""
-Scores = dict[Name, Score]
+Scores = Annotated[dict[Name, Score], Field(max_length=MAX_COLUMNS)]
+Series = Annotated[list[float], Field(max_length=MAX_EPOCHS), FailFast()]
 
 
 class _Record(BaseModel):
@@ -75,7 +81,7 @@ class StageRecord(_Record):
     best_epoch: Count
     score: float
     cpu_s: NotNegative
-    history: list[Epoch]
+    history: Annotated[list[Epoch], Field(max_length=MAX_EPOCHS), FailFast()]
     num_modalities: Size = 0
     num_other_predictions: Size = 0
     timing: TimingRecord = TimingRecord()
@@ -115,9 +121,9 @@ class BandRecord(_Record):
     quantile: NotNegative
     constant_half_width: NotNegative
     intercept: Finite
-    weights: list[NotNegative]
-    centres: list[Finite]
-    deviations: list[Positive]
+    weights: Annotated[list[NotNegative], Field(max_length=MAX_COLUMNS), FailFast()]
+    centres: Annotated[list[Finite], Field(max_length=MAX_COLUMNS), FailFast()]
+    deviations: Annotated[list[Positive], Field(max_length=MAX_COLUMNS), FailFast()]
     lowest: Score
     highest: Score
 
@@ -171,8 +177,8 @@ class DataRecord(_Record):
 class SeedsRecord(_Record):
     """The scores of a winner, one per seed."""
 
-    scores: Annotated[list[float], Field(min_length=1)]
-    deciding: list[float] = []
+    scores: Annotated[Series, Field(min_length=1)]
+    deciding: Series = []
 
 
 class StudyRecord(BaseModel):
@@ -184,6 +190,15 @@ class StudyRecord(BaseModel):
     trials: Count
     seeds: dict[Name, SeedsRecord] = {}
     verdicts: dict[Name, Text] = {}
+
+    @model_validator(mode="after")
+    def _is_for_people(self) -> Self:
+        parts: list[Any] = [self.model_extra or {}]
+        for _ in range(MAX_LEVELS):
+            parts = [inner for part in parts for inner in _inner(part)]
+        if parts:
+            raise ValueError(f"it has more than {MAX_LEVELS} levels")
+        return self
 
 
 class NetworkCounts(_Record):
@@ -233,19 +248,19 @@ class BundleRecord(_Record):
     fusion_modalities: dict[Name, Names]
     encoder_of: dict[Name, dict[Name, Name]]
     regressor_encoders: dict[Name, dict[Name, Names]] = {}
-    without_fusion: list[Name] = []
+    without_fusion: Annotated[list[Name], Field(max_length=MAX_COLUMNS), FailFast()] = []
     floor_of: dict[Name, Literal["mean", "weighted_mean"]] = {}
-    repeats: dict[str, Annotated[list[Number], Field(max_length=MAX_NETWORKS)]] = {}
+    repeats: dict[str, Annotated[list[Number], Field(max_length=MAX_NETWORKS), FailFast()]] = {}
     floor_weights: dict[Name, dict[Name, NotNegative]]
     difficulty_references: dict[
-        Name, Annotated[list[NotNegative], Field(min_length=101, max_length=101)]
+        Name, Annotated[list[NotNegative], Field(min_length=101, max_length=101), FailFast()]
     ]
     data: DataRecord
-    out_of_fold: dict[Name, dict[Name, ScoreRecord]]
+    out_of_fold: dict[Name, Annotated[dict[Name, ScoreRecord], Field(max_length=MAX_COLUMNS)]]
     difficulty_spearman: dict[Name, Scores]
     study: StudyRecord | Nothing
     max_held_frames: dict[Name, Annotated[int, Field(ge=1, le=LARGEST_COUNT)]] = {}
-    set_aside: dict[Name, list[Column]] = {}
+    set_aside: dict[Name, Annotated[list[Column], FailFast()]] = {}
     resampling: dict[Name, Resampling] = {}
     bands: dict[Name, BandRecord] = {}
     corrections: dict[Name, CorrectionRecords] = {}
@@ -284,6 +299,8 @@ def validate_record(record: Any) -> BundleRecord:
             the message is a sentence without a full stop.
     """
     found = record.get("format") if isinstance(record, dict) else None
+    if isinstance(record, dict) and len(record) > 2 * len(BundleRecord.model_fields):
+        raise ValueError(f"it has {len(record):,} keys")
     if isinstance(found, int) and not isinstance(found, bool) and found != FORMAT:
         age = "a later" if found > FORMAT else "an earlier"
         raise ValueError(
@@ -325,6 +342,13 @@ def quoted(value: object) -> str:
     """Return something of a bundle as part of a message: short, and without control characters."""
     text = repr(str(value)[:MAX_MESSAGE]) if isinstance(value, str) else str(value)[:MAX_MESSAGE]
     return text if len(str(value)) <= MAX_MESSAGE else f"{text} ..."
+
+
+def _inner(part: Any) -> list[Any]:
+    """Return what a JSON value holds."""
+    if isinstance(part, dict):
+        return list(part.values())
+    return part if isinstance(part, list) else []
 
 
 def _first_mistake(error: ValidationError) -> str:

@@ -128,8 +128,8 @@ class VerifiedFolder:
         self.folder = folder
         try:
             manifest = read_plain_file(folder / MANIFEST, MAX_MANIFEST_BYTES)
-        except OSError as error:
-            what = f"has no readable {MANIFEST}" if folder.exists() else "is not there"
+        except (OSError, ValueError) as error:  # a name may be too long, or none that a file has
+            what = f"has no readable {MANIFEST}" if _exists(folder) else "is not there"
             raise InputError(
                 f"'{folder}' {what}: it is not a complete bundle. Give the folder that "
                 "`affectune train --out` wrote, or models:/<name>@<alias>."
@@ -160,6 +160,13 @@ class VerifiedFolder:
             raise InputError(f"'{self.folder}': {MANIFEST} does not name {name}.")
         _raise_if_changed(str(self.folder), name, data, digest)
         return data
+
+
+def _exists(folder: Path) -> bool:
+    try:
+        return folder.exists()
+    except OSError:  # its name is longer than any can be
+        return False
 
 
 def read_folder(folder: Path) -> dict[str, bytes]:

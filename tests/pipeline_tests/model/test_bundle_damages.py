@@ -227,6 +227,11 @@ FACE = "stages/unimodal/arousal/face/0"
         (("frame_period_ms",), 1e-300),
         (("max_held_frames", "voice"), 0),
         (("data", "sessions"), {"train": 1}),
+        ((FACE, "history"), ["x"] * 1_900_000),
+        ((FACE, "history"), [[1, 0.5, 0.5]] * 200_000),
+        (("set_aside", "voice"), [1] * 1_900_000),
+        (("study", "further"), [[[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]]]),
+        (("targets",), ["\x1b[31m"]),
         (("out_of_fold", "arousal", "fusion"), {}),
         (("study", "trials"), "many"),
         (("distillation", "networks"), None),
@@ -245,6 +250,13 @@ def test_a_record_of_impossible_sizes_is_refused_before_anything_is_built(
 
     message = refusal(write(tmp_path / "b", with_record(files, change)))
     assert "not a model bundle that this version can read" in message
+
+
+@pytest.mark.parametrize("name", ["none", "x" * 300, "a\0b", "file"])
+def test_what_is_no_folder_is_refused_in_a_sentence(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(InputError, match="is not a complete bundle"):
+        affectune.load(tmp_path / name)
 
 
 def test_a_bundle_of_a_later_format_says_so(files: dict[str, bytes], tmp_path: Path) -> None:
