@@ -155,7 +155,8 @@ def _bound_memory(folder: Path) -> None:
     hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
     if hard != resource.RLIM_INFINITY:
         limit = min(limit, hard)
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
+    with contextlib.suppress(OSError, ValueError):  # not every system lets it be set
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
 
 
 def _end(cause: str, status: int) -> int:
