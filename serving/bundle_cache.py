@@ -18,7 +18,7 @@ from pathlib import Path
 
 from pipeline.errors import AffectuneError, InputError
 from pipeline.storage.atomic_file import write_atomically
-from pipeline.storage.atomic_folder import read_folder, write_folder
+from pipeline.storage.atomic_folder import write_folder
 from serving.settings import Settings
 
 MAX_VERSIONS = 3
@@ -95,9 +95,11 @@ class BundleCache:
         return self.folder / name
 
     def _add(self, folder: Path, fetch: Callable[[Path], Path]) -> None:
+        from pipeline.model.bundle import read_bundle  # here, because importing torch takes seconds
+
         _remove(folder)
         with tempfile.TemporaryDirectory(dir=self.folder, prefix=".download-") as temporary:
-            files = read_folder(fetch(Path(temporary)))
+            files = read_bundle(fetch(Path(temporary)))
             write_folder(folder, files)
 
     def _record_current(self, version: str, folder: Path) -> None:
@@ -146,8 +148,10 @@ def _remove(entry: Path) -> None:
 
 def _is_intact(folder: Path) -> bool:
     """Whether a bundle is there and no file of it was changed."""
+    from pipeline.model.bundle import read_bundle
+
     try:
-        read_folder(folder)
+        read_bundle(folder)
     except InputError:
         return False
     return True

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import ipaddress
+import json
 import logging
 import os
 import shlex
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 DRAIN_S = 8.0
 """So long requests in flight may take where every command ends: they have longer if it is said."""
 RAY_END_S = 5.0
+READY_TIMEOUT_S, MAX_ANSWER_BYTES = 5.0, 2**16
 FAREWELL = "Ended before it served anything, because it was told to."
 
 
@@ -110,12 +113,25 @@ def _serve(settings: Settings) -> None:
         allow_orderly_end(settings.drain_timeout_s + RAY_END_S)
     with _running(settings) as stop_requested:
         host = "localhost" if settings.host in ("0.0.0.0", "::") else settings.host
-        Console().print(
-            Text(f"Serving {settings.model} at http://{host}:{settings.port}/ (Ctrl-C ends it)"),
-            soft_wrap=True,
-        )
+        place = f"at http://{host}:{settings.port}/ (Ctrl-C ends it)"
+        why_not = _why_not_ready(host, settings.port)
+        line = f"No model answers yet {place}. {why_not}" if why_not else None
+        Console().print(Text(line or f"Serving {settings.model} {place}"), soft_wrap=True)
         stop_requested.wait()
         console.print("Ending: requests in flight are answered first.")
+
+
+def _why_not_ready(host: str, port: int) -> str:
+    """Return why the endpoint has no model; "" where it has one, or does not say."""
+    connection = http.client.HTTPConnection(host, port, timeout=READY_TIMEOUT_S)
+    try:
+        connection.request("GET", "/readyz")
+        answer = json.loads(connection.getresponse().read(MAX_ANSWER_BYTES))
+        return str(answer["error"]["message"])
+    except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError):
+        return ""
+    finally:
+        connection.close()
 
 
 def _check(settings: Settings) -> list[str]:
@@ -125,13 +141,16 @@ def _check(settings: Settings) -> list[str]:
         InputError: no such model, an empty token, a port in use.
     """
     from serving.model_source import FolderSource, find_source
+    from serving.smoke_test import run_smoke_test
 
     has_token = bool(settings.secrets())
     source = find_source(settings)
     notes = []
 
     if isinstance(source, FolderSource):
-        source.fetch(source.newest())
+        source.newest()
+        print_status("Trying the model")
+        run_smoke_test(source.folder, settings.trial_timeout_s)
     else:
         notes += _check_registry(source)
     _raise_if_in_use(settings.host, settings.port)

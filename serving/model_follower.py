@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
+import time
+from collections.abc import Callable
 from threading import Event, Thread
 
 from pipeline.errors import AffectuneError, InputError
@@ -14,6 +17,14 @@ from serving.predictor import Predictor
 from serving.settings import Settings
 from serving.smoke_test import predict_once
 
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 5.0, 600.0
+"""After a check that was cut off; each pause is twice the one before."""
+SECOND_LOOK_S = 300.0
+"""How often a version that was refused is fetched again: it may hold another bundle by then."""
+
+_LEADING_FOLDERS = re.compile(r"(?<=')/(?:[^'/]+/)+")
+"""Of a path in quotes: where things lie on this machine is not for everybody to read."""
+
 log = logging.getLogger(__name__)
 
 
@@ -24,17 +35,24 @@ class ModelFollower:
         source: knows the newest version.
         settings: how often it is looked up, and the predictor's limits.
         metrics: where versions and failures are counted.
+        now: a clock, seconds.
     """
 
     def __init__(
-        self, source: ModelSource, settings: Settings, metrics: Metrics | None = None
+        self,
+        source: ModelSource,
+        settings: Settings,
+        metrics: Metrics | None = None,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._source = source
         self._settings = settings
         self._metrics = metrics or Metrics()
+        self._now = now
 
         self._current: Predictor | None = None
-        self._broken_versions: set[str] = set()
+        self._attempts: dict[str, int] = {}
+        self._not_before: dict[str, float] = {}
         self._last_failure = ""
         self._advice = ""
         self._stop = Event()
@@ -71,24 +89,52 @@ class ModelFollower:
     def _load_newest(self) -> None:
         try:
             version = self._source.newest()
-            if self._is_new(version):
-                self._load_version(version)
         except RegistryUnavailable as error:
             self._advice = error.advice
             self._record_failure(str(error))
             self._load_last_verified()
+            return
+        if self._is_due(version):
+            self._load_version(version)
 
-    def _is_new(self, version: str) -> bool:
+    def _is_due(self, version: str) -> bool:
+        """Return whether a version is another one, and is not to be left alone for now."""
         is_current = self._current is not None and self._current.version == version
-        return not is_current and version not in self._broken_versions
+        return not is_current and self._now() >= self._not_before.get(version, 0.0)
 
     def _load_version(self, version: str) -> None:
-        """Load a version; one that is broken is never tried a second time."""
+        """Load a version.
+
+        One that is broken is looked at again much later: it may hold something else by then. A
+        check that was cut off says nothing of the version: it is repeated after a pause.
+        """
         try:
             self._load(self._source.fetch(version))
-        except InputError:
-            self._broken_versions.add(version)
+        except InputError as error:
+            self._attempts.pop(version, None)
+            self._not_before[version] = self._now() + SECOND_LOOK_S
+            self._advice = f"Version {version} was refused: {_LEADING_FOLDERS.sub('', str(error))}"
+            self._load_last_verified()
             raise
+        except Exception as error:  # memory, disk, processes: whatever the surroundings lack
+            self._postpone(version, error)
+            self._load_last_verified()
+
+    def _postpone(self, version: str, error: Exception) -> None:
+        """Try a version again after a pause, which grows with each attempt."""
+        attempt = self._attempts[version] = self._attempts.get(version, 0) + 1
+        pause_s = min(FIRST_PAUSE_S * 2 ** min(attempt - 1, 20), LONGEST_PAUSE_S)
+        self._not_before[version] = self._now() + pause_s
+
+        is_told = isinstance(error, AffectuneError)
+        cause = str(error) if is_told else f"{type(error).__name__}: {error}"
+        self._advice = f"Version {version} could not be checked yet, and is tried again."
+        if isinstance(error, RegistryUnavailable):
+            self._advice = error.advice or self._advice
+        self._record_failure(
+            f"{cause} This says nothing of version {version}: attempt {attempt + 1} follows in "
+            f"{pause_s:g} s."
+        )
 
     def _load_last_verified(self) -> None:
         """Load what is kept on this machine, where nothing is loaded yet."""
@@ -103,6 +149,7 @@ class ModelFollower:
 
         previous, self._current = self._current, predictor
         self._last_failure = ""
+        self._attempts.pop(bundle.version, None)
         version = {"version": bundle.version}
         log.info("Serving %s version %s.", bundle.name, bundle.version, extra=version)
 
@@ -114,7 +161,11 @@ class ModelFollower:
         """Count a failure, and log it once, however often it is the same."""
         self._metrics.follow_failures.inc()
         if message != self._last_failure:
-            log.warning("%s What was loaded last goes on answering.", message)
+            is_loaded = self._current is not None
+            outcome = (
+                "What was loaded last goes on answering." if is_loaded else "No model answers."
+            )
+            log.warning("%s %s", message, outcome)
             self._last_failure = message
 
     def _follow(self) -> None:

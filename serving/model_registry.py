@@ -6,6 +6,7 @@ It knows no bundle. What a registry answers becomes a path or a number here, aft
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,6 +36,8 @@ MAX_CAUSE_CHARACTERS = 300
 MAX_SHOWN = 60
 MAX_TIME_MS = 253402300799999
 """The end of the year 9999."""
+BUNDLE_TAG, BUNDLE_HASH = "affectune.bundle", re.compile("(?<=/)[0-9a-f]{64}$")
+"""Tag of a version that ends with the sha256 of its bundle's manifest."""
 
 
 class RegistryUnavailable(AffectuneError):
@@ -96,6 +99,17 @@ class ModelRegistry:
             if _checked_version(found.version) != version:
                 raise ValueError(f"it answers with version {found.version}")
             return _checked_time(found.creation_timestamp)
+
+    def bundle_hash(self, name: str, version: str) -> str:
+        """Return the hash of the manifest that a study registered; "" where no study did.
+
+        Raises:
+            RegistryUnavailable: the registry does not answer, or has no such version.
+        """
+        with _unavailable(f"The registry gives no version {version} of {name!r}"):
+            tags = self._client().get_model_version(name, version).tags
+        match = BUNDLE_HASH.search(str(tags.get(BUNDLE_TAG, "")))
+        return match[0] if match else ""
 
     def download(self, name: str, version: str, folder: Path) -> None:
         """Copy the files of a version's bundle into a folder; see `download_bundle`.

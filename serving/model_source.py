@@ -15,7 +15,8 @@ from typing import Protocol
 
 from pipeline.credentials.masking import masked_uri
 from pipeline.errors import InputError
-from pipeline.storage.atomic_folder import MANIFEST, read_folder
+from pipeline.storage.atomic_folder import MANIFEST, MAX_MANIFEST_BYTES
+from pipeline.storage.plain_file import read_plain_file
 from serving.bundle_cache import Bundle, BundleCache, cache_folder
 from serving.model_registry import ModelRegistry, registry_uri
 from serving.settings import Settings
@@ -92,7 +93,7 @@ class FolderSource:
             InputError: it is not a bundle.
         """
         try:
-            manifest = (self.folder / MANIFEST).read_bytes()
+            manifest = read_plain_file(self.folder / MANIFEST, MAX_MANIFEST_BYTES)
         except OSError as error:
             raise InputError(
                 f"'{self.folder}' is not a bundle: {MANIFEST}: {error.strerror}. Give the folder "
@@ -106,7 +107,9 @@ class FolderSource:
         Raises:
             InputError: a file is missing or was changed.
         """
-        read_folder(self.folder)
+        from pipeline.model.bundle import read_bundle  # here, because importing torch takes seconds
+
+        read_bundle(self.folder)
         return Bundle(self.folder, self.folder.resolve().name, version)
 
     def last_verified(self) -> Bundle | None:
@@ -135,6 +138,8 @@ class RegistrySource:
         self._registry = registry
         self._cache = cache
         self._smoke_test = smoke_test
+        self._refused: dict[str, str] = {}
+        """Hash of the bundle that was refused last -> why."""
 
     def newest(self) -> str:
         """Return the version that the alias points to, or the fixed one.
@@ -163,9 +168,40 @@ class RegistrySource:
     def _download(self, version: str, folder: Path) -> Path:
         """Fill a folder with a version's bundle, verified and tested; return it."""
         self._registry.download(self._model.name, version, folder)
-        read_folder(folder)
-        self._smoke_test(folder)
+        self._check(version, folder)
         return folder
+
+    def _check(self, version: str, folder: Path) -> None:
+        """Raise unless a bundle works; one that did not is not tried again."""
+        from pipeline.model.bundle import read_bundle
+
+        try:
+            read_bundle(folder)
+        except InputError as error:
+            raise InputError(_naming(version, folder, error)) from error
+
+        # Of verified files the manifest says what they hold.
+        manifest = read_plain_file(folder / MANIFEST, MAX_MANIFEST_BYTES)
+        digest = hashlib.sha256(manifest).hexdigest()
+        registered = self._registry.bundle_hash(self._model.name, version)
+        if registered not in ("", digest):
+            raise InputError(
+                f"Version {version} of {self._model.name!r} holds another bundle than the one that "
+                "was registered. Put that one back, or register this one."
+            )
+
+        if digest not in self._refused:
+            try:
+                self._smoke_test(folder)
+            except InputError as error:
+                self._refused = {digest: _naming(version, folder, error)}
+        if digest in self._refused:
+            raise InputError(self._refused[digest])
+
+
+def _naming(version: str, folder: Path, error: Exception) -> str:
+    """Return a message with a version in place of its folder, which is gone at once."""
+    return str(error).replace(f"'{folder}", f"'version {version}")
 
 
 def find_source(

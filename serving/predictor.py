@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import InputError
-from pipeline.model.bundle import CARD, load_model
+from pipeline.model.bundle import CARD, load_bundle
 from pipeline.model.fused_model import Difficulty, FusedModel, Prediction
-from pipeline.storage.atomic_folder import read_folder
+from pipeline.storage.strict_json import parse_json
 from serving.chunking import predict_in_chunks
 from serving.model_input import ModelInput, to_model_input
 from serving.request_error import RequestError
@@ -53,13 +54,14 @@ class Predictor:
         """
         # The fusion without difficulty is for comparison alone; predicting it as well would take a
         # sixth longer.
-        model = replace(load_model(folder), fusions_without_difficulty={})
-        files = read_folder(folder)
-        ccc, between_ccc, within_ccc = (
-            _devel_scores(files, model.targets, key) for key in ("ccc", "between_ccc", "within_ccc")
+        loaded, files = load_bundle(folder)
+        model = replace(loaded, fusions_without_difficulty={})
+        summary = _summary(files)
+        ccc, between_ccc, within_ccc, band_coverage = (
+            {target: _number(summary, "targets", target, *path) for target in model.targets}
+            for path in (("ccc",), ("between_ccc",), ("within_ccc",), ("bands", "coverage"))
         )
-        band_coverage = {target: _devel_coverage(files, target) for target in model.targets}
-        card = files.get(CARD, b"").decode()
+        card = files.get(CARD, b"").decode(errors="replace")
         return cls(model, name, version, ccc, between_ccc, within_ccc, band_coverage, card, limits)
 
     def describe(self) -> dict[str, Any]:
@@ -168,23 +170,17 @@ def _chunked(chunk_frames: int) -> Notice:
     return Notice(code="chunked", message=message, where="")
 
 
-def _devel_scores(
-    files: dict[str, bytes], targets: tuple[str, ...], key: str
-) -> dict[str, float | None]:
-    """Read the scores in the bundle's summary, which is optional: without it they are None."""
+def _summary(files: Mapping[str, bytes]) -> Any:
+    """Return the bundle's summary, which is optional; None where it is not there, or damaged."""
     try:
-        scores = json.loads(files["summary.json"])["targets"]
-        return {
-            target: None if scores[target][key] is None else float(scores[target][key])
-            for target in targets
-        }
-    except (KeyError, TypeError, ValueError):
-        return dict.fromkeys(targets)
-
-
-def _devel_coverage(files: dict[str, bytes], target: str) -> float | None:
-    """Read what the bands covered in the bundle's summary; None where it does not say."""
-    try:
-        return float(json.loads(files["summary.json"])["targets"][target]["bands"]["coverage"])
-    except (KeyError, TypeError, ValueError):
+        return parse_json(files["summary.json"])
+    except (KeyError, ValueError):
         return None
+
+
+def _number(summary: Any, *path: str) -> float | None:
+    """Return a number of the summary; None where it does not say."""
+    for key in path:
+        summary = summary.get(key) if isinstance(summary, dict) else None
+    is_number = isinstance(summary, int | float) and abs(summary) < math.inf
+    return float(summary) if is_number else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import platform
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,22 +11,31 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
+import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
 from pipeline.model.bands import BandCalibration
+from pipeline.model.bundle_limits import MAX_FILES, MAX_OTHER_BYTES, MAX_RECORD_BYTES
 from pipeline.model.bundle_names import mistake_in_names
+from pipeline.model.bundle_record import FORMAT, parse_folder, parse_place, quoted, validate_record
+from pipeline.model.bundle_tensors import (
+    LABEL_FLOOR,
+    Tensors,
+    expected_tensors,
+    most_bytes,
+    read_tensors,
+)
 from pipeline.model.correction import Correction
 from pipeline.model.fused_model import FusedModel
 from pipeline.spec import Spec
 from pipeline.stages.label_floors import LabelFloors, Track
 from pipeline.stages.trained_stage import TrainedStage
-from pipeline.storage.atomic_folder import MODEL, read_folder, write_folder
+from pipeline.storage.atomic_folder import MODEL, VerifiedFolder, write_folder
+from pipeline.storage.strict_json import parse_json
 
-FORMAT = 2
 WEIGHTS, CARD = "weights.safetensors", "README.md"
-LABEL_FLOOR = "label_floor"
 LIBRARIES = ("affectune", "torch", "numpy", "numba")
 """Those that decide the numbers."""
 
@@ -55,31 +65,65 @@ def load_model(folder: Path | str) -> FusedModel:
     """Load a bundle whose every file still has the hash that its manifest says.
 
     Raises:
+        InputError: not a bundle, of another format, damaged, or a file was changed.
+    """
+    return load_bundle(folder)[0]
+
+
+def load_bundle(folder: Path | str) -> tuple[FusedModel, dict[str, bytes]]:
+    """Load a bundle as `load_model` does; return the bytes of its files as well.
+
+    The model is made of these very bytes, whatever becomes of the folder meanwhile.
+
+    Raises:
+        InputError: not a bundle, of another format, damaged, or a file was changed.
+    """
+    files, record, expected = _read(Path(folder))
+    with _refusing(folder, WEIGHTS):
+        arrays = read_tensors(files[WEIGHTS], expected)
+    with _refusing(folder, MODEL):
+        model = _from_record(record, arrays)
+    if (mistake := mistake_in_names(model)) is not None:
+        raise InputError(f"'{folder}' is refused: {mistake}.")
+    return model, files
+
+
+def read_bundle(folder: Path | str) -> dict[str, bytes]:
+    """Read a bundle's files, verified and no larger than its model.json asks for.
+
+    Raises:
         InputError: not a bundle, of another format, or a file was changed.
     """
-    files = read_folder(Path(folder))
-    try:
-        record = json.loads(files[MODEL])
-        arrays = safetensors.numpy.load(files[WEIGHTS])
-        bundle_format = record["format"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"'{folder}' is not a model bundle: {error}.") from error
+    return _read(Path(folder))[0]
 
-    if bundle_format != FORMAT:
-        raise InputError(
-            f"'{folder}' has bundle format {bundle_format}; this version reads {FORMAT}. "
-            "Use the version that wrote it."
-        )
+
+def _read(folder: Path) -> tuple[dict[str, bytes], Mapping[str, Any], Tensors]:
+    """Return a bundle's files, what is in its model.json, and the tensors that this asks for."""
+    verified = VerifiedFolder(folder)
+    if len(verified.names) > MAX_FILES:
+        raise InputError(f"'{folder}' is not a model bundle: it has {len(verified.names)} files.")
+
+    files = {MODEL: verified.read(MODEL, MAX_RECORD_BYTES)}
+    with _refusing(folder, MODEL):
+        record = parse_json(files[MODEL])
+        expected = expected_tensors(validate_record(record))
+        longest = most_bytes(expected)
+
+    for name in sorted({*verified.names, WEIGHTS} - {MODEL}):
+        files[name] = verified.read(name, longest if name == WEIGHTS else MAX_OTHER_BYTES)
+    return files, record, expected
+
+
+@contextlib.contextmanager
+def _refusing(folder: Path | str, name: str) -> Iterator[None]:
+    """Turn what does not fit in a file into a sentence."""
     try:
-        model = _from_record(record, arrays)
-        mistake = mistake_in_names(model)
-    except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
+        yield
+    except ValueError as error:
         raise InputError(
-            f"'{folder}' is not a model bundle that this version can read: {error!r}."
+            f"'{folder}' is not a model bundle that this version can read: {name}: {error}. "
+            "Take the bundle from where it was made once more, or the version that wrote it."
         ) from error
-    if mistake is not None:
-        raise InputError(f"'{folder}' is refused: {mistake}.")
-    return model
 
 
 def bundle_files(model: FusedModel, card: str = "") -> dict[str, bytes]:
@@ -236,7 +280,7 @@ def _from_record(record: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) 
         set_aside={
             modality: tuple(names) for modality, names in record.get("set_aside", {}).items()
         },
-        label_floors=_read_label_floors(arrays, record["frame_period_ms"]),
+        label_floors=_read_label_floors(arrays, record["targets"], record["frame_period_ms"]),
         # Bundles of earlier versions have no bands and no corrections, and set no column aside.
         bands={
             target: BandCalibration.from_json(band)
@@ -272,24 +316,45 @@ def _label_floor_arrays(floors: LabelFloors | None) -> dict[str, NDArray[Any]]:
 
 
 def _read_label_floors(
-    arrays: Mapping[str, NDArray[Any]], frame_period_ms: float
+    arrays: Mapping[str, NDArray[Any]], targets: Sequence[str], frame_period_ms: float
 ) -> LabelFloors | None:
-    """Read what `_label_floor_arrays` wrote; None from a bundle of an earlier version."""
+    """Read what `_label_floor_arrays` wrote; None from a bundle of an earlier version.
+
+    Raises:
+        ValueError: they are not of these targets, or no tracks.
+    """
     by_time: dict[str, Track] = {}
     by_stimulus: dict[tuple[str, str], Track] = {}
-    for path, steps in arrays.items():
-        kind, *parts, name = path.split("/")
-        if kind != LABEL_FLOOR or name != "steps":
-            continue
+    places = {path.rpartition("/")[0] for path in arrays if path.startswith(f"{LABEL_FLOOR}/")}
+    for place in sorted(places):
+        track = _read_track(place, arrays)
+        match [unquote(part) for part in place.split("/")[1:]]:
+            case [target]:
+                by_time[target] = track
+            case [target, stimulus]:
+                by_stimulus[target, stimulus] = track
+            case _:
+                raise ValueError(f"{quoted(place)} is no label floor")
 
-        track = Track(steps, arrays[path.removesuffix("steps") + "values"])
-        target, *stimulus = (unquote(part) for part in parts)
-        if stimulus:
-            by_stimulus[target, stimulus[0]] = track
-        else:
-            by_time[target] = track
-
+    if places and not set(targets) == set(by_time) >= {target for target, _ in by_stimulus}:
+        raise ValueError("its label floors are not of its targets")
     return LabelFloors(frame_period_ms, by_time, by_stimulus) if by_time else None
+
+
+def _read_track(place: str, arrays: Mapping[str, NDArray[Any]]) -> Track:
+    steps, values = arrays.get(f"{place}/steps"), arrays.get(f"{place}/values")
+    is_track = (
+        steps is not None
+        and values is not None
+        and (steps.dtype.str, values.dtype.str) == ("<i8", "<f8")
+        and steps.shape == values.shape == (steps.size,) != (0,)
+        and bool((np.diff(steps) > 0).all())
+    )
+    if not is_track:
+        raise ValueError(f"{quoted(place)} is no label floor")
+    assert steps is not None
+    assert values is not None
+    return Track(steps, values)
 
 
 def _read_stages(
@@ -311,13 +376,13 @@ def _read_stages(
 
     stages: dict[str, dict[tuple[str, ...], tuple[TrainedStage, ...]]] = {}
     for place, record in records.items():
-        kind, *names = (unquote(part) for part in place.split("/")[:-1])
+        kind, names, _ = parse_place(place)
         stage = TrainedStage.from_record(record, arrays_by_place[place])
         models = stages.setdefault(kind, {})
-        models[tuple(names)] = (*models.get(tuple(names), ()), stage)
+        models[names] = (*models.get(names, ()), stage)
 
     for folder, numbers in repeats.items():
-        kind, *names = (unquote(part) for part in folder.split("/"))
-        distinct = stages[kind][tuple(names)]
-        stages[kind][tuple(names)] = tuple(distinct[number] for number in numbers)
+        kind, names = parse_folder(folder)
+        distinct = stages[kind][names]
+        stages[kind][names] = tuple(distinct[number] for number in numbers)
     return stages

@@ -14,11 +14,18 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pipeline.errors import InputError
+from pipeline.storage.plain_file import read_plain_file
+from pipeline.storage.strict_json import parse_json
 from pipeline.storage.surroundings import failure
 
 MANIFEST = "manifest.json"
 MODEL = "model.json"
 """What makes such a folder a fused model's bundle."""
+MAX_MANIFEST_BYTES = 2**20
+"""Some 10,000 files."""
+MAX_FILE_BYTES = 8 * 2**30
+"""Of what `read_folder` takes into memory: four times the largest network that a spec can ask for
+on 8192 columns with 1024 units per layer."""
 REPLACE_ATTEMPTS = 100
 LEFTOVER = re.compile(r"\.((?P<name>.*)\.)?[0-9a-f]{32}\.(tmp|old)", re.DOTALL)
 """The temporary names of this module and of `atomic_file`."""
@@ -39,19 +46,40 @@ def verify(where: str, files: Mapping[str, bytes], manifest: bytes) -> None:
     Raises:
         InputError: a hash differs, or a file is missing.
     """
-    try:
-        expected = dict(json.loads(manifest))
-        names = set(expected)
-    except (ValueError, TypeError) as error:
-        raise InputError(f"'{where}': {MANIFEST} is damaged. Write the folder anew.") from error
-    for name in sorted(names):
+    for name, digest in sorted(_digests(where, manifest).items()):
         if name not in files:
-            raise InputError(f"'{where}': {name} is missing. Write the folder anew.")
-        if hashlib.sha256(files[name]).hexdigest() != expected[name]:
+            raise _missing(where, name)
+        _raise_if_changed(where, name, files[name], digest)
+
+
+def _digests(where: str, manifest: bytes) -> dict[str, str]:
+    """Return file -> its sha256, in hexadecimal digits."""
+    try:
+        digests = parse_json(manifest)
+    except ValueError:
+        digests = None
+    if not isinstance(digests, dict):
+        raise InputError(f"'{where}': {MANIFEST} is damaged. Write the folder anew.")
+
+    for name, digest in digests.items():
+        if not name.isprintable() or "/" in name or name in ("", ".", "..", MANIFEST):
             raise InputError(
-                f"'{where}': {name} was changed after it was written (sha256 differs), "
-                "and is refused."
+                f"'{where}': {MANIFEST} names {name[:100]!r}, which is no file of the folder."
             )
+        if not isinstance(digest, str):
+            raise InputError(f"'{where}': {MANIFEST} has no sha256 of {name!r}.")
+    return digests
+
+
+def _missing(where: str, name: str) -> InputError:
+    return InputError(f"'{where}': {name} is missing. Write the folder anew.")
+
+
+def _raise_if_changed(where: str, name: str, data: bytes, digest: str) -> None:
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise InputError(
+            f"'{where}': {name} was changed after it was written (sha256 differs), and is refused."
+        )
 
 
 def write_folder(folder: Path, files: Mapping[str, bytes], *, keeps_existing: bool = False) -> None:
@@ -89,27 +117,69 @@ def write_folder(folder: Path, files: Mapping[str, bytes], *, keeps_existing: bo
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+class VerifiedFolder:
+    """The files of a folder by its manifest: each is read once, and is what the manifest says.
+
+    Args:
+        folder: with a manifest.
+
+    Raises:
+        InputError: there is no manifest, or it is none.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        try:
+            manifest = read_plain_file(folder / MANIFEST, MAX_MANIFEST_BYTES)
+        except (OSError, ValueError) as error:  # a name may be too long, or none that a file has
+            what = f"has no readable {MANIFEST}" if _exists(folder) else "is not there"
+            raise InputError(
+                f"'{folder}' {what}: it is not a complete bundle. Give the folder that "
+                "`affectune train --out` wrote, or models:/<name>@<alias>."
+            ) from error
+        self._digests = _digests(str(folder), manifest)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the names of its files, in order."""
+        return tuple(sorted(self._digests))
+
+    def read(self, name: str, max_bytes: int = MAX_FILE_BYTES) -> bytes:
+        """Read a file, verified.
+
+        Raises:
+            InputError: the manifest does not name it, it is missing, no plain file, too long, or it
+                was changed.
+        """
+        try:
+            data = read_plain_file(self.folder / name, max_bytes)
+        except FileNotFoundError as error:
+            raise _missing(str(self.folder), name) from error
+        except OSError as error:
+            raise InputError(f"Cannot read '{self.folder / name}': {error.strerror}.") from error
+
+        digest = self._digests.get(name)
+        if digest is None:
+            raise InputError(f"'{self.folder}': {MANIFEST} does not name {name}.")
+        _raise_if_changed(str(self.folder), name, data, digest)
+        return data
+
+
+def _exists(folder: Path) -> bool:
+    try:
+        return folder.exists()
+    except OSError:  # its name is longer than any can be
+        return False
+
+
 def read_folder(folder: Path) -> dict[str, bytes]:
     """Read the files that the manifest names, verified.
 
     Raises:
-        InputError: no manifest, a file missing or changed.
+        InputError: no manifest, a file missing, changed, or no plain file.
     """
-    try:
-        manifest = (folder / MANIFEST).read_bytes()
-        names = [name for name in dict(json.loads(manifest)) if "/" not in name]
-    except (OSError, ValueError, TypeError) as error:
-        what = f"has no readable {MANIFEST}" if folder.exists() else "is not there"
-        raise InputError(
-            f"'{folder}' {what}: it is not a complete bundle. Give the folder that "
-            "`affectune train --out` wrote, or models:/<name>@<alias>."
-        ) from error
-    try:
-        files = {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
-    except OSError as error:
-        raise InputError(f"Cannot read '{folder}': {error.strerror}.") from error
-    verify(str(folder), files, manifest)
-    return files
+    verified = VerifiedFolder(folder)
+    return {name: verified.read(name) for name in verified.names}
 
 
 def remove_leftovers(parent: Path, is_ours: Callable[[str], bool] = lambda name: True) -> None:

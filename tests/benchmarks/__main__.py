@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.storage.atomic_file import write_atomically
+from tests.benchmarks.bundle_damages import bundle_damage_rows
 from tests.benchmarks.corpus import corpus_rows
 from tests.benchmarks.distillation import distillation_rows
 from tests.benchmarks.endpoint import endpoint_rows
@@ -32,6 +33,7 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "first_output": first_output_rows,
     "full_disk": full_disk_rows,
     "secrets": secrets_rows,
+    "bundles": bundle_damage_rows,
 }
 
 

@@ -174,6 +174,7 @@ def _renamed(model: FusedModel, names: Mapping[str, str]) -> FusedModel:
     def by_path(values: Mapping[tuple[str, str], Value]) -> dict[tuple[str, str], Value]:
         return {(rename(target), rename(m)): value for (target, m), value in values.items()}
 
+    assert model.label_floors is not None
     fusion_modalities, floor_weights, encoder_of = {}, {}, {}
     for target, modalities in by_name(model.fusion_modalities).items():
         fusion_modalities[target] = tuple(map(rename, modalities))
@@ -194,6 +195,12 @@ def _renamed(model: FusedModel, names: Mapping[str, str]) -> FusedModel:
         fusions_without_difficulty=by_name(model.fusions_without_difficulty),
         floor_weights=floor_weights,
         difficulty_references=by_name(model.difficulty_references),
+        max_held_frames=by_name(model.max_held_frames),
+        label_floors=replace(
+            model.label_floors,
+            by_time=by_name(model.label_floors.by_time),
+            by_stimulus=by_path(model.label_floors.by_stimulus),
+        ),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -21,6 +20,7 @@ from pipeline.data.importing.text_tables.text import (
 )
 from pipeline.data.importing.text_tables.time_column import TimeAxis, parse_date
 from pipeline.errors import InputError
+from pipeline.storage.strict_json import parse_json
 
 SIMPLE = "simple text format"
 OPENSIGNALS = "opensignals text file format"
@@ -112,7 +112,8 @@ def _read_simple(head: list[str], where: str) -> Header:
 def _read_json(head: list[str], where: str) -> Header:
     """Read the header of OpenSignals: a JSON object with one entry per device."""
     try:
-        devices = json.loads(next(line for line in head if line.lstrip("# ").startswith("{"))[1:])
+        line = next(line for line in head if line.lstrip("# ").startswith("{"))
+        devices = parse_json(line[1:].encode())
         [device] = devices.values()
         labels = [str(name) for name in device["column"]]
         rate_hz = _to_rate(str(device["sampling rate"]), where)

@@ -265,6 +265,13 @@ def test_opensignals_counts_its_samples(tmp_path: Path) -> None:
         read(path, "opensignals")
 
 
+@pytest.mark.parametrize("header", ["{" * 3, '{"a":' * 50_000, '{"a": 1, "a": 2}', "{}"])
+def test_a_header_that_is_no_device_is_refused(tmp_path: Path, header: str) -> None:
+    lines = ("# OpenSignals Text File Format", f"# {header}", "# EndOfHeader", "1\t2")
+    with pytest.raises(InputError, match="not that of one device"):
+        read(write(tmp_path / "x.txt", *lines), "opensignals")
+
+
 @pytest.mark.parametrize("labels", ["ECG", "ECG\tEDA\tACC"])
 def test_a_header_that_names_other_columns_is_refused(tmp_path: Path, labels: str) -> None:
     head = ("# Simple Text Format", "# Sampling Rate (Hz):= 4", f"# Labels:= {labels}")
