@@ -16,8 +16,13 @@ from pipeline.stages.task import SupervisedProblem
 from pipeline.stages.trained_stage import Columns, Epoch, TrainedStage
 from pipeline.stages.upstream import COPY_KINDS
 from pipeline.storage.stage_store import StageStore
-from tuning.fitting.held_out_predictions import HeldOutPredictions, held_out_name
+from tuning.fitting.held_out_predictions import (
+    HeldOutPredictions,
+    held_out_name,
+    read_held_out_of,
+)
 from tuning.fitting.job import Job
+from tuning.fitting.lost_stage import StageLost
 from tuning.fitting.scoring import FitScores, fit_scores
 from tuning.fitting.upstream_predictions import UpstreamPredictions
 from tuning.journal.events import Reason
@@ -40,6 +45,8 @@ class FitReport:
         best_epoch: likewise.
         scores: on people that the fit never saw, once it has ended; at a rung those of its best
             epoch so far.
+        lost: key of a stage that it reads, and the store has lost; then it has neither ended nor
+            failed.
         error: what went wrong, where it failed.
     """
 
@@ -50,6 +57,7 @@ class FitReport:
     devel: float | None = None
     best_epoch: int | None = None
     scores: FitScores = field(default_factory=FitScores)
+    lost: str | None = None
     error: str | None = None
 
     def to_result(self) -> dict[str, Any]:
@@ -61,6 +69,7 @@ class FitReport:
             "end_reason": self.end_reason,
             "devel": self.devel,
             "best_epoch": self.best_epoch,
+            "lost": self.lost,
             "held_out": self.scores.held_out,
             "deciding": self.scores.deciding,
             "error": self.error,
@@ -77,6 +86,7 @@ class FitReport:
             end_reason=result["end_reason"],
             devel=result["devel"],
             best_epoch=result["best_epoch"],
+            lost=result["lost"],
             scores=FitScores(result["held_out"], result["deciding"]),
             error=result["error"],
         )
@@ -150,6 +160,12 @@ class TrialFit:
         return replace(report, epochs=epochs, cpu_s=trainer.cpu_s, wall_s=self._fit.wall_s)
 
     def _advance(self) -> FitReport:
+        try:
+            return self._advance_piece()
+        except StageLost as error:
+            return FitReport(lost=error.key)
+
+    def _advance_piece(self) -> FitReport:
         if self._fit is None:
             predictions = self._read_predictions()
             if predictions is not None:
@@ -209,13 +225,13 @@ class TrialFit:
     def _read_predictions(self) -> HeldOutPredictions | None:
         """Return the held-out predictions, if another run has trained the stage."""
         context, job = self._context, self.job
-        predictions = context.store.read(held_out_name(job.key), HeldOutPredictions.from_files)
-        if predictions is not None:
-            return predictions
-
         stage = context.store.get(job.key)
         if stage is None:
             return None
+        predictions = read_held_out_of(context.store, stage)
+        if predictions is not None:
+            return predictions
+
         predictions = predict_held_out(stage, job, context)
         context.store.write(held_out_name(job.key), predictions.to_files())
         return predictions
@@ -232,7 +248,9 @@ def predict_held_out(stage: TrainedStage, job: Job, context: FitContext) -> Held
     outputs, copies = predict_unseen(stage, job, context), {}
     if job.task.modality:
         copies = {kind: predict_unseen(stage, job, context, kind) for kind in COPY_KINDS}
-    return HeldOutPredictions(stage.history, stage.best_epoch, stage.score, outputs, copies)
+    return HeldOutPredictions(
+        stage.history, stage.best_epoch, stage.score, outputs, copies, stage.key
+    )
 
 
 def predict_unseen(

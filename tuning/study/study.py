@@ -10,12 +10,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import metadata
+from io import BytesIO
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -35,7 +37,6 @@ from pipeline.stages.task import TIMING_SETTINGS, TRAINING_CODE
 from pipeline.storage.atomic_file import write_atomically
 from pipeline.storage.stage_store import StageStore
 from tuning.journal.events import (
-    EVENT,
     Event,
     ModelRegistered,
     StudyFinished,
@@ -46,6 +47,8 @@ from tuning.journal.events import (
 )
 from tuning.journal.file import JOURNAL, Journal
 from tuning.journal.history import History, history_of
+from tuning.journal.lines import JournalError, read_lines
+from tuning.mlflow_backend.tracking.journal_sender import TRACKING
 from tuning.monitoring.state import COMMAND
 from tuning.planning.judgement import verdict
 from tuning.planning.planner import StudyPlanner
@@ -53,6 +56,8 @@ from tuning.ray_backend.cluster import cluster
 from tuning.ray_backend.tune_run import search
 from tuning.spec.study_spec import StudySpec
 from tuning.study.assemble_model import winning_model
+
+log = logging.getLogger(__name__)
 
 MODEL_FOLDER, SUMMARY = "model", "summary.json"
 INTERRUPTED, REFUSED = "interrupted", "refused"
@@ -158,6 +163,9 @@ def open_study(
 
     journal = Journal(options.folder / JOURNAL)
     try:
+        if journal.is_mended:
+            with contextlib.suppress(OSError):  # its position is one in the damaged journal
+                (options.folder / TRACKING).unlink()
         history = history_of(journal.events)
         study = Study(spec, corpus, options, journal, history, made=tuple(made))
         opened = _opened(spec, corpus, corpus_path)
@@ -209,6 +217,7 @@ def run_study(
     )
 
     is_started = False
+    is_written = _is_written(study)
 
     def start() -> None:
         nonlocal is_started
@@ -216,6 +225,8 @@ def run_study(
         is_started = True
 
     try:
+        if not is_written:
+            planner.lost_stages.find()
         if planner.is_done:
             start()
         else:
@@ -227,9 +238,13 @@ def run_study(
             _record_stop(study, error)
         raise
 
-    is_written = study.history.finished is not None and (options.folder / MODEL_FOLDER).is_dir()
     if not study.is_interrupted and not is_written:
         _finish(study, planner, store)
+
+
+def _is_written(study: Study) -> bool:
+    """Return whether the winner of a finished study is in its folder."""
+    return study.history.finished is not None and (study.options.folder / MODEL_FOLDER).is_dir()
 
 
 def _record_stop(study: Study, error: BaseException) -> None:
@@ -419,8 +434,16 @@ def _raise_if_other_study(history: History, opened: StudyOpened, folder: Path) -
 
 def _events_of_same_study(store: StageStore, digest: str) -> list[Event]:
     """Return what happened when the same study was finished once with the same store."""
-    journal = store.read(_journal_name(digest), lambda files: files[JOURNAL])
-    events = [EVENT.validate_json(line) for line in (journal or b"").splitlines()]
+    name = _journal_name(digest)
+    journal = store.read(name, lambda files: files[JOURNAL]) or b""
+    try:
+        events = [line.event for line in read_lines(BytesIO(journal), f"{store.uri}/{name}")]
+        is_same = not events or getattr(events[0], "digest", None) == digest
+    except JournalError as error:
+        log.warning("%s Its journal is not used.", error)
+        return []
+    if not is_same:
+        return []
     own = (StudyOpened, StudyStopped, StudyResumed, StudyFinished, ModelRegistered)
     return [event for event in events if not isinstance(event, own)]
 
