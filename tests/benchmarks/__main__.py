@@ -10,6 +10,7 @@ from rich.table import Table
 
 from pipeline.storage.atomic_file import write_atomically
 from tests.benchmarks.corpus import corpus_rows
+from tests.benchmarks.damages import damages_rows
 from tests.benchmarks.distillation import distillation_rows
 from tests.benchmarks.endpoint import endpoint_rows
 from tests.benchmarks.first_output import first_output_rows
@@ -28,6 +29,7 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "search": search_rows,
     "distillation": distillation_rows,
     "first_output": first_output_rows,
+    "damages": damages_rows,
 }
 
 

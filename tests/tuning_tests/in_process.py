@@ -32,9 +32,10 @@ def small_study() -> StudySpec:
     """Return a study of one target and two modalities, of some thirty fits of two epochs."""
     stage = {"network": NETWORK, "fit": FIT}
     rates = {"fit.learning_rate": LEARNING_RATES}
+    with_difficulty = {**rates, "difficulty": {"choice": [True, False]}}
     search = {
         "auto_encoder": {**FEW, "trials": 2, "space": rates},
-        "unimodal": {**FEW, "trials": 3, "space": {**rates, "difficulty": {"choice": [True, False]}}},
+        "unimodal": {**FEW, "trials": 3, "space": with_difficulty},
         "fusion": {**FEW, "trials": 2, "space": rates},
     }
     settings = {"name": "small", "folds": 2, **dict.fromkeys(search, stage), "search": search}

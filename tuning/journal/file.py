@@ -77,6 +77,7 @@ class Journal:
             raise
         self.events = [line.event for line in lines]
         self._chain = lines[-1].chain if lines else Chain()
+        self._size = path.stat().st_size
 
     def __enter__(self) -> Journal:
         return self
@@ -106,24 +107,37 @@ class Journal:
             AffectuneError: the disk is full; then the events did not happen, and the journal is as
                 it was.
         """
-        size_before = self.path.stat().st_size
         data, chain = b"", self._chain
         for event in events:
             line, chain = chain.seal(event.model_dump_json().encode())
             data += line
+        size = self._size + len(data)
 
         try:
+            self._raise_if_changed()
             with open(self.path, "ab", buffering=0) as file:
                 while data:
                     data = data[file.write(data) :]
                 os.fsync(file.fileno())
         except OSError as error:
-            os.truncate(self.path, size_before)
+            with contextlib.suppress(OSError):  # else the next append does it
+                os.truncate(self.path, self._size)
             raise AffectuneError(
                 f"Cannot write the journal '{self.path}': {error.strerror}. "
                 "Nothing is lost: make room, then --resume."
             ) from error
-        self._chain = chain
+        self._chain, self._size = chain, size
+
+    def _raise_if_changed(self) -> None:
+        """Cut off what an append that failed has left; refuse to write to a file that was cut."""
+        size = self.path.stat().st_size
+        if size > self._size:
+            os.truncate(self.path, self._size)
+        if size < self._size:
+            raise AffectuneError(
+                f"The journal '{self.path}' was cut short by another program while the study was "
+                "running. What was trained is in the store: run the study with --resume."
+            )
 
     def _read(self) -> list[Line]:
         """Read all lines; mend the file, or cut off its end, where that loses nothing."""

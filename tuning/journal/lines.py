@@ -123,6 +123,11 @@ def _event(where: str, number: int, line: Sealed, record: dict[str, Any]) -> Eve
         return EVENT.validate_json(line.body)
     except ValidationError as error:
         problems = error.errors(include_url=False, include_input=False)
+        if record.keys() & {"line", "sum"} and line.number is None:
+            what = "was changed after it was written: its seal is not at its end"
+            raise _damaged(where, number, what) from error
+        if problems[0]["type"] == "union_tag_not_found":
+            raise _damaged(where, number, "is no event of a study") from error
         if {problem["type"] for problem in problems} <= NEWER:
             raise JournalError(
                 f"'{where}', line {number}: this version of Affectune does not know "

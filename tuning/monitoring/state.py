@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from pipeline.storage.json_record import read_record
 from tuning.journal.file import JOURNAL, is_open
 from tuning.journal.history import History
 
@@ -85,10 +85,9 @@ def study_state(folder: Path, history: History) -> StudyState:
 
 
 def _resume_command(folder: Path) -> str | None:
-    try:
-        record = json.loads((folder / COMMAND).read_bytes())
-        command, place = str(record["command"]), str(record["folder"])
-    except (OSError, ValueError, KeyError, TypeError):
+    record = read_record(folder / COMMAND) or {}
+    command, place = record.get("command"), record.get("folder")
+    if not isinstance(command, str) or not isinstance(place, str):
         return None
     if Path(place) == Path.cwd():
         return command
