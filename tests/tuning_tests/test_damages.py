@@ -19,7 +19,7 @@ HARMLESS = [*MOVED, *(name for name in BETWEEN if name not in (
 """What the seals prove to have changed nothing, and what stands between lines."""
 REFUSED = [*LOST, *NEWER, *CHANGED, "a line of zeros", "a line of noise", "an empty object"]
 OTHERS = (
-    "the journal cut short", "the journal noise", "the journal is a pipe", "the journal is a folder",
+    "the journal cut short", "the journal noise", "the journal is a pipe",
     "command.json deep", "command.json a folder", "tracking.json a list", "summary.json gone",
     "foreign files", "the model gone", "a lock that is left",
 )  # fmt: skip

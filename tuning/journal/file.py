@@ -264,6 +264,13 @@ def _cut_off_torn_end(path: Path, end: int) -> None:
         path: of the journal.
         end: of its last line that is one.
     """
+    if not end and path.stat().st_size:  # no line at all, and perhaps large
+        aside = path.with_name(f"{path.name}.torn-0")
+        path.replace(aside)
+        path.touch()
+        log.warning("Nothing in '%s' can be read; it was set aside as '%s'.", path, aside.name)
+        return
+
     with open(path, "rb+") as file:
         file.seek(max(end - 1, 0))
         is_ended = not end or file.read(1) == b"\n"
