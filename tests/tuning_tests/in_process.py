@@ -57,11 +57,13 @@ class InProcess:
     Attributes:
         num_reports: so many reports a study may still give before its process is killed.
         trained: names of the trials that were handed out.
+        before_report: called with every report before the planner gets it.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.num_reports: int | None = None
         self.trained: list[str] = []
+        self.before_report: Callable[[FitReport], FitReport] = lambda report: report
         monkeypatch.setattr("tuning.study.study.cluster", self._cluster)
         monkeypatch.setattr("tuning.study.study.search", self._search)
 
@@ -109,7 +111,7 @@ class InProcess:
             while continues:
                 report = FitReport.from_result(fit.advance().to_result())
                 self._count()
-                continues = planner.receive(job.trial, report)
+                continues = planner.receive(job.trial, self.before_report(report))
         return False
 
     def _count(self) -> None:
