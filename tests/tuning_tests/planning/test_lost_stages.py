@@ -19,13 +19,6 @@ from tuning.journal.history import History, Trial, read_history
 from tuning.planning.lost_stages import MAX_TIMES, LostStages
 
 
-@pytest.fixture(scope="module")
-def studies(tmp_path_factory: pytest.TempPathFactory) -> Studies:
-    """Return a finished study, and one that was killed half-way."""
-    with pytest.MonkeyPatch.context() as patch:
-        return Studies.make(tmp_path_factory.mktemp("studies"), InProcess(patch))
-
-
 @pytest.fixture
 def history(studies: Studies) -> History:
     """Return the history of the finished study."""
