@@ -72,7 +72,7 @@ class Journal:
             raise InputError(
                 f"Cannot read the journal '{path}': {error.strerror}. Choose another --out."
             ) from error
-        except InputError:
+        except AffectuneError:
             self.close()
             raise
         self.events = [line.event for line in lines]

@@ -58,7 +58,7 @@ def read_lines(lines: Iterable[bytes], where: str, *, start: int = 0) -> Iterato
     Args:
         lines: from the first, with their line feeds; none longer than `MAX_LINE_BYTES` is whole.
         where: the file, for messages.
-        start: the position from which on they are yielded; those before are only checked.
+        start: the position from which on they are yielded; of those before, seals are checked.
 
     Raises:
         JournalError: a line is damaged, missing, doubled or moved, or another version wrote it.
@@ -71,6 +71,9 @@ def read_lines(lines: Iterable[bytes], where: str, *, start: int = 0) -> Iterato
         text = raw.strip(BLANK) if number == 1 else raw.strip()
         if not text:
             continue
+        if end <= start:
+            chain = _followed(chain, Sealed.from_line(text), where, number)
+            continue
         if (record := _record(text)) is None:
             unreadable = unreadable or number
             continue
@@ -81,14 +84,13 @@ def read_lines(lines: Iterable[bytes], where: str, *, start: int = 0) -> Iterato
             _raise_if_other_format(where, record)
         line = Sealed.from_line(text)
         event = _event(where, number, line, record)
-        try:
-            chain = chain.follow(line)
-            if line.number is None:
+        chain = _followed(chain, line, where, number)
+        if line.number is None and not start:
+            try:
                 sequence.follow(event)
-        except ValueError as error:
-            raise _damaged(where, number, str(error)) from error
-        if end > start:
-            yield Line(event, end, chain)
+            except ValueError as error:
+                raise _damaged(where, number, str(error)) from error
+        yield Line(event, end, chain)
 
 
 def mended_lines(data: bytes) -> bytes | None:
@@ -105,6 +107,13 @@ def mended_lines(data: bytes) -> bytes | None:
     if not whole or (has_other and Sealed.from_line(whole[-1]).number is None):
         return None
     return b"\n".join(whole) + b"\n"
+
+
+def _followed(chain: Chain, line: Sealed, where: str, number: int) -> Chain:
+    try:
+        return chain.follow(line)
+    except ValueError as error:
+        raise _damaged(where, number, str(error)) from error
 
 
 def _record(text: bytes) -> dict[str, Any] | None:

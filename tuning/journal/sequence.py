@@ -19,6 +19,7 @@ from tuning.journal.events import (
     FinalistsChosen,
     ModelRegistered,
     RaceDecision,
+    Reason,
     RungDecision,
     StudyFinished,
     StudyJudged,
@@ -30,8 +31,13 @@ from tuning.journal.events import (
     TrialProgressed,
     TrialProposed,
 )
+from tuning.spec.search_table import SearchTable
+from tuning.spec.space import STAGES
 from tuning.spec.study_spec import StudySpec
 from tuning.spec.tasks import study_tasks
+
+RUN_THROUGH_RUNGS: tuple[Reason, ...] = ("patience", "max_epochs", "asha")
+"""Why a trial of the search ends that waited for a decision at each rung before."""
 
 
 @dataclass
@@ -50,6 +56,7 @@ class _Task:
     """What lines so far say of a task."""
 
     searched: list[dict[str, object]] = field(default_factory=list)
+    running: set[str] = field(default_factory=set)
     complete_keys: set[str] = field(default_factory=set)
     num_races: int = 0
     chosen: FinalistsChosen | None = None
@@ -61,6 +68,7 @@ class Sequence:
 
     def __init__(self) -> None:
         self._opened: StudyOpened | None = None
+        self._tables: dict[str, SearchTable] = {}
         self._tasks: dict[str, _Task] = {}
         self._targets: tuple[str, ...] = ()
         self._trials: dict[str, _Trial] = {}
@@ -106,6 +114,7 @@ class Sequence:
         except ValidationError as error:
             raise ValueError("does not hold the settings of a study") from error
         self._opened, self._targets = event, study.targets or ()
+        self._tables = {stage: study.table(stage) for stage in STAGES}
         tasks: Iterable[Task] = study_tasks(study.modalities or (), self._targets)
         self._tasks = {str(task): _Task() for task in tasks}
 
@@ -118,6 +127,7 @@ class Sequence:
         is_fold = 0 <= event.fold < max(len(self._opened.folds), 1)
         _raise_unless(is_fold, f"proposes a trial of fold {event.fold}, which there is not")
         self._trials[event.trial] = _Trial(event)
+        task.running.add(event.trial)
         if event.purpose == "search":
             task.searched.append(dict(event.configuration))
 
@@ -145,16 +155,33 @@ class Sequence:
                     event.epochs == trial.epoch,
                     f"ends trial {name} after {event.epochs} epochs, and {trial.epoch} are known",
                 )
-                fits = trial.is_stopped == (event.reason == "asha") or event.reason == "error"
-                _raise_unless(fits, f"ends trial {name} otherwise than was decided")
-                trial.ended = event
+                is_decided = trial.is_stopped or event.reason != "asha"
+                _raise_unless(is_decided, f"stops trial {name}, which was not decided before")
+                rung = self._missing_rung(trial, event)
+                _raise_unless(rung is None, f"lacks what was decided of trial {name} at {rung}")
+                trial.ended, task = event, self._task(trial.proposed.task)
+                task.running.discard(name)
                 if event.reason in COMPLETE:
-                    self._task(trial.proposed.task).complete_keys.add(trial.proposed.key)
+                    task.complete_keys.add(trial.proposed.key)
+
+    def _missing_rung(self, trial: _Trial, ended: TrialEnded) -> int | None:
+        """Return a rung that a trial of the search has passed without a decision; None: none."""
+        if trial.proposed.purpose != "search" or ended.reason not in RUN_THROUGH_RUNGS:
+            return None
+        table = self._tables[trial.proposed.task.partition("/")[0]]
+        rung = table.grace_epochs
+        while rung < ended.epochs:
+            if rung not in trial.rungs:
+                return rung
+            rung *= table.reduction_factor
+        return None
 
     def _decide(self, event: RaceDecision | FinalistsChosen | TaskCompleted) -> None:
         """Follow a task from its race to its winner."""
         task, name = self._task(event.task), event.task
         _raise_unless(not task.is_completed, f"decides on {name}, which was completed before")
+        running = ", ".join(sorted(task.running)[:3])
+        _raise_unless(not running, f"decides on {name}, before trial {running} has ended")
 
         if isinstance(event, TaskCompleted):
             _raise_unless(task.chosen is not None, f"completes {name}, which has no finalists")
@@ -178,6 +205,8 @@ class Sequence:
         _raise_unless(not self._is_judged, "judges the study once more")
         are_completed = all(task.is_completed for task in self._tasks.values())
         _raise_unless(are_completed, "judges a study of which a task has no winner")
+        have_ended = not any(task.running for task in self._tasks.values())
+        _raise_unless(have_ended, "judges a study of which a trial has not ended")
         _raise_unless(set(event.targets) == set(self._targets), "judges other targets")
         self._is_judged = True
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
 
 from pipeline.errors import AffectuneError
 from pipeline.spec import StageName
@@ -21,6 +22,7 @@ log = logging.getLogger(__name__)
 
 ORDER: tuple[StageName, ...] = ("auto_encoder", "unimodal", "fusion")
 """What reads from what: a lost stage is trained again after those that it may read."""
+NUM_READERS = 8
 MAX_TIMES = 3
 """A stage is trained again so many times; a store that loses it once more keeps nothing."""
 
@@ -51,12 +53,14 @@ class LostStages:
             StageLost: that one was trained by no trial of the study.
             AffectuneError: a stage is lost again and again.
         """
-        lost = []
-        for trial in self._needed():
-            key = trial.proposed.key
-            is_missed = cause is not None and key == cause.key
-            if trial.name not in self.trials and (is_missed or not self._is_there(key)):
-                lost.append(trial)
+        needed = [trial for trial in self._needed(cause) if trial.name not in self.trials]
+        with ThreadPoolExecutor(NUM_READERS) as readers:  # an object store takes its time
+            are_there = list(readers.map(self._is_there, needed))
+        lost = [
+            trial
+            for trial, is_there in zip(needed, are_there, strict=True)
+            if not is_there or (cause is not None and trial.proposed.key == cause.key)
+        ]
         if cause and cause.key not in {
             each.proposed.key for each in (*lost, *self.trials.values())
         }:
@@ -87,11 +91,14 @@ class LostStages:
                 return next((trial for trial in trials if trial.name not in running), None)
         return None
 
-    def _is_there(self, key: str) -> bool:
-        return read_trained(self._store, key) is not None
+    def _is_there(self, trial: Trial) -> bool:
+        return read_trained(self._store, trial.proposed.key) is not None
 
-    def _needed(self) -> list[Trial]:
-        """Return the complete trials whose stages something may still read, one for each key."""
+    def _needed(self, cause: StageLost | None) -> list[Trial]:
+        """Return the complete trials whose stages something may still read, one for each key.
+
+        Those of a task that has no winner yet are looked at once one of all is known to be lost.
+        """
         finalists = {
             key
             for finalists in self._history.completed.values()
@@ -101,7 +108,7 @@ class LostStages:
         }
         by_key: dict[str, Trial] = {}
         for trial in self._history.trials.values():
-            is_open = trial.task not in self._history.completed
+            is_open = cause is not None and trial.task not in self._history.completed
             is_compared = trial.proposed.purpose in ("comparison", "default")
             is_needed = is_open or is_compared or trial.proposed.key in finalists
             if trial.is_complete and is_needed:

@@ -197,6 +197,10 @@ def _keep_division(folder: Path, folds: Sequence[OuterFold]) -> None:
         return
 
     before = _read_division(path)
+    if before is None:
+        log.warning("'%s' is damaged, and is written anew.", path)
+        write_atomically(path, json.dumps(division, indent=1))
+        return
     if len(before) != len(folds):
         raise InputError(
             f"'{folder}' holds {len(before)} outer folds. Pass --nested {len(before)}, or another "
@@ -209,22 +213,16 @@ def _keep_division(folder: Path, folds: Sequence[OuterFold]) -> None:
         )
 
 
-def _read_division(path: Path) -> list[object]:
-    """Return who was where, as it was written.
+def _read_division(path: Path) -> list[object] | None:
+    """Return who was where, as it was written; None where that is damaged.
 
-    Raises:
-        InputError: the file is damaged.
+    Then each fold's own journal still says whom it set apart.
     """
     try:
         before = json.loads(path.read_bytes()) if path.is_file() else None
     except (OSError, RecursionError, ValueError):
-        before = None
-    if not isinstance(before, list):
-        raise InputError(
-            f"'{path}' is damaged. Move '{path}' away, and run the same command again: each outer "
-            "fold's own journal says whom it set apart."
-        )
-    return before
+        return None
+    return before if isinstance(before, list) else None
 
 
 def _subjects(fold: OuterFold) -> dict[str, list[str]]:

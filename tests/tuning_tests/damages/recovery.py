@@ -112,6 +112,9 @@ def _as_advised(advice: str, place: Place, out: Path, store: Path) -> tuple[Path
     if moved and os.path.lexists(moved[1]):
         Path(moved[1]).rename(place.folder / f"moved-{Path(moved[1]).name}")
         return out, store
+    if "Move it away" in advice and (named := re.search(r"'(/[^']+)'", advice)):
+        Path(named[1]).rename(place.folder / f"moved-{Path(named[1]).name}")
+        return out, store
     if re.search(r"another --out\b", advice):
         out = place.folder / "another out"
     if re.search(r"another (folder with )?(--)?store|and --store", advice) and "same" not in advice:
@@ -176,7 +179,7 @@ def every_case() -> list[Case]:
     """Return each damage of each kind of study that it can happen to."""
     return [
         *(Case("finished", name) for name in {**JOURNALS, **FOLDER}),
-        *(Case("half", name) for name in DAMAGES),
+        *(Case("half", name) for name in {**JOURNALS, **STORE}),
         *(Case("earlier", name) for name in EARLIER),
         *(Case("new", name) for name in STORE),
     ]
