@@ -18,6 +18,8 @@ from tuning.fitting.trial_fit import FitReport
 from tuning.journal.history import History, Trial, read_history
 from tuning.planning.lost_stages import MAX_TIMES, LostStages
 
+READ_BY_NAME = ("comparison", "default")
+
 
 @pytest.fixture
 def history(studies: Studies) -> History:
@@ -38,12 +40,13 @@ def winners(history: History) -> list[str]:
 
 
 def needed(history: History) -> list[Trial]:
-    """Return the trials whose stages are finalists' or the default's."""
+    """Return the trials whose stages are finalists', the default's or a comparison's."""
     keys = {k for each in history.completed.values() for f in each for ks in f.keys for k in ks}
     return [
         trial
         for trial in history.trials.values()
-        if trial.is_complete and (trial.proposed.key in keys or trial.proposed.purpose == "default")
+        if trial.is_complete
+        and (trial.proposed.key in keys or trial.proposed.purpose in READ_BY_NAME)
     ]
 
 
