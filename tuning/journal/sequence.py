@@ -6,7 +6,6 @@ format 3.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from pydantic import ValidationError
@@ -55,6 +54,7 @@ class _Trial:
 class _Task:
     """What lines so far say of a task."""
 
+    upstream: tuple[str, ...] = ()
     searched: list[dict[str, object]] = field(default_factory=list)
     running: set[str] = field(default_factory=set)
     complete_keys: set[str] = field(default_factory=set)
@@ -115,8 +115,11 @@ class Sequence:
             raise ValueError("does not hold the settings of a study") from error
         self._opened, self._targets = event, study.targets or ()
         self._tables = {stage: study.table(stage) for stage in STAGES}
-        tasks: Iterable[Task] = study_tasks(study.modalities or (), self._targets)
+        tasks: tuple[Task, ...] = study_tasks(study.modalities or (), self._targets)
         self._tasks = {str(task): _Task() for task in tasks}
+        for task in tasks:
+            upstream = task.upstream_tasks(study.modalities or ())
+            self._tasks[str(task)].upstream = tuple(str(each) for each in upstream)
 
     def _propose(self, event: TrialProposed) -> None:
         expected = f"{len(self._trials) + 1:04d}"
@@ -124,6 +127,9 @@ class Sequence:
             raise ValueError(f"proposes trial {event.trial[:20]}, and the next one is {expected}")
         assert self._opened is not None
         task = self._task(event.task)
+        for upstream in task.upstream:
+            is_ready = self._task(upstream).is_completed
+            _raise_unless(is_ready, f"is of {event.task}, which reads {upstream} without a winner")
         is_fold = 0 <= event.fold < max(len(self._opened.folds), 1)
         _raise_unless(is_fold, f"proposes a trial of fold {event.fold}, which there is not")
         self._trials[event.trial] = _Trial(event)
