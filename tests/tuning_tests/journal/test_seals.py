@@ -43,7 +43,10 @@ def bare(lines: list[bytes]) -> list[bytes]:
     first, *others = [SEALED.sub(b"}", line.strip()) + b"\n" for line in lines]
     study = {**STUDY, "modalities": ["head", "gaze"], "targets": ["arousal"]}
     record = json.loads(first) | {"format": 3, "study": study}
-    return [json.dumps(record).encode() + b"\n", *others]
+    of_first_stage = [
+        each.replace(b"unimodal/head/arousal", b"auto_encoder/head") for each in others
+    ]
+    return [json.dumps(record).encode() + b"\n", *of_first_stage]
 
 
 def test_every_line_has_its_number_and_is_an_event_without_its_seal(lines: list[bytes]) -> None:
