@@ -36,11 +36,20 @@ class ResumableFit:
         self, problem: SupervisedProblem, corpus: Corpus, store: StageStore, *, device: str = "cpu"
     ) -> None:
         begin = time.monotonic()
-        self.trainer = Trainer(problem, corpus, device=device)
         self.stage: TrainedStage | None = None
         self._store = store
 
-        self.wall_s = store.read(checkpoint_name(problem.key), self._resume) or 0.0
+        def resume(files: Mapping[str, bytes]) -> tuple[Trainer, float]:
+            """Go on from a checkpoint; return the seconds that were spent until then, too."""
+            trainer = Trainer(problem, corpus, device=device)
+            trainer.resume(files)
+            return trainer, float(json.loads(files[TIME_FILE])["wall_s"])
+
+        resumed = store.read(checkpoint_name(problem.key), resume)
+        # What a damaged checkpoint was read into is not used.
+        if resumed is None:
+            resumed = Trainer(problem, corpus, device=device), 0.0
+        self.trainer, self.wall_s = resumed
         self.wall_s += time.monotonic() - begin
 
     def run(self, on_epoch: Callable[[Epoch], None] | None = None) -> TrainedStage:
@@ -100,12 +109,6 @@ class ResumableFit:
         files = self.trainer.checkpoint()
         files[TIME_FILE] = json.dumps({"wall_s": self.wall_s}).encode()
         self._store.write(checkpoint_name(self.trainer.problem.key), files)
-
-    def _resume(self, files: Mapping[str, bytes]) -> float:
-        """Go on from a checkpoint; return the seconds that were spent until then."""
-        self.trainer.resume(files)
-        wall_s: float = json.loads(files[TIME_FILE])["wall_s"]
-        return wall_s
 
 
 def checkpoint_name(key: str) -> str:

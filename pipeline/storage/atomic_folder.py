@@ -199,6 +199,15 @@ def remove_leftovers(parent: Path, is_ours: Callable[[str], bool] = lambda name:
                     path.unlink()
 
 
+def remove(path: Path) -> None:
+    """Remove a folder, or a file or link in its place, as far as that is possible."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
+
+
 def _beside(folder: Path, ending: str) -> Path:
     """Return a new hidden name beside a folder, whose own name may be as long as names can be."""
     start = os.fsdecode(os.fsencode(folder.name)[:MAX_START_BYTES])
@@ -234,7 +243,7 @@ def _replace(temporary: Path, folder: Path) -> None:
                     os.rename(retired, folder)
                 raise
         finally:
-            shutil.rmtree(retired, ignore_errors=True)
+            remove(retired)
     _sync(folder.parent)
 
 

@@ -30,6 +30,7 @@ from pipeline.storage.atomic_folder import (
     MANIFEST,
     manifest_of,
     read_folder,
+    remove,
     remove_leftovers,
     verify,
     write_folder,
@@ -55,6 +56,8 @@ REMOTE_PAUSES_S = (0.5, 1.0, 2.0)
 """After these an object store that refused a request is asked again."""
 SERVICE = "Check that its service answers, its quota, and that you may read and write there"
 """What to do where it still refuses."""
+MAX_PROBED = 8
+"""So many stages are read to find out which format a store has that does not say it."""
 ANSWER_S = 10.0
 """So long an object store may take for its first answer, the start of a process included."""
 
@@ -119,7 +122,14 @@ class StageStore:
 
     def get(self, key: str) -> TrainedStage | None:
         """Return the stage under a key; None where there is none, or a damaged one (logged)."""
-        return self.read(key, TrainedStage.from_files)
+
+        def parse(files: Mapping[str, bytes]) -> TrainedStage:
+            stage = TrainedStage.from_files(files)
+            if stage.key != key:
+                raise ValueError(f"it is the stage {stage.key[:12]}")
+            return stage
+
+        return self.read(key, parse)
 
     def put(self, stage: TrainedStage) -> None:
         """Keep a stage under its key; writing it twice is harmless.
@@ -142,7 +152,8 @@ class StageStore:
             files = self._read_files(name)
             return None if files is None else parse(files)
         except (
-            AffectuneError, ValueError, KeyError, TypeError, OSError, SafetensorError,
+            AffectuneError, ArithmeticError, AttributeError, LookupError, OSError, RuntimeError,
+            SafetensorError, TypeError, ValueError,
         ) as error:  # fmt: skip
             if (fault := as_failure(error)) is not None:
                 raise fault from error  # whether they are damaged is not known
@@ -166,7 +177,7 @@ class StageStore:
     def remove(self, name: str) -> None:
         """Remove what is under a name, if there is anything."""
         if self._remote is None:
-            shutil.rmtree(Path(self._root) / name, ignore_errors=True)
+            remove(Path(self._root) / name)
             return
         with contextlib.suppress(OSError):
             self._remote.delete_dir(f"{self._root}/{name}")
@@ -201,16 +212,17 @@ class StageStore:
         """Be the only one who trains this key, among all processes that use the same folder.
 
         A process lets go by ending, also by being killed. After `timeout_s` two may train the same
-        key, to the same bytes. An object store has no such locks.
+        key, to the same bytes; likewise where a claim cannot be written. An object store has no
+        such locks.
         """
         if self._remote is not None:
             yield
             return
 
         path = Path(self._root) / CLAIMS / key
-        path.parent.mkdir(exist_ok=True)
         lock = FileLock(path)
-        with contextlib.suppress(Timeout):
+        with contextlib.suppress(Timeout, OSError):
+            path.parent.mkdir(exist_ok=True)
             lock.acquire(timeout=timeout_s, poll_interval=CLAIM_POLL_S)
 
         try:
@@ -262,20 +274,33 @@ class StageStore:
         self._repeated(write, "write to")
 
     def _find_format(self) -> bool:
-        """Return whether the store has a format already; refuse that of another version."""
+        """Return whether the store has a format already; refuse that of another version.
+
+        Where it is missing or damaged, the entries say which it is.
+        """
+        damage: Exception | None = None
+        stored = None
         try:
             stored = self._read_format()
-            if stored is None and self._has_entries():
+            if stored is None and self._names_of_stages():
                 # A process writes the format before its first entry: perhaps it just did.
-                stored = self._read_format() or 1
-        except (AffectuneError, OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(
-                f"Cannot read which format the store '{masked_uri(self.uri)}' has: {error}. "
-                "Try again, or name another store."
-            ) from error
+                stored = self._read_format()
+        except (AffectuneError, LookupError, OSError, TypeError, ValueError) as error:
+            damage = error
 
-        if stored in (None, FORMAT):
-            return stored is not None
+        if stored is None and self._stages_are_readable():
+            if damage is not None or self._is_in_the_way(FORMAT_ENTRY):
+                log.warning("The format of the store is damaged, and is written anew.")
+                self.remove(FORMAT_ENTRY)
+            return False
+        if damage is not None:
+            raise InputError(
+                f"Cannot read which format the store '{masked_uri(self.uri)}' has, and it "
+                f"holds no stage that tells: {damage} Try again, or name another store."
+            ) from damage
+        stored = stored or 1
+        if stored == FORMAT:
+            return True
         version = "a later version" if stored > FORMAT else "an earlier version"
         raise InputError(
             f"The store '{masked_uri(self.uri)}' was written by {version} of Affectune, and "
@@ -286,19 +311,33 @@ class StageStore:
         files = self._read_files(FORMAT_ENTRY)
         return None if files is None else int(json.loads(files[FORMAT_FILE]))
 
-    def _has_entries(self) -> bool:
-        """Return whether anything is named as an entry is, by a hash."""
+    def _is_in_the_way(self, name: str) -> bool:
+        """Return whether something else is where a folder should be."""
+        place = Path(self._root) / name
+        is_there = place.is_symlink() or place.exists()
+        return self._remote is None and is_there and not place.is_dir()
+
+    def _names_of_stages(self) -> list[str]:
+        """Return what is named as a trained stage is, by a hash."""
         if self._remote is None:
             names = [path.name for path in Path(self._root).iterdir()]
         else:
             selector = fs.FileSelector(self._root, allow_not_found=True)
             names = [file.base_name for file in self._remote.get_file_info(selector)]
-        return any(KEY.match(name) for name in names)
+        return [name for name in names if KEY.match(name)]
+
+    def _stages_are_readable(self) -> bool:
+        """Return whether this version reads the stages that are there; of many, some are tried."""
+        names = self._names_of_stages()
+        stages = [name for name in names if KEY.fullmatch(name)][:MAX_PROBED]
+        return not names or any(self.get(name) is not None for name in stages)
 
     def _read_files(self, name: str) -> dict[str, bytes] | None:
         """Return the verified files under a name; None where there are none."""
         if self._remote is None:
             folder = Path(self._root) / name
+            if folder.is_dir() and not (folder / MANIFEST).is_file():  # a pipe would never end
+                raise InputError(f"'{folder}' has no {MANIFEST}.")
             return read_folder(folder) if folder.is_dir() else None
 
         try:

@@ -11,6 +11,7 @@ from rich.table import Table
 from pipeline.storage.atomic_file import write_atomically
 from tests.benchmarks.bundle_damages import bundle_damage_rows
 from tests.benchmarks.corpus import corpus_rows
+from tests.benchmarks.damages import damages_rows
 from tests.benchmarks.distillation import distillation_rows
 from tests.benchmarks.endpoint import endpoint_rows
 from tests.benchmarks.first_output import first_output_rows
@@ -34,6 +35,7 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "full_disk": full_disk_rows,
     "secrets": secrets_rows,
     "bundles": bundle_damage_rows,
+    "damages": damages_rows,
 }
 
 

@@ -146,6 +146,7 @@ class Worker:
             planner = StudyPlanner(
                 self.study, self.corpus, self.store, journal, history, budget_s=self.budget_s
             )
+            planner.lost_stages.find()
             context = FitContext.create(self.corpus, self.study.base, self.store)
 
             while job := planner.next_job():

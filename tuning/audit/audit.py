@@ -18,7 +18,7 @@ from pipeline.storage.stage_store import StageStore
 from tuning.audit.retrain import Retrained, retrain, retraining_jobs
 from tuning.audit.sample import FinishedTrial, TaskTrials, draw_sample, split_search_trials
 from tuning.audit.stopping_cost import StoppingCost, estimate_costs
-from tuning.fitting.held_out_predictions import HeldOutPredictions, held_out_name
+from tuning.fitting.held_out_predictions import read_held_out
 from tuning.journal.history import History, Trial
 
 
@@ -169,7 +169,7 @@ def _train_to_the_end(
 
 def _read_finished(store: StageStore, trial: Trial) -> FinishedTrial | None:
     """Return a trial as the store has it; None where it was not trained to the end yet."""
-    predictions = store.read(held_out_name(trial.proposed.key), HeldOutPredictions.from_files)
+    predictions = read_held_out(store, trial.proposed.key)
     if predictions is None:
         return None
     return FinishedTrial(trial, predictions.history, predictions.devel)

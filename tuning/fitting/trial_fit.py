@@ -18,8 +18,13 @@ from pipeline.stages.trained_stage import Columns, Epoch, TrainedStage
 from pipeline.stages.upstream import COPY_KINDS
 from pipeline.storage.stage_store import StageStore
 from pipeline.storage.surroundings import as_failure, is_out_of_memory
-from tuning.fitting.held_out_predictions import HeldOutPredictions, held_out_name
+from tuning.fitting.held_out_predictions import (
+    HeldOutPredictions,
+    held_out_name,
+    read_held_out_of,
+)
 from tuning.fitting.job import Job
+from tuning.fitting.lost_stage import StageLost
 from tuning.fitting.scoring import FitScores, fit_scores
 from tuning.fitting.upstream_predictions import UpstreamPredictions
 from tuning.journal.events import Reason
@@ -42,6 +47,8 @@ class FitReport:
         best_epoch: likewise.
         scores: on people that the fit never saw, once it has ended; at a rung those of its best
             epoch so far.
+        lost: key of a stage that it reads, and the store has lost; then it has neither ended nor
+            failed.
         error: what went wrong, where it failed.
         fault: what is wrong with the surroundings, in whole sentences, where they let it down; it
             has neither ended nor failed, and is to be tried again. With an `error`, too: where it
@@ -55,6 +62,7 @@ class FitReport:
     devel: float | None = None
     best_epoch: int | None = None
     scores: FitScores = field(default_factory=FitScores)
+    lost: str | None = None
     error: str | None = None
     fault: str | None = None
 
@@ -79,6 +87,7 @@ class FitReport:
             "end_reason": self.end_reason,
             "devel": self.devel,
             "best_epoch": self.best_epoch,
+            "lost": self.lost,
             "held_out": self.scores.held_out,
             "deciding": self.scores.deciding,
             "error": self.error,
@@ -96,6 +105,7 @@ class FitReport:
             end_reason=result["end_reason"],
             devel=result["devel"],
             best_epoch=result["best_epoch"],
+            lost=result["lost"],
             scores=FitScores(result["held_out"], result["deciding"]),
             error=result["error"],
             fault=result["fault"],
@@ -168,6 +178,12 @@ class TrialFit:
         return replace(report, epochs=epochs, cpu_s=trainer.cpu_s, wall_s=self._fit.wall_s)
 
     def _advance(self) -> FitReport:
+        try:
+            return self._advance_piece()
+        except StageLost as error:
+            return FitReport(lost=error.key)
+
+    def _advance_piece(self) -> FitReport:
         if self._fit is None:
             predictions = self._read_predictions()
             if predictions is not None:
@@ -227,13 +243,13 @@ class TrialFit:
     def _read_predictions(self) -> HeldOutPredictions | None:
         """Return the held-out predictions, if another run has trained the stage."""
         context, job = self._context, self.job
-        predictions = context.store.read(held_out_name(job.key), HeldOutPredictions.from_files)
-        if predictions is not None:
-            return predictions
-
         stage = context.store.get(job.key)
         if stage is None:
             return None
+        predictions = read_held_out_of(context.store, stage)
+        if predictions is not None:
+            return predictions
+
         predictions = predict_held_out(stage, job, context)
         context.store.write(held_out_name(job.key), predictions.to_files())
         return predictions
@@ -250,7 +266,9 @@ def predict_held_out(stage: TrainedStage, job: Job, context: FitContext) -> Held
     outputs, copies = predict_unseen(stage, job, context), {}
     if job.task.modality:
         copies = {kind: predict_unseen(stage, job, context, kind) for kind in COPY_KINDS}
-    return HeldOutPredictions(stage.history, stage.best_epoch, stage.score, outputs, copies)
+    return HeldOutPredictions(
+        stage.history, stage.best_epoch, stage.score, outputs, copies, stage.key
+    )
 
 
 def predict_unseen(

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.corpus import Corpus, Session
-from pipeline.errors import AffectuneError
 from pipeline.preprocessing.corruption import column_std
 from pipeline.spec import CorruptionKind, Spec
 from pipeline.stages.cross_fit import CrossFitPlan
@@ -17,7 +16,8 @@ from pipeline.stages.task import StageKeys, UpstreamKeys, UpstreamOutputs
 from pipeline.stages.trained_stage import Columns, mean_of
 from pipeline.stages.upstream import COPY_KINDS, StageOutputs, corrupt_session, join_upstream
 from pipeline.storage.stage_store import StageStore
-from tuning.fitting.held_out_predictions import HeldOutPredictions, held_out_name
+from tuning.fitting.held_out_predictions import read_held_out
+from tuning.fitting.lost_stage import StageLost
 
 CACHED_STAGES = 256
 """So many stages' outputs at most are kept in memory; each is a number per frame."""
@@ -49,7 +49,7 @@ class UpstreamPredictions:
             copy_kinds: the corruptions whose copies a fusion learns from.
 
         Raises:
-            AffectuneError: the store has lost some of it.
+            StageLost: the store has lost some of it.
         """
 
         def outputs(stages: Mapping[str, StageKeys]) -> dict[str, StageOutputs]:
@@ -76,7 +76,7 @@ class UpstreamPredictions:
         """Return what a regressor reads of copies of the sessions in which its modality is spoilt.
 
         Raises:
-            AffectuneError: the store has lost it.
+            StageLost: the store has lost it.
         """
         encoders = {
             modality: StageOutputs(self.stage_outputs(keys, kind))
@@ -99,7 +99,7 @@ class UpstreamPredictions:
             kind: of the copies that are predicted; None for the sessions as they are.
 
         Raises:
-            AffectuneError: the store has lost them.
+            StageLost: the store has lost them.
         """
         if (keys, kind) not in self._cache:
             outputs = [[self._held_out(key, kind) for key in seeds] for seeds in keys]
@@ -119,7 +119,7 @@ class UpstreamPredictions:
             keys: of the trained stages, one per fold, from the first.
 
         Raises:
-            AffectuneError: the store has lost them.
+            StageLost: the store has lost them.
         """
         by_fold = [self._held_out(key, None) for key in keys]
         outputs: dict[str, NDArray[np.float32]] = {}
@@ -131,13 +131,10 @@ class UpstreamPredictions:
         return outputs
 
     def _held_out(self, key: str, kind: CorruptionKind | None) -> Columns:
-        predictions = self._store.read(held_out_name(key), HeldOutPredictions.from_files)
+        predictions = read_held_out(self._store, key)
         columns = None
         if predictions is not None:
             columns = predictions.outputs if kind is None else predictions.copies.get(kind)
         if columns is None:
-            raise AffectuneError(
-                f"The store '{self._store.uri}' no longer has the stage {key[:12]} that later ones "
-                "read. Restore it, or start the study anew in another --out."
-            )
+            raise StageLost(key)
         return columns

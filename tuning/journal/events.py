@@ -17,8 +17,13 @@ from pipeline.credentials.masking import masked, masked_uri
 from pipeline.metrics.bootstrap import Score
 from tuning.spec.space import Value
 
-FORMAT = 3
-"""Of the journal; raise it when an event is written otherwise."""
+FORMAT, READABLE_FORMATS = 4, (3, 4)
+"""Of the journal, and those that are read; raise it when an event is written otherwise.
+
+Format 4 has the events of format 3, and a seal in every line.
+"""
+LATEST_S = 253_402_300_799.0
+"""The last second of the year 9999: no clock says more, and no calendar shows it."""
 
 Purpose = Literal["search", "race", "refit", "comparison", "default"]
 """A new configuration, one of the better ones on its next fold, a finalist on a further fold or
@@ -37,9 +42,9 @@ COMPLETE: tuple[Reason, ...] = ("patience", "max_epochs", "store")
 class StudyEvent(BaseModel):
     """Frozen, and an unknown key is an error. `at`: when, in seconds since 1970."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    at: float
+    at: Annotated[float, Field(ge=0, le=LATEST_S)]
 
 
 class StudyOpened(StudyEvent):
@@ -133,7 +138,7 @@ class TrialEnded(StudyEvent):
 class Difference(BaseModel):
     """A CCC minus another, paired over people, with its 95% interval; None where undefined."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     ccc: float | None
     ccc_low: float | None
@@ -148,7 +153,7 @@ class Difference(BaseModel):
 class Member(BaseModel):
     """A configuration of an ensemble."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     configuration: dict[str, Value]
     upstream_ranks: dict[str, int]
@@ -160,7 +165,7 @@ class Member(BaseModel):
 class Finalist(BaseModel):
     """A configuration that was trained on every fold and seed, or an ensemble of several."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     configuration: dict[str, Value]
     """Of an ensemble: that of its first member, the best alone."""
@@ -202,7 +207,7 @@ class Finalist(BaseModel):
 class Standing(BaseModel):
     """A configuration in the race for a task's finalists."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     configuration: dict[str, Value]
     score: float
@@ -247,7 +252,7 @@ class TaskCompleted(StudyEvent):
 class Candidate(BaseModel):
     """What could be registered for a target, and how good it is."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: CandidateKind
     modality: str = ""
@@ -263,7 +268,7 @@ class Candidate(BaseModel):
 class Judgement(BaseModel):
     """The candidates of a target; the chosen one has the highest deciding score."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     candidates: Annotated[tuple[Candidate, ...], Field(min_length=1)]
 

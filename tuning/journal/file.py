@@ -3,44 +3,54 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
-from collections.abc import Iterator
+import shutil
+import stat
+from collections.abc import Iterable, Iterator
+from io import BytesIO
 from pathlib import Path
 from types import TracebackType
+from typing import BinaryIO
 
 from filelock import FileLock, Timeout
-from pydantic import ValidationError
 
-from pipeline.errors import InputError
+from pipeline.errors import AffectuneError, InputError
+from pipeline.storage.atomic_file import write_atomically
 from pipeline.storage.surroundings import failure
-from tuning.journal.events import EVENT, FORMAT, Event
+from tuning.journal.events import Event
+from tuning.journal.lines import MAX_LINE_BYTES, JournalError, Line, mended_lines, read_lines
+from tuning.journal.seal import Chain
 
 log = logging.getLogger(__name__)
 
 JOURNAL = "journal.jsonl"
 LOCK_SUFFIX = ".lock"
+MAX_MENDED_BYTES = 1024**3
+"""A journal that is larger is not mended: that takes it into memory."""
 
 
 class Journal:
     """A journal open for writing, by one process at a time.
 
-    A line that a crash cut short is set aside.
+    A line that a crash cut short is set aside. So is the file as it was, where lines were doubled
+    or moved: their seals say how they were written.
 
     Args:
         path: of the file; made if it is not there.
 
     Attributes:
         events: those that were there when it was opened.
+        is_mended: it was damaged, and is as it was written again.
 
     Raises:
-        InputError: another process has it open, it cannot be opened, a line before the last is
-            damaged, or an earlier version wrote it.
+        InputError: another process has it open, it cannot be opened, a line is damaged, missing or
+            changed, or another version wrote it.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.is_mended = False
         self._lock = FileLock(_lock_file(path))
 
         try:
@@ -57,13 +67,18 @@ class Journal:
             ) from error
 
         try:
-            with open(path, "rb") as file:
-                _raise_if_other_format(path, file.readline())
-            _set_torn_line_aside(path)
-            self.events = [event for event, _ in read_journal(path)]
-        except (InputError, OSError):
+            lines = self._read()
+        except OSError as error:
+            self.close()
+            raise InputError(
+                f"Cannot read the journal '{path}': {error.strerror}. Choose another --out."
+            ) from error
+        except AffectuneError:
             self.close()
             raise
+        self.events = [line.event for line in lines]
+        self._chain = lines[-1].chain if lines else Chain()
+        self._size = path.stat().st_size
 
     def __enter__(self) -> Journal:
         return self
@@ -93,21 +108,52 @@ class Journal:
             AffectuneError: such as of a full disk; then the events did not happen, and the journal
                 is as it was.
         """
-        data = b"".join(event.model_dump_json().encode() + b"\n" for event in events)
-        size_before: int | None = None
+        data, chain = b"", self._chain
+        for event in events:
+            line, chain = chain.seal(event.model_dump_json().encode())
+            data += line
+        size = self._size + len(data)
 
         try:
-            size_before = self.path.stat().st_size
+            self._raise_if_changed()
             with open(self.path, "ab", buffering=0) as file:
                 while data:
                     data = data[file.write(data) :]
                 os.fsync(file.fileno())
         except OSError as error:
-            with contextlib.suppress(OSError):  # what is left is whole events, or a torn line
-                if size_before is not None:
-                    os.truncate(self.path, size_before)
+            with contextlib.suppress(OSError):  # else the next append does it
+                os.truncate(self.path, self._size)
             message = f"Cannot write the journal '{self.path}': {error.strerror}. Nothing is lost."
             raise failure(message, error) from error
+        self._chain, self._size = chain, size
+
+    def _raise_if_changed(self) -> None:
+        """Cut off what an append that failed has left; refuse to write to a file that was cut."""
+        size = self.path.stat().st_size
+        if size > self._size:
+            os.truncate(self.path, self._size)
+        if size < self._size:
+            raise AffectuneError(
+                f"The journal '{self.path}' was cut short by another program while the study was "
+                "running. What was trained is in the store: run the study with --resume."
+            )
+
+    def _read(self) -> list[Line]:
+        """Read all lines; mend the file, or cut off its end, where that loses nothing."""
+        raise_if_no_file(self.path)
+        try:
+            lines = _read_whole(self.path)
+        except JournalError as error:
+            data = _mended(self.path, error)
+            if data is None:
+                raise
+            aside = _set_aside(self.path)
+            write_atomically(self.path, data)
+            log.warning("%s The damaged file is kept as '%s'.", _mending(self.path), aside.name)
+            self.is_mended = True
+            lines = _read_whole(self.path)
+        _cut_off_torn_end(self.path, lines[-1].end if lines else 0)
+        return lines
 
 
 def is_open(path: Path) -> bool:
@@ -127,64 +173,120 @@ def is_open(path: Path) -> bool:
 def read_journal(path: Path, start: int = 0) -> Iterator[tuple[Event, int]]:
     """Yield events from a position on, each with the position after it.
 
-    A last line that is not complete yet is left out.
+    A last line that is not complete yet is left out. Lines that can be mended are read as they were
+    written.
 
     Raises:
         InputError: a line is damaged, or another version wrote the journal.
+        OSError: the file is not there, or cannot be read.
     """
-    with open(path, "rb") as file:
-        _raise_if_other_format(path, file.readline())
-        file.seek(start)
-
-        for line in file:
-            if not line.endswith(b"\n"):
-                return
-            start += len(line)
-            try:
-                yield EVENT.validate_json(line), start
-            except ValidationError as error:
-                raise InputError(
-                    f"'{path}': the line that ends at byte {start} is damaged "
-                    f"({error.errors()[0]['msg']}). Restore the file from a copy, or start anew "
-                    "with another --out; trained stages are in the store."
-                ) from error
-
-
-def _raise_if_other_format(path: Path, first_line: bytes) -> None:
-    """Refuse a journal of another version; a damaged line is left to its reader."""
-    try:
-        opened = dict(json.loads(first_line))
-    except (ValueError, TypeError):
+    raise_if_no_file(path)
+    lines: Iterable[Line]
+    if start:
+        with open(path, "rb") as file:
+            for line in read_lines(_raw_lines(file), str(path), start=start):
+                yield line.event, line.end
         return
 
-    journal_format = opened.get("format", 1)
-    if journal_format != FORMAT:
-        raise InputError(
-            f"'{path}' has journal format {journal_format}; this version of Affectune reads "
-            f"{FORMAT}. "
-            "Use the version that wrote it, or start the study anew with another --out and --store."
-        )
+    try:
+        lines = _read_whole(path)
+    except JournalError as error:
+        data = _mended(path, error)
+        if data is None:
+            raise
+        log.warning("%s `study run --resume` writes it so.", _mending(path))
+        lines = read_lines(BytesIO(data), str(path))
+    for line in lines:
+        yield line.event, line.end
 
 
-def _set_torn_line_aside(path: Path) -> None:
-    """Move what a crash left of the last line to a file beside the journal."""
-    data = path.read_bytes()
-    size = data.rfind(b"\n") + 1
-    last_line = data[data.rfind(b"\n", 0, max(size - 1, 0)) + 1 : size]
+def raise_if_no_file(path: Path) -> None:
+    """Refuse what is no file: a folder, or a pipe that nobody writes to.
 
-    if last_line:
-        try:
-            EVENT.validate_json(last_line)
-        except ValidationError:
-            size -= len(last_line)
+    Raises:
+        InputError: it is none; a path where nothing is passes.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise InputError(
+                f"'{path}' is no file, and the study's journal has its name. Move it away, or "
+                "choose another --out."
+            )
 
-    if size < len(data):
-        aside = path.with_name(f"{path.name}.torn-{size}")
-        aside.write_bytes(data[size:])
-        os.truncate(path, size)
-        log.warning(
-            "The last line of '%s' was cut short; it was set aside as '%s'.", path, aside.name
-        )
+
+def _read_whole(path: Path) -> list[Line]:
+    with open(path, "rb") as file:
+        return list(read_lines(_raw_lines(file), str(path)))
+
+
+def _raw_lines(file: BinaryIO) -> Iterator[bytes]:
+    """Yield lines; what is too long for one comes in pieces, so that it does not fill memory."""
+    while line := file.readline(MAX_LINE_BYTES + 1):
+        yield line
+
+
+def _mended(path: Path, error: JournalError) -> bytes | None:
+    """Return what a journal was before it was damaged; None where nothing proves it."""
+    if not error.is_damage or path.stat().st_size > MAX_MENDED_BYTES:
+        return None
+    data = mended_lines(path.read_bytes())
+    if data is None:
+        return None
+    try:
+        list(read_lines(BytesIO(data), str(path)))
+    except JournalError:
+        return None
+    return data
+
+
+def _mending(path: Path) -> str:
+    """Say what was damaged, and that it does no harm."""
+    return (
+        f"Lines of '{path}' were doubled or moved, or something else came between them. Their "
+        "seals prove that none is missing or changed, so it is read as it was written."
+    )
+
+
+def _set_aside(path: Path) -> Path:
+    """Copy a damaged journal to a new file beside it."""
+    number = 1
+    while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
+        number += 1
+    shutil.copyfile(path, aside)
+    return aside
+
+
+def _cut_off_torn_end(path: Path, end: int) -> None:
+    """Move what a crash left of the last line to a file beside the journal; end the line before.
+
+    Args:
+        path: of the journal.
+        end: of its last line that is one.
+    """
+    if not end and path.stat().st_size:  # no line at all, and perhaps large
+        aside = path.with_name(f"{path.name}.torn-0")
+        path.replace(aside)
+        path.touch()
+        log.warning("Nothing in '%s' can be read; it was set aside as '%s'.", path, aside.name)
+        return
+
+    with open(path, "rb+") as file:
+        file.seek(max(end - 1, 0))
+        is_ended = not end or file.read(1) == b"\n"
+        if file.read(MAX_LINE_BYTES).strip() or file.read(1):
+            aside = path.with_name(f"{path.name}.torn-{end}")
+            file.seek(end)
+            with open(aside, "wb") as torn:
+                shutil.copyfileobj(file, torn)
+            log.warning(
+                "The last line of '%s' was cut short; it was set aside as '%s'.", path, aside.name
+            )
+        file.truncate(end)
+        if not is_ended:
+            file.seek(end)
+            file.write(b"\n")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _lock_file(path: Path) -> Path:

@@ -202,7 +202,10 @@ def read_history(folder: Path) -> History:
     except OSError as error:
         raise InputError(_no_study(folder, error)) from error
     if history.opened is None:
-        raise InputError(f"'{folder}' holds no study: its {JOURNAL} is empty. Run it again.")
+        raise InputError(
+            f"'{folder}' holds no study: its {JOURNAL} is empty. Run the study with another --out "
+            "and the same --store: what was trained to its end is reused."
+        )
     return history
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import time
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any, Literal
 
 from pipeline.credentials.masking import masked
 from pipeline.shell_command import PROGRAM
+from pipeline.storage.json_record import read_record
 from tuning.journal.file import JOURNAL, is_open
 from tuning.journal.history import History
 
@@ -87,12 +87,11 @@ def study_state(folder: Path, history: History) -> StudyState:
 
 
 def _resume_command(folder: Path) -> str | None:
-    try:
-        record = json.loads((folder / COMMAND).read_bytes())
-        # Earlier versions wrote some credentials down.
-        command, place = masked(str(record["command"])), str(record["folder"])
-    except (OSError, ValueError, KeyError, TypeError):
+    record = read_record(folder / COMMAND) or {}
+    command, place = record.get("command"), record.get("folder")
+    if not isinstance(command, str) or not isinstance(place, str):
         return None
+    command = masked(command)  # earlier versions wrote some credentials down
     if not _is_own_command(command):
         return None
     if Path(place) == Path.cwd():

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from math import inf
 
 from pipeline.corpus import Corpus
@@ -16,8 +17,9 @@ from pipeline.fitting.resumable_fit import remove_checkpoint
 from pipeline.stages.cross_fit import CrossFitPlan
 from pipeline.stages.task import Task
 from pipeline.storage.stage_store import StageStore
-from tuning.fitting.held_out_predictions import HeldOutPredictions, held_out_name
+from tuning.fitting.held_out_predictions import read_trained
 from tuning.fitting.job import Job
+from tuning.fitting.lost_stage import StageLost
 from tuning.fitting.trial_fit import FitReport, report_from_store
 from tuning.fitting.upstream_predictions import UpstreamPredictions
 from tuning.journal.clock import now
@@ -42,6 +44,7 @@ from tuning.planning.finalists import (
     rank_finalists,
 )
 from tuning.planning.judgement import judge
+from tuning.planning.lost_stages import LostStages
 from tuning.planning.outstanding_fits import Fit, FitPlan
 from tuning.planning.race import race_decision
 from tuning.planning.task_samplers import TaskSamplers
@@ -78,6 +81,7 @@ class StudyPlanner:
         fit_plan: the fits that the study consists of.
         budget: how much of them the time allows.
         running: names of the trials that workers have.
+        lost_stages: those that the store has lost, and that are trained again before all else.
         failure: why the study cannot go on; None while it can.
         fault: what is wrong with the surroundings, for which the study ends, and after whose mend
             it goes on; None while it can.
@@ -101,6 +105,7 @@ class StudyPlanner:
         self.upstream_predictions = UpstreamPredictions(store, corpus, plan, study.base)
         self.fit_plan = FitPlan(study, len(plan.folds))
         self.running: set[str] = set()
+        self.lost_stages = LostStages(store, history)
         self.failure: str | None = None
         self.fault: str | None = None
 
@@ -116,7 +121,8 @@ class StudyPlanner:
     @property
     def is_done(self) -> bool:
         """Return whether all was trained, and the winners compared with what they have to beat."""
-        return self._is_trained and self.history.judged is not None
+        is_judged = self._is_trained and self.history.judged is not None
+        return is_judged and not self.lost_stages.trials
 
     @property
     def _is_trained(self) -> bool:
@@ -130,6 +136,22 @@ class StudyPlanner:
         """
         if self.fault:
             return None
+        try:
+            return self._next_lost_job() if self.lost_stages.trials else self._next_job()
+        except StageLost as error:
+            self.lost_stages.find(error)
+            return self._next_lost_job()
+
+    def _next_lost_job(self) -> Job | None:
+        """Return the fit of a stage that the store has lost; no early stopping ends it."""
+        trial = self.lost_stages.next(self.running)
+        if trial is None:
+            return None
+        job = self.configurations.job_of(trial.proposed)
+        self.running.add(trial.name)
+        return replace(job, rungs=())
+
+    def _next_job(self) -> Job | None:
         for trial in self.history.trials.values():
             if trial.ended is None and trial.name not in self.running:
                 self.running.add(trial.name)
@@ -151,12 +173,20 @@ class StudyPlanner:
             Whether the trial continues.
         """
         trial = self.history.trials[name]
-        if trial.ended is not None:
+        if report.lost is not None:
+            self.running.discard(name)
+            self.lost_stages.find(StageLost(report.lost))
+            return False
+        is_lost = name in self.lost_stages.trials
+        if trial.ended is not None and not is_lost:
             return False
         if report.fault is not None and self._is_tried_again(trial, report):
             return False
 
         self._faults.clear(name)
+        if is_lost:
+            return self._receive_lost(trial, report)
+
         searched = self.history.trials_of(trial.task, "search")
         table = self.study.table(trial.task.stage)
         has_time = self.budget.left_s > 0
@@ -164,8 +194,25 @@ class StudyPlanner:
 
         if trial.ended is not None:
             self._close(trial)
-            self._judge()
+            try:
+                self._judge()
+            except StageLost as error:
+                self.lost_stages.find(error)
         return trial.ended is None
+
+    def _receive_lost(self, trial: Trial, report: FitReport) -> bool:
+        """Take note of how far a lost stage is; the journal tells of it already."""
+        if report.end_reason is None:
+            return True
+
+        self.running.discard(trial.name)
+        del self.lost_stages.trials[trial.name]
+        remove_checkpoint(self._store, trial.proposed.key)
+        if report.end_reason == "error":
+            key = trial.proposed.key[:12]
+            cause = f"The store had lost the stage {key}, and it cannot be trained again"
+            self.failure = self.failure or f"{cause}: {report.error}"
+        return False
 
     def worker_lost(self, name: str, cause: str) -> None:
         """Have a trial whose worker is gone started again, unless it has lost several."""
@@ -173,8 +220,12 @@ class StudyPlanner:
         self._worker_losses[name] += 1
         trial = self.history.trials[name]
 
-        if trial.ended is None and self._worker_losses[name] > MAX_WORKER_LOSSES:
-            error = f"Its worker was lost again and again (out of memory?): {cause}"
+        if self._worker_losses[name] <= MAX_WORKER_LOSSES:
+            return
+        error = f"Its worker was lost again and again (out of memory?): {cause}"
+        if name in self.lost_stages.trials:
+            self._receive_lost(trial, FitReport(end_reason="error", error=error))
+        elif trial.ended is None:
             scores = {epoch.epoch: epoch.score for epoch in trial.epochs}
             self._record(_ended(trial, scores, FitReport(error=error), "error"))
             self._close(trial)
@@ -182,7 +233,7 @@ class StudyPlanner:
     def surroundings_failed(self, name: str, fault: str) -> None:
         """Have a trial tried again whose worker could not begin with it."""
         trial = self.history.trials[name]
-        if trial.ended is None:
+        if trial.ended is None or name in self.lost_stages.trials:
             self._is_tried_again(trial, FitReport(fault=fault))
 
     def _is_tried_again(self, trial: Trial, report: FitReport) -> bool:
@@ -255,7 +306,7 @@ class StudyPlanner:
         job = self.configurations.job(f"{number:04d}", task, purpose, fit)
         self._record(_proposed(job, purpose, fit))
 
-        predictions = self._store.read(held_out_name(job.key), HeldOutPredictions.from_files)
+        predictions = read_trained(self._store, job.key)
         if predictions is not None:
             report = report_from_store(predictions, job, self.corpus, self.cross_fit_plan)
             self.receive(job.trial, report)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 import shlex
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jinja2
 from markupsafe import Markup
@@ -28,6 +30,7 @@ from pipeline.model.fused_model import FusedModel
 from pipeline.stages.fusion import FLOORS, FUSION, WITHOUT_DIFFICULTY
 from pipeline.stages.label_floors import EXPLANATIONS, LABEL_FLOORS
 from pipeline.storage.atomic_file import write_atomically
+from pipeline.storage.json_record import read_record
 from tuning.audit.cli_output import AUDIT
 from tuning.journal.history import History
 from tuning.monitoring.status import (
@@ -63,11 +66,15 @@ from tuning.report.results import (
 )
 from tuning.report.search_trials import Searches
 
+log = logging.getLogger(__name__)
+
 REPORT = "report.html"
 MARK = b'<a class="skip" href="#main">Skip to the report</a>'
 """Every report has it near its begin."""
 MAX_BEGIN_BYTES = 2**16
 HERE = resources.files(__package__)
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -118,12 +125,7 @@ def write_report(
     if (path.is_symlink() or path.exists()) and not is_report(path):
         raise InputError(f"'{path}' is no report of a study, and is left as it is. Move it away.")
 
-    audit_path = folder / AUDIT
-    audit = json.loads(audit_path.read_bytes()) if audit_path.exists() else None
-    nested_path = folder / NESTED
-    nested = None
-    if nested_path.exists():
-        nested = NestedScores.from_json(json.loads(nested_path.read_bytes()))
+    audit, nested = _result(folder / AUDIT, dict), _result(folder / NESTED, NestedScores.from_json)
     text = render(history, evaluation, model, audit, nested)
 
     write_atomically(path, text)
@@ -138,6 +140,23 @@ def is_report(path: Path) -> bool:
             return not path.is_symlink() and path.is_file() and MARK in file.read(MAX_BEGIN_BYTES)
     except OSError:
         return False
+
+
+def _result(path: Path, parse: Callable[[Mapping[str, Any]], Result]) -> Result | None:
+    """Return what an audit or nested cross-validation left; None where it is not there.
+
+    A damaged one is left out, which is logged.
+    """
+    if not path.exists():
+        return None
+    try:
+        record = read_record(path)
+        if record is not None and record.keys() & {"tasks", "targets"}:
+            return parse(record)
+    except (AttributeError, LookupError, TypeError, ValueError):
+        pass
+    log.warning("'%s' is damaged, and left out of the report. Run what wrote it again.", path)
+    return None
 
 
 def render(

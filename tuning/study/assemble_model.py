@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 from pipeline.corpus import Corpus
-from pipeline.errors import AffectuneError
 from pipeline.model.assemble import TargetEnsembles, assemble_model
 from pipeline.model.fused_model import FusedModel
 from pipeline.stages.auto_encoder import AutoEncoderTask
@@ -18,6 +17,7 @@ from pipeline.stages.task import StageKeys, Task
 from pipeline.stages.trained_stage import TrainedStage
 from pipeline.stages.unimodal import UnimodalTask
 from pipeline.storage.stage_store import StageStore
+from tuning.fitting.lost_stage import StageLost
 from tuning.journal.events import Candidate, Finalist
 from tuning.planning.finalists import comparison_keys
 from tuning.planning.judgement import verdict
@@ -29,7 +29,7 @@ def winning_model(planner: StudyPlanner, corpus: Corpus, store: StageStore) -> F
     """Put together what the judgement of a study chose for each target.
 
     Raises:
-        AffectuneError: the store has lost one of their stages.
+        StageLost: the store has lost one of their stages.
     """
     judged = planner.history.judged
     assert judged is not None
@@ -169,10 +169,7 @@ def _ensemble(planner: StudyPlanner, store: StageStore, keys: StageKeys) -> Ense
 def _load_stage(store: StageStore, key: str) -> TrainedStage:
     stage = store.get(key)
     if stage is None:
-        raise AffectuneError(
-            f"The store '{store.uri}' no longer has the stage {key[:12]} of the winner. "
-            "Restore it, or start the study anew in another --out."
-        )
+        raise StageLost(key)
     return stage
 
 

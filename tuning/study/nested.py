@@ -8,10 +8,13 @@ selection. BMC Bioinformatics 7, 91.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
+import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -33,6 +36,7 @@ from pipeline.spec import Spec
 from pipeline.stages.outer_folds import OuterFold, outer_folds
 from pipeline.stages.requirements import raise_if_untrainable
 from pipeline.storage.atomic_file import write_atomically
+from pipeline.storage.json_record import read_record
 from pipeline.storage.stage_store import StageStore
 from pipeline.train import num_fits, train
 from tuning.monitoring.live_table import LiveTable
@@ -62,6 +66,10 @@ from tuning.study.study_folder import (
 )
 
 PREDICTIONS, FOLD = "predictions", "fold.json"
+HASHES = "sha256"
+"""In the record of an outer fold: of its predictions, from which the scores are computed."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -121,7 +129,8 @@ def run_nested(
 
     begin, num_run = time.monotonic(), 0
     with ExitStack() as stack:
-        if not all((folder / f"fold-{number}" / FOLD).exists() for number in _numbers(folds)):
+        places = [folder / f"fold-{number}" for number in _numbers(folds)]
+        if not all(_read_record(place, folder / PREDICTIONS) for place in places):
             # All folds share one Ray; where it cannot be had, nothing is written.
             ray = stack.enter_context(cluster(options.address, options.workers))
             ray.raise_if_too_small(spec)
@@ -132,7 +141,7 @@ def run_nested(
             )
             study = open_study(spec, fold.corpus, corpus_path, place, resume=resume)
             with study.journal:
-                if (place.folder / FOLD).exists():
+                if _read_record(place.folder, folder / PREDICTIONS) is not None:
                     continue
                 try:
                     _run_fold(study, fold, folder / PREDICTIONS, console)
@@ -194,7 +203,11 @@ def _keep_division(folder: Path, folds: Sequence[OuterFold]) -> None:
         write_atomically(path, json.dumps(division, indent=1))
         return
 
-    before = json.loads(path.read_bytes())
+    before = _read_division(path)
+    if before is None:
+        log.warning("'%s' is damaged, and is written anew.", path)
+        write_atomically(path, json.dumps(division, indent=1))
+        return
     if len(before) != len(folds):
         raise InputError(
             f"'{folder}' holds {len(before)} outer folds. Pass --nested {len(before)}, or another "
@@ -205,6 +218,18 @@ def _keep_division(folder: Path, folds: Sequence[OuterFold]) -> None:
             f"'{folder}' holds outer folds of other people. Choose another --out; trained stages "
             "are reused."
         )
+
+
+def _read_division(path: Path) -> list[object] | None:
+    """Return who was where, as it was written; None where that is damaged.
+
+    Then each fold's own journal still says whom it set apart.
+    """
+    try:
+        before = json.loads(path.read_bytes()) if path.is_file() else None
+    except (OSError, RecursionError, ValueError):
+        return None
+    return before if isinstance(before, list) else None
 
 
 def _subjects(fold: OuterFold) -> dict[str, list[str]]:
@@ -236,8 +261,10 @@ def _run_fold(study: Study, fold: OuterFold, predictions: Path, console: Console
     winner = load_model(folder / MODEL_FOLDER)
     best = {target: best_modality(default, target) for target in default.targets}
     series = predict_set_apart(winner, default, best, fold.test, study.options.device)
+    files: dict[str, str] = {}
     for target, by_name in series.items():
         write_predictions(predictions / target, fold.test, by_name)
+        files |= _hashes(predictions, [f"{target}/{each.session_id}.csv" for each in fold.test])
 
     record = OuterFoldRecord(
         name=fold.name,
@@ -248,7 +275,16 @@ def _run_fold(study: Study, fold: OuterFold, predictions: Path, console: Console
         default_s=round(default_s, 3),
         ccc=_fold_ccc(fold.test, series),
     )
-    write_atomically(folder / FOLD, json.dumps(asdict(record), indent=1))
+    write_atomically(folder / FOLD, json.dumps(asdict(record) | {HASHES: files}, indent=1))
+
+
+def _hashes(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """Return the sha256 of files by name; of one that cannot be read there is none."""
+    hashes = {}
+    for name in names:
+        with contextlib.suppress(OSError):
+            hashes[name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+    return hashes
 
 
 def _train_default(study: Study, console: Console) -> FusedModel:
@@ -283,6 +319,7 @@ def _fold_ccc(
 
 def _print_done(folder: Path, console: Console, left_s: float) -> None:
     record = _read_record(folder)
+    assert record is not None
     scores = [
         f"{target} {name} {'undefined' if ccc is None else format(ccc, '.3f')}"
         for target, by_name in record.ccc.items()
@@ -311,6 +348,7 @@ def _gather(spec: StudySpec, folds: Sequence[OuterFold], folder: Path) -> Nested
     }
 
     firsts = (WINNER, DEFAULT)
+    records = [_read_record(folder / f"fold-{number}") for number in _numbers(folds)]
     scores = NestedScores(
         study=spec.name,
         targets={
@@ -318,10 +356,31 @@ def _gather(spec: StudySpec, folds: Sequence[OuterFold], folder: Path) -> Nested
             for target, series in predictions.items()
         },
         mean=mean_paired_scores(sessions, predictions, firsts) if len(targets) > 1 else None,
-        folds=tuple(_read_record(folder / f"fold-{number}") for number in _numbers(folds)),
+        folds=tuple(record for record in records if record is not None),
     )
     return NestedRun(scores, sessions, predictions)
 
 
-def _read_record(folder: Path) -> OuterFoldRecord:
-    return OuterFoldRecord(**json.loads((folder / FOLD).read_bytes()))
+def _read_record(folder: Path, predictions: Path | None = None) -> OuterFoldRecord | None:
+    """Return what was written of an outer fold that is done.
+
+    Args:
+        folder: of the fold.
+        predictions: the folder with what it predicts; None: not looked at.
+
+    Returns:
+        None where it is not done; or the record is damaged, or a prediction is no longer what it
+        was: then the fold is done again, from what is trained, which is logged.
+    """
+    record = read_record(folder / FOLD)
+    if record is None:
+        return None
+    hashes = record.pop(HASHES, {})  # earlier versions wrote none
+    try:
+        is_whole = predictions is None or _hashes(predictions, hashes) == hashes
+        if is_whole:
+            return OuterFoldRecord(**record)
+    except TypeError:
+        pass
+    log.warning("What was written of '%s' is damaged, and is made anew.", folder)
+    return None

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
 from pipeline.credentials.masking import masked_uri
 from pipeline.shell_command import library_command, near_path, shell_command
+from pipeline.storage.json_record import read_record
 from tuning.journal.events import ModelRegistered
 from tuning.mlflow_backend.tracking.journal_sender import TRACKING
 
@@ -46,7 +46,7 @@ def _links(folder: Path, registered: ModelRegistered, uri: str) -> Iterator[str]
     """Yield where runs and model are seen in MLflow, or the command that shows them."""
     if uri.startswith(("http://", "https://")):
         base = masked_uri(uri).rstrip("/")
-        experiment = _tracked(folder).get("experiment_id")
+        experiment = (read_record(folder / TRACKING) or {}).get("experiment_id")
         if experiment is not None:
             yield f"Runs: {base}/#/experiments/{experiment}?workflowType=machine_learning"
         yield f"Model: {base}/#/models/{_quoted(registered.model)}/versions/{registered.version}"
@@ -56,12 +56,3 @@ def _links(folder: Path, registered: ModelRegistered, uri: str) -> Iterator[str]
 
 def _quoted(name: str) -> str:
     return quote(name, safe="")
-
-
-def _tracked(folder: Path) -> dict[str, str | None]:
-    """Return what is known of the study's runs; nothing where none were sent."""
-    try:
-        tracked: dict[str, str | None] = json.loads((folder / TRACKING).read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return tracked

@@ -10,12 +10,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import metadata
+from io import BytesIO
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -39,7 +41,6 @@ from pipeline.storage.stage_store import StageStore
 from pipeline.storage.surroundings import mend_of
 from tuning.journal.clock import now
 from tuning.journal.events import (
-    EVENT,
     Event,
     ModelRegistered,
     StudyFinished,
@@ -50,6 +51,8 @@ from tuning.journal.events import (
 )
 from tuning.journal.file import JOURNAL, Journal, read_journal
 from tuning.journal.history import History, history_of
+from tuning.journal.lines import JournalError, read_lines
+from tuning.mlflow_backend.tracking.journal_sender import TRACKING
 from tuning.monitoring.state import COMMAND
 from tuning.planning.judgement import verdict
 from tuning.planning.planner import StudyPlanner
@@ -65,6 +68,8 @@ from tuning.study.study_folder import (
     raise_if_no_place,
     raise_if_results_are_others,
 )
+
+log = logging.getLogger(__name__)
 
 INTERRUPTED, REFUSED = "interrupted", "refused"
 """Reasons of stops: one that was asked for, and what a reason begins with that is an input's."""
@@ -170,6 +175,9 @@ def open_study(
 
     journal = Journal(options.folder / JOURNAL)
     try:
+        if journal.is_mended:
+            with contextlib.suppress(OSError):  # its position is one in the damaged journal
+                (options.folder / TRACKING).unlink()
         history = history_of(journal.events)
         study = Study(spec, corpus, options, journal, history, made=tuple(made))
         opened = _opened(spec, corpus, corpus_path)
@@ -221,6 +229,7 @@ def run_study(
     )
 
     is_started = False
+    is_written = is_model_of(options.folder, study.history)
 
     def start() -> None:
         nonlocal is_started
@@ -228,6 +237,8 @@ def run_study(
         is_started = True
 
     try:
+        if not is_written:
+            planner.lost_stages.find()
         if planner.is_done:
             start()
         else:
@@ -239,7 +250,7 @@ def run_study(
             _record_stop(study, error)
         raise
 
-    if not study.is_interrupted and not is_model_of(options.folder, study.history):
+    if not study.is_interrupted and not is_written:
         try:
             _finish(study, planner, store)
         except Exception as error:
@@ -456,8 +467,16 @@ def _raise_if_other_study(history: History, opened: StudyOpened, folder: Path) -
 
 def _events_of_same_study(store: StageStore, digest: str) -> list[Event]:
     """Return what happened when the same study was finished once with the same store."""
-    journal = store.read(_journal_name(digest), lambda files: files[JOURNAL])
-    events = [EVENT.validate_json(line) for line in (journal or b"").splitlines()]
+    name = _journal_name(digest)
+    journal = store.read(name, lambda files: files[JOURNAL]) or b""
+    try:
+        events = [line.event for line in read_lines(BytesIO(journal), f"{store.uri}/{name}")]
+        is_same = not events or getattr(events[0], "digest", None) == digest
+    except JournalError as error:
+        log.warning("%s Its journal is not used.", error)
+        return []
+    if not is_same:
+        return []
     own = (StudyOpened, StudyStopped, StudyResumed, StudyFinished, ModelRegistered)
     latest = now()  # the clock that they have their times from may have been ahead of this one
     return [

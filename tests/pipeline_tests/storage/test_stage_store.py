@@ -22,6 +22,7 @@ from pipeline.fitting.trainer import fit
 from pipeline.stages.auto_encoder import AutoEncoderTask
 from pipeline.stages.trained_stage import TrainedStage
 from pipeline.storage import stage_store
+from pipeline.storage.atomic_folder import MANIFEST
 from pipeline.storage.stage_store import CLAIMS, FORMAT_ENTRY, StageStore
 from tests.pipeline_tests.corpora import tiny_corpus, tiny_spec
 from tests.pipeline_tests.problems import pose
@@ -81,6 +82,53 @@ def test_a_claim_is_waited_for_only_so_long(tmp_path: Path) -> None:
 
     with store.claim("key", timeout_s=1):
         assert [path.name for path in (tmp_path / "store" / CLAIMS).iterdir()] == ["key"]
+
+
+@pytest.mark.parametrize("in_the_way", ["claims", "a claim"])
+def test_without_claims_stages_are_trained_all_the_same(tmp_path: Path, in_the_way: str) -> None:
+    store, claims = StageStore(tmp_path), tmp_path / CLAIMS
+    if in_the_way == "claims":
+        claims.write_text("a file")
+    else:
+        (claims / "key").mkdir(parents=True)
+
+    with store.claim("key", timeout_s=1):
+        store.write("key", {"a": b"1"})
+    assert store.read("key", dict) == {"a": b"1"}
+
+
+@pytest.mark.parametrize("kind", ["file", "link to a folder", "link to nothing", "pipe"])
+def test_what_is_in_an_entrys_place_gives_way_to_the_entry(tmp_path: Path, kind: str) -> None:
+    store, place = StageStore(tmp_path / "store"), tmp_path / "store" / "key"
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "mine").write_text("kept")
+    match kind:
+        case "file":
+            place.write_text("in the way")
+        case "link to a folder":
+            place.symlink_to(tmp_path / "elsewhere")
+        case "link to nothing":
+            place.symlink_to(tmp_path / "nowhere")
+        case "pipe":
+            os.mkfifo(place)
+
+    assert store.read("key", dict) is None
+    store.write("key", {"a": b"1"})
+    assert store.read("key", dict) == {"a": b"1"}
+    assert (tmp_path / "elsewhere" / "mine").read_text() == "kept"
+    assert {path.name for path in place.parent.iterdir()} == {"key", FORMAT_ENTRY}
+    store.remove("key")
+    assert not place.exists()
+
+
+def test_a_pipe_for_a_manifest_does_not_hang(tmp_path: Path) -> None:
+    store = StageStore(tmp_path)
+    store.write("key", {"a": b"1"})
+    (tmp_path / "key" / MANIFEST).unlink()
+    os.mkfifo(tmp_path / "key" / MANIFEST)
+    assert store.read("key", dict) is None
+    store.write("key", {"a": b"2"})
+    assert store.read("key", dict) == {"a": b"2"}
 
 
 def test_a_location_that_cannot_hold_a_store_is_refused(tmp_path: Path) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -157,7 +158,7 @@ def test_a_store_of_an_earlier_format_is_refused_in_a_sentence(
     location: Location, stage: TrainedStage
 ) -> None:
     store = location.open()
-    store.put(stage)
+    store.write(stage.key, {STAGE_FILE: b"{}", "weights": b"as they were written once"})
     store.remove(FORMAT_ENTRY)
 
     with pytest.raises(InputError, match=r"by an earlier version of Affectune.*another store"):
@@ -165,14 +166,59 @@ def test_a_store_of_an_earlier_format_is_refused_in_a_sentence(
     assert location.entries() == {stage.key}
 
 
-def test_a_damaged_format_is_called_damaged_and_not_an_earlier_one(
-    location: Location, stage: TrainedStage
+@pytest.mark.parametrize("damage", ["empty", "flipped", "no manifest", "removed", "a file"])
+def test_where_the_format_is_damaged_the_stages_say_which_it_is(
+    location: Location, stage: TrainedStage, damage: str
 ) -> None:
     location.open().put(stage)
+    entry = location.folder / FORMAT_ENTRY
+    match damage:
+        case "empty":
+            (entry / FORMAT_FILE).write_bytes(b"")
+        case "flipped":
+            (entry / FORMAT_FILE).write_bytes(str(FORMAT + 1).encode())
+        case "no manifest":
+            (entry / MANIFEST).unlink()
+        case _:
+            shutil.rmtree(entry)
+            if damage == "a file" and "fsspec" not in location.uri:  # objects are in nobody's way
+                entry.write_bytes(b"in the way")
+
+    store = location.open()
+    assert store.get(stage.key) is not None
+    store.write(NAME, {"a": b"1"})
+    assert location.open().read(NAME, dict) == {"a": b"1"}
+    assert json.loads((entry / FORMAT_FILE).read_bytes()) == FORMAT
+
+
+def test_a_damaged_format_without_a_stage_that_tells_is_called_damaged(location: Location) -> None:
+    location.open().write("0" * 64, {"a": b"no stage"})
     (location.folder / FORMAT_ENTRY / FORMAT_FILE).write_bytes(b"")
 
     with pytest.raises(InputError, match="Cannot read which format the store"):
         location.open()
+
+
+def test_a_stage_under_the_key_of_another_counts_as_none(
+    location: Location, stage: TrainedStage
+) -> None:
+    store, other = location.open(), replace(stage, key="f" * 64)
+    store.write(stage.key, other.to_files())
+    store.write(other.key, stage.to_files())
+    assert store.get(stage.key) is store.get(other.key) is None
+
+    store.put(stage)
+    assert store.get(stage.key) is not None
+    assert store.get(other.key) is None
+
+
+@pytest.mark.parametrize("content", [b"[]", b"null", b"[" * 100_000, b'{"history": 1}'])
+def test_an_entry_that_hangs_together_but_is_no_stage_counts_as_none(
+    location: Location, stage: TrainedStage, content: bytes
+) -> None:
+    store = location.open()
+    store.write(stage.key, {**stage.to_files(), STAGE_FILE: content})
+    assert store.get(stage.key) is None
 
 
 def test_what_is_no_entry_may_lie_in_the_folder(location: Location, stage: TrainedStage) -> None:

@@ -94,7 +94,7 @@ def test_reading_goes_on_from_a_position(path: Path) -> None:
     assert events_in(path, position) == [proposed(2)]
 
 
-@pytest.mark.parametrize("num_bytes", [1, 10, 60])
+@pytest.mark.parametrize("num_bytes", [2, 10, 60])
 def test_a_line_that_was_cut_short_is_set_aside_and_the_rest_kept(
     path: Path, num_bytes: int
 ) -> None:
@@ -125,7 +125,7 @@ def test_a_damaged_line_in_the_middle_is_an_error_that_names_its_place(path: Pat
     damaged = first + second + third
     path.write_bytes(damaged)
 
-    with pytest.raises(InputError, match=rf"byte {len(first + second)} is damaged"):
+    with pytest.raises(InputError, match="line 2 is no JSON, and lines follow it"):
         Journal(path)
     assert path.read_bytes() == damaged
     Journal(path.with_name("other.jsonl")).close()

@@ -6,9 +6,11 @@ import csv
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
+from types import SimpleNamespace
 
 import audmetric
 import numpy as np
@@ -242,6 +244,50 @@ def test_a_finished_one_is_only_shown(copy: Place) -> None:
     expected = (copy.out / NESTED).read_bytes()
     copy.run()
     assert (copy.out / NESTED).read_bytes() == expected
+
+
+def _flip_a_digit(place: Place) -> None:
+    path = sorted((place.out / "nested/predictions/arousal").iterdir())[0]
+    path.write_bytes(path.read_bytes().replace(b"1", b"2", 5))
+
+
+def _lose_a_prediction(place: Place) -> None:
+    sorted((place.out / "nested/predictions/valence").iterdir())[-1].unlink()
+
+
+def _cut_a_record(place: Place) -> None:
+    path = place.fold(1) / "fold.json"
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def _empty_a_record(place: Place) -> None:
+    (place.fold(2) / "fold.json").write_text("{}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "damage", [_flip_a_digit, _lose_a_prediction, _cut_a_record, _empty_a_record]
+)
+def test_a_damaged_fold_is_done_again_from_what_is_trained_and_scores_the_same(
+    copy: Place, damage: Callable[[Place], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = _scores_without_times(copy)
+    damage(copy)
+    ray = nullcontext(SimpleNamespace(raise_if_too_small=lambda spec: None))
+    monkeypatch.setattr("tuning.study.nested.cluster", lambda *_: ray)  # nothing is searched
+    copy.run(resume=True)
+    assert _scores_without_times(copy) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("text", ["", "null", "[" * 100_000])
+def test_a_damaged_division_is_written_anew(copy: Place, text: str) -> None:
+    path, expected = copy.out / "nested" / "subjects.json", _scores_without_times(copy)
+    before = path.read_bytes()
+    path.write_text(text)
+    copy.run(resume=True)
+    assert path.read_bytes() == before
+    assert _scores_without_times(copy) == expected
 
 
 def _of_few_people(num_train: int) -> Corpus:

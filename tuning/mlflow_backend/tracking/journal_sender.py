@@ -5,11 +5,13 @@ Knows no thread and no time: whatever fails is sent by the next call.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from itertools import islice
 from pathlib import Path
 
 from pipeline.credentials.masking import masked_uri
+from pipeline.storage.json_record import read_record
 from tuning.journal.events import Event, StudyOpened
 from tuning.journal.file import JOURNAL, read_journal
 from tuning.mlflow_backend.client import Connect
@@ -118,14 +120,14 @@ class JournalSender:
             "run_id": self._runs.study_run_id,
         }
         temporary = self._folder / f".{TRACKING}.tmp"
-        temporary.write_text(json.dumps(record, indent=1))
-        temporary.replace(self._folder / TRACKING)
+        with contextlib.suppress(IsADirectoryError):  # then the next process sends all of it again
+            temporary.write_text(json.dumps(record, indent=1))
+            temporary.replace(self._folder / TRACKING)
 
 
 def _read_position(folder: Path, uri: str) -> int:
     """Return how far the journal has been sent to this server; 0 where that is not known."""
-    try:
-        record = json.loads((folder / TRACKING).read_text())
-        return int(record["position"]) if record["uri"] == masked_uri(uri) else 0
-    except (OSError, ValueError, TypeError, KeyError):
-        return 0
+    record = read_record(folder / TRACKING) or {}
+    position = record.get("position")
+    is_same_server = record.get("uri") == masked_uri(uri)
+    return position if is_same_server and isinstance(position, int) else 0
