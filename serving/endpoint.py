@@ -36,9 +36,9 @@ class Endpoint:
         from serving.metrics import Metrics
         from serving.model_follower import ModelFollower
         from serving.model_source import find_source
-        from serving.replica_port import bind_to_node
+        from serving.replica_port import ReplicaPort
 
-        bind_to_node()
+        self._port = ReplicaPort()
         mask_outlets()
         torch.set_num_threads(1)
         _log_json_lines()
@@ -55,11 +55,9 @@ class Endpoint:
         self._is_checked = False
 
     def check_health(self) -> None:
-        """Refuse to serve where this replica listens for others; Serve asks before and while."""
-        from serving.replica_port import raise_if_open
-
+        """Refuse to serve where Serve's own port is open to all; asked before a request comes."""
         if not self._is_checked:
-            raise_if_open()
+            self._port.raise_if_open()
             self._is_checked = True
 
     def __serve_build_asgi_app__(self) -> FastAPI:

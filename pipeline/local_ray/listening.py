@@ -38,9 +38,7 @@ class Listener:
         return ipaddress.ip_address(self.address).is_loopback
 
 
-def raise_if_reachable(
-    *, before: Iterable[Listener] = (), port: int | None = None, address: str | None = None
-) -> None:
+def raise_if_reachable(*, before: Iterable[Listener] = (), port: int | None = None) -> None:
     """Refuse to go on where this process, or one that it started, listens beyond loopback.
 
     A library's new version could open a port that lets whoever reaches it run code.
@@ -48,14 +46,12 @@ def raise_if_reachable(
     Args:
         before: what listened before, for other reasons.
         port: of the one service that is meant for others.
-        address: of this node in its cluster, where others must reach it.
 
     Raises:
         AffectuneError: a process listens at another port.
     """
     for listener in sorted({*own_listeners()} - {*before}):
-        is_meant = listener.port == port or listener.address == address
-        if not is_meant and not listener.is_on_loopback():
+        if listener.port != port and not listener.is_on_loopback():
             name = _command(listener.process)
             raise AffectuneError(
                 f"'{name}' (process {listener.process}) listens at {listener.address}, port "
