@@ -183,7 +183,11 @@ def test_an_object_store_that_refuses_once_is_asked_again_and_then_told_as_a_fau
         assert store.read("b", dict) == {"x": b"2"}
     assert store.read("missing", dict) is None
 
-    for request in (lambda: store.write("a", {"x": b"3"}), lambda: store.read("a", dict)):
+    requests: list[Callable[[], object]] = [
+        lambda: store.write("a", {"x": b"3"}),
+        lambda: store.read("a", dict),
+    ]
+    for request in requests:
         service.num_refusals = 3
         with pytest.raises(SurroundingsError) as caught:
             request()
