@@ -31,6 +31,8 @@ class Limits(BaseModel):
     """Five hours at two frames per second."""
     max_columns: Count = 8192
     """In one feature set, those the model does not read included."""
+    max_numbers: Count = 16 * 2**20
+    """In all feature sets together: 128 MB when they are read, which JSON of 16 MB cannot have."""
     whole_frames: Annotated[int, Field(ge=4)] = 7200
     """Up to here a session is predicted in one piece; a longer one in overlapping chunks of this
     length."""
