@@ -19,7 +19,11 @@ from rich.text import Text
 
 from pipeline import terminal
 from pipeline.cluster_address import LOCAL, VARIABLE, find_cluster
-from pipeline.environment import keep_ray_on_loopback, set_ray_serve_defaults
+from pipeline.environment import (
+    give_memory_back,
+    keep_ray_on_loopback,
+    set_ray_serve_defaults,
+)
 from pipeline.errors import AffectuneError, InputError
 from pipeline.status_line import print_status
 from pipeline.supervisor import (
@@ -184,10 +188,21 @@ def _with_absolute_paths(settings: Settings) -> Settings:
 @contextlib.contextmanager
 def _running(settings: Settings) -> Iterator[Event]:
     """Run the endpoint; the event is set when this process is told to end."""
+    from serving.json_log import collected_log
+    from serving.metrics_sum import summed_metrics
+
+    # Both end after Ray: its processes have something to say to the last.
+    with summed_metrics(), collected_log(), _running_ray(settings) as stop_requested:
+        yield stop_requested
+
+
+@contextlib.contextmanager
+def _running_ray(settings: Settings) -> Iterator[Event]:
+    """Run Ray and the endpoint in it."""
     given = os.environ.get(VARIABLE, "")
     is_local = given in ("", LOCAL)
     with nothing_to_finish(FAREWELL):
-        _prepare_ray_environment(is_local=is_local)
+        _prepare_environment(is_local=is_local)
         print_status("Starting Ray" if is_local else "Reaching the Ray cluster")
         import ray
         from ray import serve
@@ -213,9 +228,10 @@ def _running(settings: Settings) -> Iterator[Event]:
             ray.shutdown()
 
 
-def _prepare_ray_environment(*, is_local: bool) -> None:
-    """Set what Ray reads when it is imported."""
+def _prepare_environment(*, is_local: bool) -> None:
+    """Set what Ray reads when it is imported, and what its processes get."""
     set_ray_serve_defaults()
+    give_memory_back()
     if is_local:
         from serving.proxy_errors import CALLBACK
 

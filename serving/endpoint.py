@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import sys
-import tempfile
-import uuid
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -15,11 +10,11 @@ from ray import serve
 from ray.serve import Application
 
 from pipeline.environment import ONE_THREAD, TRACKING_URI
+from serving import json_log, local_link, metrics_sum
 from serving.settings import Settings
 
 NAME = "affectune"
 HEALTH_PERIOD_S = 2.0
-METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 
 @serve.ingress()
@@ -30,15 +25,18 @@ class Endpoint:
         # Imported here, because the driver only passes this class on.
         import torch
 
+        from serving.decoder_process import DecoderProcess
         from serving.metrics import Metrics
         from serving.model_follower import ModelFollower
         from serving.model_source import find_source
 
         torch.set_num_threads(1)
-        _log_json_lines()
+        json_log.log_json_lines()
 
         self._settings = settings
-        self._metrics = Metrics()
+        self._metrics = Metrics.shared()
+        self._decoder = DecoderProcess(settings)
+        self._decoder.start()
         self._follower = ModelFollower(find_source(settings), settings, self._metrics)
         self._follower.start()
 
@@ -46,7 +44,11 @@ class Endpoint:
         from serving.app import build_app
 
         return build_app(
-            self._follower.current, self._settings, self._metrics, advice=self._follower.advice
+            self._follower.current,
+            self._settings,
+            self._metrics,
+            advice=self._follower.advice,
+            decoder=self._decoder.decode,
         )
 
 
@@ -93,22 +95,9 @@ def _replicas(settings: Settings) -> dict[str, Any]:
 def _environment() -> dict[str, str]:
     """Return what a replica's process needs before it imports anything."""
     environment = dict(ONE_THREAD)
-    for name in (TRACKING_URI, "AFFECTUNE_CACHE"):
+    # Without `affectune serve` the replicas of a machine still count together.
+    environment[metrics_sum.LINK] = local_link.new_name("metrics")
+    for name in (TRACKING_URI, "AFFECTUNE_CACHE", json_log.LINK, metrics_sum.LINK):
         if name in os.environ:
             environment[name] = os.environ[name]
-
-    metrics = f"affectune-metrics-{uuid.uuid4().hex[:12]}"
-    environment[METRICS_FOLDER] = str(Path(tempfile.gettempdir()) / metrics)
     return environment
-
-
-def _log_json_lines() -> None:
-    """Have everything in serving log to stderr as JSON lines."""
-    from serving.access_log import JsonLinesFormatter
-
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLinesFormatter())
-
-    logger = logging.getLogger("serving")
-    logger.handlers, logger.propagate = [handler], False
-    logger.setLevel(logging.INFO)

@@ -272,6 +272,10 @@ def read_json(body: bytes, limits: Limits) -> SessionFeatures:
     except ValidationError as error:
         raise _request_error(error) from None
 
+    num_numbers = sum(
+        len(rows_of_sets[name]) * len(each.columns) for name, each in request.features.items()
+    )
+    raise_if_too_many_numbers(num_numbers, limits)
     timestamps_ms = None
     if request.timestamps_ms is not None:
         timestamps_ms = np.array(request.timestamps_ms, dtype=np.float64)
@@ -386,9 +390,7 @@ def _take_rows(sent: Any) -> dict[str, list[Any]]:
     return rows_of_sets
 
 
-def _to_feature_set(
-    name: str, sent: FeatureSetSent, rows: list[Any], limits: Limits
-) -> FeatureSet:
+def _to_feature_set(name: str, sent: FeatureSetSent, rows: list[Any], limits: Limits) -> FeatureSet:
     where = f"features.{printable_name(name)}"
     num_columns = len(sent.columns)
     has_timestamps = sent.timestamps_ms is not None
