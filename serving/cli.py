@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 DRAIN_S = 8.0
 """So long requests in flight may take where every command ends: they have longer if it is said."""
 RAY_END_S = 5.0
+OBJECT_STORE_BYTES = 256 * 2**20
+"""Of Ray, through which large bodies and responses go: it never gives memory back."""
 FAREWELL = "Ended before it served anything, because it was told to."
 
 
@@ -247,7 +249,11 @@ def _start_ray(settings: Settings, address: str | None) -> None:
     options: dict[str, Any] = {"address": address or "local"}
     if not address:
         num_cpus = max(settings.replicas, settings.max_replicas or 0, 1)
-        options |= {"num_cpus": num_cpus, "include_dashboard": False}
+        options |= {
+            "num_cpus": num_cpus,
+            "include_dashboard": False,
+            "object_store_memory": OBJECT_STORE_BYTES,
+        }
 
     try:
         with own_sigterm():

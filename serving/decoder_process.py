@@ -98,6 +98,8 @@ class DecoderProcess:
 
     def _link(self) -> socket.socket:
         """Return the connection to the process, which runs then."""
+        if self._process is not None and self._process.poll() is not None:
+            self._end()  # it was killed while it had nothing to do
         if self._socket is not None:
             return self._socket
 

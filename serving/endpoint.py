@@ -10,7 +10,7 @@ from ray import serve
 from ray.serve import Application
 
 from pipeline.environment import ONE_THREAD, TRACKING_URI
-from serving import json_log, local_link, metrics_sum
+from serving import json_log, local_link, memory, metrics_sum
 from serving.settings import Settings
 
 NAME = "affectune"
@@ -32,6 +32,7 @@ class Endpoint:
 
         torch.set_num_threads(1)
         json_log.log_json_lines()
+        memory.keep_giving_back_memory()
 
         self._settings = settings
         self._metrics = Metrics.shared()

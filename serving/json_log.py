@@ -60,7 +60,7 @@ def collected_log() -> Iterator[None]:
     try:
         yield
     finally:
-        listener.close()
+        listener.close(LAST_LINES_S)
         del os.environ[LINK]
 
 

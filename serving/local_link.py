@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import socket
-import socketserver
 import struct
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from threading import Thread
+from threading import Event, Thread
 
-PARTING_S = 2.0
-"""So long the links may still say something after the listener was told to end."""
+POLL_S = 0.1
+BACKLOG = 128
 MAX_LINE_BYTES = 2**24
 _CREDENTIALS = struct.Struct("3i")
 
@@ -56,31 +56,47 @@ class Listener:
     """
 
     def __init__(self, name: str, serve: Callable[[socket.socket], None]) -> None:
+        self._serve = serve
         self._threads: list[Thread] = []
-        threads = self._threads
+        self._is_closing = Event()
+        self._socket = socket.socket(socket.AF_UNIX)
+        try:
+            self._socket.bind(f"\0{name}")
+            self._socket.listen(BACKLOG)
+        except OSError:
+            self._socket.close()
+            raise
+        self._accepting = Thread(target=self._accept, daemon=True)
+        self._accepting.start()
 
-        class Server(socketserver.UnixStreamServer):
-            request_queue_size = 128
-
-            def verify_request(self, request: socket.socket, client_address: object) -> bool:  # type: ignore[override]
-                return _user(request) == os.geteuid()
-
-            def process_request(self, request: socket.socket, client_address: object) -> None:  # type: ignore[override]
-                threads[:] = [thread for thread in threads if thread.is_alive()]
-                thread = Thread(target=_serve, args=(serve, request), daemon=True)
-                threads.append(thread)
-                thread.start()
-
-        self._server = Server(f"\0{name}", socketserver.BaseRequestHandler)
-        Thread(target=self._server.serve_forever, args=(0.1,), daemon=True).start()
-
-    def close(self) -> None:
+    def close(self, parting_s: float = 0.0) -> None:
         """Accept no more links, and serve those that are there to their end, or for some time."""
-        self._server.shutdown()
-        self._server.server_close()
-        deadline = time.monotonic() + PARTING_S
+        self._is_closing.set()
+        self._accepting.join()
+        self._socket.close()
+        deadline = time.monotonic() + parting_s
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
+
+    def _accept(self) -> None:
+        """Accept links; also those that wait when this is told to close."""
+        while True:
+            if not select.select([self._socket], [], [], POLL_S)[0]:
+                if self._is_closing.is_set():
+                    return
+                continue
+
+            link, _ = self._socket.accept()
+            if _user(link) != os.geteuid():
+                link.close()
+                continue
+            self._threads = [thread for thread in self._threads if thread.is_alive()]
+            self._threads.append(Thread(target=self._serve_to_end, args=(link,), daemon=True))
+            self._threads[-1].start()
+
+    def _serve_to_end(self, link: socket.socket) -> None:
+        with link, contextlib.suppress(OSError):
+            self._serve(link)
 
 
 def lines(link: socket.socket) -> Iterator[bytes]:
@@ -91,11 +107,6 @@ def lines(link: socket.socket) -> Iterator[bytes]:
     with link.makefile("rb") as file, contextlib.suppress(OSError):
         while (line := file.readline(MAX_LINE_BYTES)).endswith(b"\n"):
             yield line[:-1]
-
-
-def _serve(serve: Callable[[socket.socket], None], link: socket.socket) -> None:
-    with link, contextlib.suppress(OSError):
-        serve(link)
 
 
 def _user(link: socket.socket) -> int:

@@ -70,6 +70,11 @@ class Metrics:
         registry.register(_Total(self._registry, self._link.total()))
         return generate_latest(registry)
 
+    def close(self) -> None:
+        """Tell other processes no more."""
+        if self._link is not None:
+            self._link.close()
+
     def _samples(self, *, is_state: bool) -> Samples:
         """Return the samples of gauges, or those of all others."""
         return {

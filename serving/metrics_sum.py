@@ -8,21 +8,33 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import socket
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from threading import Event, Lock, Thread
 
+from pydantic import BaseModel, ValidationError
+
 from serving import local_link
+
+log = logging.getLogger(__name__)
 
 LINK = "AFFECTUNE_METRICS_LINK"
 """The variable that names the link."""
 PERIOD_S = 0.25
 TIMEOUT_S = 5.0
 
-Samples = Mapping[str, float]
+Samples = dict[str, float]
 """What identifies a sample, as text -> its value."""
+
+
+class Sent(BaseModel):
+    """What a process sends: samples that stay when it has ended, and those that go."""
+
+    counts: Samples
+    states: Samples
 
 
 class MetricsSum:
@@ -38,7 +50,7 @@ class MetricsSum:
     def __init__(self, name: str) -> None:
         self._lock = Lock()
         self._ended: Counter[str] = Counter()
-        self._running: dict[socket.socket, dict[str, Samples]] = {}
+        self._running: dict[socket.socket, Sent] = {}
         self._listener = local_link.Listener(name, self._serve)
 
     def close(self) -> None:
@@ -49,17 +61,20 @@ class MetricsSum:
         """Take the samples of one process, and answer each time with all of them."""
         try:
             for line in local_link.lines(link):
-                sent = json.loads(line)
+                sent = Sent.model_validate_json(line)
                 with self._lock:
                     self._running[link] = sent
                     total = Counter(self._ended)
-                    for samples in self._running.values():
-                        _add(total, samples["counts"])
-                        _add(total, samples["states"])
+                    for sent in self._running.values():
+                        _add(total, sent.counts)
+                        _add(total, sent.states)
                 link.sendall(json.dumps(total).encode() + b"\n")
+        except ValidationError:
+            log.warning("A process that is none of the endpoint's sent metrics.")
         finally:
             with self._lock:
-                _add(self._ended, self._running.pop(link, {}).get("counts", {}))
+                if link in self._running:
+                    _add(self._ended, self._running.pop(link).counts)
 
 
 class MetricsLink:
@@ -83,11 +98,11 @@ class MetricsLink:
 
     def total(self) -> Samples:
         """Return the samples of all processes; those of this one where they cannot be had."""
-        sent = {"counts": dict(self._counts()), "states": dict(self._states())}
+        sent = Sent(counts=self._counts(), states=self._states())
         for _ in range(2):
             with self._lock, contextlib.suppress(OSError, ValueError):
                 return self._exchange(sent)
-        return sent["counts"] | sent["states"]
+        return sent.counts | sent.states
 
     def close(self) -> None:
         """Send no more."""
@@ -105,12 +120,12 @@ class MetricsLink:
                 self.total()
                 last = now
 
-    def _exchange(self, sent: Mapping[str, Samples]) -> Samples:
+    def _exchange(self, sent: Sent) -> Samples:
         try:
             if self._link is None:
                 self._link = self._connect()
                 self._link.settimeout(TIMEOUT_S)
-            self._link.sendall(json.dumps(sent).encode() + b"\n")
+            self._link.sendall(sent.model_dump_json().encode() + b"\n")
             total: Samples = json.loads(next(local_link.lines(self._link), b""))
         except (OSError, ValueError):
             self._break()

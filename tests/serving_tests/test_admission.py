@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Callable, Coroutine
 from threading import Event
 from typing import Any
 
 import pytest
 
-from serving.admission import Admission
+from serving.admission import MAX_READ_BYTES, MAX_UNREAD_BYTES, Admission
 from serving.request_error import RequestError
 
 
@@ -103,5 +104,76 @@ def test_no_request_joins_a_queue_that_takes_too_long() -> None:
 
         gate.set()
         assert await asyncio.gather(*waiting) == [1, 1]
+
+    asyncio.run(scenario())
+
+
+class _Body(bytearray):
+    """Bytes that can be watched."""
+
+
+def test_a_body_is_let_go_before_the_prediction() -> None:
+    async def scenario() -> None:
+        bodies: list[weakref.ref[_Body]] = []
+
+        def body() -> bytes:
+            sent = _Body(100)
+            bodies.append(weakref.ref(sent))
+            return sent  # type: ignore[return-value]
+
+        def predict(session: _Number) -> bool:
+            return bodies[0]() is None
+
+        assert await Admission(1, 60.0).run(lambda body: _Number(1), body(), predict)
+
+    asyncio.run(scenario())
+
+
+def test_bodies_that_wait_for_being_read_have_a_bound_together() -> None:
+    async def scenario() -> None:
+        admission, gate = Admission(50, 60.0), Event()
+        large = bytes(MAX_UNREAD_BYTES // 3)
+
+        def read(body: bytes) -> _Number:
+            gate.wait()
+            return _Number(len(body))
+
+        waiting = [
+            asyncio.create_task(admission.run(read, large, lambda size: size)) for _ in range(3)
+        ]
+        await asyncio.sleep(0)
+        with pytest.raises(RequestError) as busy:
+            await admission.run(read, large, lambda size: size)
+        assert (busy.value.status, busy.value.retry_after_s) == (503, 1)
+
+        gate.set()
+        assert await asyncio.gather(*waiting) == [len(large)] * 3
+        huge = bytes(MAX_UNREAD_BYTES + 1)
+        assert await admission.run(read, huge, lambda size: size) == len(huge)
+
+    asyncio.run(scenario())
+
+
+def test_no_body_is_read_while_too_many_numbers_wait_for_their_prediction() -> None:
+    class Large(_Number):
+        size_bytes = MAX_READ_BYTES
+
+    async def scenario() -> None:
+        admission, gate, has_read = Admission(50, 60.0), Event(), []
+
+        def read(body: bytes) -> _Number:
+            has_read.append(body)
+            return Large(1)
+
+        def predict(session: _Number) -> bool:
+            gate.wait()
+            return len(has_read) == 1
+
+        first = asyncio.create_task(admission.run(read, b"a", predict))
+        second = asyncio.create_task(admission.run(read, b"b", lambda session: True))
+        await asyncio.sleep(0.1)
+        gate.set()
+        assert await asyncio.gather(first, second) == [True, True]
+        assert has_read == [b"a", b"b"]
 
     asyncio.run(scenario())

@@ -44,6 +44,7 @@ class Running:
     port: int
     process: int
     registry: Registry
+    log: Path
 
     @property
     def address(self) -> str:
@@ -80,7 +81,7 @@ def endpoint(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         "follow_period_s": 0.5,
     }
     with running_endpoint(model, port, folder / "log", **settings) as process:
-        yield Running(port, process, registry)
+        yield Running(port, process, registry, folder / "log")
     said = (folder / "log").read_text().partition("Ending")
     assert said[1]
     assert "Error" not in said[2]
@@ -154,6 +155,34 @@ def test_a_promotion_a_rollback_and_a_broken_version_fail_no_request(
 
     assert set(load.counts()) == {200}
     assert {outcome.version for outcome in load.outcomes} == {"1", "2"}
+
+
+def test_each_request_leaves_one_line_of_json_in_the_log(endpoint: Running) -> None:
+    """Also those that look alike, and those that are refused."""
+    requests = [
+        ("GET", "/v1/model", b"", 200),
+        ("GET", "/nothing", b"", 404),
+        ("PUT", "/v1/predictions", b"", 405),
+        ("POST", "/v1/predictions", b"{", 400),
+        ("POST", "/v1/predictions", b" " * 17 * 2**20, 413),
+    ]
+    expected = {}
+    with httpx.Client(base_url=endpoint.address, timeout=PATIENCE_S) as client:
+        for number in range(50):
+            method, path, body, status = requests[number % len(requests)]
+            name = f"line-{number}-{'x' * 50}"
+            headers = {"X-Request-Id": name, "Content-Type": "application/json"}
+            response = client.request(method, path, content=body, headers=headers)
+            assert response.status_code == status
+            expected[name] = status
+
+    def lines() -> list[tuple[str, int]]:
+        text = endpoint.log.read_text(encoding="utf-8")
+        said = [json.loads(line) for line in text.splitlines() if '"line-' in line]
+        return [(line["request_id"], line["status"]) for line in said]
+
+    _wait_until(lambda: len(lines()) >= len(expected), "all lines are there")
+    assert sorted(lines()) == sorted(expected.items())
 
 
 def test_metrics_are_those_of_all_replicas(endpoint: Running) -> None:
