@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.security import HTTPBearer
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving import arrow
 from serving.access_log import AccessLog
@@ -60,6 +61,7 @@ def build_app(
     metrics: Metrics | None = None,
     *,
     advice: Callable[[], str] = lambda: "",
+    is_behind_proxy: bool = False,
 ) -> FastAPI:
     """Build the application around whatever model is current.
 
@@ -68,6 +70,7 @@ def build_app(
         settings: limits, and the token.
         metrics: where requests are counted; default: new ones.
         advice: returns how to get a model where there is none.
+        is_behind_proxy: a proxy counts and logs the requests.
 
     Raises:
         InputError: the token is empty, or its file cannot be read.
@@ -95,8 +98,33 @@ def build_app(
     _add_model_routes(app, required, settings)
     _add_prediction_route(app, required, settings, metrics)
     add_page(app)
-    app.add_middleware(AccessLog, metrics=metrics)
+    app.add_middleware(HeadAsGet)
+    app.add_middleware(AccessLog, metrics=None if is_behind_proxy else metrics)
     return app
+
+
+class HeadAsGet:
+    """ASGI middleware that answers HEAD as GET is answered, without the body."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_head(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                message = {**message, "body": b""}
+            await send(message)
+
+        scope["method"] = "GET"
+        try:
+            await self._app(scope, receive, send_head)
+        finally:
+            scope["method"] = "HEAD"
 
 
 def _add_state_routes(

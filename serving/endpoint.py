@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import sys
-import tempfile
-import uuid
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -15,11 +10,12 @@ from ray import serve
 from ray.serve import Application
 
 from pipeline.environment import ONE_THREAD, TRACKING_URI
-from serving.settings import Settings
+from serving.proxy_errors import CALLBACK
+from serving.settings import METRICS_FOLDER, Settings, new_metrics_folder
 
 NAME = "affectune"
 HEALTH_PERIOD_S = 2.0
-METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+PROMETHEUS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 
 @serve.ingress()
@@ -30,12 +26,13 @@ class Endpoint:
         # Imported here, because the driver only passes this class on.
         import torch
 
+        from serving.access_log import log_json_lines
         from serving.metrics import Metrics
         from serving.model_follower import ModelFollower
         from serving.model_source import find_source
 
         torch.set_num_threads(1)
-        _log_json_lines()
+        log_json_lines()
 
         self._settings = settings
         self._metrics = Metrics()
@@ -45,8 +42,13 @@ class Endpoint:
     def __serve_build_asgi_app__(self) -> FastAPI:
         from serving.app import build_app
 
+        variable, callback = CALLBACK
         return build_app(
-            self._follower.current, self._settings, self._metrics, advice=self._follower.advice
+            self._follower.current,
+            self._settings,
+            self._metrics,
+            advice=self._follower.advice,
+            is_behind_proxy=os.environ.get(variable) == callback,
         )
 
 
@@ -97,18 +99,5 @@ def _environment() -> dict[str, str]:
         if name in os.environ:
             environment[name] = os.environ[name]
 
-    metrics = f"affectune-metrics-{uuid.uuid4().hex[:12]}"
-    environment[METRICS_FOLDER] = str(Path(tempfile.gettempdir()) / metrics)
+    environment[PROMETHEUS_FOLDER] = os.environ.get(METRICS_FOLDER) or new_metrics_folder()
     return environment
-
-
-def _log_json_lines() -> None:
-    """Have everything in serving log to stderr as JSON lines."""
-    from serving.access_log import JsonLinesFormatter
-
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLinesFormatter())
-
-    logger = logging.getLogger("serving")
-    logger.handlers, logger.propagate = [handler], False
-    logger.setLevel(logging.INFO)

@@ -11,7 +11,14 @@ import os
 from functools import partial
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+    values,
+)
 from prometheus_client.multiprocess import MultiProcessCollector
 
 LATENCY_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -43,6 +50,14 @@ class Metrics:
         self._add_request_metrics()
         self._add_prediction_metrics()
         self._add_replica_metrics()
+
+    @classmethod
+    def in_folder(cls, folder: str) -> Metrics:
+        """Return metrics that count into a folder, for a process whose environment has none."""
+        os.environ[FOLDER] = folder
+        # The client library has looked at the environment when it was imported.
+        values.ValueClass = values.get_value_class()  # type: ignore[no-untyped-call]
+        return cls()
 
     def text(self) -> bytes:
         """Return all metrics in Prometheus' text format."""

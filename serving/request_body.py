@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 
 from fastapi import Request
 
 from serving.arrow import MEDIA_TYPE
+from serving.byte_budget import BudgetExceeded, ByteBudget, Share
 from serving.request_error import RequestError
 from serving.schema import JSON
 from serving.settings import Settings
@@ -38,11 +40,15 @@ class BodyReader:
     """Reads bodies, and bounds the memory of those that are still coming.
 
     Many slow clients together must not fill the memory, so all bodies share one limit.
+
+    Args:
+        settings: the limits.
+        free_bytes: of each body are not counted, so that small ones always find room.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, free_bytes: int = 0) -> None:
         self._settings = settings
-        self._incoming_bytes = 0
+        self._budget = ByteBudget(settings.max_incoming_bytes, free_bytes)
 
     async def read(self, request: Request) -> bytes:
         """Read a body to its end.
@@ -51,22 +57,38 @@ class BodyReader:
             RequestError: 413, it is too large; 408, it does not come in time; 503, the bodies that
                 are coming are too large together.
         """
-        self._raise_if_declared_too_large(request)
-        parts: list[bytes] = []
-        size_bytes = 0
+        async with self.reading(request) as body:
+            return body
 
-        try:
-            async with asyncio.timeout(self._settings.body_timeout_s):
-                async for part in request.stream():
-                    size_bytes += len(part)
-                    self._incoming_bytes += len(part)
-                    self._raise_if_too_large(size_bytes)
-                    parts.append(part)
-        except TimeoutError:
-            message = f"The body did not come within {self._settings.body_timeout_s:g} s."
-            raise RequestError(408, "body_timeout", message) from None
-        finally:
-            self._incoming_bytes -= size_bytes
+    @contextlib.asynccontextmanager
+    async def reading(self, request: Request) -> AsyncIterator[bytes]:
+        """Read a body to its end, and count it against the limit until the block is left.
+
+        Raises:
+            RequestError: as `read` does.
+        """
+        self._raise_if_declared_too_large(request)
+        with self._budget.share() as share:
+            try:
+                async with share.moving(self._settings.body_timeout_s):
+                    body = await self._read_whole(request, share)
+            except TimeoutError:
+                message = f"The body did not come within {self._settings.body_timeout_s:g} s."
+                raise RequestError(408, "body_timeout", message) from None
+            except BudgetExceeded:
+                message = "Too much is being sent at once. Try again."
+                raise RequestError(503, "busy", message, retry_after_s=1) from None
+            yield body
+
+    async def _read_whole(self, request: Request, share: Share) -> bytes:
+        parts: list[bytes] = []
+
+        async for part in request.stream():
+            share.moved_bytes += len(part)
+            if share.moved_bytes > self._settings.max_body_bytes:
+                raise _too_large(self._settings.max_body_bytes)
+            self._budget.hold(share, len(part))
+            parts.append(part)
 
         return b"".join(parts)
 
@@ -78,14 +100,6 @@ class BodyReader:
         limit = self._settings.max_body_bytes
         if len(declared) > MAX_LENGTH_DIGITS or int(declared) > limit:
             raise _too_large(limit)
-
-    def _raise_if_too_large(self, size_bytes: int) -> None:
-        if size_bytes > self._settings.max_body_bytes:
-            raise _too_large(self._settings.max_body_bytes)
-
-        if self._incoming_bytes > self._settings.max_incoming_bytes:
-            message = "Too much is being sent at once. Try again."
-            raise RequestError(503, "busy", message, retry_after_s=1)
 
 
 def _too_large(limit: int) -> RequestError:

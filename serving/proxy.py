@@ -1,0 +1,79 @@
+"""What runs in the process of Ray's proxy around every request: bounds, own answers, the log.
+
+The proxy imports this module by its name, see `proxy_errors.CALLBACK`. Knows no Ray.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import resource
+
+import uvicorn.config
+from starlette.middleware import Middleware
+
+from serving.access_log import (
+    ERROR_CODE,
+    AccessLog,
+    log_json_lines,
+    new_request_id,
+    record_request,
+)
+from serving.connections import Connections
+from serving.forwarding import Forwarding
+from serving.http_protocol import BoundedProtocol
+from serving.metrics import Metrics
+from serving.page.routes import load_page
+from serving.request_error import RequestError
+from serving.settings import METRICS_FOLDER, Settings, read_proxy_settings
+
+FILES_OF_RAY = 256
+"""Files and sockets that the proxy has open beside its clients' connections: some 100."""
+MIN_CLIENTS = 16
+
+
+def middlewares() -> list[Middleware]:
+    """Bound the HTTP server of this process, and return what the proxy puts around every request.
+
+    Raises:
+        InputError: a setting in the environment is out of range.
+    """
+    settings = read_proxy_settings(os.environ)
+    metrics = _shared_metrics()
+    log_json_lines()
+    load_page()
+
+    # The server is made after this call, and takes its protocol from this table.
+    uvicorn.config.HTTP_PROTOCOLS["auto"] = bounded_protocol(settings, metrics)  # type: ignore[assignment]
+    return [Middleware(Forwarding, settings=settings), Middleware(AccessLog, metrics=metrics)]
+
+
+def bounded_protocol(settings: Settings, metrics: Metrics) -> functools.partial[BoundedProtocol]:
+    """Return what makes the protocol of each connection of one server."""
+    num_clients = min(settings.max_clients, _max_open_files() - FILES_OF_RAY)
+    return functools.partial(
+        BoundedProtocol,
+        settings=settings,
+        connections=Connections(max(num_clients, MIN_CLIENTS)),
+        on_refused=functools.partial(_record, metrics),
+    )
+
+
+def _record(metrics: Metrics, error: RequestError) -> None:
+    """Count and log a request whose head could not be read."""
+    scope = {"method": "other", "path": "", ERROR_CODE: error.code}
+    record_request(metrics, scope, error.status, 0.0, new_request_id())
+
+
+def _max_open_files() -> int:
+    """Return how many files this process may open, after it has taken all that it can get."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard if hard != resource.RLIM_INFINITY else 2**20
+
+
+def _shared_metrics() -> Metrics:
+    """Return metrics that count together with those of the replicas on this machine."""
+    folder = os.environ.get(METRICS_FOLDER)
+    return Metrics.in_folder(folder) if folder else Metrics()
