@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from collections import deque
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
@@ -83,6 +84,29 @@ class BoundedConnection(h11.Connection):
             raise h11.RemoteProtocolError("The chunks are too small.")
 
 
+class Pipelines:
+    """Connections with further requests that came before the last response went.
+
+    Of all of them together one request is begun in each turn of the event loop. So thousands of
+    requests that were sent at once do not delay those of others.
+    """
+
+    def __init__(self) -> None:
+        self._queue: deque[BoundedProtocol] = deque()
+
+    def add(self, protocol: BoundedProtocol) -> None:
+        """Have the next request of a connection begun when its turn comes."""
+        self._queue.append(protocol)
+        if len(self._queue) == 1:
+            protocol.loop.call_soon(self._begin_one)
+
+    def _begin_one(self) -> None:
+        self._queue[0].begin_pipelined()
+        protocol = self._queue.popleft()
+        if self._queue:
+            protocol.loop.call_soon(self._begin_one)
+
+
 class BoundedProtocol(H11Protocol):
     """One connection of uvicorn, with bounds.
 
@@ -90,6 +114,7 @@ class BoundedProtocol(H11Protocol):
         config, server_state, app_state, _loop: as uvicorn gives them.
         settings: the limits.
         connections: all of this server.
+        pipelines: those with more than one request.
         on_refused: called with the error of a request of which no application knows.
     """
 
@@ -102,6 +127,7 @@ class BoundedProtocol(H11Protocol):
         *,
         settings: Settings,
         connections: Connections,
+        pipelines: Pipelines,
         on_refused: Callable[[RequestError], None],
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
@@ -111,6 +137,8 @@ class BoundedProtocol(H11Protocol):
         self._is_refused = False
         self._settings = settings
         self._places = connections
+        self._pipelines = pipelines
+        self._is_completing = False
         self._on_refused = on_refused
         self._head_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
@@ -143,8 +171,25 @@ class BoundedProtocol(H11Protocol):
 
     def on_response_complete(self) -> None:
         """Wait for the next request, or for the response to be read."""
+        self._is_completing = True
         super().on_response_complete()
+        self._is_completing = False
         self._follow()
+
+    def handle_events(self) -> None:
+        """Begin what has come, unless others are to have their turn first."""
+        if self._is_completing and self.conn.trailing_data[0]:
+            self.flow.pause_reading()
+            self._pipelines.add(self)
+        else:
+            super().handle_events()
+
+    def begin_pipelined(self) -> None:
+        """Begin the next request, which came before the last response went."""
+        if not self._is_ending():
+            self.flow.resume_reading()
+            super().handle_events()
+            self._follow()
 
     def pause_writing(self) -> None:
         """Wait for the client to read, but not for ever."""

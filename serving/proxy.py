@@ -21,7 +21,7 @@ from serving.access_log import (
 )
 from serving.connections import Connections
 from serving.forwarding import Forwarding
-from serving.http_protocol import BoundedProtocol
+from serving.http_protocol import BoundedProtocol, Pipelines
 from serving.metrics import Metrics
 from serving.page.routes import load_page
 from serving.request_error import RequestError
@@ -55,6 +55,7 @@ def bounded_protocol(settings: Settings, metrics: Metrics) -> functools.partial[
         BoundedProtocol,
         settings=settings,
         connections=Connections(max(num_clients, MIN_CLIENTS)),
+        pipelines=Pipelines(),
         on_refused=functools.partial(_record, metrics),
     )
 
