@@ -55,11 +55,19 @@ class Share:
         finally:
             self._deadline = None
 
+    def demand_pace(self, timeout_s: float) -> None:
+        """End its block, in which it moves, where it is slow, and after `timeout_s` in any case."""
+        allowed_s = min(timeout_s, GRACE_S + self.moved_bytes / MIN_BYTES_PER_S)
+        self._reschedule(self._begin_s + allowed_s - time.monotonic())
+
+    def restart(self) -> None:
+        """Begin to measure its time anew, in a block in which it moves."""
+        self._begin_s = time.monotonic()
+
     def revoke(self) -> None:
         """Have its holder give way."""
         self._is_revoked = True
-        if self._deadline is not None and not self._deadline.expired():
-            self._deadline.reschedule(asyncio.get_running_loop().time())
+        self._reschedule(0.0)
 
     def priority(self) -> tuple[bool, float]:
         """Return what orders shares: the slowest of the slow first, then the youngest."""
@@ -67,6 +75,10 @@ class Share:
         bytes_per_s = self.moved_bytes / max(duration_s, 1e-9)
         is_slow = duration_s > GRACE_S and bytes_per_s < MIN_BYTES_PER_S
         return not is_slow, bytes_per_s if is_slow else -self._begin_s
+
+    def _reschedule(self, seconds: float) -> None:
+        if self._deadline is not None and not self._deadline.expired():
+            self._deadline.reschedule(asyncio.get_running_loop().time() + seconds)
 
 
 class ByteBudget:

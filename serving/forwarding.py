@@ -10,7 +10,6 @@ import contextlib
 import json
 import logging
 import time
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from urllib.parse import quote
 
@@ -36,8 +35,6 @@ PIECE_BYTES = 64 * 2**10
 """Of a response; the client has to read one before the next one leaves."""
 FREE_BYTES = 64 * 2**10
 """A body or a response so small always finds room: the connections bound their number."""
-LARGE_BYTES, MAX_LARGE = 2**20, 4
-"""So many bodies of that size or more are on their way to replicas at once."""
 LINGER_S, LINGER_BYTES = 2.0, 64 * 2**20
 """A client whose body is refused can send so much of the rest of it, and then read why."""
 PROBE_TIMEOUT_S, MAX_PROBES, PROBE_AGE_S = 2.0, 8, 30.0
@@ -72,7 +69,6 @@ class Forwarding:
         self._settings = settings
         self._bodies = BodyReader(settings, FREE_BYTES)
         self._outgoing = ByteBudget(settings.max_outgoing_bytes, FREE_BYTES)
-        self._large = asyncio.Semaphore(MAX_LARGE)
         self._num_forwarded = self._num_probes = 0
         self._last_readiness: tuple[float, Response] | None = None
 
@@ -115,22 +111,18 @@ class Forwarding:
         if request.scope["path"] == "/readyz":
             return await self._readiness(request)
 
-        if self._num_forwarded >= self._settings.max_forwarded:
-            raise replace(BUSY)
-        async with self._bodies.reading(request) as body, self._turn(len(body)):
-            return await self._ask_replica(request, body)
-
-    @contextlib.asynccontextmanager
-    async def _turn(self, size_bytes: int) -> AsyncIterator[None]:
-        """Wait until a body of this size may be on its way to a replica."""
-        async with self._large if size_bytes >= LARGE_BYTES else contextlib.nullcontext():
-            if self._num_forwarded >= self._settings.max_forwarded:
-                raise replace(BUSY)
+        self._raise_if_full()
+        async with self._bodies.reading(request) as body:
+            self._raise_if_full()
             self._num_forwarded += 1
             try:
-                yield
+                return await self._ask_replica(request, body)
             finally:
                 self._num_forwarded -= 1
+
+    def _raise_if_full(self) -> None:
+        if self._num_forwarded >= self._settings.max_forwarded:
+            raise replace(BUSY)
 
     async def _readiness(self, request: Request) -> Response | None:
         """Return what a replica says, or what one said last where none says it in time."""

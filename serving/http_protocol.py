@@ -101,10 +101,10 @@ class Pipelines:
             protocol.loop.call_soon(self._begin_one)
 
     def _begin_one(self) -> None:
-        self._queue[0].begin_pipelined()
         protocol = self._queue.popleft()
         if self._queue:
             protocol.loop.call_soon(self._begin_one)
+        protocol.begin_pipelined()
 
 
 class BoundedProtocol(H11Protocol):

@@ -5,6 +5,8 @@ The proxy imports this module by its name, see `proxy_errors.CALLBACK`. Knows no
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import functools
 import os
 import resource
@@ -30,6 +32,9 @@ from serving.settings import METRICS_FOLDER, Settings, read_proxy_settings
 FILES_OF_RAY = 256
 """Files and sockets that the proxy has open beside its clients' connections: some 100."""
 MIN_CLIENTS = 16
+M_MMAP_THRESHOLD = -3
+MAPPED_BYTES = 128 * 2**10
+"""glibc's own default; a fixed one does not grow."""
 
 
 def middlewares() -> list[Middleware]:
@@ -39,6 +44,7 @@ def middlewares() -> list[Middleware]:
         InputError: a setting in the environment is out of range.
     """
     settings = read_proxy_settings(os.environ)
+    _give_memory_back()
     metrics = _shared_metrics()
     log_json_lines()
     load_page()
@@ -72,6 +78,15 @@ def _max_open_files() -> int:
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return hard if hard != resource.RLIM_INFINITY else 2**20
+
+
+def _give_memory_back() -> None:
+    """Have what large bodies took given back to the system, where the C library is glibc.
+
+    It would else keep blocks for later that are as large as the largest that was ever given back.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, MAPPED_BYTES)
 
 
 def _shared_metrics() -> Metrics:
