@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 
 GRACE_S = 2.0
 MIN_BYTES_PER_S = 64 * 1024
-"""Who moved fewer bytes than that, once the first seconds are over, is slow."""
+"""Who moves fewer bytes than that is slow; nobody is at first, or in a shorter pause."""
 
 
 class BudgetExceeded(Exception):
@@ -21,13 +21,11 @@ class Share:
 
     Attributes:
         held_bytes: count against the budget.
-        moved_bytes: have come from the client, or gone to it.
     """
 
     def __init__(self) -> None:
         self.held_bytes = 0
-        self.moved_bytes = 0
-        self._begin_s = 0.0
+        self._begin_s = self._slow_from_s = 0.0
         self._deadline: asyncio.Timeout | None = None
         self._is_revoked = False
 
@@ -44,7 +42,7 @@ class Share:
             BudgetExceeded: it had to give way.
             TimeoutError: the block took longer than `timeout_s`.
         """
-        self._begin_s = time.monotonic()
+        self.restart()
         try:
             async with asyncio.timeout(timeout_s) as self._deadline:
                 yield
@@ -55,14 +53,21 @@ class Share:
         finally:
             self._deadline = None
 
-    def demand_pace(self, timeout_s: float) -> None:
-        """End its block, in which it moves, where it is slow, and after `timeout_s` in any case."""
-        allowed_s = min(timeout_s, GRACE_S + self.moved_bytes / MIN_BYTES_PER_S)
-        self._reschedule(self._begin_s + allowed_s - time.monotonic())
-
     def restart(self) -> None:
-        """Begin to measure its time anew, in a block in which it moves."""
+        """Begin to measure its time and its pace anew."""
         self._begin_s = time.monotonic()
+        self._slow_from_s = self._begin_s + GRACE_S
+
+    def move(self, size_bytes: int) -> None:
+        """Note that bytes have come from the client, or gone to it."""
+        now_s = time.monotonic()
+        later_s = max(self._slow_from_s, now_s) + size_bytes / MIN_BYTES_PER_S
+        self._slow_from_s = min(later_s, now_s + GRACE_S)
+
+    def demand_pace(self, timeout_s: float) -> None:
+        """End its block, in which it moves, when it is slow, and after `timeout_s` in any case."""
+        end_s = min(self._begin_s + timeout_s, self._slow_from_s)
+        self._reschedule(end_s - time.monotonic())
 
     def revoke(self) -> None:
         """Have its holder give way."""
@@ -71,10 +76,8 @@ class Share:
 
     def priority(self) -> tuple[bool, float]:
         """Return what orders shares: the slowest of the slow first, then the youngest."""
-        duration_s = time.monotonic() - self._begin_s
-        bytes_per_s = self.moved_bytes / max(duration_s, 1e-9)
-        is_slow = duration_s > GRACE_S and bytes_per_s < MIN_BYTES_PER_S
-        return not is_slow, bytes_per_s if is_slow else -self._begin_s
+        is_slow = time.monotonic() > self._slow_from_s
+        return not is_slow, self._slow_from_s if is_slow else -self._begin_s
 
     def _reschedule(self, seconds: float) -> None:
         if self._deadline is not None and not self._deadline.expired():

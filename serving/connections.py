@@ -29,7 +29,7 @@ class Connections:
     """
 
     def __init__(self, max_connections: int) -> None:
-        self._max_connections = max_connections
+        self.max_connections = max_connections
         self._all: set[Connection] = set()
         self._waiting: dict[str, dict[Connection, int]] = {}
         self._turn = itertools.count()
@@ -42,7 +42,7 @@ class Connections:
         """Take a new connection, which waits; where it is one too many, another gives way."""
         self._all.add(connection)
         self.wait(connection)
-        if len(self._all) > self._max_connections:
+        if len(self._all) > self.max_connections:
             victim = self._longest_waiting()
             self.remove(victim)
             victim.give_way()

@@ -239,7 +239,7 @@ async def _send_pieces(
         piece = body[begin : begin + PIECE_BYTES]
         await send({"type": "http.response.body", "body": piece, "more_body": True})
         if share is not None:
-            share.moved_bytes += len(piece)
+            share.move(len(piece))
     await send({"type": "http.response.body", "body": b""})
 
 

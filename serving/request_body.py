@@ -90,12 +90,13 @@ class BodyReader:
         body = bytearray()
 
         async for part in request.stream():
-            share.moved_bytes += len(part)
-            if share.moved_bytes > self._settings.max_body_bytes:
+            share.move(len(part))
+            if len(body) + len(part) > self._settings.max_body_bytes:
                 raise _too_large(self._settings.max_body_bytes)
 
-            if share.moved_bytes >= LARGE_BYTES and not turn.is_taken:
+            if len(body) + len(part) >= LARGE_BYTES and not turn.is_taken:
                 await turn.take()
+                share.restart()
             if turn.is_taken:
                 share.demand_pace(self._settings.body_timeout_s)
             self._budget.hold(share, len(part))
