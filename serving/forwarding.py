@@ -37,7 +37,7 @@ FREE_BYTES = 64 * 2**10
 """A body or a response so small always finds room: the connections bound their number."""
 LINGER_S, LINGER_BYTES = 2.0, 64 * 2**20
 """A client whose body is refused can send so much of the rest of it, and then read why."""
-PROBE_TIMEOUT_S, MAX_PROBES, PROBE_AGE_S = 2.0, 8, 30.0
+PROBE_TIMEOUT_S, MAX_PROBES, PROBE_AGE_S = 2.0, 8, 10.0
 """A replica has so long to say whether it is ready; then counts what was last said, if that is not
 older than the last of these."""
 NOT_FORWARDED = frozenset(
@@ -125,15 +125,16 @@ class Forwarding:
             raise replace(BUSY)
 
     async def _readiness(self, request: Request) -> Response | None:
-        """Return what a replica says, or what one said last where none says it in time."""
+        """Return what a replica says, or what one said last where none says it in time.
+
+        Raises:
+            RequestError: 503, no replica has said anything lately, or one has just ended.
+        """
         if self._num_probes < MAX_PROBES:
             self._num_probes += 1
             try:
                 async with asyncio.timeout(PROBE_TIMEOUT_S):
-                    response = await self._ask_replica(request, b"")
-                if response is not None and response.status_code in (200, 503):
-                    self._last_readiness = time.monotonic(), response
-                return response
+                    return await self._probe(request)
             except TimeoutError:
                 pass
             finally:
@@ -142,6 +143,16 @@ class Forwarding:
         said_s, response = self._last_readiness or (0.0, None)
         if response is None or time.monotonic() - said_s > PROBE_AGE_S:
             raise replace(UNAVAILABLE)
+        return response
+
+    async def _probe(self, request: Request) -> Response | None:
+        try:
+            response = await self._ask_replica(request, b"")
+        except RequestError:
+            self._last_readiness = None
+            raise
+        if response is not None and response.status_code in (200, 503):
+            self._last_readiness = time.monotonic(), response
         return response
 
     async def _ask_replica(self, request: Request, body: bytes) -> Response | None:

@@ -128,10 +128,17 @@ def test_chunks_of_a_usual_size_are_read(port: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "head", [b"Content-Length: 5000000\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n4c4b40\r\n"]
+    ("head", "end"),
+    [
+        (b"Content-Length: 5000000\r\n\r\n", b""),
+        (b"Transfer-Encoding: chunked\r\n\r\n4c4b40\r\n", b"\r\n0\r\n\r\n"),
+    ],
+    ids=["length", "chunked"],
 )
-def test_a_client_that_sends_too_much_can_send_it_and_read_why(port: int, head: bytes) -> None:
-    answer = exchange(port, POST + head + b"a" * 5_000_000)
+def test_a_client_that_sends_too_much_can_send_it_and_read_why(
+    port: int, head: bytes, end: bytes
+) -> None:
+    answer = exchange(port, POST + head + b"a" * 5_000_000 + end)
     assert error_of(answer) == (413, "too_large")
     assert b"connection: close" in answer.lower()
 
