@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import logging
+import resource
 import socket
 import time
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from serving import byte_budget, proxy
 from serving.access_log import AccessLog
 from serving.forwarding import Forwarding
 from serving.http_protocol import BoundedProtocol
+from serving.metrics import Metrics
 from serving.settings import PREFIX, Settings, proxy_environment, read_proxy_settings
 from tests.serving_tests.attackers import ATTACKS
 from tests.serving_tests.proxy_server import PATIENCE_S, attacked, echo, exchange, served
@@ -32,19 +34,23 @@ GET = b"GET /healthz HTTP/1.1\r\nHost: a\r\n"
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
     """A server with small bounds around an application that echoes sizes."""
-    limits = {"head_timeout_s": SHORT_S, "idle_timeout_s": SHORT_S, "body_timeout_s": SHORT_S}
-    sizes = {"max_head_bytes": 8192, "max_body_bytes": 2**20}
-    with served(**limits, **sizes) as port:
+    with served(
+        head_timeout_s=SHORT_S,
+        idle_timeout_s=SHORT_S,
+        body_timeout_s=SHORT_S,
+        max_head_bytes=8192,
+        max_body_bytes=2**20,
+    ) as port:
         yield port
 
 
 def request(
-    port: int, method: str, path: str, body: bytes = b"", **headers: str
+    port: int, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None
 ) -> tuple[int, http.client.HTTPMessage, bytes]:
     """Send a request on a connection of its own; return status, headers and body."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
     try:
-        connection.request(method, path, body, headers)
+        connection.request(method, path, body, headers or {})
         response = connection.getresponse()
         return response.status, response.headers, response.read()
     finally:
@@ -191,9 +197,11 @@ class Blocked:
 
     def __init__(self) -> None:
         self.is_blocked = False
+        self.num_blocked = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self.is_blocked:
+            self.num_blocked += 1
             await receive()
             while (await receive())["type"] != "http.disconnect":
                 pass
@@ -214,10 +222,10 @@ def test_no_load_delays_health_and_the_page_and_readiness_is_remembered(
         for client in clients:
             client.sendall(b"GET /v1/model HTTP/1.1\r\nHost: a\r\n\r\n")
 
-        end = time.monotonic() + PATIENCE_S
         connect = partial(request, port, "GET")
-        while connect("/metrics", X="y" * (time.monotonic() < end))[0] != 503:
-            pass
+        end = time.monotonic() + PATIENCE_S
+        while app.num_blocked < 3 and time.monotonic() < end:
+            time.sleep(0.02)
         status, headers, body = connect("/v1/model")
         assert (status, headers["retry-after"]) == (503, "1")
         assert json.loads(body)["error"]["code"] == "busy"
@@ -278,7 +286,8 @@ def test_a_request_has_one_id_everywhere(sent: str) -> None:
         await PlainTextResponse("", headers=headers)(scope, receive, send)
 
     with served(app) as port:
-        headers = request(port, "GET", "/v1/model", **({"X-Request-Id": sent} if sent else {}))[1]
+        own = {"X-Request-Id": sent} if sent else {}
+        headers = request(port, "GET", "/v1/model", headers=own)[1]
 
     [told] = headers.get_all("x-request-id") or []
     assert seen == [told.encode()]
@@ -296,7 +305,7 @@ def test_no_client_tells_ray_what_to_do(name: str) -> None:
         await JSONResponse(names)(scope, receive, send)
 
     with served(app) as port:
-        names = json.loads(request(port, "GET", "/v1/model", **{name: "\xff"})[2])
+        names = json.loads(request(port, "GET", "/v1/model", headers={name: "\xff"})[2])
     assert name.lower() not in names
     assert "host" in names
 
@@ -348,25 +357,26 @@ def test_the_absolute_form_of_a_target_is_read(port: int) -> None:
 
 def test_files_bound_the_connections(monkeypatch: pytest.MonkeyPatch) -> None:
     limits = [(300, 300)]
-    monkeypatch.setattr(proxy.resource, "getrlimit", lambda _: limits[-1])
-    monkeypatch.setattr(proxy.resource, "setrlimit", lambda _, new: limits.append(new))
+    monkeypatch.setattr(resource, "getrlimit", lambda _: limits[-1])
+    monkeypatch.setattr(resource, "setrlimit", lambda _, new: limits.append(new))
 
     def num_clients(soft: int, hard: int, **settings: Any) -> int:
         limits.append((soft, hard))
-        made = proxy.bounded_protocol(Settings.model_validate(settings), proxy.Metrics())
+        made = proxy.bounded_protocol(Settings.model_validate(settings), Metrics())
         number: int = made.keywords["connections"].max_connections
         return number
 
     assert num_clients(1024, 1024) == 1024 - proxy.FILES_OF_RAY
     assert num_clients(1024, 4096) == 1000
     assert num_clients(64, 64) == proxy.MIN_CLIENTS
-    assert num_clients(1024, proxy.resource.RLIM_INFINITY, max_clients=5000) == 5000
+    assert num_clients(1024, resource.RLIM_INFINITY, max_clients=5000) == 5000
 
 
 def test_a_proxy_reads_the_settings_of_its_endpoint_and_no_secret(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    settings = Settings(max_clients=77, body_timeout_s=1.5, token="secret-word", model="/secret")
+    values = {"max_clients": 77, "body_timeout_s": 1.5, "token": "secret-word", "model": "/secret"}
+    settings = Settings.model_validate(values)
     environment = proxy_environment(settings)
     assert "secret" not in str(environment)
 
@@ -381,7 +391,7 @@ def test_the_proxy_of_ray_is_furnished(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proxy, "_give_memory_back", lambda: None)
     monkeypatch.setenv(f"{PREFIX}MAX_CLIENTS", "12")
 
-    made = proxy.middlewares()
+    made: list[Any] = proxy.middlewares()
     assert [middleware.cls for middleware in made] == [Forwarding, AccessLog]
 
     config = uvicorn.Config(echo)
