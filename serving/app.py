@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.security import HTTPBearer
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving import arrow
 from serving.accept import prefers
@@ -65,6 +66,7 @@ def build_app(
     *,
     advice: Callable[[], str] = lambda: "",
     decoder: Decoder | None = None,
+    is_behind_proxy: bool = False,
 ) -> FastAPI:
     """Build the application around whatever model is current.
 
@@ -74,6 +76,7 @@ def build_app(
         metrics: where requests are counted; default: new ones.
         advice: returns how to get a model where there is none.
         decoder: decodes the bodies; default: this process does.
+        is_behind_proxy: a proxy counts and logs the requests.
 
     Raises:
         InputError: the token is empty, or its file cannot be read.
@@ -101,8 +104,33 @@ def build_app(
     _add_model_routes(app, required, settings)
     _add_prediction_route(app, required, settings, metrics, decoder or partial(decode, settings))
     add_page(app)
-    app.add_middleware(AccessLog, metrics=metrics)
+    app.add_middleware(HeadAsGet)
+    app.add_middleware(AccessLog, metrics=None if is_behind_proxy else metrics)
     return app
+
+
+class HeadAsGet:
+    """ASGI middleware that answers HEAD as GET is answered, without the body."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_head(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                message = {**message, "body": b""}
+            await send(message)
+
+        scope["method"] = "GET"
+        try:
+            await self._app(scope, receive, send_head)
+        finally:
+            scope["method"] = "HEAD"
 
 
 def _add_state_routes(

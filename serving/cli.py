@@ -103,6 +103,8 @@ def serve_command(
 
 def _serve(settings: Settings) -> None:
     """Check the settings, and serve with them until this process is told to end."""
+    from serving.settings import proxy_environment
+
     console = Console(stderr=True)
     with nothing_to_finish(FAREWELL):
         notes = _check(settings)
@@ -111,6 +113,7 @@ def _serve(settings: Settings) -> None:
 
     if settings.drain_timeout_s > DRAIN_S:
         allow_orderly_end(settings.drain_timeout_s + RAY_END_S)
+    os.environ.update(proxy_environment(settings))
     with _running(settings) as stop_requested:
         host = "localhost" if settings.host in ("0.0.0.0", "::") else settings.host
         Console().print(

@@ -11,6 +11,7 @@ from ray.serve import Application
 
 from pipeline.environment import ONE_THREAD, TRACKING_URI
 from serving import json_log, local_link, memory, metrics_sum
+from serving.proxy_errors import CALLBACK
 from serving.settings import Settings
 
 NAME = "affectune"
@@ -44,12 +45,14 @@ class Endpoint:
     def __serve_build_asgi_app__(self) -> FastAPI:
         from serving.app import build_app
 
+        variable, callback = CALLBACK
         return build_app(
             self._follower.current,
             self._settings,
             self._metrics,
             advice=self._follower.advice,
             decoder=self._decoder.decode,
+            is_behind_proxy=os.environ.get(variable) == callback,
         )
 
 

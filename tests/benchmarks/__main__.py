@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.storage.atomic_file import write_atomically
+from tests.benchmarks.attacks import attack_rows
 from tests.benchmarks.corpus import corpus_rows
 from tests.benchmarks.distillation import distillation_rows
 from tests.benchmarks.endpoint import endpoint_rows
@@ -25,6 +26,7 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "study": study_rows,
     "overhead": overhead_rows,
     "endpoint": endpoint_rows,
+    "attacks": attack_rows,
     "search": search_rows,
     "distillation": distillation_rows,
     "first_output": first_output_rows,

@@ -19,6 +19,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline.corpus import Corpus
+from serving.access_log import ROUTES
 from serving.app import build_app
 from serving.arrow import MEDIA_TYPE, write_arrow
 from serving.predictor import Predictor
@@ -702,3 +703,24 @@ def test_arrow_columns_that_would_have_one_name_are_refused() -> None:
     with pytest.raises(RequestError, match=r"'arousal\.weight\.voice'.*Ask for JSON") as refused:
         write_arrow(response)
     assert (refused.value.status, refused.value.code) == (406, "ambiguous_columns")
+
+
+def _get_routes(client: Client) -> list[str]:
+    routes = [route for route in client.app.routes if "GET" in (route.methods or ())]
+    return [route.path.replace("{name}", "page.css") for route in routes]
+
+
+def test_head_is_answered_as_get_without_the_body(client: Client) -> None:
+    for path in _get_routes(client):
+        get, head = client.get(path), client.send("HEAD", path)
+        assert (head.status_code, head.content) == (get.status_code, b"")
+        if path != "/metrics":  # it counts the request between
+            assert head.headers["content-length"] == get.headers["content-length"]
+
+    head = client.send("HEAD", "/v1/predictions")
+    assert (head.status_code, head.headers["allow"]) == (405, "POST")
+
+
+def test_a_proxy_names_the_routes_as_the_application_does(client: Client) -> None:
+    routes = {route.path for route in client.app.routes if not route.path.startswith("/page")}
+    assert routes == ROUTES

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -35,6 +37,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy", "ignore::ResourceWarning"),
 ]
 PATIENCE_S = 120
+MAX_CLIENTS = 100
 
 
 @dataclass(frozen=True)
@@ -79,15 +82,34 @@ def endpoint(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         "tracking_uri": registry.uri,
         "cache": folder / "cache",
         "follow_period_s": 0.5,
+        "max_clients": MAX_CLIENTS,
     }
     with running_endpoint(model, port, folder / "log", **settings) as process:
         yield Running(port, process, registry, folder / "log")
+        statuses = set[int]()
+        client = Thread(target=_ask_until_refused, args=(port, statuses))
+        client.start()
+    client.join()
+    # Until the end who comes is told to try again; where the proxy ends, there may be no answer.
+    assert statuses <= {200, 503, 0}
+
     said = (folder / "log").read_text().partition("Ending")
     assert said[1]
     assert "Error" not in said[2]
     # Of the replica that a test has killed Ray may tell late.
     lines = [line for line in said[2].splitlines() if "A worker died" not in line]
     assert not any("(raylet)" in line for line in lines)
+
+
+def _ask_until_refused(port: int, statuses: set[int]) -> None:
+    """Ask for the model again and again, until nobody listens."""
+    with contextlib.suppress(httpx.ConnectError):
+        while True:
+            try:
+                url = f"http://127.0.0.1:{port}/v1/model"
+                statuses.add(httpx.get(url, timeout=PATIENCE_S).status_code)
+            except (httpx.ReadError, httpx.RemoteProtocolError):
+                statuses.add(0)
 
 
 def _all_serve(endpoint: Running, version: str) -> bool:
@@ -122,6 +144,32 @@ def test_only_this_machine_may_connect(endpoint: Running) -> None:
     addresses = [line.split()[3] for line in listening.stdout.splitlines()]
     at_port = [address for address in addresses if address.endswith(f":{endpoint.port}")]
     assert at_port == [f"127.0.0.1:{endpoint.port}"]
+
+
+@pytest.mark.parametrize(("method", "status"), [("GET", 200), ("HEAD", 200), ("PUT", 405)])
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/v1/model", "/", "/page/page.js"])
+def test_every_response_has_one_id(endpoint: Running, path: str, method: str, status: int) -> None:
+    headers = {"X-Request-Id": "mine", "X-Request-Timeout-Seconds": "no number"}
+    url = f"{endpoint.address}{path}"
+    response = httpx.request(method, url, headers=headers, timeout=PATIENCE_S)
+    assert response.status_code == status
+    assert response.headers.get_list("x-request-id") == ["mine"]
+
+
+def test_clients_that_say_nothing_shut_nobody_out(endpoint: Running) -> None:
+    clients = [
+        socket.create_connection(("127.0.0.1", endpoint.port)) for _ in range(MAX_CLIENTS + 50)
+    ]
+    try:
+        assert endpoint.get("/healthz").status_code == 200
+        assert endpoint.get("/v1/example").status_code == 200
+
+        for client in clients[:50]:  # who has waited longest had to go
+            client.settimeout(PATIENCE_S)
+            assert client.recv(1) == b""
+    finally:
+        for client in clients:
+            client.close()
 
 
 def test_a_promotion_a_rollback_and_a_broken_version_fail_no_request(
