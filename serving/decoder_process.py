@@ -25,18 +25,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.environment import ONE_THREAD
 from serving.decoding import decode
 from serving.memory import give_back_memory
 from serving.request_error import RequestError
 from serving.schema import FeatureSet, SessionFeatures
 from serving.settings import Limits
 
-DECODING_TIMEOUT_S = 20.0
-"""The largest body takes a second; a machine may be busy."""
+DECODING_TIMEOUT_S = 60.0
+"""The largest body takes a second or two; a machine may be busy."""
 MAX_MEMORY = 2**30
-"""Of the process: the largest body takes 300 MB."""
+"""Of the process: the largest body takes 400 MB."""
 LARGE_BODY = 2**20
 """After a larger one, the memory that it took is given back."""
+
+KEPT = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TMPDIR", *ONE_THREAD)
+"""All that it gets of the environment: whoever parses a stranger's bytes needs no secret."""
 
 _HEAD = struct.Struct("<qq")
 """Two sizes: of the media type and of the body, or of the head in JSON and of the numbers."""
@@ -111,7 +115,7 @@ class DecoderProcess:
                 [sys.executable, "-m", __name__, *arguments],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
-                env=os.environ | {"PYTHONPATH": search_path},
+                env=_environment() | {"PYTHONPATH": search_path},
             )
         self._socket = ours
         return ours
@@ -123,6 +127,12 @@ class DecoderProcess:
             self._process.kill()
             self._process.wait()
         self._socket = self._process = None
+
+
+def _environment() -> dict[str, str]:
+    kept = {name: os.environ[name] for name in KEPT if name in os.environ}
+    # Its own allocator would keep what a large body took.
+    return kept | {"ARROW_DEFAULT_MEMORY_POOL": "system"}
 
 
 def main(arguments: list[str]) -> int:

@@ -203,7 +203,9 @@ class SessionFeatures:
     @property
     def size_bytes(self) -> int:
         """The memory of its numbers."""
-        return sum(each.values.nbytes for each in self.feature_sets.values())
+        times = [self.timestamps_ms, *(each.timestamps_ms for each in self.feature_sets.values())]
+        values = [each.values for each in self.feature_sets.values()]
+        return sum(array.nbytes for array in (*times, *values) if array is not None)
 
 
 @dataclass(frozen=True)
@@ -267,6 +269,7 @@ def read_json(body: bytes, limits: Limits) -> SessionFeatures:
     del body
 
     rows_of_sets = _take_rows(sent)
+    _raise_if_too_many_timestamps(sent, limits)
     try:
         request = PredictionRequest.model_validate(sent)
     except ValidationError as error:
@@ -388,6 +391,19 @@ def _take_rows(sent: Any) -> dict[str, list[Any]]:
             rows_of_sets[name] = each["data"]
             each["data"] = []
     return rows_of_sets
+
+
+def _raise_if_too_many_timestamps(sent: Any, limits: Limits) -> None:
+    """Refuse more timestamps than there may be rows, before they are checked one by one."""
+    if not isinstance(sent, dict):
+        return
+    features = sent.get("features")
+    sets = features if isinstance(features, dict) else {}
+    for name, each in [("", sent), *sets.items()]:
+        times = each.get("timestamps_ms") if isinstance(each, dict) else None
+        if isinstance(times, list):
+            where = f"features.{printable_name(name)}" if name else "timestamps_ms"
+            raise_if_too_large(len(times), 0, where, limits, has_timestamps=True)
 
 
 def _to_feature_set(name: str, sent: FeatureSetSent, rows: list[Any], limits: Limits) -> FeatureSet:

@@ -432,9 +432,17 @@ def test_a_second_column_of_timestamps_is_refused(client: Client, request_: Requ
         ('{"session_id":"' + "a" * 10_000_000 + '","features":{}}', 422, "bad_session_id"),
         ('{"timestamps_ms":[' + "1e9999," * 500_000 + '1],"features":{}}', 422, "not_finite"),
         ("9" * 5_000_000, 400, "not_json"),
+        ('{"features":{},"timestamps_ms":[' + "1," * 5_000_000 + "1]}", 422, "too_many_frames"),
+        (
+            '{"features":{"":{"columns":[],"data":[],"timestamps_ms":['
+            + "1," * 5_000_000
+            + "1]}}}",
+            422,
+            "too_many_frames",
+        ),
         ('{"a": "' + '"\\' * 3_000_000, 400, "not_json"),
     ],
-    ids=range(12),
+    ids=range(14),
 )
 def test_what_takes_long_to_parse_is_refused_in_little_time(
     body: str, status: int, code: str | None

@@ -117,6 +117,16 @@ def test_a_body_that_takes_too_long_is_given_up_with_its_process() -> None:
     assert not [each for each in psutil.Process().children() if each.status() == "zombie"]
 
 
+def test_it_gets_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AFFECTUNE_SERVE_TOKEN", "correct horse")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "battery staple")
+    decoder = DecoderProcess(Limits())
+    decoder.start()
+    [child] = psutil.Process().children()[-1:]
+    assert not {"correct horse", "battery staple"} & set(child.environ().values())
+    decoder.close()
+
+
 def test_its_memory_is_given_back(decoder: DecoderProcess) -> None:
     rows = b",".join([b"[" + b",".join([b"1.25"] * 500) + b"]"] * 2000)
     names = json.dumps([str(i) for i in range(500)]).encode()
