@@ -11,7 +11,7 @@ from ray.serve import Application
 
 from pipeline.environment import ONE_THREAD, TRACKING_URI
 from serving.proxy_errors import CALLBACK
-from serving.settings import METRICS_FOLDER, Settings, new_metrics_folder
+from serving.settings import METRICS_FOLDER, PROXY_RECORDS, Settings, new_metrics_folder
 
 NAME = "affectune"
 HEALTH_PERIOD_S = 2.0
@@ -42,13 +42,12 @@ class Endpoint:
     def __serve_build_asgi_app__(self) -> FastAPI:
         from serving.app import build_app
 
-        variable, callback = CALLBACK
         return build_app(
             self._follower.current,
             self._settings,
             self._metrics,
             advice=self._follower.advice,
-            is_behind_proxy=os.environ.get(variable) == callback,
+            is_behind_proxy=_is_behind_proxy(),
         )
 
 
@@ -76,6 +75,12 @@ def application(settings: Settings) -> Application:
         **_replicas(settings),
     )(Endpoint)
     return deployment.bind(settings)
+
+
+def _is_behind_proxy() -> bool:
+    """Return whether the proxy before this replica is ours, and counts and logs the requests."""
+    variable, callback = CALLBACK
+    return os.environ.get(variable) == callback and PROXY_RECORDS in os.environ
 
 
 def _replicas(settings: Settings) -> dict[str, Any]:

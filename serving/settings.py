@@ -32,6 +32,8 @@ OF_PROXY = (
     "request_timeout_s",
 )
 """The settings that the proxy reads. None is a secret: its environment has them."""
+PROXY_RECORDS = "AFFECTUNE_PROXY_RECORDS"
+"""The variable that is set where the proxy counts and logs all requests, and replicas none."""
 METRICS_FOLDER = "AFFECTUNE_METRICS_FOLDER"
 """The variable that names the folder in which the proxy and the replicas count together."""
 Count = Annotated[int, Field(ge=1)]
@@ -181,7 +183,7 @@ def read_settings(
 def proxy_environment(settings: Settings) -> dict[str, str]:
     """Return the variables by which a proxy's process gets its settings."""
     environment = {_variable(name): str(getattr(settings, name)) for name in OF_PROXY}
-    return environment | {METRICS_FOLDER: new_metrics_folder()}
+    return environment | {PROXY_RECORDS: "1", METRICS_FOLDER: new_metrics_folder()}
 
 
 def new_metrics_folder() -> str:
