@@ -77,6 +77,12 @@ class BoundedConnection(h11.Connection):
         if size_bytes > self._max_head_bytes or len(request.headers) > MAX_HEADERS:
             raise h11.RemoteProtocolError("The head is too large.", error_status_hint=431)
 
+        # Where a body ends must not be read in two ways: a proxy before this one may have another.
+        names = {name.lower() for name, _ in request.headers}
+        is_ambiguous = b"content-length" in names or request.http_version != b"1.1"
+        if b"transfer-encoding" in names and is_ambiguous:
+            raise h11.RemoteProtocolError("The body has two ends.")
+
     def _check_chunk(self, data: h11.Data) -> None:
         self._num_bytes += len(data.data)
         self._num_chunks += data.chunk_start

@@ -182,7 +182,8 @@ def read_settings(
 
 def proxy_environment(settings: Settings) -> dict[str, str]:
     """Return the variables by which a proxy's process gets its settings."""
-    environment = {_variable(name): str(getattr(settings, name)) for name in OF_PROXY}
+    values = {name: getattr(settings, name) for name in OF_PROXY}
+    environment = {_variable(name): str(value) for name, value in values.items()}
     return environment | {PROXY_RECORDS: "1", METRICS_FOLDER: new_metrics_folder()}
 
 

@@ -112,13 +112,18 @@ def test_a_body_that_does_not_come_is_given_up(port: int, body: bytes) -> None:
         (b"GET /healthz\r\n\r\n", (400, "bad_request")),
         (b"GET /healthz HTTP/1.1\r\n\r\n", (400, "bad_request")),
         (POST + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nab", (400, "bad_request")),
+        (POST + b"Content-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n", (400, "bad_request")),
+        (POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n", (400, "bad_request")),
+        (POST + b"Transfer-Encoding : chunked\r\n\r\n", (400, "bad_request")),
+        (POST[:-14] + b"1.0\r\nTransfer-Encoding: chunked\r\n\r\n", (400, "bad_request")),
         (POST + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", (400, "bad_request")),
         (POST + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\na\r\n" * 1500, (400, "bad_request")),
         (b"OPTIONS * HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", (400, "bad_request")),
     ],
     ids=[
         "header", "target", "endless header", "many headers", "no end", "TLS", "no version",
-        "no host", "two lengths", "no chunk", "tiny chunks", "no path",
+        "no host", "two lengths", "two ends", "other encoding", "space",
+        "HTTP/1.0", "no chunk", "tiny chunks", "no path",
     ],
 )  # fmt: skip
 def test_what_is_no_request_or_too_large_is_answered_in_json(
