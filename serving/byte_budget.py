@@ -61,8 +61,9 @@ class Share:
     def move(self, size_bytes: int) -> None:
         """Note that bytes have come from the client, or gone to it."""
         now_s = time.monotonic()
-        later_s = max(self._slow_from_s, now_s) + size_bytes / MIN_BYTES_PER_S
-        self._slow_from_s = min(later_s, now_s + GRACE_S)
+        earliest_s, latest_s = now_s - GRACE_S, now_s + GRACE_S
+        later_s = max(self._slow_from_s, earliest_s) + size_bytes / MIN_BYTES_PER_S
+        self._slow_from_s = min(later_s, latest_s)
 
     def demand_pace(self, timeout_s: float) -> None:
         """End its block, in which it moves, when it is slow, and after `timeout_s` in any case."""

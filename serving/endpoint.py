@@ -12,7 +12,7 @@ from ray.serve import Application
 from pipeline.environment import ONE_THREAD, TRACKING_URI
 from serving import json_log, local_link, memory, metrics_sum
 from serving.proxy_errors import CALLBACK
-from serving.settings import Settings
+from serving.settings import PROXY_RECORDS, Settings
 
 NAME = "affectune"
 HEALTH_PERIOD_S = 2.0
@@ -45,14 +45,13 @@ class Endpoint:
     def __serve_build_asgi_app__(self) -> FastAPI:
         from serving.app import build_app
 
-        variable, callback = CALLBACK
         return build_app(
             self._follower.current,
             self._settings,
             self._metrics,
             advice=self._follower.advice,
             decoder=self._decoder.decode,
-            is_behind_proxy=os.environ.get(variable) == callback,
+            is_behind_proxy=_is_behind_proxy(),
         )
 
 
@@ -80,6 +79,12 @@ def application(settings: Settings) -> Application:
         **_replicas(settings),
     )(Endpoint)
     return deployment.bind(settings)
+
+
+def _is_behind_proxy() -> bool:
+    """Return whether the proxy before this replica is ours, and counts and logs the requests."""
+    variable, callback = CALLBACK
+    return os.environ.get(variable) == callback and PROXY_RECORDS in os.environ
 
 
 def _replicas(settings: Settings) -> dict[str, Any]:

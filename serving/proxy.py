@@ -28,7 +28,7 @@ from serving.memory import keep_giving_back_memory
 from serving.metrics import Metrics
 from serving.page.routes import load_page
 from serving.request_error import RequestError
-from serving.settings import Settings, read_proxy_settings
+from serving.settings import PROXY_RECORDS, Settings, read_proxy_settings
 
 FILES_OF_RAY = 256
 """Files and sockets that the proxy has open beside its clients' connections: some 100."""
@@ -46,7 +46,7 @@ def middlewares() -> list[Middleware]:
     """
     settings = read_proxy_settings(os.environ)
     _give_memory_back()
-    metrics = Metrics.shared()
+    metrics = Metrics.shared() if PROXY_RECORDS in os.environ else None
     log_json_lines()
     keep_giving_back_memory()
     load_page()
@@ -56,8 +56,15 @@ def middlewares() -> list[Middleware]:
     return [Middleware(Forwarding, settings=settings), Middleware(AccessLog, metrics=metrics)]
 
 
-def bounded_protocol(settings: Settings, metrics: Metrics) -> functools.partial[BoundedProtocol]:
-    """Return what makes the protocol of each connection of one server."""
+def bounded_protocol(
+    settings: Settings, metrics: Metrics | None
+) -> functools.partial[BoundedProtocol]:
+    """Return what makes the protocol of each connection of one server.
+
+    Args:
+        settings: the limits.
+        metrics: where requests that no application sees are counted; None: they are not.
+    """
     num_clients = min(settings.max_clients, _max_open_files() - FILES_OF_RAY)
     return functools.partial(
         BoundedProtocol,
@@ -68,8 +75,11 @@ def bounded_protocol(settings: Settings, metrics: Metrics) -> functools.partial[
     )
 
 
-def _record(metrics: Metrics, error: RequestError) -> None:
+def _record(metrics: Metrics | None, error: RequestError) -> None:
     """Count and log a request whose head could not be read."""
+    if metrics is None:
+        return
+
     scope = {"method": "other", "path": "", ERROR_CODE: error.code}
     record_request(metrics, scope, error.status, 0.0, new_request_id())
 

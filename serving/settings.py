@@ -30,6 +30,8 @@ OF_PROXY = (
     "request_timeout_s",
 )
 """The settings that the proxy reads. None is a secret: its environment has them."""
+PROXY_RECORDS = "AFFECTUNE_PROXY_RECORDS"
+"""The variable that is set where the proxy counts and logs all requests, and replicas none."""
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 
@@ -178,7 +180,9 @@ def read_settings(
 
 def proxy_environment(settings: Settings) -> dict[str, str]:
     """Return the variables by which a proxy's process gets its settings."""
-    return {_variable(name): str(getattr(settings, name)) for name in OF_PROXY}
+    values = {name: getattr(settings, name) for name in OF_PROXY}
+    environment = {_variable(name): str(value) for name, value in values.items()}
+    return environment | {PROXY_RECORDS: "1"}
 
 
 def read_proxy_settings(environment: Mapping[str, str]) -> Settings:

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeAlias
 
 HOST = "127.0.0.1"
-PAUSE_S = 0.05
+PAUSE_S = 0.2
 """Between being cut off and the next try."""
 DRIP_S = 0.5
 HOLD_S = 15.0
