@@ -12,6 +12,10 @@ from collections.abc import Mapping
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 """Two fits with two threads each on two cores are many times slower than with one."""
 
+_TRIM, _MMAP = "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"
+_KEEP_HEAP = {_TRIM: "1000000000", _MMAP: "1000000000"}
+_GIVE_BACK = {_TRIM: str(64 * 2**20), _MMAP: str(4 * 2**20)}
+
 TRACKING_URI = "MLFLOW_TRACKING_URI"
 DEFAULT_TRACKING_URI = "sqlite:///mlflow.db"
 
@@ -28,7 +32,11 @@ _MLFLOW = {
 
 _RAY_OTHER_MACHINES = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """Ray's name for whether other machines may join; it holds on Linux, too."""
-_RAY_SERVE = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
+_RAY_SERVE = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",
+    "RAY_DEDUP_LOGS": "0",  # of lines that look alike each may be another request's
+}
 _RAY_TUNE = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -56,7 +64,17 @@ def set_allocator_defaults() -> None:
 
     Else it gives memory back after every training step, which costs a quarter of the time.
     """
-    _set_defaults({"MALLOC_TRIM_THRESHOLD_": "1000000000", "MALLOC_MMAP_THRESHOLD_": "1000000000"})
+    _set_defaults(_KEEP_HEAP)
+
+
+def give_memory_back() -> None:
+    """Let glibc give large blocks back at once, in processes that serve: such as bodies are.
+
+    It undoes `set_allocator_defaults`, but not what the user has set.
+    """
+    for name, value in _GIVE_BACK.items():
+        if os.environ.get(name, _KEEP_HEAP[name]) == _KEEP_HEAP[name]:
+            os.environ[name] = value
 
 
 def set_mlflow_defaults() -> None:

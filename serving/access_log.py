@@ -7,6 +7,7 @@ import logging
 import re
 import time
 import uuid
+from collections.abc import Iterable
 from typing import Any
 
 from starlette.responses import Response
@@ -21,8 +22,24 @@ log = logging.getLogger(__name__)
 
 ERROR_CODE = "error_code"
 """The key of an ASGI scope under which a handler leaves the code of a request error."""
+REFUSED = "refused"
+"""The key under which a server leaves the RequestError with which it answered by itself."""
 CLIENT_LEFT = 499
 METHODS = ("GET", "POST", "HEAD")
+ROUTES = frozenset(
+    (
+        "/",
+        "/healthz",
+        "/readyz",
+        "/metrics",
+        "/openapi.json",
+        "/v1/model",
+        "/v1/example",
+        "/v1/predictions",
+    )
+)
+PAGE, PAGE_ROUTE = "/page/", "/page/{name}"
+X_REQUEST_ID = b"x-request-id"
 REQUEST_ID = re.compile(rb"[A-Za-z0-9_-]{1,64}")
 HEADERS = (
     (b"x-content-type-options", b"nosniff"),
@@ -39,10 +56,11 @@ class AccessLog:
 
     Args:
         app: the application to log.
-        metrics: where requests, their latency and their errors are counted.
+        metrics: where requests, their latency and their errors are counted; None: a proxy before
+            this process counts and logs them.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics | None) -> None:
         self.app = app
         self.metrics = metrics
 
@@ -54,13 +72,15 @@ class AccessLog:
 
         begin = time.perf_counter()
         request_id = _request_id(scope)
+        # What answers, such as a replica behind a proxy, is to use the same id.
+        scope["headers"] = _with_request_id(scope["headers"], request_id)
         status = CLIENT_LEFT  # until a response begins
 
         async def send_marked(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = _with_headers(message["headers"], request_id)
+                message["headers"] = with_own_headers(message["headers"], request_id)
             await send(message)
 
         try:
@@ -72,28 +92,38 @@ class AccessLog:
                 response = Response(body, INTERNAL_ERROR.status, media_type=JSON)
                 await response(scope, receive, send_marked)
         finally:
-            self._record(scope, status, time.perf_counter() - begin, request_id.decode())
+            seconds = time.perf_counter() - begin
+            if self.metrics is not None:
+                record_request(self.metrics, scope, status, seconds, request_id)
 
-    def _record(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:
-        # Never the path itself as a label: anybody can invent paths.
-        route = getattr(scope.get("route"), "path", "other")
-        method = scope["method"] if scope["method"] in METHODS else "other"
-        code = scope.get(ERROR_CODE)
 
-        self.metrics.requests.labels(route, method, str(status)).inc()
-        self.metrics.latency.labels(route).observe(seconds)
-        if code:
-            self.metrics.request_errors.labels(code).inc()
+def record_request(
+    metrics: Metrics, scope: Scope, status: int, seconds: float, request_id: bytes
+) -> None:
+    """Count a request, and log it."""
+    refused: RequestError | None = scope.get(REFUSED)
+    if refused and status == CLIENT_LEFT:
+        status, scope[ERROR_CODE] = refused.status, refused.code
 
-        fields = {
-            "request_id": request_id,
-            "route": route,
-            "status": status,
-            "ms": round(seconds * 1000, 1),
-        }
-        if code:
-            fields["code"] = code
-        log.info("request", extra=fields)
+    # Never the path itself as a label: anybody can invent paths.
+    route = getattr(scope.get("route"), "path", None) or _route(scope["path"])
+    method = scope["method"] if scope["method"] in METHODS else "other"
+    code = scope.get(ERROR_CODE)
+
+    metrics.requests.labels(route, method, str(status)).inc()
+    metrics.latency.labels(route).observe(seconds)
+    if code:
+        metrics.request_errors.labels(code).inc()
+
+    fields = {
+        "request_id": request_id.decode(),
+        "route": route,
+        "status": status,
+        "ms": round(seconds * 1000, 1),
+    }
+    if code:
+        fields["code"] = code
+    log.info("request", extra=fields)
 
 
 class JsonLinesFormatter(logging.Formatter):
@@ -116,16 +146,36 @@ class JsonLinesFormatter(logging.Formatter):
         return json.dumps(line)
 
 
+def with_own_headers(
+    headers: Iterable[tuple[bytes, bytes]], request_id: bytes
+) -> list[tuple[bytes, bytes]]:
+    """Give a response the request's id, and those of `HEADERS` that it does not set itself."""
+    kept = _with_request_id(headers, request_id)
+    names = {name.lower() for name, _ in kept}
+    return [*kept, *((name, value) for name, value in HEADERS if name not in names)]
+
+
+def _with_request_id(
+    headers: Iterable[tuple[bytes, bytes]], request_id: bytes
+) -> list[tuple[bytes, bytes]]:
+    others = [(name, value) for name, value in headers if name.lower() != X_REQUEST_ID]
+    return [*others, (X_REQUEST_ID, request_id)]
+
+
 def _request_id(scope: Scope) -> bytes:
     """Return the client's id where it is a good one, else a new one."""
-    sent: bytes = dict(scope["headers"]).get(b"x-request-id", b"")
-    return sent if REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex.encode()
+    sent: bytes = dict(scope["headers"]).get(X_REQUEST_ID, b"")
+    return sent if REQUEST_ID.fullmatch(sent) else new_request_id()
 
 
-def _with_headers(
-    headers: list[tuple[bytes, bytes]], request_id: bytes
-) -> list[tuple[bytes, bytes]]:
-    """Add the request's id, and those of `HEADERS` that the response does not set itself."""
-    names = {name.lower() for name, _ in headers}
-    added = [(name, value) for name, value in HEADERS if name not in names]
-    return [*headers, (b"x-request-id", request_id), *added]
+def new_request_id() -> bytes:
+    """Return an id for a request that brings none."""
+    return uuid.uuid4().hex.encode()
+
+
+def _route(path: str) -> str:
+    """Return the route of a path, where no application has told it."""
+    if path in ROUTES:
+        return path
+    is_of_page = path.startswith(PAGE) and "/" not in path.removeprefix(PAGE)
+    return PAGE_ROUTE if is_of_page else "other"

@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import hmac
 from collections.abc import Awaitable, Callable
+from functools import partial
 from importlib import metadata
 from typing import Any
 
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.security import HTTPBearer
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving import arrow
+from serving.accept import prefers
 from serving.access_log import AccessLog
 from serving.admission import Admission
+from serving.decoding import decode
 from serving.error_responses import ERROR_RESPONSES, Responses, add_error_handlers
 from serving.example_session import example_request
 from serving.hosts import KnownHosts
@@ -29,7 +33,6 @@ from serving.schema import (
     PredictionResponse,
     SessionFeatures,
     SessionResponse,
-    read_json,
     to_json,
 )
 from serving.settings import Settings
@@ -38,6 +41,8 @@ CurrentPredictor = Callable[[], Predictor | None]
 """Returns the model that predicts now; None while there is none."""
 RequiredPredictor = Callable[[], Predictor]
 """Returns the same, or raises a RequestError."""
+Decoder = Callable[[str, bytes], SessionFeatures]
+"""Returns the session of a media type and a body, or raises a RequestError."""
 
 BEARER = HTTPBearer(auto_error=False)
 """For OpenAPI: the token itself is checked by hand."""
@@ -66,6 +71,8 @@ def build_app(
     metrics: Metrics | None = None,
     *,
     advice: Callable[[], str] = lambda: "",
+    decoder: Decoder | None = None,
+    is_behind_proxy: bool = False,
 ) -> FastAPI:
     """Build the application around whatever model is current.
 
@@ -74,6 +81,8 @@ def build_app(
         settings: limits, and the token.
         metrics: where requests are counted; default: new ones.
         advice: returns how to get a model where there is none.
+        decoder: decodes the bodies; default: this process does.
+        is_behind_proxy: a proxy counts and logs the requests.
 
     Raises:
         InputError: the token is empty, or its file cannot be read.
@@ -100,11 +109,36 @@ def build_app(
     add_error_handlers(app)
     _add_state_routes(app, required, settings, metrics)
     _add_model_routes(app, required, settings)
-    _add_prediction_route(app, required, settings, metrics)
+    _add_prediction_route(app, required, settings, metrics, decoder or partial(decode, settings))
     add_page(app)
+    app.add_middleware(HeadAsGet)
     app.add_middleware(KnownHosts, names=settings.host_names(), origins=settings.allowed_origins)
-    app.add_middleware(AccessLog, metrics=metrics)
+    app.add_middleware(AccessLog, metrics=None if is_behind_proxy else metrics)
     return app
+
+
+class HeadAsGet:
+    """ASGI middleware that answers HEAD as GET is answered, without the body."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_head(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                message = {**message, "body": b""}
+            await send(message)
+
+        scope["method"] = "GET"
+        try:
+            await self._app(scope, receive, send_head)
+        finally:
+            scope["method"] = "HEAD"
 
 
 def _add_state_routes(
@@ -154,7 +188,11 @@ def _add_model_routes(app: FastAPI, required: RequiredPredictor, settings: Setti
 
 
 def _add_prediction_route(
-    app: FastAPI, required: RequiredPredictor, settings: Settings, metrics: Metrics
+    app: FastAPI,
+    required: RequiredPredictor,
+    settings: Settings,
+    metrics: Metrics,
+    decoder: Decoder,
 ) -> None:
     admission = Admission(settings.max_waiting, settings.max_wait_s, metrics.waiting.set)
     bodies = BodyReader(settings)
@@ -169,18 +207,18 @@ def _add_prediction_route(
         openapi_extra=REQUEST_BODY,
     )
     async def predictions(request: Request) -> Response:
-        read_body = read_json if media_type(request) == JSON else arrow.read_arrow
-        body = await bodies.read(request)
-        predictor = required()
-        accepts_arrow = arrow.MEDIA_TYPE in request.headers.get("accept", "")
+        kind = media_type(request)
+        required()  # without a model no body is read
+        wants_arrow = prefers(arrow.MEDIA_TYPE, JSON, request.headers.getlist("accept"))
 
         def predict(session: SessionFeatures) -> tuple[SessionResponse, bytes]:
-            response = predictor.predict(session)
-            return response, arrow.write_arrow(response) if accepts_arrow else response.to_json()
+            response = required().predict(session)
+            return response, arrow.write_arrow(response) if wants_arrow else response.to_json()
 
-        response, content = await admission.run(lambda: read_body(body, settings), predict)
+        read = partial(decoder, kind)
+        response, content = await admission.run(read, await bodies.read(request), predict)
         _count(metrics, response)
-        return Response(content, media_type=arrow.MEDIA_TYPE if accepts_arrow else JSON)
+        return Response(content, media_type=arrow.MEDIA_TYPE if wants_arrow else JSON)
 
 
 def _count(metrics: Metrics, response: SessionResponse) -> None:

@@ -21,6 +21,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.preprocessing.bookkeeping import may_be_bookkeeping, may_mark_rows, word_number
+from serving.arrow_messages import raise_if_too_much
 from serving.request_error import RequestError
 from serving.schema import (
     SESSION_ID,
@@ -36,7 +37,6 @@ from serving.settings import Limits
 
 MEDIA_TYPE = "application/vnd.apache.arrow.stream"
 TIMESTAMP = "timestamp_ms"
-MAX_FEATURE_SETS = 64
 
 READ_ERRORS = (
     pa.ArrowException,
@@ -46,16 +46,8 @@ READ_ERRORS = (
     ValueError,
     TypeError,
     OverflowError,
-    MemoryError,
 )
 """What Arrow and `struct` raise of bytes that are no stream."""
-
-# Arrow's encapsulated message format, and in its Message.fbs: members of the union of headers, and
-# the number of a field in the tables Message and RecordBatch.
-_CONTINUATION = b"\xff\xff\xff\xff"
-_SCHEMA, _RECORD_BATCH = 1, 3
-_HEADER_TYPE_FIELD, _HEADER_FIELD, _BODY_LENGTH_FIELD = 1, 2, 3
-_COMPRESSION_FIELD = 3
 
 
 def read_arrow(body: bytes, limits: Limits) -> SessionFeatures:
@@ -63,10 +55,13 @@ def read_arrow(body: bytes, limits: Limits) -> SessionFeatures:
 
     Raises:
         RequestError: 400 where it is not Arrow, 422 where it does not fit.
+        MemoryError: there is too little memory.
     """
     try:
-        _raise_if_compressed(body)
+        raise_if_too_much(body, limits)
         return _read_streams(body, limits)
+    except pa.ArrowMemoryError:
+        raise MemoryError from None
     except READ_ERRORS:
         message = "The body is not a sequence of Arrow IPC streams."
         raise RequestError(400, "not_arrow", message) from None
@@ -120,10 +115,6 @@ def _read_streams(body: bytes, limits: Limits) -> SessionFeatures:
     session_id: str | None = None
 
     while source.tell() < len(body):
-        if len(feature_sets) == MAX_FEATURE_SETS:
-            message = f"At most {MAX_FEATURE_SETS} feature sets are read."
-            raise RequestError.unprocessable("too_many_sets", message)
-
         reader = pa.ipc.open_stream(source)
         metadata = reader.schema.metadata or {}
         name = _feature_set_name(metadata, feature_sets)
@@ -152,7 +143,7 @@ def _read_batch(reader: pa.RecordBatchStreamReader, where: str, limits: Limits) 
     raise_if_too_large(0, len(reader.schema.names), where, limits)
     batches = list(reader)
     if len(batches) != 1:
-        message = f"{len(batches)} record batches; write each feature set as one."
+        message = "No record batch; write each feature set as one."
         raise RequestError.unprocessable("one_batch", message, where)
 
     [batch] = batches
@@ -203,68 +194,3 @@ def _to_numbers(name: str, column: pa.Array, where: str) -> NDArray[np.float64]:
     if is_text and may_mark_rows(name):
         return np.array([word_number(cell) for cell in column.to_pylist()], np.float64)
     return np.full(len(column), np.nan)
-
-
-def _raise_if_compressed(body: bytes) -> None:
-    """Find compressed buffers before Arrow reads them: a few bytes could stand for gigabytes.
-
-    Raises:
-        RequestError: 422, a record batch is compressed.
-        ArrowInvalid: the body is not a sequence of messages.
-    """
-    offset = 0
-    while offset + 8 <= len(body):
-        if body[offset : offset + 4] != _CONTINUATION:
-            raise pa.ArrowInvalid("no continuation marker: not written by a current Arrow")
-
-        size = struct.unpack_from("<i", body, offset + 4)[0]
-        offset += 8
-        if size == 0:  # end of a stream: the next one may follow
-            continue
-
-        message = body[offset : offset + size]
-        if size < 0 or len(message) < size:
-            raise pa.ArrowInvalid("truncated")
-
-        body_size, is_compressed = _parse_message(message)
-        if is_compressed:
-            raise RequestError.unprocessable(
-                "compressed",
-                "Compressed record batches are not read. Write the stream without compression.",
-            )
-        if body_size < 0:
-            raise pa.ArrowInvalid("negative size")
-        offset += size + body_size
-
-
-def _parse_message(message: bytes) -> tuple[int, bool]:
-    """Read the header of one IPC message, a flatbuffer.
-
-    Returns:
-        The size of its body in bytes, and whether it is a record batch with a compression.
-    """
-    table = struct.unpack_from("<I", message, 0)[0]
-    header_type = _field_offset(message, table, _HEADER_TYPE_FIELD)
-    header = _field_offset(message, table, _HEADER_FIELD)
-    body_length = _field_offset(message, table, _BODY_LENGTH_FIELD)
-
-    if not header_type or not header or message[header_type] not in (_SCHEMA, _RECORD_BATCH):
-        raise pa.ArrowInvalid("neither a schema nor a record batch")
-
-    body_size = struct.unpack_from("<q", message, body_length)[0] if body_length else 0
-    if message[header_type] == _SCHEMA:
-        return body_size, False
-
-    batch = header + struct.unpack_from("<I", message, header)[0]
-    return body_size, _field_offset(message, batch, _COMPRESSION_FIELD) != 0
-
-
-def _field_offset(flatbuffer: bytes, table: int, field: int) -> int:
-    """Return where a table's field lies; 0 where the table has none."""
-    vtable = table - struct.unpack_from("<i", flatbuffer, table)[0]
-    entry = 4 + 2 * field
-    if entry + 2 > struct.unpack_from("<H", flatbuffer, vtable)[0]:
-        return 0
-
-    offset: int = struct.unpack_from("<H", flatbuffer, vtable + entry)[0]
-    return table + offset if offset else 0

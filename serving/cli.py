@@ -21,7 +21,7 @@ from rich.text import Text
 
 from pipeline import terminal
 from pipeline.cluster_address import LOCAL, VARIABLE, find_cluster
-from pipeline.environment import set_ray_serve_defaults
+from pipeline.environment import give_memory_back, set_ray_serve_defaults
 from pipeline.errors import AffectuneError, InputError
 from pipeline.local_ray.listening import raise_if_reachable
 from pipeline.local_ray.session import LocalRay, local_ray
@@ -44,6 +44,8 @@ DRAIN_S = 8.0
 """So long requests in flight may take where every command ends: they have longer if it is said."""
 RAY_END_S = 5.0
 READY_TIMEOUT_S, MAX_ANSWER_BYTES = 5.0, 2**16
+OBJECT_STORE_BYTES = 256 * 2**20
+"""Of Ray, through which large bodies and responses go: it never gives memory back."""
 FAREWELL = "Ended before it served anything, because it was told to."
 
 
@@ -103,6 +105,8 @@ def serve_command(
 
 def _serve(settings: Settings) -> None:
     """Check the settings, and serve with them until this process is told to end."""
+    from serving.settings import proxy_environment
+
     console = Console(stderr=True)
     with nothing_to_finish(FAREWELL):
         notes = _check(settings)
@@ -111,6 +115,7 @@ def _serve(settings: Settings) -> None:
 
     if settings.drain_timeout_s > DRAIN_S:
         allow_orderly_end(settings.drain_timeout_s + RAY_END_S)
+    os.environ.update(proxy_environment(settings))
     with _running(settings) as stop_requested:
         host = "localhost" if settings.host in ("0.0.0.0", "::") else settings.host
         place = f"at http://{host}:{settings.port}/ (Ctrl-C ends it)"
@@ -217,11 +222,22 @@ def _with_absolute_paths(settings: Settings) -> Settings:
 @contextlib.contextmanager
 def _running(settings: Settings) -> Iterator[Event]:
     """Run the endpoint; the event is set when this process is told to end."""
+    from serving.json_log import collected_log
+    from serving.metrics_sum import summed_metrics
+
+    # Both end after Ray: its processes have something to say to the last.
+    with summed_metrics(), collected_log(), _running_ray(settings) as stop_requested:
+        yield stop_requested
+
+
+@contextlib.contextmanager
+def _running_ray(settings: Settings) -> Iterator[Event]:
+    """Run Ray and the endpoint in it."""
     is_local = os.environ.get(VARIABLE, "").strip() in ("", LOCAL)
     with contextlib.ExitStack() as stack:
         with nothing_to_finish(FAREWELL):
             local = stack.enter_context(local_ray()) if is_local else None
-            _prepare_ray_environment(local)
+            _prepare_environment(local)
             print_status("Starting Ray" if is_local else "Reaching the Ray cluster")
             import ray
             from ray import serve
@@ -247,9 +263,13 @@ def _running(settings: Settings) -> Iterator[Event]:
                 ray.shutdown()
 
 
-def _prepare_ray_environment(local: LocalRay | None) -> None:
-    """Set what Ray reads when it is imported, and say what a person should know of a local one."""
+def _prepare_environment(local: LocalRay | None) -> None:
+    """Set what Ray reads when it is imported, and what its processes get.
+
+    Says what a person should know of a local Ray.
+    """
     set_ray_serve_defaults()
+    give_memory_back()
     if local is not None:
         from serving.proxy_errors import CALLBACK
 
@@ -269,6 +289,7 @@ def _start_ray(settings: Settings, address: str | None, local: LocalRay | None) 
             "num_cpus": num_cpus,
             "include_dashboard": False,
             "_temp_dir": str(local.folder),
+            "object_store_memory": OBJECT_STORE_BYTES,
         }
 
     try:

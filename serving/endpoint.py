@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import sys
-import tempfile
-import uuid
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -18,11 +13,12 @@ from pipeline.credentials.known import remember_secret
 from pipeline.credentials.outlets import mask_outlets
 from pipeline.environment import ONE_THREAD, TRACKING_URI
 from pipeline.errors import only_masked_errors
-from serving.settings import Settings
+from serving import json_log, local_link, memory, metrics_sum
+from serving.proxy_errors import CALLBACK
+from serving.settings import PROXY_RECORDS, Settings
 
 NAME = "affectune"
 HEALTH_PERIOD_S = 2.0
-METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 
 @serve.ingress()
@@ -33,6 +29,7 @@ class Endpoint:
         # Imported here, because the driver only passes this class on.
         import torch
 
+        from serving.decoder_process import DecoderProcess
         from serving.metrics import Metrics
         from serving.model_follower import ModelFollower
         from serving.model_source import find_source
@@ -41,14 +38,17 @@ class Endpoint:
         self._port = ReplicaPort()
         mask_outlets()
         torch.set_num_threads(1)
-        _log_json_lines()
+        json_log.log_json_lines()
+        memory.keep_giving_back_memory()
 
         with only_masked_errors():
             for token in settings.secrets():
                 remember_secret(token.decode(errors="replace"))
 
             self._settings = settings
-            self._metrics = Metrics()
+            self._metrics = Metrics.shared()
+            self._decoder = DecoderProcess(settings)
+            self._decoder.start()
             self._follower = ModelFollower(find_source(settings), settings, self._metrics)
             self._follower.start()
 
@@ -64,7 +64,12 @@ class Endpoint:
         from serving.app import build_app
 
         return build_app(
-            self._follower.current, self._settings, self._metrics, advice=self._follower.advice
+            self._follower.current,
+            self._settings,
+            self._metrics,
+            advice=self._follower.advice,
+            decoder=self._decoder.decode,
+            is_behind_proxy=_is_behind_proxy(),
         )
 
 
@@ -100,6 +105,12 @@ def application(settings: Settings) -> Application:
     return deployment.bind(settings)
 
 
+def _is_behind_proxy() -> bool:
+    """Return whether the proxy before this replica is ours, and counts and logs the requests."""
+    variable, callback = CALLBACK
+    return os.environ.get(variable) == callback and PROXY_RECORDS in os.environ
+
+
 def _replicas(settings: Settings) -> dict[str, Any]:
     """Return a fixed number of replicas, or bounds between which Serve chooses it."""
     if settings.max_replicas is None or settings.max_replicas <= settings.replicas:
@@ -117,21 +128,9 @@ def _replicas(settings: Settings) -> dict[str, Any]:
 def _environment() -> dict[str, str]:
     """Return what a replica's process needs before it imports anything; no secrets: see above."""
     environment = dict(ONE_THREAD)
-    if cache := os.environ.get("AFFECTUNE_CACHE"):
-        environment["AFFECTUNE_CACHE"] = cache
-
-    metrics = f"affectune-metrics-{uuid.uuid4().hex[:12]}"
-    environment[METRICS_FOLDER] = str(Path(tempfile.gettempdir()) / metrics)
+    # Without `affectune serve` the replicas of a machine still count together.
+    environment[metrics_sum.LINK] = local_link.new_name("metrics")
+    for name in ("AFFECTUNE_CACHE", json_log.LINK, metrics_sum.LINK):
+        if name in os.environ:
+            environment[name] = os.environ[name]
     return environment
-
-
-def _log_json_lines() -> None:
-    """Have everything in serving log to stderr as JSON lines."""
-    from serving.access_log import JsonLinesFormatter
-
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLinesFormatter())
-
-    logger = logging.getLogger("serving")
-    logger.handlers, logger.propagate = [handler], False
-    logger.setLevel(logging.INFO)

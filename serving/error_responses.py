@@ -46,13 +46,14 @@ def add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(RequestError)
     async def request_error(request: Request, error: RequestError) -> Response:
         request.scope[ERROR_CODE] = error.code
-        return _response(error, _headers(error))
+        return error_response(error)
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> Response:
         unknown = ("http_error", "The request is not understood.")
         code, message = HTTP_ERRORS.get(error.status_code, unknown)
-        return _response(RequestError(error.status_code, code, message), error.headers)
+        request.scope[ERROR_CODE] = code
+        return _response(RequestError(error.status_code, code, message), error.headers or {})
 
     @app.exception_handler(RequestValidationError)
     async def validation_error(request: Request, error: RequestValidationError) -> Response:
@@ -64,7 +65,12 @@ def add_error_handlers(app: FastAPI) -> None:
         return Response(status_code=CLIENT_LEFT)  # nobody reads it
 
 
-def _response(error: RequestError, headers: Mapping[str, str] | None) -> Response:
+def error_response(error: RequestError) -> Response:
+    """Return the response to a request that gets no prediction."""
+    return _response(error, _headers(error))
+
+
+def _response(error: RequestError, headers: Mapping[str, str]) -> Response:
     return Response(to_json(error.to_json()), error.status, headers, JSON)
 
 

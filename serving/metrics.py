@@ -1,23 +1,27 @@
 """What Prometheus reads: requests, latency, frames, difficulty, the model's version, the queue.
 
-Where `PROMETHEUS_MULTIPROC_DIR` names a folder, all replicas on a machine count into it, and any of
-them returns the metrics of all: a scrape that meets one replica after the other would else see
-counters jump.
+Where a link is named in the environment, all processes of the endpoint on a machine count together,
+and any of them returns the metrics of all: a scrape that meets one replica after the other would
+else see counters jump.
 """
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
+from typing import Self
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
+
+from serving.metrics_sum import LINK, MetricsLink, Samples
 
 LATENCY_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 FRAME_BUCKETS = (10, 60, 120, 300, 600, 1200, 3600, 7200, 36000)
 PERCENTILE_BUCKETS = (10, 25, 50, 75, 90, 95, 99)
-FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 
 class Metrics:
@@ -35,25 +39,51 @@ class Metrics:
         follow_failures: refreshes of the model follower that failed.
     """
 
-    def __init__(self) -> None:
-        self._registry = CollectorRegistry()
-        if os.environ.get(FOLDER):
-            Path(os.environ[FOLDER]).mkdir(parents=True, exist_ok=True)
+    def __init__(self, link: str | None = None) -> None:
+        """Begin to count.
 
+        Args:
+            link: over which these metrics are added to those of other processes; None: they are
+                not.
+        """
+        self._registry = CollectorRegistry()
         self._add_request_metrics()
         self._add_prediction_metrics()
         self._add_replica_metrics()
 
+        self._link = None
+        if link is not None:
+            counts, states = (partial(self._samples, is_state=state) for state in (False, True))
+            self._link = MetricsLink(link, counts, states)
+
+    @classmethod
+    def shared(cls) -> Self:
+        """Return the metrics of a process that counts together with all others of its endpoint."""
+        return cls(os.environ.get(LINK))
+
     def text(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
-        folder = os.environ.get(FOLDER)
-        if not folder:
+        if self._link is None:
             return generate_latest(self._registry)
 
-        _remove_gauges_of_dead_processes(Path(folder))
         registry = CollectorRegistry()
-        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # it has no type hints
+        registry.register(_Total(self._registry, self._link.total()))
         return generate_latest(registry)
+
+    def close(self) -> None:
+        """Tell other processes no more."""
+        if self._link is not None:
+            self._link.close()
+
+    def _samples(self, *, is_state: bool) -> Samples:
+        """Return the samples of gauges, or those of all others."""
+        return {
+            json.dumps([family.name, sample.name, *sorted(sample.labels.items())]): sample.value
+            for family in self._registry.collect()
+            if (family.type == "gauge") is is_state
+            for sample in family.samples
+            if not sample.name.endswith("_created")  # the sum of times is none
+        }
 
     def _add_request_metrics(self) -> None:
         counter = partial(Counter, registry=self._registry)
@@ -98,7 +128,7 @@ class Metrics:
         )
 
     def _add_replica_metrics(self) -> None:
-        gauge = partial(Gauge, registry=self._registry, multiprocess_mode="livesum")
+        gauge = partial(Gauge, registry=self._registry)
         self.waiting = gauge("affectune_queue", "Requests that wait or are predicted.")
         self.model = gauge(
             "affectune_model_replicas", "Replicas that serve this version.", ["name", "version"]
@@ -110,12 +140,25 @@ class Metrics:
         )
 
 
-def _remove_gauges_of_dead_processes(folder: Path) -> None:
-    """Forget what dead replicas serve and have in their queue; what they counted stays."""
-    for file in folder.glob("gauge_livesum_*.db"):
-        try:
-            os.kill(int(file.stem.rsplit("_", 1)[1]), 0)
-        except ProcessLookupError:
-            file.unlink(missing_ok=True)
-        except (PermissionError, ValueError):
-            continue
+class _Total(Collector):
+    """The families of a registry, with other samples.
+
+    Args:
+        registry: of one process; all have the same families.
+        samples: as `Metrics` makes them.
+    """
+
+    def __init__(self, registry: CollectorRegistry, samples: Samples) -> None:
+        self._registry, self._samples = registry, samples
+
+    def collect(self) -> Iterator[Metric]:
+        """Iterate over the families."""
+        families = {
+            family.name: Metric(family.name, family.documentation, family.type)
+            for family in self._registry.collect()
+        }
+        for text, value in self._samples.items():
+            name, sample, *labels = json.loads(text)
+            if name in families:
+                families[name].add_sample(sample, dict(labels), value)
+        yield from families.values()

@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
+import jiter
 import numpy as np
 import pydantic_core
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, FailFast, Field, TypeAdapter, ValidationError
 
 from pipeline.corpus import Resampling, Times
 from serving.request_error import RequestError
@@ -19,6 +20,7 @@ from serving.settings import Limits
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Row = Annotated[list[Finite | None], FailFast()]
+ROW: TypeAdapter[list[float | None]] = TypeAdapter(Row, config=ConfigDict(strict=True))
 Series = Annotated[
     list[float | None], Field(description="One value per frame; null where there is none.")
 ]
@@ -26,6 +28,9 @@ Series = Annotated[
 JSON = "application/json"
 ROWS_PER_FRAME = 16
 """A feature set with timestamps of its own has at most so many times the rows of a session."""
+MAX_FEATURE_SETS = 64
+MAX_FIELDS = 10_000
+"""A request needs some hundred; names of columns that begin with a colon count, too."""
 SESSION_ID = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]{1,255}")
 SESSION_ID_MESSAGE = "1 to 255 characters that can be printed are taken."
 
@@ -195,6 +200,13 @@ class SessionFeatures:
     timestamps_ms: NDArray[np.float64] | None
     feature_sets: Mapping[str, FeatureSet]
 
+    @property
+    def size_bytes(self) -> int:
+        """The memory of its numbers."""
+        times = [self.timestamps_ms, *(each.timestamps_ms for each in self.feature_sets.values())]
+        values = [each.values for each in self.feature_sets.values()]
+        return sum(array.nbytes for array in (*times, *values) if array is not None)
+
 
 @dataclass(frozen=True)
 class SessionResponse:
@@ -252,21 +264,28 @@ def read_json(body: bytes, limits: Limits) -> SessionFeatures:
         RequestError: 400 where it is not JSON, 422 where it does not fit.
     """
     body = _without_byte_order_mark(body)
-    _raise_if_too_many_lists(body, limits)
+    _raise_if_too_many_parts(body, limits)
+    sent = _parse_json(body)
+    del body
 
+    rows_of_sets = _take_rows(sent)
+    _raise_if_too_many_timestamps(sent, limits)
     try:
-        request = PredictionRequest.model_validate_json(body)
+        request = PredictionRequest.model_validate(sent)
     except ValidationError as error:
         raise _request_error(error) from None
-    except RecursionError:
-        raise RequestError(400, "not_json", "The body is nested too deeply.") from None
 
+    num_numbers = sum(
+        len(rows_of_sets[name]) * len(each.columns) for name, each in request.features.items()
+    )
+    raise_if_too_many_numbers(num_numbers, limits)
     timestamps_ms = None
     if request.timestamps_ms is not None:
         timestamps_ms = np.array(request.timestamps_ms, dtype=np.float64)
 
     feature_sets = {
-        name: _to_feature_set(name, sent, limits) for name, sent in request.features.items()
+        name: _to_feature_set(name, each, rows_of_sets[name], limits)
+        for name, each in request.features.items()
     }
     return SessionFeatures(request.session_id, timestamps_ms, feature_sets)
 
@@ -303,6 +322,17 @@ def raise_if_too_large(
         raise RequestError.unprocessable("too_many_columns", message, where)
 
 
+def raise_if_too_many_numbers(num_numbers: int, limits: Limits) -> None:
+    """Compare how many numbers a request has, all feature sets together, with the limits.
+
+    Raises:
+        RequestError: 422, they would take too much memory.
+    """
+    if num_numbers > limits.max_numbers:
+        message = f"{num_numbers} numbers; at most {limits.max_numbers} are read. Cut the session."
+        raise RequestError.unprocessable("too_many_numbers", message, "features")
+
+
 def _without_byte_order_mark(body: bytes) -> bytes:
     """Return a body without the mark that editors and Windows write before UTF-8."""
     if body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -310,45 +340,105 @@ def _without_byte_order_mark(body: bytes) -> bytes:
     return body.removeprefix(codecs.BOM_UTF8)
 
 
-def _raise_if_too_many_lists(body: bytes, limits: Limits) -> None:
-    """Bound the memory of a parsed body before it is parsed.
+def _raise_if_too_many_parts(body: bytes, limits: Limits) -> None:
+    """Bound the time and the memory of parsing before it begins.
 
-    A parser needs some hundred bytes for every list, and "[]," is three: a small body must not
-    fill the memory.
+    A parser needs some hundred bytes for every list, and "[]," is three; each unknown field would
+    get an error of its own. A small body must not take long or fill the memory.
     """
     if body.count(b"[") + body.count(b"{") > ROWS_PER_FRAME * limits.max_frames + 1000:
         message = f"More lists than {limits.max_frames} frames can need."
         raise RequestError.unprocessable("too_many_frames", message, "features")
 
+    ends_of_names = re.finditer(rb'"[ \t\r\n]*:', body)
+    if any(number == MAX_FIELDS for number, _ in enumerate(ends_of_names)):
+        message = f"More than {MAX_FIELDS} fields. See /openapi.json."
+        raise RequestError.unprocessable("too_many_fields", message)
 
-def _to_feature_set(name: str, sent: FeatureSetSent, limits: Limits) -> FeatureSet:
+
+def _parse_json(body: bytes) -> Any:
+    try:
+        return jiter.from_json(body, cache_mode="keys", catch_duplicate_keys=True)
+    except ValueError as error:
+        cause = str(error)
+
+    if repeated := _REPEATED.fullmatch(cause):
+        name, place = repeated.groups()
+        message = f"The field {printable_name(name)!r} is there twice ({place}): send it once."
+        raise RequestError.unprocessable("repeated_field", message)
+    message = f"The body is not JSON: {cause}. NaN and Infinity are not: use null."
+    raise RequestError(400, "not_json", message)
+
+
+def _take_rows(sent: Any) -> dict[str, list[Any]]:
+    """Take the rows out of a parsed request, by feature set.
+
+    They are checked one by one, as they become arrays: together they would need the memory twice.
+
+    Raises:
+        RequestError: 422, there are too many feature sets.
+    """
+    features = sent.get("features") if isinstance(sent, dict) else None
+    if not isinstance(features, dict):
+        return {}
+    if len(features) > MAX_FEATURE_SETS:
+        message = f"At most {MAX_FEATURE_SETS} feature sets are read."
+        raise RequestError.unprocessable("too_many_sets", message, "features")
+
+    rows_of_sets = {}
+    for name, each in features.items():
+        if isinstance(each, dict) and isinstance(each.get("data"), list):
+            rows_of_sets[name] = each["data"]
+            each["data"] = []
+    return rows_of_sets
+
+
+def _raise_if_too_many_timestamps(sent: Any, limits: Limits) -> None:
+    """Refuse more timestamps than there may be rows, before they are checked one by one."""
+    if not isinstance(sent, dict):
+        return
+    features = sent.get("features")
+    sets = features if isinstance(features, dict) else {}
+    for name, each in [("", sent), *sets.items()]:
+        times = each.get("timestamps_ms") if isinstance(each, dict) else None
+        if isinstance(times, list):
+            where = f"features.{printable_name(name)}" if name else "timestamps_ms"
+            raise_if_too_large(len(times), 0, where, limits, has_timestamps=True)
+
+
+def _to_feature_set(name: str, sent: FeatureSetSent, rows: list[Any], limits: Limits) -> FeatureSet:
     where = f"features.{printable_name(name)}"
-    num_frames, num_columns = len(sent.data), len(sent.columns)
+    num_columns = len(sent.columns)
     has_timestamps = sent.timestamps_ms is not None
-    raise_if_too_large(num_frames, num_columns, where, limits, has_timestamps=has_timestamps)
+    raise_if_too_large(len(rows), num_columns, where, limits, has_timestamps=has_timestamps)
 
-    for index, row in enumerate(sent.data):
-        if len(row) != num_columns:
-            message = f"A row has {len(row)} numbers, but there are {num_columns} columns."
-            raise RequestError.unprocessable("ragged_rows", message, f"{where}.data[{index}]")
-
-    values = np.array(sent.data, dtype=np.float64).reshape(num_frames, num_columns)
+    values = _to_numbers(rows, num_columns, f"{where}.data")
     timestamps_ms = np.array(sent.timestamps_ms, dtype=np.float64) if has_timestamps else None
     return FeatureSet(tuple(sent.columns), values, timestamps_ms)
 
 
-def _request_error(error: ValidationError) -> RequestError:
-    """Return the first mistake, without the input that it is about."""
+def _to_numbers(rows: list[Any], num_columns: int, where: str) -> NDArray[np.float64]:
+    """Return rows as an array, NaN where there is null; `rows` is emptied meanwhile."""
+    for index, row in enumerate(rows):
+        if isinstance(row, list) and len(row) != num_columns:
+            message = f"A row has {len(row)} numbers, but there are {num_columns} columns."
+            raise RequestError.unprocessable("ragged_rows", message, f"{where}[{index}]")
+
+    values = np.empty((len(rows), num_columns))
+    for index, row in enumerate(rows):
+        try:
+            values[index] = ROW.validate_python(row)
+        except ValidationError as error:
+            raise _request_error(error, f"{where}[{index}]") from None
+        rows[index] = None
+    return values
+
+
+def _request_error(error: ValidationError, where: str = "") -> RequestError:
+    """Return the first mistake below a place, without the input that it is about."""
     first = error.errors(include_input=False, include_url=False, include_context=False)[0]
-    kind, cause = first["type"], first["msg"]
-
-    if kind == "json_invalid":
-        cause = cause.removeprefix("Invalid JSON: ")
-        message = f"The body is not JSON: {cause}. NaN and Infinity are not: use null."
-        return RequestError(400, "not_json", message)
-
-    code, message = _MISTAKES.get(kind, ("wrong_type", f"{cause}."))
-    return RequestError.unprocessable(code, message, _place(first["loc"]))
+    code, message = _MISTAKES.get(first["type"], ("wrong_type", f"{first['msg']}."))
+    return RequestError.unprocessable(code, message, f"{where}{_place(first['loc'])}".lstrip("."))
 
 
 def _place(location: tuple[int | str, ...]) -> str:
@@ -357,12 +447,15 @@ def _place(location: tuple[int | str, ...]) -> str:
     written = [
         f"[{part}]" if isinstance(part, int) else f".{printable_name(part)}" for part in parts
     ]
-    return "".join(written).lstrip(".")
+    return "".join(written)
 
 
 def _lists(series: Mapping[str, NDArray[np.float64]]) -> dict[str, list[float]]:
     return {name: values.tolist() for name, values in series.items()}
 
+
+_REPEATED = re.compile(r'Detected duplicate key "(.*)" at (line \d+ column \d+)', re.DOTALL)
+"""What jiter says of a doubled key."""
 
 _UNIONS = ("constrained-float", "float", "none", "nullable")
 """What pydantic adds to a location: a branch of a union, not a place in the request."""

@@ -29,6 +29,25 @@ from pipeline.spec import read_toml
 
 PREFIX = "AFFECTUNE_SERVE_"
 CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
+OF_PROXY = (
+    "max_body_bytes",
+    "max_clients",
+    "max_head_bytes",
+    "head_timeout_s",
+    "idle_timeout_s",
+    "max_incoming_bytes",
+    "body_timeout_s",
+    "max_forwarded",
+    "max_outgoing_bytes",
+    "write_timeout_s",
+    "request_timeout_s",
+    "host",
+    "allowed_hosts",
+    "allowed_origins",
+)
+"""The settings that the proxy reads. None is a secret: its environment has them."""
+PROXY_RECORDS = "AFFECTUNE_PROXY_RECORDS"
+"""The variable that is set where the proxy counts and logs all requests, and replicas none."""
 Count = Annotated[int, Field(ge=1)]
 HOST_NAME = re.compile(r"\*|(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^\s/?#@*]+")
@@ -49,6 +68,8 @@ class Limits(BaseModel):
     """Five hours at two frames per second."""
     max_columns: Count = 8192
     """In one feature set, those the model does not read included."""
+    max_numbers: Count = 16 * 2**20
+    """In all feature sets together: 128 MB when they are read, which JSON of 16 MB cannot have."""
     whole_frames: Annotated[int, Field(ge=4)] = 7200
     """Up to here a session is predicted in one piece; a longer one in overlapping chunks of this
     length."""
@@ -92,10 +113,25 @@ class Settings(Limits):
     """Nor does a request join a queue that would take longer, by what predictions took lately."""
     max_connections: Count = 512
     """Requests a replica holds at once, those included whose body is still coming."""
-    max_incoming_bytes: Annotated[int, Field(ge=1024)] = 256 * 2**20
-    """Bodies that a replica is receiving, together."""
+    max_clients: Annotated[int, Field(ge=8)] = 1000
+    """Connections that the proxy holds at once; fewer where it may not open so many files. Beyond,
+    the one that has waited longest for its client gives way to the newest."""
+    max_head_bytes: Annotated[int, Field(ge=1024, le=2**20)] = 32 * 2**10
+    """A request's line and headers; larger ones are refused (431)."""
+    head_timeout_s: Seconds = 10.0
+    """A connection without a whole request line and headers by then is closed (408)."""
+    idle_timeout_s: Seconds = 60.0
+    """How long a connection is kept open between two requests."""
+    max_incoming_bytes: Annotated[int, Field(ge=1024)] = 128 * 2**20
+    """Bodies that the proxy holds together, and each replica. Beyond, a slow one gives way."""
     body_timeout_s: Seconds = 10.0
     """A body that has not come by then is given up (408)."""
+    max_forwarded: Count = 256
+    """Requests of one proxy that replicas have at once; the next one is refused for now (503)."""
+    max_outgoing_bytes: Annotated[int, Field(ge=1024)] = 128 * 2**20
+    """Responses that the proxy holds together. Beyond, one that is read slowly gives way."""
+    write_timeout_s: Seconds = 10.0
+    """A client that reads nothing for so long is cut off."""
     request_timeout_s: Seconds = 120.0
     drain_timeout_s: Seconds = 8.0
     """After SIGTERM: how long requests in flight may take."""
@@ -219,6 +255,33 @@ def _in_other_encoding(token: bytes) -> Iterator[bytes]:
         yield token.decode("latin-1").encode()
     except UnicodeEncodeError:
         return  # it has letters that Latin-1 lacks
+
+
+def proxy_environment(settings: Settings) -> dict[str, str]:
+    """Return the variables by which a proxy's process gets its settings."""
+    values = {name: getattr(settings, name) for name in OF_PROXY}
+    environment = {
+        _variable(name): ",".join(value) if isinstance(value, tuple) else str(value)
+        for name, value in values.items()
+    }
+    return environment | {PROXY_RECORDS: "1"}
+
+
+def read_proxy_settings(environment: Mapping[str, str]) -> Settings:
+    """Read the settings of a proxy from its environment; all others have their defaults.
+
+    Raises:
+        InputError: a value is out of range.
+    """
+    return read_settings(None, {name: environment[name] for name in _of_proxy(environment)})
+
+
+def _of_proxy(environment: Mapping[str, str]) -> list[str]:
+    return [name for name in map(_variable, OF_PROXY) if name in environment]
+
+
+def _variable(name: str) -> str:
+    return f"{PREFIX}{name.upper()}"
 
 
 def _validation_message(error: ValidationError, path: Path | None) -> str:

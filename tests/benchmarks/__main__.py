@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.storage.atomic_file import write_atomically
+from tests.benchmarks.attacks import attack_rows
 from tests.benchmarks.bundle_damages import bundle_damage_rows
 from tests.benchmarks.corpus import corpus_rows
 from tests.benchmarks.damages import damages_rows
@@ -29,6 +30,7 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "study": study_rows,
     "overhead": overhead_rows,
     "endpoint": endpoint_rows,
+    "attacks": attack_rows,
     "search": search_rows,
     "distillation": distillation_rows,
     "first_output": first_output_rows,

@@ -14,6 +14,7 @@ from pipeline.environment import (
     ONE_THREAD,
     TRACKING_URI,
     forbid_mlflow_retries,
+    give_memory_back,
     keep_ray_on_loopback,
     resolve_tracking_uri,
     set_allocator_defaults,
@@ -91,3 +92,13 @@ def test_no_library_that_reads_a_variable_is_imported_with_the_module() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={}
     ).stdout
     assert output.strip() == "[]"
+
+
+def test_serving_gives_memory_back_unless_the_user_has_said_otherwise(
+    environment: dict[str, str],
+) -> None:
+    environment["MALLOC_TRIM_THRESHOLD_"] = "7"
+    set_allocator_defaults()
+    give_memory_back()
+    assert environment["MALLOC_TRIM_THRESHOLD_"] == "7"
+    assert int(environment["MALLOC_MMAP_THRESHOLD_"]) == 4 * 2**20

@@ -8,6 +8,7 @@ import gzip
 import json
 import math
 import re
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,13 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline.corpus import Corpus
+from serving.access_log import ROUTES
 from serving.app import OPEN_PATHS, build_app
 from serving.arrow import MEDIA_TYPE, write_arrow
 from serving.predictor import Predictor
 from serving.request_error import RequestError
-from serving.schema import PredictionResponse, SessionResponse
-from serving.settings import Settings
+from serving.schema import PredictionResponse, SessionResponse, read_json
+from serving.settings import Limits, Settings
 from tests.serving_tests.conftest import Client
 from tests.serving_tests.sessions import Request, as_arrow, as_json, columns_of
 
@@ -385,6 +387,85 @@ def test_lists_without_end_are_refused_before_they_are_read(client: Client) -> N
     assert _error(client.post(body)) == (422, "too_many_frames", "features")
 
 
+@pytest.mark.parametrize(
+    ("body", "name"),
+    [
+        (b'{"features": {}, "features": {}}', "features"),
+        (b'{"session_id": null, "features": {}, "session_id": "a"}', "session_id"),
+        (b'{"timestamps_ms": [0], "features": {}, "timestamps_ms": [0]}', "timestamps_ms"),
+        (b'{"features": {"face": {}, "face": {"columns": [], "data": []}}}', "face"),
+        (b'{"features": {"face": {"columns": [], "data": [], "data": [[]]}}}', "data"),
+        (b'{"features": {"face": {"columns": [], "data": [], "d\\u0061ta": [[]]}}}', "data"),
+        (b'{"<b>": 1, "<b>": 2}', "?"),
+    ],
+)
+def test_a_field_that_is_there_twice_is_refused_by_its_name(
+    client: Client, body: bytes, name: str
+) -> None:
+    response = client.post(body)
+    assert _error(response) == (422, "repeated_field", "")
+    assert f"The field {name!r} is there twice (line 1" in response.json()["error"]["message"]
+
+
+def test_a_second_column_of_timestamps_is_refused(client: Client, request_: Request) -> None:
+    for name in ("timestamp_ms", "frame"):
+        changed = copy.deepcopy(request_)
+        for _ in range(2):
+            _add_column(name)(changed)
+        assert client.post(changed).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        ("{" + ",".join(f'"k{i}":1' for i in range(300_000)) + "}", 422, "too_many_fields"),
+        ('{"features":{' + ",".join(f'"k{i}" :{{}}' for i in range(20_000)) + "}}", 422, None),
+        (
+            '{"features":{' + ",".join(f'"k{i}":{{}}' for i in range(65)) + "}}",
+            422,
+            "too_many_sets",
+        ),
+        ("{" + ",".join(f'"k{i}":1' for i in range(9_000)) + "}", 422, "missing_field"),
+        ('{"features":' + '{"a":' * 9_000 + "1" + "}" * 9_001, 400, "not_json"),
+        ("[" * 500_000, 400, None),
+        ('{"features":{"f":{"columns":["a"],"data":[[' + "1," * 3_000_000 + "1]]}}}", 422, None),
+        ('{"features":{"f":{"columns":[' + '"a",' * 1_000_000 + '"a"],"data":[]}}}', 422, None),
+        ('{"session_id":"' + "a" * 10_000_000 + '","features":{}}', 422, "bad_session_id"),
+        ('{"timestamps_ms":[' + "1e9999," * 500_000 + '1],"features":{}}', 422, "not_finite"),
+        ("9" * 5_000_000, 400, "not_json"),
+        ('{"features":{},"timestamps_ms":[' + "1," * 5_000_000 + "1]}", 422, "too_many_frames"),
+        (
+            '{"features":{"":{"columns":[],"data":[],"timestamps_ms":['
+            + "1," * 5_000_000
+            + "1]}}}",
+            422,
+            "too_many_frames",
+        ),
+        ('{"a": "' + '"\\' * 3_000_000, 400, "not_json"),
+    ],
+    ids=range(14),
+)
+def test_what_takes_long_to_parse_is_refused_in_little_time(
+    body: str, status: int, code: str | None
+) -> None:
+    begin = time.process_time()
+    with pytest.raises(RequestError) as refused:
+        read_json(body.encode(), Limits())
+    assert time.process_time() - begin < 2
+    assert refused.value.status == status or code is None
+    assert refused.value.code == (code or refused.value.code)
+
+
+def test_numbers_of_all_feature_sets_are_counted(
+    client_of: Callable[..., Client], request_: Request
+) -> None:
+    numbers = sum(
+        len(each["data"]) * len(each["columns"]) for each in request_["features"].values()
+    )
+    assert client_of(max_numbers=numbers).post(request_).status_code == 200
+    assert _error(client_of(max_numbers=numbers - 1).post(request_))[1] == "too_many_numbers"
+
+
 def test_a_body_that_is_declared_too_large_is_not_read(client: Client) -> None:
     response = client.send(
         "POST",
@@ -690,3 +771,24 @@ def test_arrow_columns_that_would_have_one_name_are_refused() -> None:
     with pytest.raises(RequestError, match=r"'arousal\.weight\.voice'.*Ask for JSON") as refused:
         write_arrow(response)
     assert (refused.value.status, refused.value.code) == (406, "ambiguous_columns")
+
+
+def _get_routes(client: Client) -> list[str]:
+    routes = [route for route in client.app.routes if "GET" in (route.methods or ())]
+    return [route.path.replace("{name}", "page.css") for route in routes]
+
+
+def test_head_is_answered_as_get_without_the_body(client: Client) -> None:
+    for path in _get_routes(client):
+        get, head = client.get(path), client.send("HEAD", path)
+        assert (head.status_code, head.content) == (get.status_code, b"")
+        if path != "/metrics":  # it counts the request between
+            assert head.headers["content-length"] == get.headers["content-length"]
+
+    head = client.send("HEAD", "/v1/predictions")
+    assert (head.status_code, head.headers["allow"]) == (405, "POST")
+
+
+def test_a_proxy_names_the_routes_as_the_application_does(client: Client) -> None:
+    routes = {route.path for route in client.app.routes if not route.path.startswith("/page")}
+    assert routes == ROUTES

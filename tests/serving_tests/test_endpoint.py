@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -38,6 +39,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy", "ignore::ResourceWarning"),
 ]
 PATIENCE_S = 120
+MAX_CLIENTS = 100
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Running:
     port: int
     process: int
     registry: Registry
+    log: Path
 
     @property
     def address(self) -> str:
@@ -81,17 +84,36 @@ def endpoint(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         "tracking_uri": registry.uri,
         "cache": folder / "cache",
         "follow_period_s": 0.5,
+        "max_clients": MAX_CLIENTS,
     }
     with running_endpoint(model, port, folder / "log", **settings) as process:
         ray_folder = _ray_folder(process)
-        yield Running(port, process, registry)
+        yield Running(port, process, registry, folder / "log")
+        statuses = set[int]()
+        client = Thread(target=_ask_until_refused, args=(port, statuses))
+        client.start()
+    client.join()
+    # Until the end who comes is told to try again; where the proxy ends, there may be no answer.
+    assert statuses <= {200, 503, 0}
     assert not ray_folder.parent.exists()
+
     said = (folder / "log").read_text().partition("Ending")
     assert said[1]
     assert "Error" not in said[2]
     # Of the replica that a test has killed Ray may tell late.
     lines = [line for line in said[2].splitlines() if "A worker died" not in line]
     assert not any("(raylet)" in line for line in lines)
+
+
+def _ask_until_refused(port: int, statuses: set[int]) -> None:
+    """Ask for the model again and again, until nobody listens."""
+    with contextlib.suppress(httpx.ConnectError):
+        while True:
+            try:
+                url = f"http://127.0.0.1:{port}/v1/model"
+                statuses.add(httpx.get(url, timeout=PATIENCE_S).status_code)
+            except (httpx.ReadError, httpx.RemoteProtocolError):
+                statuses.add(0)
 
 
 def _all_serve(endpoint: Running, version: str) -> bool:
@@ -162,6 +184,32 @@ def test_a_strange_name_is_refused_however_it_is_sent(endpoint: Running) -> None
             assert connection.recv(4096).split()[1] == status, request
 
 
+@pytest.mark.parametrize(("method", "status"), [("GET", 200), ("HEAD", 200), ("PUT", 405)])
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/v1/model", "/", "/page/page.js"])
+def test_every_response_has_one_id(endpoint: Running, path: str, method: str, status: int) -> None:
+    headers = {"X-Request-Id": "mine", "X-Request-Timeout-Seconds": "no number"}
+    url = f"{endpoint.address}{path}"
+    response = httpx.request(method, url, headers=headers, timeout=PATIENCE_S)
+    assert response.status_code == status
+    assert response.headers.get_list("x-request-id") == ["mine"]
+
+
+def test_clients_that_say_nothing_shut_nobody_out(endpoint: Running) -> None:
+    clients = [
+        socket.create_connection(("127.0.0.1", endpoint.port)) for _ in range(MAX_CLIENTS + 50)
+    ]
+    try:
+        assert endpoint.get("/healthz").status_code == 200
+        assert endpoint.get("/v1/example").status_code == 200
+
+        for client in clients[:50]:  # who has waited longest had to go
+            client.settimeout(PATIENCE_S)
+            assert client.recv(1) == b""
+    finally:
+        for client in clients:
+            client.close()
+
+
 def test_a_promotion_a_rollback_and_a_broken_version_fail_no_request(
     endpoint: Running, corpus: Corpus
 ) -> None:
@@ -193,6 +241,34 @@ def test_a_promotion_a_rollback_and_a_broken_version_fail_no_request(
 
     assert set(load.counts()) == {200}
     assert {outcome.version for outcome in load.outcomes} == {"1", "2"}
+
+
+def test_each_request_leaves_one_line_of_json_in_the_log(endpoint: Running) -> None:
+    """Also those that look alike, and those that are refused."""
+    requests = [
+        ("GET", "/v1/model", b"", 200),
+        ("GET", "/nothing", b"", 404),
+        ("PUT", "/v1/predictions", b"", 405),
+        ("POST", "/v1/predictions", b"{", 400),
+        ("POST", "/v1/predictions", b" " * 17 * 2**20, 413),
+    ]
+    expected = {}
+    with httpx.Client(base_url=endpoint.address, timeout=PATIENCE_S) as client:
+        for number in range(50):
+            method, path, body, status = requests[number % len(requests)]
+            name = f"line-{number}-{'x' * 50}"
+            headers = {"X-Request-Id": name, "Content-Type": "application/json"}
+            response = client.request(method, path, content=body, headers=headers)
+            assert response.status_code == status
+            expected[name] = status
+
+    def lines() -> list[tuple[str, int]]:
+        text = endpoint.log.read_text(encoding="utf-8")
+        said = [json.loads(line) for line in text.splitlines() if '"line-' in line]
+        return [(line["request_id"], line["status"]) for line in said]
+
+    _wait_until(lambda: len(lines()) >= len(expected), "all lines are there")
+    assert sorted(lines()) == sorted(expected.items())
 
 
 def test_metrics_are_those_of_all_replicas(endpoint: Running) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import copy
 import io
 import json
 from collections.abc import Callable
@@ -14,13 +12,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from starlette.responses import JSONResponse, PlainTextResponse
-from starlette.types import Message
 
 from pipeline.corpus import Corpus, Resampling, Session
 from serving.arrow import read_arrow
 from serving.predictor import Predictor
-from serving.proxy_errors import middlewares
 from serving.request_error import RequestError
 from serving.schema import SessionFeatures, SessionResponse, read_json
 from serving.settings import Limits
@@ -227,45 +222,3 @@ def test_a_byte_order_mark_is_read_over(corpus: Corpus) -> None:
     assert marked.feature_sets.keys() == read_json(body, Limits()).feature_sets.keys()
     with pytest.raises(RequestError, match="UTF-16"):
         read_json(body.decode().encode("utf-16"), Limits())
-
-
-@pytest.mark.parametrize(
-    ("status", "code"), [(408, "request_timeout"), (503, "unavailable"), (500, "internal")]
-)
-def test_what_a_proxy_answers_by_itself_is_an_error_like_any_other(status: int, code: str) -> None:
-    headers, body = _through_proxy(PlainTextResponse("Request x timed out.", status))
-
-    assert headers[b"content-type"] == b"application/json"
-    assert int(headers[b"content-length"]) == len(body)
-    error = json.loads(body)["error"]
-    assert error["code"] == code
-    assert error["message"]
-    assert set(error) == {"code", "message", "where"}
-
-
-@pytest.mark.parametrize(
-    "response", [JSONResponse({"error": {}}, 503), PlainTextResponse("metrics", 200)]
-)
-def test_what_the_application_answers_passes_the_proxy(response: Any) -> None:
-    _, body = _through_proxy(copy.copy(response))
-    assert body == response.body
-
-
-def _through_proxy(response: Any) -> tuple[dict[bytes, bytes], bytes]:
-    """Return the headers and the body of what leaves the proxy."""
-    [middleware] = middlewares()
-    sent: list[Message] = []
-
-    async def send(message: Message) -> None:
-        sent.append(message)
-
-    async def receive() -> Message:
-        return {"type": "http.request"}
-
-    application = middleware.cls(response, *middleware.args, **middleware.kwargs)
-
-    async def call() -> None:
-        await application({"type": "http"}, receive, send)
-
-    asyncio.run(call())
-    return dict(sent[0]["headers"]), b"".join(message.get("body", b"") for message in sent[1:])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
+import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,38 @@ def test_a_good_body_with_changed_bytes_gets_a_documented_response(
         body[start : start + data.draw(st.integers(0, 4))] = new
 
     _assert_documented(post(bytes(body), kind))
+
+
+@CASES
+@given(st.data(), st.sampled_from(["application/json", MEDIA_TYPE]))
+def test_a_good_body_with_repeated_and_moved_parts_gets_a_documented_response(
+    post: Callable[[bytes, str], httpx.Response], data: st.DataObject, kind: str
+) -> None:
+    body = bytearray(BODY if kind == "application/json" else ARROW)
+    for _ in range(data.draw(st.integers(1, 3))):
+        start, end, to = (data.draw(st.integers(0, len(body))) for _ in range(3))
+        body[to:to] = body[start:end] * data.draw(st.integers(1, 3))
+
+    _assert_documented(post(bytes(body), kind))
+
+
+@CASES
+@given(st.data())
+def test_arrow_that_declares_other_sizes_gets_a_documented_response(
+    post: Callable[[bytes, str], httpx.Response], data: st.DataObject
+) -> None:
+    """Numbers and offsets in the heads of messages, where they are aligned."""
+    body = bytearray(ARROW)
+    for _ in range(data.draw(st.integers(1, 4))):
+        format_ = data.draw(st.sampled_from(["<i", "<q", "<h"]))
+        size = struct.calcsize(format_)
+        place = size * data.draw(st.integers(0, len(body) // size - 1))
+        largest = 2 ** (8 * size - 1) - 1
+        near = struct.unpack_from(format_, body, place)[0] + data.draw(st.integers(-64, 64))
+        number = data.draw(st.just(near) | st.integers(-largest, largest) | st.integers(0, 4096))
+        struct.pack_into(format_, body, place, max(-largest, min(largest, number)))
+
+    _assert_documented(post(bytes(body), MEDIA_TYPE))
 
 
 @CASES
