@@ -138,7 +138,7 @@ def _on_stderr() -> logging.Handler:
 
 
 def _warning(text: str) -> logging.LogRecord:
-    return logging.LogRecord(__name__, logging.WARNING, __file__, 0, text, None, None)
+    return logging.LogRecord(__name__, logging.WARNING, "", 0, text, None, None)
 
 
 def _write(descriptor: int, data: bytes) -> None:

@@ -336,8 +336,6 @@ class StageStore:
         """Return the verified files under a name; None where there are none."""
         if self._remote is None:
             folder = Path(self._root) / name
-            if folder.is_dir() and not (folder / MANIFEST).is_file():  # a pipe would never end
-                raise InputError(f"'{folder}' has no {MANIFEST}.")
             return read_folder(folder) if folder.is_dir() else None
 
         try:

@@ -22,6 +22,7 @@ import affectune
 from pipeline.data.muse import read_corpus
 from pipeline.data.synthetic.corpus import synthesize
 from pipeline.model.bundle import save_model
+from pipeline.stages.trained_stage import TrainedStage, new_network
 from pipeline.storage.own_files import LIST
 from tests.pipeline_tests.corpora import band_calibration
 
@@ -348,12 +349,16 @@ def test_predict_refuses_weights_that_a_model_does_not_have(
 ) -> None:
     """Before anything is predicted or written."""
     model = affectune.load(trained)
+
+    def without_gate(stage: TrainedStage) -> TrainedStage:
+        network = stage.network.model_copy(update={"kind": "recurrent"})
+        untrained = replace(stage, network=network, weights={})
+        normalisation, size = stage.normalisation, stage.output_size
+        module = new_network(network, normalisation, size, stage.num_modalities)
+        return replace(untrained, weights=module.state_dict())
+
     networks = {
-        target: tuple(
-            replace(stage, network=stage.network.model_copy(update={"kind": "recurrent"}))
-            for stage in stages
-        )
-        for target, stages in model.fusions.items()
+        target: tuple(map(without_gate, stages)) for target, stages in model.fusions.items()
     }
     save_model(replace(model, fusions=networks), tmp_path / "gateless")
     arguments = ("--corpus", corpus_path, "--out", tmp_path / "p", "--weights", tmp_path / "w")

@@ -24,6 +24,7 @@ SOURCE = f"""
 import logging, os, sys
 from serving.json_log import log_json_lines
 log_json_lines()
+print("this is no line of the log", file=sys.stderr)
 log = logging.getLogger("serving.some")
 for number in range({NUM_LINES}):
     log.info("request", extra={{"request_id": f"{{sys.argv[1]}}-{{number}}", "status": 200}})
@@ -32,7 +33,6 @@ try:
     raise ValueError("two\\nlines")
 except ValueError:
     log.exception("It failed.", extra={{"request_id": sys.argv[1] + "-failed"}})
-print("this is no line of the log", file=sys.stderr)
 """
 
 

@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from serving import byte_budget, proxy
 from serving.access_log import AccessLog
 from serving.forwarding import Forwarding
+from serving.hosts import KnownHosts
 from serving.http_protocol import BoundedProtocol
 from serving.metrics import Metrics
 from serving.settings import PREFIX, Settings, proxy_environment, read_proxy_settings
@@ -413,10 +414,11 @@ def test_the_proxy_of_ray_is_furnished(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(uvicorn.config, "HTTP_PROTOCOLS", dict(uvicorn.config.HTTP_PROTOCOLS))
     monkeypatch.setattr(proxy, "log_json_lines", lambda: None)
     monkeypatch.setattr(proxy, "_give_memory_back", lambda: None)
+    monkeypatch.setattr(proxy, "keep_giving_back_memory", lambda: None)
     monkeypatch.setenv(f"{PREFIX}MAX_CLIENTS", "12")
 
     made: list[Any] = proxy.middlewares()
-    assert [middleware.cls for middleware in made] == [Forwarding, AccessLog]
+    assert [middleware.cls for middleware in made] == [Forwarding, KnownHosts, AccessLog]
 
     config = uvicorn.Config(echo)
     config.load()

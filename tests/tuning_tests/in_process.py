@@ -101,7 +101,6 @@ class InProcess:
         store: str,
         ray: InProcess,
         on_tick: Callable[[], None],
-        scratch: Path,
     ) -> bool:
         context = FitContext.create(corpus, planner.study.base, StageStore(store))
         while job := planner.next_job():

@@ -70,9 +70,7 @@ class Journal:
             lines = self._read()
         except OSError as error:
             self.close()
-            raise InputError(
-                f"Cannot read the journal '{path}': {error.strerror}. Choose another --out."
-            ) from error
+            raise failure(f"Cannot read the journal '{path}': {error.strerror}.", error) from error
         except AffectuneError:
             self.close()
             raise

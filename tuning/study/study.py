@@ -52,6 +52,7 @@ from tuning.journal.events import (
 from tuning.journal.file import JOURNAL, Journal, read_journal
 from tuning.journal.history import History, history_of
 from tuning.journal.lines import JournalError, read_lines
+from tuning.journal.seal import Chain
 from tuning.mlflow_backend.tracking.journal_sender import TRACKING
 from tuning.monitoring.state import COMMAND
 from tuning.planning.judgement import verdict
@@ -358,8 +359,10 @@ def _finish(study: Study, planner: StudyPlanner, store: StageStore) -> None:
     study.record(StudyFinished(at=now(), summary=summary))
     assert study.history.opened is not None
     # As events, which hold no credentials; a line of an earlier version may.
-    lines = [f"{event.model_dump_json()}\n" for event, _ in read_journal(folder / JOURNAL)]
-    journal = "".join(lines).encode()
+    journal, chain = b"", Chain()
+    for event, _ in read_journal(folder / JOURNAL):
+        line, chain = chain.seal(event.model_dump_json().encode())
+        journal += line
     store.write(_journal_name(study.history.opened.digest), {JOURNAL: journal})
 
 

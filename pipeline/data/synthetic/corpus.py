@@ -26,6 +26,7 @@ from pipeline.data.synthetic.presets import (
 from pipeline.data.synthetic.signals import draw_latents, observe
 from pipeline.errors import InputError
 from pipeline.storage.csv_text import csv_lines
+from pipeline.storage.surroundings import mend_of
 
 TARGETS = ("arousal", "valence")
 README = """# A synthetic corpus
@@ -83,9 +84,9 @@ def synthesize(
             with contextlib.suppress(OSError):
                 out.mkdir(exist_ok=True)
         if isinstance(error, OSError):
+            mend = mend_of(error) or "Correct its path"
             raise InputError(
-                f"{out} cannot be written: {error.strerror}. Make room there, or name another "
-                "folder."
+                f"{out} cannot be written: {error.strerror}. {mend}, or name another folder."
             ) from error
         raise
     return out

@@ -55,7 +55,7 @@ def test_a_full_disk_leaves_nothing_in_the_way_of_the_next_attempt(
         out.mkdir()
     status, said = with_small_files(size, partial(synthesize, out))
     assert (status, out.exists()) == (REFUSED, is_there)
-    assert "cannot be written: File too large. Make room there" in said
+    assert "cannot be written: File too large. Raise the limit" in said
     assert file_contents(synthesize(out)) == file_contents(small_path)
 
 
@@ -156,7 +156,7 @@ def test_a_folder_that_is_not_empty_is_an_input_error(tmp_path: Path) -> None:
         synthesize(tmp_path)
     with pytest.raises(InputError, match="nothing is overwritten"):
         synthesize(tmp_path / "precious.txt")
-    with pytest.raises(InputError, match="Name another folder"):
+    with pytest.raises(InputError, match="or name another folder"):
         synthesize(tmp_path / "precious.txt" / "inside")
     assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
 

@@ -207,9 +207,9 @@ def _renamed(model: FusedModel, names: Mapping[str, str]) -> FusedModel:
 @pytest.mark.parametrize(
     "names",
     [
-        {"voice": "face/0"},
+        {"voice": "face%2F0"},
         {"voice": "face (2)", "face (2)": "face (3)"},
-        {"voice": "é %2F/", "face": "é %2F", "arousal": "valence/face"},
+        {"voice": "é %2F#", "face": "é %2F", "arousal": "valence%2Fface"},
     ],
 )
 def test_any_name_of_a_modality_or_target_keeps_its_place_in_the_bundle(

@@ -21,7 +21,7 @@ from pipeline.errors import InputError, SurroundingsError
 from pipeline.fitting.trainer import fit
 from pipeline.stages.auto_encoder import AutoEncoderTask
 from pipeline.stages.trained_stage import TrainedStage
-from pipeline.storage import stage_store
+from pipeline.storage import atomic_folder, stage_store
 from pipeline.storage.atomic_folder import MANIFEST
 from pipeline.storage.stage_store import CLAIMS, FORMAT_ENTRY, StageStore
 from tests.pipeline_tests.corpora import tiny_corpus, tiny_spec
@@ -256,11 +256,11 @@ def test_an_entry_that_cannot_be_read_now_is_not_called_damaged(
     store = StageStore(tmp_path / "store")
     store.write("a", {"x": b"1"})
 
-    def fail(path: Path) -> bytes:
+    def fail(path: Path, max_bytes: int) -> bytes:
         raise OSError(number, os.strerror(number), str(path))
 
     with monkeypatch.context() as patched:
-        patched.setattr(Path, "read_bytes", fail)
+        patched.setattr(atomic_folder, "read_plain_file", fail)
         with pytest.raises(SurroundingsError, match=os.strerror(number)):
             store.read("a", dict)
     assert caplog.text == ""

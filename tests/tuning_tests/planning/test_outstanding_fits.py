@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from tuning.journal.events import (
 from tuning.journal.file import JOURNAL, Journal, read_journal
 from tuning.journal.history import History, history_of
 from tuning.monitoring.status import study_status
+from tuning.planning import time_budget
 from tuning.planning.outstanding_fits import FitPlan, OutstandingFits
 from tuning.planning.time_budget import TimeBudget
 from tuning.spec.study_spec import StudySpec
@@ -102,7 +102,7 @@ def test_the_time_budget_is_shared_by_the_outstanding_fits_at_every_event(
     study: StudySpec, events: list[Event], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     history = History()
-    monkeypatch.setattr(time, "time", lambda: history.last_at)
+    monkeypatch.setattr(time_budget, "now", lambda: history.last_at)
 
     for event in events:
         history.apply(event)
@@ -116,7 +116,7 @@ def test_a_fit_that_failed_at_once_does_not_make_its_task_look_cheap(
     study: StudySpec, events: list[Event], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     history = History()
-    monkeypatch.setattr(time, "time", lambda: history.last_at)
+    monkeypatch.setattr(time_budget, "now", lambda: history.last_at)
     ends = [event for event in events if isinstance(event, TrialEnded)]
 
     # The second fit of the study is another task's first one.

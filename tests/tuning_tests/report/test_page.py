@@ -241,9 +241,10 @@ def test_an_older_report_is_replaced_and_nothing_else_is_left(
     path = write_report(tmp_path, begun, None, None)
     assert path == tmp_path / REPORT
 
-    path.write_text("old")
+    new = path.read_text(encoding="utf-8")
+    path.write_text(f"<!-- old -->{new}", encoding="utf-8")
     write_report(tmp_path, begun, None, None)
-    assert path.read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert path.read_text(encoding="utf-8") == new
     assert [entry.name for entry in tmp_path.iterdir()] == [REPORT]
 
 

@@ -271,7 +271,7 @@ def test_the_endpoint_takes_and_gives_every_name(finished: Finished) -> None:
 
     async def ask() -> tuple[dict[str, Any], dict[str, Any], str]:
         transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://endpoint") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             body = {"session_id": session_id, "features": features}
             answer = await client.post("/v1/predictions", json=body)
             model = await client.get("/v1/model")

@@ -126,7 +126,7 @@ def test_a_study_does_not_go_on_where_its_results_would_replace_others(
 def test_a_finished_study_knows_its_own_model(tmp_path: Path) -> None:
     out = tmp_path / "out"
     study = begin(out)
-    study.record(StudyFinished(at=1e12, summary=RESULT))
+    study.record(StudyFinished(at=1.8e9, summary=RESULT))
     assert not is_model_of(out, study.history)
     write_folder(out / MODEL_FOLDER, {MODEL: b"{}", SUMMARY: json.dumps(RESULT).encode()})
     assert is_model_of(out, study.history)
