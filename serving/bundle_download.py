@@ -23,12 +23,12 @@ from urllib.request import url2pathname
 
 from pipeline.environment import forbid_mlflow_retries, set_mlflow_defaults
 from pipeline.errors import InputError
+from pipeline.model.bundle_limits import MAX_FILES
 from pipeline.names import mistake_in_file_name
 from pipeline.storage.atomic_folder import MANIFEST
 
 PLACE = "artifacts/bundle"
 """Where a bundle lies among the files of a registered version."""
-MAX_FILES = 16
 MAX_BYTES = 2**30
 """Of a whole bundle; that of the paper's model with five folds and ten seeds has a twentieth."""
 MAX_MANIFEST_BYTES = 2**16

@@ -20,7 +20,7 @@ ten hours at one frame per second."""
 MAX_OTHER_BYTES = 16 * 2**20
 """Of every further file: the model card and summary.json have some ten kilobytes."""
 
-MAX_FILES = 64
+MAX_FILES = 16
 """A bundle has four or five files."""
 
 MAX_COLUMNS = 65_536

@@ -19,9 +19,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import AffectuneError, InputError
+from pipeline.model.bundle_limits import MAX_FILES
 from pipeline.storage.atomic_folder import MANIFEST, read_folder
 from serving.bundle_cache import CURRENT, BundleCache
-from serving.bundle_download import MAX_FILES, PLACE, download_bundle
+from serving.bundle_download import PLACE, download_bundle
 from serving.model_registry import ModelRegistry, RegistryUnavailable
 
 PARTS = ("..", ".", "/", "\\", "~", "1", "7-8", "\0", "\x1b", "\u202e", "%2e%2e", "x" * 300, "٣")
