@@ -30,7 +30,7 @@ from tuning.journal.events import (
     TrialProposed,
 )
 from tuning.journal.history import History, Trial
-from tuning.planning.asha import RungScore, may_continue, rungs
+from tuning.planning.asha import Rung, RungScore, rungs
 from tuning.spec.space import Choice, Configuration, Dimension, IntRange, Value
 from tuning.spec.study_spec import StudySpec, for_corpus
 from tuning.spec.tasks import study_tasks
@@ -260,7 +260,7 @@ class _Fabricator:
         searched = self.history.trials_of(trial.task, "search")
         others = [other for other in searched if other.name != trial.name]
         factor = self.study.table(trial.task.stage).reduction_factor
-        continues = may_continue(others, rung, RungScore(score), factor)
+        continues = Rung(rung, others).may_continue(RungScore(score), factor)
         return RungDecision(
             at=self._now, trial=trial.name, rung=rung, score=score, continues=continues
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -91,10 +91,14 @@ class History:
 
     Attributes:
         trials: by name, in the order in which they were proposed.
+        open: those of them that have not ended.
         races: task -> the decisions of the race for its finalists, in order.
         chosen: task -> the finalists that are or were refitted.
+        trained_before: task -> the complete trials of its search and its race that are of a chosen
+            finalist: they need not be refitted.
         completed: task -> its finalists, the best first.
         ended: trials in the order in which they ended.
+        failed: those of them that ended with an error.
         cost: task -> (seconds within fits, number of fits), of those that were not in the store.
         stopped: how the last run ended, if it could write that, and none was begun since.
         last_at: time of the last event, since the last process began.
@@ -104,10 +108,13 @@ class History:
 
     opened: StudyOpened | None = None
     trials: dict[str, Trial] = field(default_factory=dict)
+    open: dict[str, Trial] = field(default_factory=dict)
     races: dict[Task, list[RaceDecision]] = field(default_factory=dict)
     chosen: dict[Task, FinalistsChosen] = field(default_factory=dict)
+    trained_before: dict[Task, list[Trial]] = field(default_factory=dict)
     completed: dict[Task, tuple[Finalist, ...]] = field(default_factory=dict)
     ended: list[Trial] = field(default_factory=list)
+    failed: list[Trial] = field(default_factory=list)
     cost: dict[Task, tuple[float, int]] = field(default_factory=dict)
     judged: StudyJudged | None = None
     finished: StudyFinished | None = None
@@ -115,7 +122,9 @@ class History:
     stopped: StudyStopped | None = None
     last_at: float = 0.0
     active_s: float = 0.0
-    _trials_by_task: dict[Task, list[Trial]] = field(default_factory=dict, repr=False)
+    _trials_of: dict[tuple[Task, Purpose | None], list[Trial]] = field(
+        default_factory=dict, repr=False
+    )
 
     def apply(self, event: Event) -> None:
         """Take one more event into account."""
@@ -139,7 +148,7 @@ class History:
             case RaceDecision():
                 self.races.setdefault(parse_task(event.task), []).append(event)
             case FinalistsChosen():
-                self.chosen[parse_task(event.task)] = event
+                self._choose(event)
             case TaskCompleted():
                 self.completed[parse_task(event.task)] = event.finalists
             case StudyJudged():
@@ -159,15 +168,19 @@ class History:
         assert self.opened is not None
         return StudySpec.model_validate(self.opened.study)
 
-    def trials_of(self, task: Task, purpose: Purpose | None = None) -> list[Trial]:
+    def trials_of(self, task: Task, purpose: Purpose | None = None) -> Sequence[Trial]:
         """Return the trials of a task, in order; of one purpose, if it is given."""
-        trials = self._trials_by_task.get(task, [])
-        return [trial for trial in trials if purpose in (None, trial.proposed.purpose)]
+        return self._trials_of.get((task, purpose), ())
+
+    def is_running(self, task: Task) -> bool:
+        """Return whether a trial of a task has not ended."""
+        return any(trial.task == task for trial in self.open.values())
 
     def _propose(self, event: TrialProposed) -> None:
         trial = Trial(event)
-        self.trials[event.trial] = trial
-        self._trials_by_task.setdefault(trial.task, []).append(trial)
+        self.trials[event.trial] = self.open[event.trial] = trial
+        for purpose in (None, event.purpose):
+            self._trials_of.setdefault((trial.task, purpose), []).append(trial)
 
     def _progress(self, event: TrialProgressed) -> None:
         trial = self.trials[event.trial]
@@ -177,10 +190,24 @@ class History:
     def _end(self, event: TrialEnded) -> None:
         trial = self.trials[event.trial]
         trial.ended = event
+        self.open.pop(event.trial, None)
         self.ended.append(trial)
+        if trial.has_failed:
+            self.failed.append(trial)
         if event.reason != "store":
             seconds, fits = self.cost.get(trial.task, (0.0, 0))
             self.cost[trial.task] = (seconds + event.wall_s, fits + 1)
+
+    def _choose(self, event: FinalistsChosen) -> None:
+        task = parse_task(event.task)
+        self.chosen[task] = event
+        self.trained_before[task] = [
+            trial
+            for trial in self.trials_of(task)
+            if trial.is_complete
+            and trial.proposed.purpose in ("search", "race")
+            and trial.proposed.configuration in event.configurations
+        ]
 
 
 def history_of(events: Iterable[Event]) -> History:

@@ -10,9 +10,10 @@ are known; else by devel's. A fit itself is stopped by devel alone.
 
 from __future__ import annotations
 
+from bisect import bisect_right, insort
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, isnan
 
 from tuning.journal.clock import now
 from tuning.journal.events import RungDecision
@@ -38,7 +39,7 @@ def rungs(grace_epochs: int, reduction_factor: int, max_epochs: int) -> tuple[in
 
 def rung_decisions(
     trial: Trial,
-    searched: Iterable[Trial],
+    search: SearchRungs,
     scores: Mapping[int, float],
     table: SearchTable,
     deciding: float | None = None,
@@ -47,13 +48,12 @@ def rung_decisions(
 
     Args:
         trial: of the search.
-        searched: all trials of the task's search.
+        search: what the other trials of the task's search have at each rung.
         scores: epoch -> devel score, of all epochs that the trial has passed.
         table: grace_epochs and reduction_factor.
         deciding: the deciding score of the best epoch until the last that it has passed; None where
             it is unknown.
     """
-    others = [other for other in searched if other is not trial]
     decided = {decision.rung for decision in trial.rung_decisions}
     last_epoch = max(scores, default=0)
 
@@ -71,7 +71,7 @@ def rung_decisions(
                     rung=rung,
                     score=at_rung.devel,
                     deciding=at_rung.deciding,
-                    continues=may_continue(others, rung, at_rung, table.reduction_factor),
+                    continues=search.at(rung).may_continue(at_rung, table.reduction_factor),
                 )
             )
     return decisions
@@ -96,26 +96,90 @@ class RungScore:
         return self.devel < other.devel
 
 
-def may_continue(
-    others: Iterable[Trial], rung: int, score: RungScore, reduction_factor: int
-) -> bool:
-    """Return whether a trial continues after a rung.
+class SearchRungs:
+    """The scores that the trials of one search have at each rung, kept in order.
 
-    It does if it is among the best `ceil(n / reduction_factor)` of the n trials that have reached
-    the rung so far, itself included.
+    A decision then takes no longer where there are thousands of trials.
 
     Args:
-        others: the task's other trials.
-        rung: in epochs.
-        score: the trial's best up to the rung.
-        reduction_factor: of so many trials one continues; of fewer, the best.
+        trials: of the search so far.
     """
-    scores = [score_at(trial, rung) for trial in others]
-    reached = [other_score for other_score in scores if other_score is not None]
 
-    num_better = sum(score.is_below(other_score) for other_score in reached)
-    num_promoted = ceil((len(reached) + 1) / reduction_factor)
-    return num_better < num_promoted
+    def __init__(self, trials: Iterable[Trial]) -> None:
+        self._trials = {trial.name: trial for trial in trials}
+        self._rungs: dict[int, Rung] = {}
+
+    def at(self, rung: int) -> Rung:
+        """Return the scores at a rung, in epochs."""
+        if rung not in self._rungs:
+            self._rungs[rung] = Rung(rung, self._trials.values())
+        return self._rungs[rung]
+
+    def update(self, trial: Trial) -> None:
+        """Take into account that a trial was decided on, or has ended."""
+        self._trials[trial.name] = trial
+        for rung in self._rungs.values():
+            rung.update(trial)
+
+
+class Rung:
+    """The scores of those that have reached a rung.
+
+    Args:
+        epochs: of the rung.
+        trials: of a search; those that have not reached the rung count for nothing.
+    """
+
+    def __init__(self, epochs: int, trials: Iterable[Trial]) -> None:
+        self._epochs = epochs
+        self._names: set[str] = set()
+        # Ascending: all devel scores, those of trials without a deciding score, deciding scores.
+        self._devel: list[float] = []
+        self._devel_alone: list[float] = []
+        self._deciding: list[float] = []
+        for trial in trials:
+            self.update(trial)
+
+    def update(self, trial: Trial) -> None:
+        """Add a trial's score, if it has reached the rung and was not added before."""
+        if trial.name in self._names or (score := score_at(trial, self._epochs)) is None:
+            return
+
+        self._names.add(trial.name)
+        if score.deciding is None:
+            _insert(self._devel_alone, score.devel)
+        else:
+            _insert(self._deciding, score.deciding)
+        _insert(self._devel, score.devel)
+
+    def may_continue(self, score: RungScore, reduction_factor: int) -> bool:
+        """Return whether a further trial continues after the rung.
+
+        It does if it is among the best `ceil(n / reduction_factor)` of the n trials that have
+        reached the rung so far, itself included.
+
+        Args:
+            score: the trial's best up to the rung.
+            reduction_factor: of so many trials one continues; of fewer, the best.
+        """
+        num_promoted = ceil((len(self._names) + 1) / reduction_factor)
+        return self._num_better(score) < num_promoted
+
+    def _num_better(self, score: RungScore) -> int:
+        """Return how many are better, as `RungScore.is_below` compares them one by one."""
+        if score.deciding is None:
+            return _num_above(self._devel, score.devel)
+        num_better = _num_above(self._deciding, score.deciding)
+        return num_better + _num_above(self._devel_alone, score.devel)
+
+
+def _insert(ascending: list[float], value: float) -> None:
+    if not isnan(value):  # which is better than nothing
+        insort(ascending, value)
+
+
+def _num_above(ascending: list[float], value: float) -> int:
+    return 0 if isnan(value) else len(ascending) - bisect_right(ascending, value)
 
 
 def score_at(trial: Trial, rung: int) -> RungScore | None:

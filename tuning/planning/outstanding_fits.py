@@ -264,14 +264,21 @@ def trials_by_fit(history: History, task: Task, purpose: Purpose) -> dict[Fit, T
     A trial of the search or the race that was trained to the end counts as a refit of the finalist
     that it became.
     """
-    trials = {}
-    for trial in history.trials_of(task):
-        proposed = trial.proposed
-        is_early = proposed.purpose in ("search", "race") and trial.is_complete
-        is_early_refit = purpose == "refit" and is_early
-        if proposed.purpose == purpose or is_early_refit:
-            trials[Fit(proposed.configuration, proposed.fold, proposed.seed)] = trial
-    return trials
+    trials = list(history.trials_of(task, purpose))
+    if purpose == "refit":
+        trials = [*_trained_before(history, task), *trials]
+    return {
+        Fit(trial.proposed.configuration, trial.proposed.fold, trial.proposed.seed): trial
+        for trial in trials
+    }
+
+
+def _trained_before(history: History, task: Task) -> Sequence[Trial]:
+    """Return the complete trials of a task's search and race; once chosen, of its finalists."""
+    if task in history.chosen:
+        return history.trained_before[task]
+    earlier = (*history.trials_of(task, "search"), *history.trials_of(task, "race"))
+    return [trial for trial in earlier if trial.is_complete]
 
 
 def failed_configurations(trials: Iterable[Trial]) -> list[Configuration]:

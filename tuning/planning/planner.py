@@ -8,7 +8,7 @@ how many workers a trial has lost, and how often the surroundings let it down, s
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from math import inf
 
@@ -34,7 +34,7 @@ from tuning.journal.events import (
 )
 from tuning.journal.file import Journal
 from tuning.journal.history import History, Trial
-from tuning.planning.asha import rung_decisions
+from tuning.planning.asha import SearchRungs, rung_decisions
 from tuning.planning.configurations import Configurations
 from tuning.planning.faults import Faults
 from tuning.planning.finalists import (
@@ -111,6 +111,7 @@ class StudyPlanner:
 
         self.budget = TimeBudget(self.fit_plan, history, budget_s)
         self._samplers = TaskSamplers(study, self.configurations, history)
+        self._rungs: dict[Task, SearchRungs] = {}
         self._store, self._journal = store, journal
         self._on_event = on_event or (lambda event: None)
         self._worker_losses: Counter[str] = Counter()
@@ -126,8 +127,7 @@ class StudyPlanner:
 
     @property
     def _is_trained(self) -> bool:
-        has_ended = all(trial.ended is not None for trial in self.history.trials.values())
-        return has_ended and self.fit_plan.is_complete(self.history)
+        return not self.history.open and self.fit_plan.is_complete(self.history)
 
     def next_job(self) -> Job | None:
         """Return a fit to start now; None where none is ready, or none is left.
@@ -152,8 +152,8 @@ class StudyPlanner:
         return replace(job, rungs=())
 
     def _next_job(self) -> Job | None:
-        for trial in self.history.trials.values():
-            if trial.ended is None and trial.name not in self.running:
+        for trial in self.history.open.values():
+            if trial.name not in self.running:
                 self.running.add(trial.name)
                 return self.configurations.job_of(trial.proposed)
 
@@ -187,10 +187,11 @@ class StudyPlanner:
         if is_lost:
             return self._receive_lost(trial, report)
 
-        searched = self.history.trials_of(trial.task, "search")
-        table = self.study.table(trial.task.stage)
+        search, table = self._search_rungs(trial.task), self.study.table(trial.task.stage)
         has_time = self.budget.left_s > 0
-        self._record(*_report_events(trial, report, searched, table, has_time=has_time))
+        self._record(*_report_events(trial, report, search, table, has_time=has_time))
+        if trial.proposed.purpose == "search":
+            search.update(trial)
 
         if trial.ended is not None:
             self._close(trial)
@@ -282,7 +283,7 @@ class StudyPlanner:
         if job := self._first_job(task, missing, "refit"):
             return job
 
-        if all(trial.ended is not None for trial in self.history.trials_of(task)):
+        if not self.history.is_running(task):
             self._complete(task)
         return None
 
@@ -321,7 +322,7 @@ class StudyPlanner:
             fits = self.fit_plan.missing_races(self.history, task)
             if job := self._first_job(task, fits, "race"):
                 return job
-            if self._is_running(task) or not (decision := self._race_decision(task)):
+            if self.history.is_running(task) or not (decision := self._race_decision(task)):
                 return None
             self._record(decision)
 
@@ -340,12 +341,14 @@ class StudyPlanner:
             self.upstream_predictions,
         )
 
-    def _is_running(self, task: Task) -> bool:
-        return any(trial.ended is None for trial in self.history.trials_of(task))
+    def _search_rungs(self, task: Task) -> SearchRungs:
+        if task not in self._rungs:
+            self._rungs[task] = SearchRungs(self.history.trials_of(task, "search"))
+        return self._rungs[task]
 
     def _end_search(self, task: Task) -> bool:
         """Choose a task's finalists, once its trials have ended; return whether they are chosen."""
-        if self._is_running(task):
+        if self.history.is_running(task):
             return False
         try:
             chosen = choose_finalists(self.study, self.history, task, self.budget.share)
@@ -396,7 +399,7 @@ class StudyPlanner:
 def _report_events(
     trial: Trial,
     report: FitReport,
-    searched: Sequence[Trial],
+    search: SearchRungs,
     table: SearchTable,
     *,
     has_time: bool,
@@ -410,7 +413,7 @@ def _report_events(
     if report.end_reason:
         events.append(_ended(trial, scores, report, report.end_reason))
     elif trial.proposed.purpose == "search":
-        decisions = rung_decisions(trial, searched, scores, table, report.scores.deciding)
+        decisions = rung_decisions(trial, search, scores, table, report.scores.deciding)
         events += decisions
         if not all(decision.continues for decision in (*trial.rung_decisions, *decisions)):
             events.append(_ended(trial, scores, report, "asha"))
@@ -421,13 +424,15 @@ def _report_events(
 
 def _too_many_failures(history: History) -> str | None:
     """Return why a study cannot go on, once too large a share of its trials has failed."""
-    ended = [trial.ended for trial in history.trials.values() if trial.ended is not None]
-    errors = [end.error for end in ended if end.reason == "error"]
-    if len(errors) <= max(2, MAX_FAILED_SHARE * len(ended)):
+    num_failed, num_ended = len(history.failed), len(history.ended)
+    if num_failed <= max(2, MAX_FAILED_SHARE * num_ended):
         return None
+
+    first = history.failed[0].ended
+    assert first is not None
     return (
-        f"{len(errors)} of {len(ended)} trials failed, more than {MAX_FAILED_SHARE:.0%}. "
-        f"The first cause: {errors[0]}"
+        f"{num_failed} of {num_ended} trials failed, more than {MAX_FAILED_SHARE:.0%}. "
+        f"The first cause: {first.error}"
     )
 
 

@@ -45,7 +45,7 @@ class Sampler:
         self._kind = kind
         self._seed = seed
         self._grid: Iterator[Configuration] = space.grid() if kind == "grid" else iter(())
-        self._study = optuna.create_study(direction="maximize")
+        self._study = _study(optuna.samplers.RandomSampler(seed=0))
         # Canonical JSON of a configuration -> its trial in Optuna, if TPE is to learn from it.
         self._proposed: dict[str, optuna.Trial | None] = {}
 
@@ -63,7 +63,7 @@ class Sampler:
         # Optuna takes enqueued values as they are; this sampler draws nothing.
         self._study.sampler = optuna.samplers.RandomSampler(seed=0)
         self._study.enqueue_trial(dict(configuration))
-        self._proposed[key], _ = self._ask()
+        self._proposed[key], _ = self._ask(self._study)
 
     def tell(
         self,
@@ -109,20 +109,29 @@ class Sampler:
             return None
 
         for repeat in range(MAX_REPEATS):
-            self._study.sampler = self._fresh_sampler(repeat)
-            trial, configuration = self._ask()
-
-            # The draw itself is dropped, and what is kept is made as after a restart: Optuna
-            # remembers more of a trial that it drew than of one that it was given.
-            self._study.tell(trial, state=TrialState.FAIL)
+            configuration = self._draw_once(self._fresh_sampler(repeat))
             if self._space.canonical_json(configuration) not in self._proposed:
                 self.restore(configuration)
                 return configuration
 
         return None
 
-    def _ask(self) -> tuple[optuna.Trial, Configuration]:
-        trial = self._study.ask()
+    def _draw_once(self, sampler: optuna.samplers.BaseSampler) -> Configuration:
+        """Draw a configuration, which may have been proposed before; the draw is not remembered."""
+        if self._kind not in LEARNING_SAMPLERS:
+            # In a study of its own: one that remembers thousands of draws would be slow.
+            _, configuration = self._ask(_study(sampler))
+            return configuration
+
+        self._study.sampler = sampler
+        trial, configuration = self._ask(self._study)
+        # The draw itself is dropped, and what is kept is made as after a restart: Optuna remembers
+        # more of a trial that it drew than of one that it was given.
+        self._study.tell(trial, state=TrialState.FAIL)
+        return configuration
+
+    def _ask(self, study: optuna.Study) -> tuple[optuna.Trial, Configuration]:
+        trial = study.ask()
 
         def suggest(dimension: Dimension) -> Value:
             path, domain = dimension.path, dimension.domain
@@ -153,6 +162,10 @@ class Sampler:
                 # Running trials count as bad ones, so that parallel proposals spread.
                 constant_liar=True,
             )
+
+
+def _study(sampler: optuna.samplers.BaseSampler) -> optuna.Study:
+    return optuna.create_study(direction="maximize", sampler=sampler)
 
 
 def derive_seed(*parts: object) -> int:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from itertools import count
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.stages.trained_stage import Epoch
 from tuning.journal.events import Reason, RungDecision, TrialEnded, TrialProposed
 from tuning.journal.history import Trial
-from tuning.planning.asha import RungScore, may_continue, rungs, score_at
+from tuning.planning.asha import Rung, RungScore, SearchRungs, rungs, score_at
 
 RUNG = 4
+NUMBERS = count(1)
 
 
 def running_trial(*decisions: RungDecision) -> Trial:
     proposed = TrialProposed(
         at=0,
-        trial="0001",
+        trial=f"{next(NUMBERS):04d}",
         task="unimodal/voice/arousal",
         purpose="search",
         configuration={},
@@ -78,13 +81,13 @@ def test_a_trial_is_promoted_if_it_is_in_the_best_share(
 
     trials = [judged_trial(other) for other in others]
 
-    assert may_continue(trials, RUNG, RungScore(score), reduction_factor) == is_among_best
+    assert Rung(RUNG, trials).may_continue(RungScore(score), reduction_factor) == is_among_best
 
 
 def test_trials_that_have_not_reached_the_rung_do_not_count() -> None:
     others = [running_trial(), ended_trial("asha", [0.9]), ended_trial("error", [0.9])]
 
-    assert may_continue(others, RUNG, RungScore(-1.0), 3)
+    assert Rung(RUNG, others).may_continue(RungScore(-1.0), 3)
 
 
 def test_a_trial_that_ended_by_itself_before_the_rung_has_its_best_score_there() -> None:
@@ -115,8 +118,8 @@ def test_trials_are_compared_on_held_out_people_where_both_were_predicted_for_th
     luckier_on_devel, unknown = judged_trial(0.9, deciding=0.2), judged_trial(0.9)
     better_on_all = RungScore(0.5, deciding=0.4)
 
-    assert may_continue([luckier_on_devel], RUNG, better_on_all, 2)
-    assert not may_continue([unknown], RUNG, better_on_all, 2)
+    assert Rung(RUNG, [luckier_on_devel]).may_continue(better_on_all, 2)
+    assert not Rung(RUNG, [unknown]).may_continue(better_on_all, 2)
 
 
 def test_a_trial_that_kept_its_best_has_its_final_deciding_score_at_a_later_rung() -> None:
@@ -127,3 +130,26 @@ def test_a_trial_that_kept_its_best_has_its_final_deciding_score_at_a_later_rung
 
     trial.ended = trial.ended.model_copy(update={"best_epoch": RUNG + 1})
     assert score_at(trial, RUNG) == RungScore(0.5)
+
+
+@given(
+    trials=st.lists(st.tuples(st.floats(-1, 1), st.none() | st.floats(-1, 1)), max_size=12),
+    score=st.tuples(st.floats(-1, 1), st.none() | st.floats(-1, 1)),
+    reduction_factor=st.integers(2, 5),
+)
+def test_ordered_scores_decide_as_comparing_one_by_one(
+    trials: list[tuple[float, float | None]],
+    score: tuple[float, float | None],
+    reduction_factor: int,
+) -> None:
+    own, others = RungScore(*score), [judged_trial(*values) for values in trials]
+    num_better = sum(own.is_below(RungScore(*values)) for values in trials)
+
+    search = SearchRungs(())
+    search.at(RUNG)
+    for trial in (*others, *others, running_trial()):  # twice is once
+        search.update(trial)
+
+    expected = num_better < -(-(len(trials) + 1) // reduction_factor)
+    assert search.at(RUNG).may_continue(own, reduction_factor) == expected
+    assert Rung(RUNG, others).may_continue(own, reduction_factor) == expected

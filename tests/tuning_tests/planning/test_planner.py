@@ -36,7 +36,7 @@ from tuning.fitting.job import Job
 from tuning.fitting.trial_fit import FitReport
 from tuning.journal.file import JOURNAL, Journal
 from tuning.journal.history import History, Trial, history_of, read_history
-from tuning.planning.asha import RungScore, may_continue, rungs, score_at
+from tuning.planning.asha import Rung, RungScore, rungs, score_at
 from tuning.planning.planner import MAX_WORKER_LOSSES, StudyPlanner
 from tuning.spec.study_spec import StudySpec
 from tuning.study.assemble_model import winning_model
@@ -451,10 +451,10 @@ def test_of_the_trials_that_reach_a_rung_the_best_share_continues(history: Histo
 
     highest = max(score.devel for score in scores)
     better, second = RungScore(highest + 1), RungScore(highest - 1e-9)
-    assert may_continue(trials, 1, better, 5)
-    assert not may_continue(trials, 1, second, 5)
-    assert may_continue(trials, 1, second, 4)  # the second of five, of which two continue
-    assert may_continue([], 1, RungScore(-1.0), 3)
+    assert Rung(1, trials).may_continue(better, 5)
+    assert not Rung(1, trials).may_continue(second, 5)
+    assert Rung(1, trials).may_continue(second, 4)  # the second of five, of which two continue
+    assert Rung(1, []).may_continue(RungScore(-1.0), 3)
 
 
 @pytest.mark.slow
