@@ -19,7 +19,9 @@ from tests.benchmarks.first_output import first_output_rows
 from tests.benchmarks.full_disk import full_disk_rows
 from tests.benchmarks.gru import gru_rows
 from tests.benchmarks.overhead import overhead_rows
+from tests.benchmarks.planner import planner_rows
 from tests.benchmarks.rows import Row
+from tests.benchmarks.scaling import scaling_rows
 from tests.benchmarks.search import search_rows
 from tests.benchmarks.secrets import secrets_rows
 from tests.benchmarks.study import study_rows
@@ -38,6 +40,8 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "secrets": secrets_rows,
     "bundles": bundle_damage_rows,
     "damages": damages_rows,
+    "planner": planner_rows,
+    "scaling": scaling_rows,
 }
 
 
