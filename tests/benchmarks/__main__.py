@@ -18,6 +18,7 @@ from tests.benchmarks.endpoint import endpoint_rows
 from tests.benchmarks.first_output import first_output_rows
 from tests.benchmarks.full_disk import full_disk_rows
 from tests.benchmarks.gru import gru_rows
+from tests.benchmarks.object_storage import object_storage_rows
 from tests.benchmarks.overhead import overhead_rows
 from tests.benchmarks.planner import planner_rows
 from tests.benchmarks.rows import Row
@@ -42,6 +43,7 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "damages": damages_rows,
     "planner": planner_rows,
     "scaling": scaling_rows,
+    "s3": object_storage_rows,
 }
 
 
