@@ -47,7 +47,8 @@ def load(folder: Path | str) -> FusedModel:
     """Load a trained model from its bundle, and check the hash of every file.
 
     Args:
-        folder: the bundle, as `affectune train --out` wrote it.
+        folder: the bundle, as `affectune train --out` wrote it; or, as text, its URI in an object
+            store, or the name of a registered model.
 
     Returns:
         The model; its `predict` takes raw features.
@@ -62,7 +63,7 @@ def load(folder: Path | str) -> FusedModel:
     """
     from pipeline.model.bundle import load_model
 
-    return load_model(folder)
+    return load_model(_find_bundle(folder) if isinstance(folder, str) else folder)
 
 
 def main() -> None:
@@ -195,8 +196,8 @@ def _exit(error: Exception, *, status: int) -> NoReturn:
 
 
 def _find_bundle(model: str, tracking_uri: str | None = None) -> Path:
-    """Return the folder of a model: its own, or a verified local copy of one in the registry."""
-    if not model.startswith("models:"):
+    """Return the folder of a model: its own, or a verified copy from the registry or a store."""
+    if not model.startswith("models:") and "://" not in model:
         return Path(model)
 
     from serving.model_source import find_source

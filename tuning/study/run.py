@@ -81,8 +81,8 @@ def run(
     uri = resolve_tracking_uri(tracking_uri)
     study = open_study(spec, corpus, corpus_path, options, resume=resume)
 
-    with study.journal:
-        tracker = Tracker(options.folder, uri)
+    with study:
+        tracker = Tracker(options.folder, uri, may_send=lambda: study.shared.position)
 
         def begin_tracking() -> None:
             # The experiment comes last: MLflow would never quite remove it again.
@@ -102,6 +102,7 @@ def run(
                 _report_winner(study, tracker, console)
                 _register_winner(study, uri, console, promote_first=promote_first)
         finally:
+            study.shared.close(_send_timeout_s(study))
             unsent = tracker.close(_send_timeout_s(study))
 
     if unsent:
