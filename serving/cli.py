@@ -58,8 +58,8 @@ def serve_command(
     model: Annotated[
         str | None,
         typer.Option(
-            help="models:/<name>@<alias>, models:/<name>/<version>, a bundle folder or its URI in an "
-            "object store; default: models:/affectune@champion."
+            help="models:/<name>@<alias>, models:/<name>/<version>, a bundle folder or its URI in "
+            "an object store; default: models:/affectune@champion."
         ),
     ] = None,
     port: Annotated[

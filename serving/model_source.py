@@ -1,7 +1,7 @@
 """A model's name to a verified bundle on this machine: from a folder, a store or the registry.
 
-Nothing that comes from the registry or a store is executed. Of a version's files only the bundle is read, its
-hashes are verified, and it has to pass a smoke test before it counts.
+Nothing that comes from the registry or a store is executed. Of a version's files only the bundle is
+read, its hashes are verified, and it has to pass a smoke test before it counts.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pipeline.credentials.masking import masked_uri
 from pipeline.errors import InputError, SurroundingsError
 from pipeline.model.bundle_copy import copy_from_store, no_bundle
 from pipeline.storage.atomic_folder import MANIFEST, MAX_MANIFEST_BYTES
-from pipeline.storage.folder_objects import open_objects
+from pipeline.storage.open_objects import open_objects
 from pipeline.storage.plain_file import read_plain_file
 from pipeline.storage.store_address import folder_of
 from serving.bundle_cache import Bundle, BundleCache, cache_folder

@@ -14,7 +14,7 @@ from pipeline.errors import InputError
 from pipeline.model.bundle_limits import MAX_FILES
 from pipeline.names import mistake_in_file_name
 from pipeline.storage.atomic_folder import MANIFEST
-from pipeline.storage.folder_objects import open_objects
+from pipeline.storage.open_objects import open_objects
 
 MAX_BYTES = 2**30
 """Of a whole bundle; that of the paper's model with five folds and ten seeds has a twentieth."""

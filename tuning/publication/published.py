@@ -126,9 +126,9 @@ def read_study(objects: Objects, study: str) -> PublishedStudy:
             return PublishedStudy(head, journal)
         time.sleep(ATTEMPT_PAUSE_S)  # another driver has gone on, and written it anew
     raise InputError(
-        f"The published journal of the study {study[:12]} is damaged: parts of it are missing, or were "
-        "changed. Read the study's own folder, or run the study with another --out and the same "
-        "--store: what was trained to its end is reused."
+        f"The published journal of the study {study[:12]} is damaged: parts of it are missing, or "
+        "were changed. Read the study's own folder, or run the study with another --out and the "
+        "same --store: what was trained to its end is reused."
     )
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pipeline.errors import InputError
-from pipeline.storage.object_store import Objects
+from pipeline.storage.object_store import ConditionsUnknown, Objects
 from tuning.publication.head import SILENT_S, Head, place_of, read_head
 
 log = logging.getLogger(__name__)
@@ -73,8 +73,7 @@ def begin_term(
         head, latest = seen
         is_silent = time.monotonic() - since >= silent_s
         if is_silent or _has_ended(head, latest, ended_driver):
-            content = json.dumps({"driver": driver, "host": host}).encode()
-            if objects.write(_name(study, latest + 1), content, only_new=True):
+            if _create(objects, _name(study, latest + 1), driver, host):
                 return Term(study, latest + 1, driver, host)
         elif not has_waited:
             has_waited = True
@@ -104,6 +103,15 @@ def is_replaced(objects: Objects, term: Term) -> bool:
         SurroundingsError: the store cannot be read.
     """
     return objects.read(_name(term.study, term.number + 1), max_bytes=MAX_TERM_BYTES) is not None
+
+
+def _create(objects: Objects, name: str, driver: str, host: str) -> bool:
+    """Write an object that must not be there; return whether it was not."""
+    content = json.dumps({"driver": driver, "host": host}).encode()
+    try:
+        return objects.write(name, content, only_new=True)
+    except ConditionsUnknown:  # then only the head tells one driver of another
+        return objects.write(name, content)
 
 
 def _look(objects: Objects, study: str) -> tuple[Head | None, int]:

@@ -120,16 +120,19 @@ def run(
     return study.history.finished.summary
 
 
-def report(folder: Path, history: History, corpus_path: Path | None = None) -> Path:
+def report(
+    folder: Path, history: History, corpus_path: Path | None = None, out: Path | None = None
+) -> Path:
     """Write report.html of a study in any state; without its corpus, without traces.
 
     Args:
         folder: of the study.
         history: of the study.
         corpus_path: default: where the study read it.
+        out: the file; default: report.html in the folder.
     """
     if not (folder / MODEL_FOLDER).is_dir():
-        return write_report(folder, history, None, None)
+        return write_report(folder, history, None, None, out)
 
     model = load_model(folder / MODEL_FOLDER)
     assert history.opened is not None
@@ -147,7 +150,7 @@ def report(folder: Path, history: History, corpus_path: Path | None = None) -> P
             time_unit=history.study.time_unit,
         )
         evaluation = evaluate(model, corpus, "devel")
-    return write_report(folder, history, evaluation, model)
+    return write_report(folder, history, evaluation, model, out)
 
 
 def _send_timeout_s(study: Study) -> float:

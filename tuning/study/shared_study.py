@@ -12,8 +12,8 @@ import uuid
 from pipeline.credentials.masking import masked_uri
 from pipeline.status_line import print_status
 from pipeline.storage.atomic_file import write_atomically
-from pipeline.storage.folder_objects import open_objects
 from pipeline.storage.json_record import read_record
+from pipeline.storage.stage_store import StageStore
 from tuning.journal.events import StudyOpened
 from tuning.journal.file import Journal
 from tuning.publication.head import Head, read_head
@@ -29,14 +29,14 @@ class SharedStudy:
 
     Args:
         journal: of the study, open.
-        store: of the study: a folder or a URI.
+        store: of the study.
         command: that goes on with the study, without credentials.
     """
 
-    def __init__(self, journal: Journal, store: str, command: str) -> None:
+    def __init__(self, journal: Journal, store: StageStore, command: str) -> None:
         self._journal, self._store, self._command = journal, store, command
         self._folder = journal.path.parent
-        self._objects = open_objects(store)
+        self._objects = store.objects
         self._driver = uuid.uuid4().hex
         self._publisher: Publisher | None = None
 
@@ -124,7 +124,7 @@ class SharedStudy:
         )
 
     def _publish(self, term: Term, opened: StudyOpened) -> None:
-        record = {"driver": self._driver, "study": term.study, "store": masked_uri(self._store)}
+        record = {"driver": self._driver, "study": term.study, "store": masked_uri(self._store.uri)}
         write_atomically(self._folder / PUBLISHED, json.dumps(record, indent=1))
         self._publisher = Publisher(
             self._objects,

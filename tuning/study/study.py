@@ -195,7 +195,7 @@ def open_study(
     made += _make_folder(options.folder)
 
     journal = Journal(options.folder / JOURNAL)
-    shared = SharedStudy(journal, options.store, options.command)
+    shared = SharedStudy(journal, store, options.command)
     try:
         if journal.is_mended:
             with contextlib.suppress(OSError):  # its position is one in the damaged journal
