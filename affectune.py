@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["load", "main"]
 
 NAME = "affectune"
-ORDER = ("corpus", "train", "evaluate", "predict", "study", "registry", "serve")
+ORDER = ("corpus", "train", "evaluate", "predict", "study", "store", "registry", "serve")
 """The commands in the order of first use."""
 FIRST_STEPS = """\
 Affectune predicts emotions over time from several modalities, and says how hard each frame is.
@@ -173,6 +173,7 @@ def command_line() -> Command:
     from pipeline.data.cli import corpus_app
     from serving.cli import add_commands as add_serving_commands
     from tuning.cli.registry import registry_app
+    from tuning.cli.store import store_app
     from tuning.cli.study import study_app
 
     app = typer.Typer(
@@ -181,6 +182,7 @@ def command_line() -> Command:
     )
     app.add_typer(corpus_app, name="corpus")
     app.add_typer(study_app, name="study")
+    app.add_typer(store_app, name="store")
     app.add_typer(registry_app, name="registry")
     add_commands(app)
     add_serving_commands(app)

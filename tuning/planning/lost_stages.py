@@ -17,6 +17,7 @@ from pipeline.storage.stage_store import StageStore
 from tuning.fitting.held_out_predictions import held_out_name, read_trained
 from tuning.fitting.lost_stage import StageLost
 from tuning.journal.history import History, Trial
+from tuning.planning.needed_trials import needed_trials
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +54,9 @@ class LostStages:
             StageLost: that one was trained by no trial of the study.
             AffectuneError: a stage is lost again and again.
         """
-        needed = [trial for trial in self._needed(cause) if trial.name not in self.trials]
+        # Of a task that has no winner yet, once one of all is known to be lost.
+        complete = needed_trials(self._history, with_open_tasks=cause is not None)
+        needed = [trial for trial in complete if trial.name not in self.trials]
         with ThreadPoolExecutor(NUM_READERS) as readers:  # an object store takes its time
             are_there = list(readers.map(self._is_there, needed))
         lost = [
@@ -93,24 +96,3 @@ class LostStages:
 
     def _is_there(self, trial: Trial) -> bool:
         return read_trained(self._store, trial.proposed.key) is not None
-
-    def _needed(self, cause: StageLost | None) -> list[Trial]:
-        """Return the complete trials whose stages something may still read, one for each key.
-
-        Those of a task that has no winner yet are looked at once one of all is known to be lost.
-        """
-        finalists = {
-            key
-            for finalists in self._history.completed.values()
-            for finalist in finalists
-            for keys in finalist.keys
-            for key in keys
-        }
-        by_key: dict[str, Trial] = {}
-        for trial in self._history.trials.values():
-            is_open = cause is not None and trial.task not in self._history.completed
-            is_compared = trial.proposed.purpose in ("comparison", "default")
-            is_needed = is_open or is_compared or trial.proposed.key in finalists
-            if trial.is_complete and is_needed:
-                by_key.setdefault(trial.proposed.key, trial)
-        return list(by_key.values())
