@@ -15,8 +15,9 @@ from typing import Protocol
 
 from pipeline.credentials.masking import masked_uri
 from pipeline.errors import InputError, SurroundingsError
-from pipeline.model.bundle_copy import copy_from_store, no_bundle
+from pipeline.model.bundle_copy import copy_from
 from pipeline.storage.atomic_folder import MANIFEST, MAX_MANIFEST_BYTES
+from pipeline.storage.object_store import Objects
 from pipeline.storage.open_objects import open_objects
 from pipeline.storage.plain_file import read_plain_file
 from pipeline.storage.store_address import folder_of
@@ -127,6 +128,7 @@ class StoreSource:
 
     Args:
         uri: of the bundle's folder, without credentials.
+        objects: below it.
         cache: where what was fetched is kept.
         smoke_test: raises InputError for a bundle that does not predict.
 
@@ -134,14 +136,20 @@ class StoreSource:
         InputError: the URI holds credentials, or is none of an object store.
     """
 
-    def __init__(self, uri: str, cache: BundleCache, smoke_test: Callable[[Path], None]) -> None:
+    def __init__(
+        self,
+        uri: str,
+        objects: Objects,
+        cache: BundleCache,
+        smoke_test: Callable[[Path], None],
+    ) -> None:
         if masked_uri(uri) != uri:
             raise InputError(
                 f"The model '{masked_uri(uri)}' has credentials in its URI. Leave them out, and "
                 "put them into the environment, such as AWS_ACCESS_KEY_ID."
             )
-        self._uri, self._cache, self._smoke_test = uri, cache, smoke_test
-        self._objects = open_objects(uri)
+        self._uri, self._objects = uri, objects
+        self._cache, self._smoke_test = cache, smoke_test
 
     def newest(self) -> str:
         """Return the version there is.
@@ -155,7 +163,7 @@ class StoreSource:
         except SurroundingsError as error:
             raise RegistryUnavailable(str(error)) from error
         if manifest is None:
-            raise InputError(no_bundle(self._uri))
+            raise self._no_bundle()
         return hashlib.sha256(manifest).hexdigest()[:VERSION_DIGITS]
 
     def fetch(self, version: str) -> Bundle:
@@ -182,14 +190,22 @@ class StoreSource:
         from pipeline.model.bundle import read_bundle
 
         try:
-            copy_from_store(self._uri, folder)
+            copy_from(self._objects, "", folder)
             read_bundle(folder)
             self._smoke_test(folder)
+        except FileNotFoundError:
+            raise self._no_bundle() from None
         except SurroundingsError as error:
             raise RegistryUnavailable(str(error)) from error
         except InputError as error:
             raise InputError(str(error).replace(f"'{folder}", f"'{self._uri}")) from error
         return folder
+
+    def _no_bundle(self) -> InputError:
+        return InputError(
+            f"There is no bundle at '{self._uri}': it has no {MANIFEST}. `affectune study status "
+            "STORE --study NAME` says where a study's model is."
+        )
 
 
 class RegistrySource:
@@ -318,4 +334,7 @@ def _store_source(settings: Settings, smoke_test: Callable[[Path, float], None])
     uri = settings.model.rstrip("/")
     key = hashlib.sha256(uri.encode()).hexdigest()[:16]
     cache = BundleCache(cache_folder(settings) / key, uri.rpartition("/")[2])
-    return StoreSource(uri, cache, lambda folder: smoke_test(folder, settings.trial_timeout_s))
+    objects = open_objects(uri)
+    return StoreSource(
+        uri, objects, cache, lambda folder: smoke_test(folder, settings.trial_timeout_s)
+    )

@@ -14,7 +14,7 @@ from pipeline.errors import InputError
 from pipeline.model.bundle_limits import MAX_FILES
 from pipeline.names import mistake_in_file_name
 from pipeline.storage.atomic_folder import MANIFEST
-from pipeline.storage.open_objects import open_objects
+from pipeline.storage.object_store import Objects
 
 MAX_BYTES = 2**30
 """Of a whole bundle; that of the paper's model with five folds and ten seeds has a twentieth."""
@@ -51,37 +51,27 @@ def copy_bundle(fetch: Fetch, folder: Path, max_bytes: int = MAX_BYTES) -> None:
         left -= path.stat().st_size
 
 
-def copy_from_store(uri: str, folder: Path) -> None:
-    """Copy the bundle below a URI of an object store.
+def copy_from(objects: Objects, prefix: str, folder: Path) -> None:
+    """Copy a bundle out of a store.
 
     Args:
-        uri: of the bundle's folder.
+        objects: of the store.
+        prefix: what the names of the bundle's files begin with there.
         folder: is there, and empty.
 
     Raises:
-        InputError: there is no bundle, or one that no study writes.
+        FileNotFoundError: there is no manifest.
+        InputError: it is no bundle that a study writes.
         SurroundingsError: the store does not let it be read.
     """
-    objects = open_objects(uri)
 
     def fetch(name: str, path: Path, max_bytes: int) -> None:
-        data = objects.read(name, max_bytes=max_bytes)
+        data = objects.read(f"{prefix}{name}", max_bytes=max_bytes)
         if data is None:
             raise FileNotFoundError(name)
         path.write_bytes(data)
 
-    try:
-        copy_bundle(fetch, folder)
-    except FileNotFoundError:
-        raise InputError(no_bundle(uri)) from None
-
-
-def no_bundle(uri: str) -> str:
-    """Return what is wrong with a URI below which there is no bundle."""
-    return (
-        f"There is no bundle at '{uri}': it has no {MANIFEST}. `affectune study status STORE "
-        "--study NAME` says where a study's model is."
-    )
+    copy_bundle(fetch, folder)
 
 
 def too_large(max_bytes: int) -> InputError:

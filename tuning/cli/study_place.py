@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pipeline.credentials.masking import masked_uri
 from pipeline.errors import InputError
-from pipeline.model.bundle_copy import copy_bundle
+from pipeline.model.bundle_copy import copy_from
 from pipeline.storage.object_store import Objects
 from pipeline.storage.open_objects import open_objects
 from tuning.journal.file import JOURNAL
@@ -72,23 +72,14 @@ class Store:
             if head.model is not None:
                 model = Path(folder) / name
                 model.mkdir()
-                self._copy_model(head.id, head.model, model)
+                try:
+                    copy_from(self.objects, place_of(head.id, head.model, ""), model)
+                except FileNotFoundError as error:
+                    raise InputError(
+                        f"The winner of '{head.name}' is not in the store '{self.name}' any more: "
+                        f"{error} is missing."
+                    ) from error
             yield Path(folder)
-
-    def _copy_model(self, study: str, model: str, folder: Path) -> None:
-        def fetch(name: str, path: Path, max_bytes: int) -> None:
-            data = self.objects.read(place_of(study, model, name), max_bytes=max_bytes)
-            if data is None:
-                raise FileNotFoundError(name)
-            path.write_bytes(data)
-
-        try:
-            copy_bundle(fetch, folder)
-        except FileNotFoundError as error:
-            raise InputError(
-                f"The winner of the study {study[:12]} is not whole in the store '{self.name}': "
-                f"{error} is missing."
-            ) from error
 
 
 def find_store(where: str, which: str) -> tuple[Store, str] | None:

@@ -1,97 +1,44 @@
-"""Publishes a study in its store while it runs, from a thread that never keeps the driver waiting.
-
-Whatever fails is tried again at the next beat; the journal in the study's folder has it meanwhile.
-"""
+"""Publishes a study while it runs, from a thread that never keeps the driver waiting."""
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 from pipeline.credentials.masking import masked
-from pipeline.errors import AffectuneError, InputError
-from pipeline.storage.atomic_folder import MANIFEST, manifest_of, read_folder
-from pipeline.storage.object_store import Objects
-from tuning.journal.events import EVENT
-from tuning.journal.lines import BLANK, MAX_LINE_BYTES
-from tuning.journal.seal import Sealed
-from tuning.publication.head import (
-    BEAT_S,
-    HEAD,
-    PART_BYTES,
-    Head,
-    part_of,
-    place_of,
-    read_head,
-)
-from tuning.publication.term import Term, is_replaced
-from tuning.publication.transcript import Transcript
+from pipeline.errors import AffectuneError
+from tuning.publication.head import BEAT_S
+from tuning.publication.publication import Publication
 
 log = logging.getLogger(__name__)
 
-JOURNAL_FOLDER = "journal-"
 CLOSING_PAUSE_S = 0.5
 """Before what failed is tried again, once the study has ended."""
-MAX_RESULT_BYTES = 64 * 2**20
-"""Of a file that is published at the end; a report with many trials has some ten megabytes."""
 
 
 class Publisher:
-    """Publishes one study.
+    """Publishes a study every few seconds, whether or not there is something new.
 
     Args:
-        objects: of the store.
-        term: of this process.
-        identity: of the study: its digest and its name.
-        journal: the file.
-        num_bytes: says how much of the file is written for good.
-        results: files, and `model` a bundle, that are published once the study has finished.
-        command: that goes on with the study, without credentials.
+        publication: of the study.
         beat_s: seconds between two beats.
-
-    Attributes:
-        position: up to here, in bytes, the file is published.
     """
 
-    def __init__(
-        self,
-        objects: Objects,
-        term: Term,
-        identity: tuple[str, str],
-        journal: Path,
-        num_bytes: Callable[[], int],
-        *,
-        results: tuple[Path, ...] = (),
-        model: Path | None = None,
-        command: str = "",
-        beat_s: float = BEAT_S,
-    ) -> None:
-        self._objects, self._term, self._command = objects, term, command
-        self._digest, self._name = identity
-        self._journal, self._num_bytes = journal, num_bytes
-        self._results, self._model = results, model
-        self._beat_s = beat_s
-
-        self.position = 0
-        self._transcript = Transcript()
-        self._read_to, self._part, self._number = 0, b"", 0
-        self._is_part_written = True
-        self._beat = 0
-        self._published: str | None = None
-        self._head: Head | None = None
-        self._is_replaced = False
-        self._is_away = False
+    def __init__(self, publication: Publication, *, beat_s: float = BEAT_S) -> None:
+        self._publication, self._beat_s = publication, beat_s
+        self._is_away = self._is_closing = False
         self._wake, self._deadline = threading.Event(), float("inf")
-        self._is_closing = False
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
 
     def start(self) -> None:
         """Begin to publish."""
         self._thread.start()
+
+    @property
+    def position(self) -> int:
+        """Return up to where, in bytes, the journal is published."""
+        return self._publication.position
 
     def raise_if_replaced(self) -> None:
         """Refuse to go on with a study that another process goes on with.
@@ -99,153 +46,44 @@ class Publisher:
         Raises:
             AffectuneError: one does.
         """
-        if self._is_replaced:
+        if self._publication.is_replaced:
             raise AffectuneError(
-                f"Another process has gone on with the study '{self._name}', because nothing was "
-                "heard of this one, which stops. Follow it with `affectune study status`; it reads "
-                "from the same store."
+                f"Another process has gone on with the study '{self._publication.name}', because "
+                "nothing was heard of this one, which stops. Follow that one with `affectune study "
+                "status` and the store."
             )
 
-    def close(self, timeout_s: float) -> bool:
-        """Publish the rest, and that the study has ended; return whether that was done in time."""
+    def close(self, timeout_s: float) -> None:
+        """Publish the rest, and that the study has ended; give up after a time, with a warning."""
         if not self._thread.is_alive():
-            return True
+            return
         self._deadline = time.monotonic() + timeout_s
         self._is_closing = True
         self._wake.set()
         self._thread.join(timeout_s + CLOSING_PAUSE_S)
 
-        is_done = self._head is not None and not self._head.is_open
-        if not is_done and not self._is_replaced:
+        if not self._publication.is_ended and not self._publication.is_replaced:
             log.warning(
                 "The store did not take the end of the study '%s': others see it as it was. The "
                 "same command with --resume publishes the rest.",
-                self._name,
+                self._publication.name,
             )
-        return is_done
 
     def _run(self) -> None:
-        while not self._is_replaced:
+        while not self._publication.is_replaced:
             is_closing = self._is_closing
             try:
-                self._publish(is_open=not is_closing)
+                self._publication.publish(is_open=not is_closing)
             except Exception as error:  # libraries of object stores raise errors of many kinds
                 self._report_away(error)
                 if time.monotonic() >= self._deadline:
                     return
-                pause_s = CLOSING_PAUSE_S if self._is_closing else self._beat_s
             else:
                 self._is_away = False
                 if is_closing:
                     return
-                pause_s = self._beat_s
-            self._wake.wait(pause_s)
+            self._wake.wait(CLOSING_PAUSE_S if self._is_closing else self._beat_s)
             self._wake.clear()
-
-    def _publish(self, *, is_open: bool) -> None:
-        """Write what is new: parts of the journal, results, and last the head that tells of it."""
-        if is_replaced(self._objects, self._term):
-            self._is_replaced = True
-            return
-        for line in self._new_lines():
-            self._add(line)
-        self._write_part()
-        if not is_open and self._transcript.is_finished:
-            self._write_results()
-
-        before = self._head or _head_or_none(self._objects, self._term.study)
-        head = self._next_head(is_open=is_open)
-        data = head.model_dump_json(indent=1).encode()
-        self._objects.write(place_of(self._term.study, HEAD), data)
-        self._head, self.position = head, self._read_to
-        if before is not None and before.driver != self._term.driver:
-            self._remove_parts_of_others()
-
-    def _next_head(self, *, is_open: bool) -> Head:
-        transcript = self._transcript
-        self._beat += 1
-        return Head(
-            id=self._term.study,
-            digest=self._digest,
-            name=self._name,
-            term=self._term.number,
-            driver=self._term.driver,
-            host=self._term.host,
-            at=time.time(),
-            beat=self._beat,
-            is_open=is_open,
-            journal_bytes=transcript.size,
-            journal_sha256=transcript.sha256,
-            lines=transcript.chain.number,
-            seal=transcript.chain.sum,
-            fits=transcript.fits,
-            ended=transcript.ended,
-            is_finished=transcript.is_finished,
-            is_registered=transcript.is_registered,
-            command=self._command,
-            model=self._published,
-        )
-
-    def _new_lines(self) -> Iterator[bytes]:
-        """Yield the lines that were written for good since the last beat, as they are published."""
-        end = self._num_bytes()
-        with open(self._journal, "rb") as file:
-            file.seek(self._read_to)
-            while self._read_to < end:
-                raw = file.readline(MAX_LINE_BYTES + 1)
-                if not raw.endswith(b"\n"):
-                    return
-                self._read_to += len(raw)
-                text = raw.strip(BLANK)
-                if text:
-                    yield self._transcript.add(EVENT.validate_json(Sealed.from_line(text).body))
-
-    def _add(self, line: bytes) -> None:
-        """Append a line to the part that grows; write each that is full."""
-        self._part += line
-        self._is_part_written = False
-        while len(self._part) >= PART_BYTES:
-            self._write(self._part[:PART_BYTES])
-            self._part = self._part[PART_BYTES:]
-            self._number += 1
-            self._is_part_written = not self._part
-
-    def _write_part(self) -> None:
-        if not self._is_part_written:
-            self._write(self._part)
-            self._is_part_written = True
-
-    def _write(self, part: bytes) -> None:
-        name = part_of(self._term.study, self._term.driver, self._number)
-        self._objects.write(name, part)
-
-    def _write_results(self) -> None:
-        """Publish the winner, whole and under a name of its own, and the files beside it."""
-        if self._model is not None and self._model.is_dir():
-            try:
-                files = read_folder(self._model)
-            except InputError as error:  # it was changed since; the journal is as good as it was
-                log.warning("The winner is not published: %s", error)
-                files = {}
-            if files:
-                self._write_model(files)
-        for path in self._results:
-            if path.is_file() and path.stat().st_size <= MAX_RESULT_BYTES:
-                self._objects.write(place_of(self._term.study, path.name), path.read_bytes())
-
-    def _write_model(self, files: dict[str, bytes]) -> None:
-        manifest = manifest_of(files)
-        name = f"model-{hashlib.sha256(manifest).hexdigest()[:12]}"
-        for file, data in [*files.items(), (MANIFEST, manifest)]:
-            self._objects.write(place_of(self._term.study, name, file), data)
-        self._published = name
-
-    def _remove_parts_of_others(self) -> None:
-        """Remove the journal as drivers before this one wrote it: the head tells of this one's."""
-        own = place_of(self._term.study, f"{JOURNAL_FOLDER}{self._term.driver}/")
-        for part in list(self._objects.names(place_of(self._term.study, JOURNAL_FOLDER))):
-            if not part.name.startswith(own):
-                self._objects.delete(part.name)
 
     def _report_away(self, error: Exception) -> None:
         if not self._is_away:
@@ -256,10 +94,3 @@ class Publisher:
                 cause if cause.endswith((".", "?")) else f"{cause}.",
             )
         self._is_away = True
-
-
-def _head_or_none(objects: Objects, study: str) -> Head | None:
-    try:
-        return read_head(objects, study)
-    except InputError:  # a damaged one is written anew
-        return None

@@ -17,6 +17,7 @@ from pipeline.storage.stage_store import StageStore
 from tuning.journal.events import StudyOpened
 from tuning.journal.file import Journal
 from tuning.publication.head import Head, read_head
+from tuning.publication.publication import Publication
 from tuning.publication.publisher import Publisher
 from tuning.publication.resumption import bring_up_to_date, fetch, find_unfinished
 from tuning.publication.term import Term, begin_term
@@ -126,7 +127,7 @@ class SharedStudy:
     def _publish(self, term: Term, opened: StudyOpened) -> None:
         record = {"driver": self._driver, "study": term.study, "store": masked_uri(self._store.uri)}
         write_atomically(self._folder / PUBLISHED, json.dumps(record, indent=1))
-        self._publisher = Publisher(
+        publication = Publication(
             self._objects,
             term,
             (opened.digest, str(opened.study["name"])),
@@ -136,4 +137,5 @@ class SharedStudy:
             model=self._folder / MODEL_FOLDER,
             command=self._command,
         )
+        self._publisher = Publisher(publication)
         self._publisher.start()
