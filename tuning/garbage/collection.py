@@ -13,12 +13,12 @@ from pipeline.errors import InputError
 from pipeline.storage.open_objects import open_objects
 from pipeline.storage.stage_store import StageStore
 from pipeline.storage.store_address import folder_of
-from pipeline.storage.store_entries import Entries, FolderEntries, ObjectEntries, StoreEntry
 from tuning.garbage.needed import (
     needed_by_folder,
     needed_by_published,
     needed_by_whole_study,
 )
+from tuning.garbage.store_entries import Entries, FolderEntries, ObjectEntries, StoreEntry
 from tuning.publication.head import SILENT_S, STUDIES, Head
 from tuning.publication.published import choose, find_heads
 

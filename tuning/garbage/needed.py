@@ -18,7 +18,7 @@ from tuning.fitting.held_out_predictions import held_out_name
 from tuning.journal.file import JOURNAL
 from tuning.journal.history import History, history_of, read_history
 from tuning.journal.lines import read_lines
-from tuning.planning.needed_trials import needed_trials
+from tuning.planning.lost_stages import needed_trials
 from tuning.publication.head import HEAD, STUDIES
 from tuning.publication.published import STUDY, read_study
 

@@ -17,7 +17,6 @@ from pipeline.storage.stage_store import StageStore
 from tuning.fitting.held_out_predictions import held_out_name, read_trained
 from tuning.fitting.lost_stage import StageLost
 from tuning.journal.history import History, Trial
-from tuning.planning.needed_trials import needed_trials
 
 log = logging.getLogger(__name__)
 
@@ -96,3 +95,29 @@ class LostStages:
 
     def _is_there(self, trial: Trial) -> bool:
         return read_trained(self._store, trial.proposed.key) is not None
+
+
+def needed_trials(history: History, *, with_open_tasks: bool) -> list[Trial]:
+    """Return the complete trials whose stages something may still read, one for each key.
+
+    They are those of finalists, comparisons and defaults.
+
+    Args:
+        history: of the study.
+        with_open_tasks: also those of the tasks that have no winner yet: any may become one.
+    """
+    finalists = {
+        key
+        for finalists in history.completed.values()
+        for finalist in finalists
+        for keys in finalist.keys
+        for key in keys
+    }
+    by_key: dict[str, Trial] = {}
+    for trial in history.trials.values():
+        is_open = with_open_tasks and trial.task not in history.completed
+        is_compared = trial.proposed.purpose in ("comparison", "default")
+        is_needed = is_open or is_compared or trial.proposed.key in finalists
+        if trial.is_complete and is_needed:
+            by_key.setdefault(trial.proposed.key, trial)
+    return list(by_key.values())

@@ -21,7 +21,7 @@ PART_BYTES = 2**20
 """Of a part of a journal; at most so much is written again when a line is added."""
 BEAT_S = 5.0
 """A driver writes its head so often, whether or not there is something new."""
-SILENT_S = 30.0
+SILENT_S = 20.0
 """A head that has not changed for so long is of a driver that has ended, or is cut off."""
 MAX_HEAD_BYTES = 2**16
 MAX_JOURNAL_BYTES = 2**30

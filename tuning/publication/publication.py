@@ -88,8 +88,11 @@ class Publication:
             self.is_replaced = True
             return
         for line in self._new_lines():
-            self._add(line)
-        self._write_part()
+            self._part += line
+            self._is_part_written = False
+            if len(self._part) >= PART_BYTES:  # not more in memory
+                self._write_parts()
+        self._write_parts()
         if not is_open and self._transcript.is_finished:
             self._write_results()
 
@@ -141,17 +144,13 @@ class Publication:
                 if text:
                     yield self._transcript.add(EVENT.validate_json(Sealed.from_line(text).body))
 
-    def _add(self, line: bytes) -> None:
-        """Append a line to the part that grows; write each that is full."""
-        self._part += line
-        self._is_part_written = False
+    def _write_parts(self) -> None:
+        """Write each part that is full, and what there is of the last one."""
         while len(self._part) >= PART_BYTES:
             self._write(self._part[:PART_BYTES])
             self._part = self._part[PART_BYTES:]
             self._number += 1
             self._is_part_written = not self._part
-
-    def _write_part(self) -> None:
         if not self._is_part_written:
             self._write(self._part)
             self._is_part_written = True
