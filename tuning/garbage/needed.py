@@ -22,8 +22,8 @@ from tuning.planning.lost_stages import needed_trials
 from tuning.publication.head import HEAD, STUDIES
 from tuning.publication.published import STUDY, read_study
 
-BELOW = (".", "model", "nested/*", "nested/*/model")
-"""Where a study's folder holds journals and bundles."""
+BELOW = ("model", "nested/*", "nested/*/model")
+"""Where a study's folder holds journals and bundles, beside itself."""
 
 
 def needed_by_history(history: History) -> Iterator[str]:
@@ -69,7 +69,7 @@ def needed_by_folder(folder: Path) -> set[str]:
     """
     needed: set[str] = set()
     num_found = 0
-    for place in (path for pattern in BELOW for path in folder.glob(pattern)):
+    for place in [folder, *(path for pattern in BELOW for path in folder.glob(pattern))]:
         if (place / JOURNAL).is_file():
             needed.update(needed_by_history(read_history(place)))
             num_found += 1

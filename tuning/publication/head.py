@@ -8,12 +8,15 @@ written last: what it tells of is there, whole, whatever becomes of its writer.
 
 from __future__ import annotations
 
+import logging
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.errors import InputError
 from pipeline.storage.object_store import Objects
+
+log = logging.getLogger(__name__)
 
 STUDIES = "studies"
 HEAD = "head.json"
@@ -109,3 +112,16 @@ def read_head(objects: Objects, study: str) -> Head | None:
     if head.id != study:
         raise InputError(f"The store has another study's head in the place of {study[:12]}.")
     return head
+
+
+def head_or_none(objects: Objects, study: str) -> Head | None:
+    """Return what is published of a study; None also where that is damaged, which is logged.
+
+    Raises:
+        SurroundingsError: the store does not let it be read.
+    """
+    try:
+        return read_head(objects, study)
+    except InputError as error:
+        log.warning("%s It is written anew.", error)
+        return None

@@ -17,7 +17,7 @@ from pipeline.storage.object_store import Objects
 from tuning.journal.events import EVENT
 from tuning.journal.lines import BLANK, MAX_LINE_BYTES
 from tuning.journal.seal import Sealed
-from tuning.publication.head import HEAD, PART_BYTES, Head, part_of, place_of, read_head
+from tuning.publication.head import HEAD, PART_BYTES, Head, head_or_none, part_of, place_of
 from tuning.publication.term import Term, is_replaced
 from tuning.publication.transcript import Transcript
 
@@ -96,7 +96,7 @@ class Publication:
         if not is_open and self._transcript.is_finished:
             self._write_results()
 
-        before = self._head or _head_or_none(self._objects, self._term.study)
+        before = self._head or head_or_none(self._objects, self._term.study)
         head = self._next_head(is_open=is_open)
         data = head.model_dump_json(indent=1).encode()
         self._objects.write(place_of(self._term.study, HEAD), data)
@@ -186,10 +186,3 @@ class Publication:
         for part in list(self._objects.names(place_of(self._term.study, JOURNAL_FOLDER))):
             if not part.name.startswith(own):
                 self._objects.delete(part.name)
-
-
-def _head_or_none(objects: Objects, study: str) -> Head | None:
-    try:
-        return read_head(objects, study)
-    except InputError:  # a damaged one is written anew
-        return None

@@ -8,16 +8,13 @@ does not change while it is watched.
 from __future__ import annotations
 
 import json
-import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from pipeline.errors import InputError
 from pipeline.storage.object_store import ConditionsUnknown, Objects
-from tuning.publication.head import SILENT_S, Head, place_of, read_head
-
-log = logging.getLogger(__name__)
+from tuning.publication.head import SILENT_S, Head, head_or_none, place_of
 
 WATCH_S = 1.0
 """Pause between two looks at a head that may change."""
@@ -116,11 +113,7 @@ def _create(objects: Objects, name: str, driver: str, host: str) -> bool:
 
 def _look(objects: Objects, study: str) -> tuple[Head | None, int]:
     """Return the head, and the number of the latest term; 0 where there is none."""
-    try:
-        head = read_head(objects, study)
-    except InputError as error:
-        log.warning("%s It is written anew.", error)
-        head = None
+    head = head_or_none(objects, study)
     latest = 0 if head is None else head.term
     while objects.read(_name(study, latest + 1), max_bytes=MAX_TERM_BYTES) is not None:
         latest += 1

@@ -6,6 +6,7 @@ It is published by the process that runs it, under an id of its own: see `tuning
 from __future__ import annotations
 
 import json
+import logging
 import socket
 import uuid
 
@@ -16,13 +17,16 @@ from pipeline.storage.json_record import read_record
 from pipeline.storage.stage_store import StageStore
 from tuning.journal.events import StudyOpened
 from tuning.journal.file import Journal
-from tuning.publication.head import Head, read_head
+from tuning.publication.head import Head, head_or_none
 from tuning.publication.publication import Publication
 from tuning.publication.publisher import Publisher
 from tuning.publication.resumption import bring_up_to_date, fetch, find_unfinished
 from tuning.publication.term import Term, begin_term
+from tuning.publication.transcript import seal_after
 from tuning.report.page import REPORT
 from tuning.study.study_folder import MODEL_FOLDER, PUBLISHED, SUMMARY
+
+log = logging.getLogger(__name__)
 
 
 class SharedStudy:
@@ -84,8 +88,14 @@ class SharedStudy:
         """
         if self._publisher is not None:
             return
-        head = read_head(self._objects, opened.id)
-        if head is None or head.is_open or not head.is_registered:
+        head = head_or_none(self._objects, opened.id)
+        if head is not None and seal_after(self._journal.events, head.lines) != head.seal:
+            log.warning(
+                "The store has the study '%s' as it went on elsewhere, on %s, and keeps it so.",
+                head.name,
+                head.host,
+            )
+        elif head is None or head.is_open or not head.is_registered:
             self._publish(self._begin_term(opened.id), opened)
 
     @property
