@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from tests.tuning_tests import journals
 from tests.tuning_tests.publication.faulty_objects import FaultyObjects
 from tuning.journal.events import Event, StudyOpened, StudyStopped
 from tuning.journal.file import JOURNAL, Journal
+from tuning.journal.lines import read_lines
 from tuning.publication.head import HEAD, place_of
 from tuning.publication.publication import Publication
 from tuning.publication.published import choose, find_heads, read_study
@@ -176,9 +178,9 @@ def test_credentials_that_an_earlier_version_wrote_down_are_not_published(tmp_pa
     line = stopped.replace("failed", "postgresql://me:hunter22@database/mlflow is away")
     with Journal(tmp_path / JOURNAL) as journal:
         journal.append(*EVENTS[:1])
-        chain = journal.path.read_bytes()
-        sealed, _ = journal._chain.seal(line.encode())
-        journal.path.write_bytes(chain + sealed)
+        before = journal.path.read_bytes()
+    [first] = read_lines(BytesIO(before), "journal")
+    (tmp_path / JOURNAL).write_bytes(before + first.chain.seal(line.encode())[0])
     with Journal(tmp_path / JOURNAL) as journal:
         assert b"hunter22" in journal.path.read_bytes()
         _publication(objects, journal).publish(is_open=False)
