@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["load", "main"]
 
 NAME = "affectune"
-ORDER = ("corpus", "train", "evaluate", "predict", "study", "registry", "serve")
+ORDER = ("corpus", "train", "evaluate", "predict", "study", "store", "registry", "serve")
 """The commands in the order of first use."""
 FIRST_STEPS = """\
 Affectune predicts emotions over time from several modalities, and says how hard each frame is.
@@ -47,7 +47,8 @@ def load(folder: Path | str) -> FusedModel:
     """Load a trained model from its bundle, and check the hash of every file.
 
     Args:
-        folder: the bundle, as `affectune train --out` wrote it.
+        folder: the bundle, as `affectune train --out` wrote it; or, as text, its URI in an object
+            store, or the name of a registered model.
 
     Returns:
         The model; its `predict` takes raw features.
@@ -62,7 +63,7 @@ def load(folder: Path | str) -> FusedModel:
     """
     from pipeline.model.bundle import load_model
 
-    return load_model(folder)
+    return load_model(_find_bundle(folder) if isinstance(folder, str) else folder)
 
 
 def main() -> None:
@@ -172,6 +173,7 @@ def command_line() -> Command:
     from pipeline.data.cli import corpus_app
     from serving.cli import add_commands as add_serving_commands
     from tuning.cli.registry import registry_app
+    from tuning.cli.store import store_app
     from tuning.cli.study import study_app
 
     app = typer.Typer(
@@ -180,6 +182,7 @@ def command_line() -> Command:
     )
     app.add_typer(corpus_app, name="corpus")
     app.add_typer(study_app, name="study")
+    app.add_typer(store_app, name="store")
     app.add_typer(registry_app, name="registry")
     add_commands(app)
     add_serving_commands(app)
@@ -195,8 +198,8 @@ def _exit(error: Exception, *, status: int) -> NoReturn:
 
 
 def _find_bundle(model: str, tracking_uri: str | None = None) -> Path:
-    """Return the folder of a model: its own, or a verified local copy of one in the registry."""
-    if not model.startswith("models:"):
+    """Return the folder of a model: its own, or a verified copy from the registry or a store."""
+    if not model.startswith("models:") and "://" not in model:
         return Path(model)
 
     from serving.model_source import find_source

@@ -64,7 +64,8 @@ ToleranceMs = Annotated[
 Model = Annotated[
     str,
     typer.Argument(
-        help="Bundle folder, models:/<name>@<alias> or models:/<name>/<version>.",
+        help="Bundle folder, its URI in an object store, models:/<name>@<alias> or "
+        "models:/<name>/<version>.",
         show_default=False,
     ),
 ]

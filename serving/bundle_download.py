@@ -15,7 +15,6 @@ import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -23,22 +22,15 @@ from urllib.request import url2pathname
 
 from pipeline.environment import forbid_mlflow_retries, set_mlflow_defaults
 from pipeline.errors import InputError
-from pipeline.model.bundle_limits import MAX_FILES
-from pipeline.names import mistake_in_file_name
+from pipeline.model.bundle_copy import MAX_BYTES, Fetch, copy_bundle, too_large
 from pipeline.storage.atomic_folder import MANIFEST
 
 PLACE = "artifacts/bundle"
 """Where a bundle lies among the files of a registered version."""
-MAX_BYTES = 2**30
-"""Of a whole bundle; that of the paper's model with five folds and ten seeds has a twentieth."""
-MAX_MANIFEST_BYTES = 2**16
 TIMEOUT_S = 600.0
 CHUNK_BYTES = 2**20
 BROKEN = 2
 """Exit status of the process where the bundle is at fault, and not its place."""
-
-Fetch = Callable[[str, Path, int], None]
-"""Copies the file of a name to a path; of more than so many bytes it copies none, or fewer."""
 
 
 def download_bundle(
@@ -64,7 +56,7 @@ def download_bundle(
         OSError: the files cannot be read now.
     """
     if (root := _local_folder(uri)) is not None:
-        _download(_fetch_locally(root), folder, max_bytes)
+        copy_bundle(_fetch_locally(root), folder, max_bytes)
         return
 
     request = {"uri": uri, "tracking_uri": tracking_uri, "folder": str(folder)}
@@ -109,7 +101,7 @@ def main() -> int:
             # Its public functions first ask which files there are, and follow the answer.
             files._download_file(f"{PLACE}/{name}", str(path))
 
-        _download(fetch, Path(request["folder"]), int(request["max_bytes"]))
+        copy_bundle(fetch, Path(request["folder"]), int(request["max_bytes"]))
     except InputError as error:
         print(error, file=sys.stderr)
         return BROKEN
@@ -118,40 +110,6 @@ def main() -> int:
         print(lines[0] if lines else type(error).__name__, file=sys.stderr)
         return 1
     return 0
-
-
-def _download(fetch: Fetch, folder: Path, max_bytes: int) -> None:
-    """Fetch a bundle's manifest, and the files that it names."""
-    manifest = folder / MANIFEST
-    fetch(MANIFEST, manifest, min(MAX_MANIFEST_BYTES, max_bytes))
-    left = max_bytes - manifest.stat().st_size
-    for name in _names(manifest):
-        path = folder / name
-        try:
-            fetch(name, path, left)
-        except FileNotFoundError:
-            continue  # whoever reads the bundle says that it is missing
-        except Exception:  # stores have errors of their own for a file that cannot be written
-            if path.is_file() and path.stat().st_size >= left:
-                raise _too_large(max_bytes) from None
-            raise
-        left -= path.stat().st_size
-
-
-def _names(manifest: Path) -> list[str]:
-    """Return the names of the files in a manifest, checked: each is one beside the manifest."""
-    try:
-        names = list(dict(json.loads(manifest.read_bytes())))
-    except (ValueError, TypeError, RecursionError):
-        raise InputError(f"{MANIFEST} is damaged") from None
-
-    for name in names:
-        if name == MANIFEST or (mistake := mistake_in_file_name(name)):
-            what = "is itself" if name == MANIFEST else mistake
-            raise InputError(f"{MANIFEST} names the file {name!a}, and that name {what}")
-    if len(names) > MAX_FILES:
-        raise InputError(f"{MANIFEST} names {len(names)} files, and a bundle has {MAX_FILES}")
-    return names
 
 
 def _local_folder(uri: str) -> Path | None:
@@ -171,7 +129,7 @@ def _fetch_locally(root: Path) -> Fetch:
         if not stat.S_ISREG(found.st_mode):
             raise InputError(f"{name} is no plain file")
         if found.st_size > max_bytes:
-            raise _too_large(max_bytes)
+            raise too_large(max_bytes)
         # Not blocking: a pipe may have come into its place, and would be waited for.
         descriptor = os.open(source, os.O_RDONLY | os.O_NONBLOCK)
         with open(descriptor, "rb") as file, open(path, "xb") as copy:
@@ -181,10 +139,6 @@ def _fetch_locally(root: Path) -> Fetch:
     if root.is_dir() and not (root / PLACE / MANIFEST).exists():
         raise InputError(f"it has no {PLACE}/{MANIFEST}")
     return fetch
-
-
-def _too_large(max_bytes: int) -> InputError:
-    return InputError(f"it is larger than a bundle may be, which is {max_bytes} bytes")
 
 
 if __name__ == "__main__":

@@ -58,8 +58,8 @@ def serve_command(
     model: Annotated[
         str | None,
         typer.Option(
-            help="models:/<name>@<alias>, models:/<name>/<version> or a bundle folder; default: "
-            "models:/affectune@champion."
+            help="models:/<name>@<alias>, models:/<name>/<version>, a bundle folder or its URI in "
+            "an object store; default: models:/affectune@champion."
         ),
     ] = None,
     port: Annotated[
@@ -204,8 +204,8 @@ def _with_absolute_paths(settings: Settings) -> Settings:
     from serving.model_source import FolderSource, find_source
 
     changes: dict[str, object] = {}
-    if isinstance(find_source(settings), FolderSource):
-        changes["model"] = str(Path(settings.model).absolute())
+    if isinstance(source := find_source(settings), FolderSource):
+        changes["model"] = str(source.folder.absolute())
 
     uri = registry_uri(settings)
     if uri.startswith(SQLITE) and not uri.startswith(f"{SQLITE}/"):

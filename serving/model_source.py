@@ -1,7 +1,7 @@
-"""A model's name to a verified bundle on this machine: from a folder, or from the registry.
+"""A model's name to a verified bundle on this machine: from a folder, a store or the registry.
 
-Nothing that comes from the registry is executed. Of a version's files only the bundle is read, its
-hashes are verified, and it has to pass a smoke test before it counts.
+Nothing that comes from the registry or a store is executed. Of a version's files only the bundle is
+read, its hashes are verified, and it has to pass a smoke test before it counts.
 """
 
 from __future__ import annotations
@@ -14,15 +14,21 @@ from pathlib import Path
 from typing import Protocol
 
 from pipeline.credentials.masking import masked_uri
-from pipeline.errors import InputError
+from pipeline.errors import InputError, SurroundingsError
+from pipeline.model.bundle_copy import copy_from
 from pipeline.storage.atomic_folder import MANIFEST, MAX_MANIFEST_BYTES
+from pipeline.storage.object_store import Objects
+from pipeline.storage.open_objects import open_objects
 from pipeline.storage.plain_file import read_plain_file
+from pipeline.storage.store_address import folder_of
 from serving.bundle_cache import Bundle, BundleCache, cache_folder
-from serving.model_registry import ModelRegistry, registry_uri
+from serving.model_registry import ModelRegistry, RegistryUnavailable, registry_uri
 from serving.settings import Settings
 from serving.smoke_test import run_smoke_test
 
 MODEL_URI = re.compile(r"models:/(?P<name>[^/]+)(@(?P<alias>[^/@]+)|/(?P<version>[1-9][0-9]*))")
+VERSION_DIGITS = 12
+"""Of the hash of a manifest, which is the version of a bundle that no registry numbers."""
 
 
 class ModelSource(Protocol):
@@ -74,8 +80,8 @@ class RegisteredModel:
         match = MODEL_URI.fullmatch(uri)
         if not match:
             raise InputError(
-                f"'{uri}' is not a model. Write models:/<name>@<alias>, models:/<name>/<version> "
-                "or a folder."
+                f"'{uri}' is not a model. Write models:/<name>@<alias>, models:/<name>/<version>, "
+                "a folder, or the URI of a bundle in an object store."
             )
         return cls(match["name"], match["alias"] or "", match["version"] or "")
 
@@ -99,7 +105,7 @@ class FolderSource:
                 f"'{self.folder}' is not a bundle: {MANIFEST}: {error.strerror}. Give the folder "
                 "that `affectune train --out` wrote, or models:/<name>@<alias>."
             ) from None
-        return hashlib.sha256(manifest).hexdigest()[:12]
+        return hashlib.sha256(manifest).hexdigest()[:VERSION_DIGITS]
 
     def fetch(self, version: str) -> Bundle:
         """Return the folder itself, verified.
@@ -115,6 +121,91 @@ class FolderSource:
     def last_verified(self) -> Bundle | None:
         """Return None: the folder is the only copy."""
         return None
+
+
+class StoreSource:
+    """A bundle in an object store, below a URI. It has one version, its hash.
+
+    Args:
+        uri: of the bundle's folder, without credentials.
+        objects: below it.
+        cache: where what was fetched is kept.
+        smoke_test: raises InputError for a bundle that does not predict.
+
+    Raises:
+        InputError: the URI holds credentials, or is none of an object store.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        objects: Objects,
+        cache: BundleCache,
+        smoke_test: Callable[[Path], None],
+    ) -> None:
+        if masked_uri(uri) != uri:
+            raise InputError(
+                f"The model '{masked_uri(uri)}' has credentials in its URI. Leave them out, and "
+                "put them into the environment, such as AWS_ACCESS_KEY_ID."
+            )
+        self._uri, self._objects = uri, objects
+        self._cache, self._smoke_test = cache, smoke_test
+
+    def newest(self) -> str:
+        """Return the version there is.
+
+        Raises:
+            InputError: there is no bundle.
+            RegistryUnavailable: the store does not answer.
+        """
+        try:
+            manifest = self._objects.read(MANIFEST, max_bytes=MAX_MANIFEST_BYTES)
+        except SurroundingsError as error:
+            raise RegistryUnavailable(str(error)) from error
+        if manifest is None:
+            raise self._no_bundle()
+        return hashlib.sha256(manifest).hexdigest()[:VERSION_DIGITS]
+
+    def fetch(self, version: str) -> Bundle:
+        """Return the bundle from the cache; else download, verify and test it first.
+
+        Raises:
+            RegistryUnavailable: it cannot be downloaded.
+            InputError: it is broken.
+        """
+        # The cache names versions by numbers; the hash is in the second one.
+        bundle = self._cache.get("1", int(version, 16), self._download)
+        return Bundle(bundle.folder, bundle.name, version)
+
+    def last_verified(self) -> Bundle | None:
+        """Return what any process on this machine fetched last; None where it was changed."""
+        bundle = self._cache.last_verified()
+        if bundle is None:
+            return None
+        number = int(bundle.folder.name.rpartition("-")[2])
+        return Bundle(bundle.folder, bundle.name, f"{number:0{VERSION_DIGITS}x}")
+
+    def _download(self, folder: Path) -> Path:
+        """Fill a folder with the bundle, verified and tested; return it."""
+        from pipeline.model.bundle import read_bundle
+
+        try:
+            copy_from(self._objects, "", folder)
+            read_bundle(folder)
+            self._smoke_test(folder)
+        except FileNotFoundError:
+            raise self._no_bundle() from None
+        except SurroundingsError as error:
+            raise RegistryUnavailable(str(error)) from error
+        except InputError as error:
+            raise InputError(str(error).replace(f"'{folder}", f"'{self._uri}")) from error
+        return folder
+
+    def _no_bundle(self) -> InputError:
+        return InputError(
+            f"There is no bundle at '{self._uri}': it has no {MANIFEST}. `affectune study status "
+            "STORE --study NAME` says where a study's model is."
+        )
 
 
 class RegistrySource:
@@ -214,8 +305,10 @@ def find_source(
         smoke_test: takes a bundle's folder and a time-out in seconds.
 
     Raises:
-        InputError: it looks like a model in the registry, and is none.
+        InputError: it looks like a model in the registry or a store, and is none.
     """
+    if "://" in settings.model:
+        return _store_source(settings, smoke_test)
     if not settings.model.startswith("models:"):
         return FolderSource(Path(settings.model))
 
@@ -231,4 +324,17 @@ def find_source(
         ModelRegistry(uri),
         cache,
         lambda folder: smoke_test(folder, settings.trial_timeout_s),
+    )
+
+
+def _store_source(settings: Settings, smoke_test: Callable[[Path, float], None]) -> ModelSource:
+    if (bundle := folder_of(settings.model)) is not None:
+        return FolderSource(bundle)
+
+    uri = settings.model.rstrip("/")
+    key = hashlib.sha256(uri.encode()).hexdigest()[:16]
+    cache = BundleCache(cache_folder(settings) / key, uri.rpartition("/")[2])
+    objects = open_objects(uri)
+    return StoreSource(
+        uri, objects, cache, lambda folder: smoke_test(folder, settings.trial_timeout_s)
     )

@@ -91,7 +91,8 @@ class Settings(Limits):
     """All settings of the endpoint."""
 
     model: str = "models:/affectune@champion"
-    """A bundle folder, `models:/<name>@<alias>` or `models:/<name>/<version>`."""
+    """A bundle folder, its URI in an object store, `models:/<name>@<alias>` or
+    `models:/<name>/<version>`."""
     tracking_uri: str | None = Field(default=None, repr=False)
     """The registry; default: `MLFLOW_TRACKING_URI`, else `sqlite:///mlflow.db`."""
     host: str = "127.0.0.1"

@@ -138,14 +138,14 @@ class FolderStore:
             return True
         return False
 
-    def read(self, name: str) -> bytes | None:
+    def read(self, name: str, *, max_bytes: int | None = None) -> bytes | None:
         """Return what is in a file; None where there is none.
 
         Raises:
-            AffectuneError: it cannot be read, or is no plain file.
+            AffectuneError: it cannot be read, is longer than `max_bytes`, or is no plain file.
         """
         try:
-            return read_plain_file(self.root / name, MAX_FILE_BYTES)
+            return read_plain_file(self.root / name, max_bytes or MAX_FILE_BYTES)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
@@ -177,7 +177,7 @@ class FolderStore:
             raise failure(message, error) from error
 
     def delete(self, name: str) -> None:
-        """Delete a file, if it is there.
+        """Delete a file, if it is there, and the folder that is empty then.
 
         Raises:
             AffectuneError: it cannot be deleted.
@@ -185,6 +185,9 @@ class FolderStore:
         path = self.root / name
         try:
             path.unlink(missing_ok=True)
+            if path.parent != self.root:
+                with contextlib.suppress(OSError):
+                    path.parent.rmdir()
         except NotADirectoryError:
             return
         except OSError as error:

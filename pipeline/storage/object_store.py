@@ -55,8 +55,8 @@ class StoredObject:
 class Objects(Protocol):
     """Bytes under names, in a folder or an object store; each is whole or not there."""
 
-    def read(self, name: str) -> bytes | None:
-        """Return what is under a name; None where nothing is."""
+    def read(self, name: str, *, max_bytes: int | None = None) -> bytes | None:
+        """Return what is under a name; None where nothing is. Longer ones are refused."""
 
     def write(self, name: str, data: bytes, *, only_new: bool = False) -> bool:
         """Keep bytes under a name; return whether they are there now.
@@ -100,24 +100,34 @@ class ObjectStore:
             cause, mend = explain(error)
             raise InputError(f"Cannot use the store '{self._uri}': {cause}. {mend}.") from error
 
-    def read(self, name: str) -> bytes | None:
+    def read(self, name: str, *, max_bytes: int | None = None) -> bytes | None:
         """Return what is under a name; None where nothing is.
 
         Raises:
+            InputError: it is longer than `max_bytes`.
             SurroundingsError: the service does not let it be read.
         """
-        found = self.read_version(name)
+        found = self.read_version(name, max_bytes=max_bytes)
         return None if found is None else found[0]
 
-    def read_version(self, name: str) -> tuple[bytes, Version] | None:
+    def read_version(
+        self, name: str, *, max_bytes: int | None = None
+    ) -> tuple[bytes, Version] | None:
         """Return what is under a name, and which version it is; None where nothing is.
 
         Raises:
+            InputError: it is longer than `max_bytes`.
             SurroundingsError: the service does not let it be read.
         """
         with self._told("read"):
             try:
                 answer = obstore.get(self._store, name)
+                size = answer.meta["size"]
+                if max_bytes is not None and size > max_bytes:
+                    raise InputError(
+                        f"'{name}' in the store '{self._uri}' has {size:,} bytes, more than the "
+                        f"{max_bytes:,} that it may have."
+                    )
                 return bytes(answer.bytes()), _version(answer.meta)
             except FileNotFoundError as error:
                 if is_missing_bucket(error):

@@ -1,4 +1,4 @@
-"""What every model source does, whether its bundles come from a folder or from the registry."""
+"""What every model source does: its bundles come from a folder, a store or the registry."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ import pytest
 from pipeline.errors import AffectuneError, InputError
 from pipeline.model.bundle import load_model, save_model
 from pipeline.storage.atomic_folder import read_folder
-from serving.model_source import ModelSource, find_source
+from pipeline.storage.folder_store import FolderStore
+from serving.bundle_cache import BundleCache
+from serving.model_source import ModelSource, StoreSource, find_source
 from serving.settings import Settings
 from serving.smoke_test import predict_once
 from tests.serving_tests.registry import ALIAS, Registry
@@ -44,11 +46,13 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
     return Registry(tmp_path_factory.mktemp("registry"))
 
 
-@pytest.fixture(params=["folder", "registry"])
+@pytest.fixture(params=["folder", "store", "registry"])
 def served(request: pytest.FixtureRequest, bundle: Path, tmp_path: Path) -> Served:
     """A source of each kind."""
     if request.param == "folder":
         return _from_folder(bundle, tmp_path)
+    if request.param == "store":
+        return _from_store(bundle, tmp_path)
     return _from_registry(request.getfixturevalue("registry"), bundle, tmp_path)
 
 
@@ -61,6 +65,24 @@ def _from_folder(bundle: Path, tmp_path: Path) -> Served:
 
     shutil.copytree(bundle, folder)
     return Served(_source(str(folder), tmp_path), folder, False, replace)
+
+
+def _from_store(bundle: Path, tmp_path: Path) -> Served:
+    """Return a source of a bundle in a store; a folder stands for the service."""
+    folder = tmp_path / "bucket"
+
+    def replace(other: Path) -> None:
+        shutil.rmtree(folder)
+        shutil.copytree(other, folder)
+
+    shutil.copytree(bundle, folder)
+    source = StoreSource(
+        "s3://bucket/model",
+        FolderStore(folder),
+        BundleCache(tmp_path / "cache", "model"),
+        lambda fetched: predict_once(load_model(fetched)),
+    )
+    return Served(source, folder, True, replace)
 
 
 def _from_registry(registry: Registry, bundle: Path, tmp_path: Path) -> Served:

@@ -78,7 +78,7 @@ class InProcess:
         self.num_reports, self.trained = num_reports, []
         options = StudyOptions(out, str(store), workers=1, command="affectune study run")
         study = open_study(small_study(), small_corpus(), CORPUS_PATH, options, resume=resume)
-        with study.journal, contextlib.suppress(Killed):
+        with study, contextlib.suppress(Killed):
             run_study(study)
         finished = study.history.finished
         return None if finished is None else finished.summary

@@ -7,7 +7,7 @@ import re
 import sys
 from math import inf
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.text import Text
@@ -29,11 +29,28 @@ from pipeline.supervisor import end_in_order
 from pipeline.terminal import Console
 from tuning.cli.shipped_studies import STUDIES, add_commands
 
+if TYPE_CHECKING:
+    from tuning.journal.history import History
+    from tuning.monitoring.state import StudyState
+
 study_app = typer.Typer(
     help="Search all three stages, record every trial, register the winner.", no_args_is_help=True
 )
 add_commands(study_app)
 
+StudyPlace = Annotated[
+    str,
+    typer.Argument(
+        help="What `study run --out` wrote; or what --store was: a folder or an object-store URI.",
+        show_default=False,
+    ),
+]
+WhichStudy = Annotated[
+    str,
+    typer.Option(
+        "--study", help="Of a store: the study's name, or the begin of its id.", show_default=False
+    ),
+]
 StudyFolder = Annotated[
     Path, typer.Argument(help="What `study run --out` wrote.", show_default=False)
 ]
@@ -196,29 +213,72 @@ def run_command(
 
 
 @study_app.command("status")
-def status_command(folder: StudyFolder, as_json: AsJson = False) -> None:
-    """Say how far a study is, also while it runs.
+def status_command(where: StudyPlace, which: WhichStudy = "", as_json: AsJson = False) -> None:
+    """Say how far a study is, also while it runs, and also on another machine.
 
-    Example: affectune study status studies/wide
+    Example: affectune study status s3://bucket/store --study wide
+
+    Of a store without --study it lists the studies that are published there.
     """
-    print_status(f"Reading the study in '{folder}'")
+    print_status(f"Reading '{where}'")
+    from tuning.cli.study_place import find_store
     from tuning.journal.history import read_history
-    from tuning.monitoring.live_table import status_table
     from tuning.monitoring.state import study_state
+
+    found = find_store(where, which)
+    if found is None:
+        history = read_history(Path(where))
+        _print_status(history, study_state(Path(where), history), {}, as_json=as_json)
+        return
+
+    from tuning.monitoring.published_table import published_json, published_table
+    from tuning.monitoring.state import published_state
+
+    store, which = found
+    if not which:
+        heads = store.heads()
+        if as_json:
+            studies = [published_json(head) for head in heads]
+            typer.echo(json.dumps({"store": store.name, "studies": studies}, indent=1))
+        else:
+            Console().print(published_table(heads, store.name))
+        return
+
+    study = store.read(which)
+    history = study.history()
+    place = {"model": store.model_uri(study.head)}
+    state = published_state(study.head, history)
+    _print_status(history, state, published_json(study.head) | place, as_json=as_json)
+
+
+def _print_status(
+    history: History, state: StudyState, published: dict[str, Any], *, as_json: bool
+) -> None:
+    """Print how far a study is; of a published one, also where that and its model are."""
+    from tuning.monitoring.live_table import status_table
     from tuning.monitoring.status import status_json
 
-    history = read_history(folder)
-    state = study_state(folder, history)
     if as_json:
-        typer.echo(json.dumps(status_json(history) | state.to_json(), indent=1))
-    else:
-        Console().print(status_table(history))
-        Console().print(str(state), soft_wrap=True, markup=False, highlight=False)
+        typer.echo(json.dumps(published | status_json(history) | state.to_json(), indent=1))
+        return
+    console = Console()
+    console.print(status_table(history))
+    console.print(str(state), soft_wrap=True, markup=False, highlight=False)
+    if published.get("model"):
+        line = f"Its model: {published['model']}"
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
 
 
 @study_app.command("report")
 def report_command(
-    folder: StudyFolder,
+    where: StudyPlace,
+    which: WhichStudy = "",
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="The file; default: report.html in the study's folder.", show_default=False
+        ),
+    ] = None,
     corpus: Annotated[
         Path | None, typer.Option(help="For the traces; default: where the study read it.")
     ] = None,
@@ -227,11 +287,25 @@ def report_command(
 
     Example: affectune study report studies/wide
     """
-    print_status(f"Reading the study in '{folder}'")
+    print_status(f"Reading '{where}'")
+    from tuning.cli.study_place import find_store
     from tuning.journal.history import read_history
     from tuning.study.run import report
 
-    path = report(folder, read_history(folder), corpus)
+    found = find_store(where, which)
+    if found is None:
+        path = report(Path(where), read_history(Path(where)), corpus, out)
+    else:
+        from tuning.study.study_folder import MODEL_FOLDER
+
+        store, which = found
+        if out is None:
+            raise InputError(
+                f"'{where}' is a store: say where the report is to be, such as --out report.html."
+            )
+        study = store.read(which)
+        with store.winner_in(study.head, MODEL_FOLDER) as folder:
+            path = report(folder, study.history(), corpus, out)
     Console().print(Text(f"Written: {path}"), soft_wrap=True)
 
 

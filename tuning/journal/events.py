@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -63,6 +64,14 @@ class StudyOpened(StudyEvent):
     """Names of the trainings of a configuration; the search uses the first."""
     versions: dict[str, str]
     git_commit: str | None
+
+    @property
+    def id(self) -> str:
+        """Return the id of one run of one study.
+
+        The same study in another folder has the same digest, and is another run.
+        """
+        return hashlib.sha256(f"{self.digest} {self.at!r}".encode()).hexdigest()[:32]
 
     @field_validator("study")
     @classmethod

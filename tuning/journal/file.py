@@ -51,6 +51,8 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.is_mended = False
+        self.events: list[Event] = []
+        self._chain, self._size = Chain(), 0
         self._lock = FileLock(_lock_file(path))
 
         try:
@@ -74,9 +76,12 @@ class Journal:
         except AffectuneError:
             self.close()
             raise
-        self.events = [line.event for line in lines]
-        self._chain = lines[-1].chain if lines else Chain()
-        self._size = path.stat().st_size
+        self._take(lines)
+
+    @property
+    def size(self) -> int:
+        """Return how many bytes of the file are written for good; more may be on their way."""
+        return self._size
 
     def __enter__(self) -> Journal:
         return self
@@ -98,6 +103,17 @@ class Journal:
         self.path.unlink(missing_ok=True)
         _lock_file(self.path).unlink(missing_ok=True)
         self.close()
+
+    def replace(self, data: bytes) -> None:
+        """Have the lines of a copy that was kept elsewhere in place of those that are there.
+
+        Raises:
+            InputError: a line is damaged, missing or changed, or another version wrote it.
+            AffectuneError: they cannot be written.
+        """
+        list(read_lines(BytesIO(data), str(self.path)))
+        write_atomically(self.path, data)
+        self._take(_read_whole(self.path))
 
     def append(self, *events: Event) -> None:
         """Write events, in one piece; when it returns, they survive a crash of the machine.
@@ -124,6 +140,12 @@ class Journal:
             message = f"Cannot write the journal '{self.path}': {error.strerror}. Nothing is lost."
             raise failure(message, error) from error
         self._chain, self._size = chain, size
+
+    def _take(self, lines: list[Line]) -> None:
+        """Go on after the lines that are in the file."""
+        self.events = [line.event for line in lines]
+        self._chain = lines[-1].chain if lines else Chain()
+        self._size = self.path.stat().st_size
 
     def _raise_if_changed(self) -> None:
         """Cut off what an append that failed has left; refuse to write to a file that was cut."""

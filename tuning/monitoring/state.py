@@ -1,4 +1,4 @@
-"""Whether a study runs, and if not, how its last run ended: from its journal and its lock."""
+"""Whether a study runs, and if not, how its last run ended: from its journal, lock or head."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ from pipeline.shell_command import PROGRAM
 from pipeline.storage.json_record import read_record
 from tuning.journal.file import JOURNAL, is_open
 from tuning.journal.history import History
+from tuning.monitoring.status import format_duration
+from tuning.publication.head import SILENT_S, Head
 
 COMMAND = "command.json"
 """File in a study's folder: the command that ran it last, and in which folder."""
-StateKind = Literal["running", "completed", "interrupted", "refused", "failed", "killed"]
+StateKind = Literal["running", "silent", "completed", "interrupted", "refused", "failed", "killed"]
 SENTENCES: dict[StateKind, str] = {
     "running": "It is running.",
+    "silent": "It is not running any more, or is cut off from its store: {reason} at {at}.",
     "completed": "It was completed at {at}.",
     "interrupted": "It was interrupted at {at}, by a signal or Ctrl-C.",
     "refused": "It was refused at {at}: {reason}",
@@ -72,6 +75,32 @@ def study_state(folder: Path, history: History) -> StudyState:
     resume = _resume_command(folder)
     if is_open(folder / JOURNAL):
         return StudyState("running", history.last_at)
+    return _state_at_end(history, resume)
+
+
+def published_state(head: Head, history: History) -> StudyState:
+    """Return how a published study stands: its driver says something every few seconds.
+
+    Args:
+        head: of the study.
+        history: of the same, as it is published.
+    """
+    resume = head.command if _is_own_command(head.command) else None
+    if not head.is_open:
+        return _state_at_end(history, resume)
+    if silence_s(head) <= SILENT_S:
+        return StudyState("running", head.at)
+    heard = f"its driver on {head.host} was heard of last {format_duration(silence_s(head))} ago,"
+    return StudyState("silent", head.at, heard, resume)
+
+
+def silence_s(head: Head) -> float:
+    """Return how many seconds ago a driver said something, if its clock is right."""
+    return max(0.0, time.time() - head.at)
+
+
+def _state_at_end(history: History, resume: str | None) -> StudyState:
+    """Return how the last run of a study ended, which does not run."""
     if history.finished is not None:
         needs = None if history.registered is not None else resume
         return StudyState("completed", history.finished.at, resume=needs)

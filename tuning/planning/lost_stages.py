@@ -53,7 +53,9 @@ class LostStages:
             StageLost: that one was trained by no trial of the study.
             AffectuneError: a stage is lost again and again.
         """
-        needed = [trial for trial in self._needed(cause) if trial.name not in self.trials]
+        # Of a task that has no winner yet, once one of all is known to be lost.
+        complete = needed_trials(self._history, with_open_tasks=cause is not None)
+        needed = [trial for trial in complete if trial.name not in self.trials]
         with ThreadPoolExecutor(NUM_READERS) as readers:  # an object store takes its time
             are_there = list(readers.map(self._is_there, needed))
         lost = [
@@ -94,23 +96,28 @@ class LostStages:
     def _is_there(self, trial: Trial) -> bool:
         return read_trained(self._store, trial.proposed.key) is not None
 
-    def _needed(self, cause: StageLost | None) -> list[Trial]:
-        """Return the complete trials whose stages something may still read, one for each key.
 
-        Those of a task that has no winner yet are looked at once one of all is known to be lost.
-        """
-        finalists = {
-            key
-            for finalists in self._history.completed.values()
-            for finalist in finalists
-            for keys in finalist.keys
-            for key in keys
-        }
-        by_key: dict[str, Trial] = {}
-        for trial in self._history.trials.values():
-            is_open = cause is not None and trial.task not in self._history.completed
-            is_compared = trial.proposed.purpose in ("comparison", "default")
-            is_needed = is_open or is_compared or trial.proposed.key in finalists
-            if trial.is_complete and is_needed:
-                by_key.setdefault(trial.proposed.key, trial)
-        return list(by_key.values())
+def needed_trials(history: History, *, with_open_tasks: bool) -> list[Trial]:
+    """Return the complete trials whose stages something may still read, one for each key.
+
+    They are those of finalists, comparisons and defaults.
+
+    Args:
+        history: of the study.
+        with_open_tasks: also those of the tasks that have no winner yet: any may become one.
+    """
+    finalists = {
+        key
+        for finalists in history.completed.values()
+        for finalist in finalists
+        for keys in finalist.keys
+        for key in keys
+    }
+    by_key: dict[str, Trial] = {}
+    for trial in history.trials.values():
+        is_open = with_open_tasks and trial.task not in history.completed
+        is_compared = trial.proposed.purpose in ("comparison", "default")
+        is_needed = is_open or is_compared or trial.proposed.key in finalists
+        if trial.is_complete and is_needed:
+            by_key.setdefault(trial.proposed.key, trial)
+    return list(by_key.values())

@@ -102,7 +102,11 @@ class TaskCharts:
 
 
 def write_report(
-    folder: Path, history: History, evaluation: Evaluation | None, model: FusedModel | None
+    folder: Path,
+    history: History,
+    evaluation: Evaluation | None,
+    model: FusedModel | None,
+    out: Path | None = None,
 ) -> Path:
     """Write a study's report.html, with its audit and nested scores where there are any.
 
@@ -113,6 +117,7 @@ def write_report(
         history: of the study, finished or not.
         evaluation: of the winner on devel; None: the scores come from the study's summary.
         model: the winner; None: its out-of-fold scores come from the study's summary.
+        out: the file; None: report.html in the folder.
 
     Returns:
         The file's path.
@@ -121,7 +126,7 @@ def write_report(
         InputError: the study was never opened, or another file has the report's name.
         AffectuneError: the file cannot be written.
     """
-    path = folder / REPORT
+    path = folder / REPORT if out is None else out
     if (path.is_symlink() or path.exists()) and not is_report(path):
         raise InputError(f"'{path}' is no report of a study, and is left as it is. Move it away.")
 

@@ -140,7 +140,7 @@ def run_nested(
                 options, folder=folder / f"fold-{number}", budget_s=options.budget_s / num_folds
             )
             study = open_study(spec, fold.corpus, corpus_path, place, resume=resume)
-            with study.journal:
+            with study:
                 if _read_record(place.folder, folder / PREDICTIONS) is not None:
                     continue
                 try:

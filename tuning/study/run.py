@@ -81,8 +81,8 @@ def run(
     uri = resolve_tracking_uri(tracking_uri)
     study = open_study(spec, corpus, corpus_path, options, resume=resume)
 
-    with study.journal:
-        tracker = Tracker(options.folder, uri)
+    with study:
+        tracker = Tracker(options.folder, uri, may_send=lambda: study.shared.position)
 
         def begin_tracking() -> None:
             # The experiment comes last: MLflow would never quite remove it again.
@@ -102,6 +102,7 @@ def run(
                 _report_winner(study, tracker, console)
                 _register_winner(study, uri, console, promote_first=promote_first)
         finally:
+            study.shared.close(_send_timeout_s(study))
             unsent = tracker.close(_send_timeout_s(study))
 
     if unsent:
@@ -119,16 +120,19 @@ def run(
     return study.history.finished.summary
 
 
-def report(folder: Path, history: History, corpus_path: Path | None = None) -> Path:
+def report(
+    folder: Path, history: History, corpus_path: Path | None = None, out: Path | None = None
+) -> Path:
     """Write report.html of a study in any state; without its corpus, without traces.
 
     Args:
         folder: of the study.
         history: of the study.
         corpus_path: default: where the study read it.
+        out: the file; default: report.html in the folder.
     """
     if not (folder / MODEL_FOLDER).is_dir():
-        return write_report(folder, history, None, None)
+        return write_report(folder, history, None, None, out)
 
     model = load_model(folder / MODEL_FOLDER)
     assert history.opened is not None
@@ -146,7 +150,7 @@ def report(folder: Path, history: History, corpus_path: Path | None = None) -> P
             time_unit=history.study.time_unit,
         )
         evaluation = evaluate(model, corpus, "devel")
-    return write_report(folder, history, evaluation, model)
+    return write_report(folder, history, evaluation, model, out)
 
 
 def _send_timeout_s(study: Study) -> float:

@@ -20,6 +20,7 @@ from importlib import metadata
 from io import BytesIO
 from math import inf
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from pipeline.corpus import Corpus
@@ -61,8 +62,10 @@ from tuning.ray_backend.cluster import cluster
 from tuning.ray_backend.tune_run import search
 from tuning.spec.study_spec import StudySpec
 from tuning.study.assemble_model import winning_model
+from tuning.study.shared_study import SharedStudy
 from tuning.study.study_folder import (
     MODEL_FOLDER,
+    PUBLISHED,
     SUMMARY,
     is_model_of,
     other_result,
@@ -72,6 +75,8 @@ from tuning.study.study_folder import (
 
 log = logging.getLogger(__name__)
 
+CLOSE_TIMEOUT_S = 15.0
+"""So long a store that is slow or away may keep a study from ending, where nothing else is said."""
 INTERRUPTED, REFUSED = "interrupted", "refused"
 """Reasons of stops: one that was asked for, and what a reason begins with that is an input's."""
 
@@ -112,6 +117,7 @@ class Study:
         options: where it runs.
         journal: open for writing.
         history: kept up to date.
+        shared: its part in the store.
         is_new: it was begun by this process; a refused one is removed again.
         made: folders that were made for it and its store, the outermost first.
         is_interrupted: it was stopped before its end.
@@ -123,10 +129,23 @@ class Study:
     options: StudyOptions
     journal: Journal
     history: History
+    shared: SharedStudy
     is_new: bool = False
     made: tuple[Path, ...] = ()
     is_interrupted: bool = False
     on_event: Callable[[Event], None] = field(default=lambda event: None)
+
+    def __enter__(self) -> Study:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.shared.close(CLOSE_TIMEOUT_S)
+        self.journal.close()
 
     def record(self, *events: Event) -> None:
         """Write events down, and take them into account."""
@@ -137,7 +156,8 @@ class Study:
 
     def discard(self) -> None:
         """Remove the journal of a study that was refused, and the folders made for it."""
-        (self.options.folder / COMMAND).unlink(missing_ok=True)
+        for name in (COMMAND, PUBLISHED):
+            (self.options.folder / name).unlink(missing_ok=True)
         self.journal.discard()
         if Path(self.options.store) in self.made:
             StageStore(self.options.store).remove_if_empty()
@@ -175,13 +195,16 @@ def open_study(
     made += _make_folder(options.folder)
 
     journal = Journal(options.folder / JOURNAL)
+    shared = SharedStudy(journal, store, options.command)
     try:
         if journal.is_mended:
             with contextlib.suppress(OSError):  # its position is one in the damaged journal
                 (options.folder / TRACKING).unlink()
-        history = history_of(journal.events)
-        study = Study(spec, corpus, options, journal, history, made=tuple(made))
         opened = _opened(spec, corpus, corpus_path)
+        if not journal.events:
+            _take_over(shared, opened.digest, resume=resume)
+        history = history_of(journal.events)
+        study = Study(spec, corpus, options, journal, history, shared, made=tuple(made))
         if study.history.opened is None:
             study.is_new = True
             study.record(opened, *_events_of_same_study(store, opened.digest))
@@ -191,9 +214,27 @@ def open_study(
             place = {"command": options.command, "folder": str(Path.cwd())}
             write_atomically(options.folder / COMMAND, json.dumps(place))
     except BaseException:
+        shared.close(CLOSE_TIMEOUT_S)
         journal.close()
         raise
     return study
+
+
+def _take_over(shared: SharedStudy, digest: str, *, resume: bool) -> None:
+    """Go on with the same study of another folder, which may be on another machine."""
+    head = shared.find_unfinished(digest)
+    if head is None:
+        return
+    if resume:
+        shared.take_over(head)
+    elif not head.is_finished:
+        log.warning(
+            "The store has the same study from %s, where %d of %d fits have ended. This begins it "
+            "anew, and reuses what is trained; --resume goes on with that one.",
+            head.host,
+            head.ended,
+            head.fits,
+        )
 
 
 def run_study(
@@ -236,6 +277,12 @@ def run_study(
         nonlocal is_started
         on_start()
         is_started = True
+        assert study.history.opened is not None
+        study.shared.publish(study.history.opened)
+
+    def tick() -> None:
+        on_tick()
+        study.shared.raise_if_replaced()
 
     try:
         if not is_written:
@@ -243,7 +290,7 @@ def run_study(
         if planner.is_done:
             start()
         else:
-            _search(study, planner, start, on_tick)
+            _search(study, planner, start, tick)
     except BaseException as error:
         if study.is_new and not is_started and isinstance(error, AffectuneError):
             study.discard()
@@ -445,6 +492,10 @@ def _go_on(study: Study, opened: StudyOpened, *, resume: bool) -> None:
         raise InputError(
             f"'{folder}' holds a study that is not finished. Pass --resume, or another --out."
         )
+    study.shared.go_on()
+    study.history = history_of(study.journal.events)
+    if study.history.finished is not None:
+        return
     remove_leftovers(folder)
     for path in folder.glob(".tune-*"):  # earlier versions'
         shutil.rmtree(path, ignore_errors=True)

@@ -16,6 +16,8 @@ from tuning.report.nested_scores import NESTED
 from tuning.report.page import REPORT, is_report
 
 MODEL_FOLDER, SUMMARY = "model", "summary.json"
+PUBLISHED = "published.json"
+"""Which process published the study last, and where."""
 NESTED_FOLDER, DIVISION = "nested", "subjects.json"
 SUMMARY_KEYS = {"targets", "trials"}
 ADVICE = "Choose another --out, or move it away."
@@ -38,7 +40,7 @@ def raise_if_no_place(folder: Path) -> None:
     if journal.exists() and journal.stat().st_size:
         return  # a study's: what else is there is told when it is read
 
-    for name in (MODEL_FOLDER, SUMMARY, REPORT, COMMAND, TRACKING):
+    for name in (MODEL_FOLDER, SUMMARY, REPORT, COMMAND, TRACKING, PUBLISHED):
         path = folder / name
         if path.is_symlink() or path.exists():
             raise InputError(

@@ -223,7 +223,7 @@ def _run_disturbed_study(
     spec, corpus = _read_study(study_path, corpus_path)
     study = open_study(spec, corpus, corpus_path, options, resume=False)
     thread = Thread(target=disturb)
-    with study.journal:
+    with study:
         thread.start()
         run_study(study)
     thread.join(TIMEOUT_S)

@@ -39,7 +39,7 @@ def refuse(folder: Path, monkeypatch: pytest.MonkeyPatch, error: AffectuneError)
     options = StudyOptions(folder / "studies" / "one", str(folder / "state" / "store"), command="x")
     resume = options.folder.exists()
     study = open_study(spec, corpus, folder, options, resume=resume)
-    with study.journal, pytest.raises(type(error)):
+    with study, pytest.raises(type(error)):
         run_study(study)
 
 

@@ -35,7 +35,7 @@ from tuning.mlflow_backend.registry.versions import (
     search_versions,
     versions_of,
 )
-from tuning.mlflow_backend.tracking.run_updates import FORMAT, FORMAT_TAG, STUDY, study_id
+from tuning.mlflow_backend.tracking.run_updates import FORMAT, FORMAT_TAG, STUDY
 from tuning.mlflow_backend.tracking.study_runs import (
     find_or_create_experiment,
     find_runs,
@@ -223,7 +223,7 @@ def _find_or_create_study_run(client: MlflowClient, uri: str, history: History) 
     """Return the study's run; it is created only where tracking did not get that far."""
     opened = history.opened
     assert opened is not None
-    identity = study_id(opened)
+    identity = opened.id
     experiment_id = find_or_create_experiment(client, uri, opened.study["name"])
 
     runs = find_runs(client, experiment_id, identity).get(STUDY)

@@ -14,7 +14,7 @@ from pipeline.names import escape_key
 from pipeline.storage.atomic_folder import MODEL
 from tuning.journal.history import History
 from tuning.mlflow_backend.tracking.run_metrics import to_key
-from tuning.mlflow_backend.tracking.run_updates import study_id, to_text
+from tuning.mlflow_backend.tracking.run_updates import to_text
 from tuning.mlflow_backend.tracking.study_runs import STUDY_TAG
 
 IDENTITY_TAG = "affectune.bundle"
@@ -46,7 +46,7 @@ def version_tags(
     tags = {
         IDENTITY_TAG: identity,
         PROMOTE_FIRST_TAG: str(promote_first).lower(),
-        STUDY_TAG: study_id(opened),
+        STUDY_TAG: opened.id,
         "affectune.study_name": str(opened.study["name"]),
         "affectune.study_digest": opened.digest,
         "affectune.corpus": str(opened.corpus.get("path", "")),

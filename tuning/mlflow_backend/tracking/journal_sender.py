@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-from itertools import islice
+from collections.abc import Callable
+from itertools import islice, takewhile
+from math import inf
 from pathlib import Path
 
 from pipeline.credentials.masking import masked_uri
@@ -15,7 +17,7 @@ from pipeline.storage.json_record import read_record
 from tuning.journal.events import Event, StudyOpened
 from tuning.journal.file import JOURNAL, read_journal
 from tuning.mlflow_backend.client import Connect
-from tuning.mlflow_backend.tracking.run_updates import RunTree, RunUpdate, study_id
+from tuning.mlflow_backend.tracking.run_updates import RunTree, RunUpdate
 from tuning.mlflow_backend.tracking.run_writer import RunWriter
 from tuning.mlflow_backend.tracking.study_runs import find_or_create_experiment
 
@@ -34,21 +36,31 @@ class JournalSender:
         folder: of the study; its journal holds at least the opening of the study.
         uri: of the tracking server.
         connect: makes the client.
+        may_send: says up to which position of the journal events may be sent. Those after it are
+            not published yet: whoever goes on with the study elsewhere does not know them, and has
+            others under the same names.
 
     Raises:
         InputError: the server has runs of the study in an earlier format, or its experiment was
             deleted.
     """
 
-    def __init__(self, folder: Path, uri: str, connect: Connect) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        uri: str,
+        connect: Connect,
+        may_send: Callable[[], float] = lambda: inf,
+    ) -> None:
         self._folder = folder
+        self._may_send = may_send
         self._uri = uri
 
         opened, _ = next(read_journal(folder / JOURNAL))
         assert isinstance(opened, StudyOpened)
         client = connect(uri)
         self._experiment_id = find_or_create_experiment(client, uri, opened.study["name"])
-        self._runs = RunWriter(client, self._experiment_id, study_id(opened))
+        self._runs = RunWriter(client, self._experiment_id, opened.id)
 
         self._tree = RunTree()
         self._pending: dict[str, RunUpdate] = {}
@@ -87,7 +99,9 @@ class JournalSender:
 
     def _read_events(self) -> bool:
         """Read the next events as updates, one per run; False where there are none."""
-        events = list(islice(read_journal(self._folder / JOURNAL, self._read_position), MAX_EVENTS))
+        until = self._may_send()
+        journal = read_journal(self._folder / JOURNAL, self._read_position)
+        events = list(islice(takewhile(lambda read: read[1] <= until, journal), MAX_EVENTS))
         for event, position in events:
             self._add_updates(event)
             self._read_position = position

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -248,14 +247,6 @@ class RunTree:
         if name == STUDY:
             return ""
         return str(self._trials[name]) if name in self._trials else STUDY
-
-
-def study_id(opened: StudyOpened) -> str:
-    """Return the id of one run of one study.
-
-    The same study in another folder has the same digest, and is another run.
-    """
-    return hashlib.sha256(f"{opened.digest} {opened.at!r}".encode()).hexdigest()[:32]
 
 
 def to_text(value: object) -> str:

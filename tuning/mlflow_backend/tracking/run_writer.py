@@ -33,7 +33,7 @@ class RunWriter:
     Args:
         client: of the server.
         experiment_id: of the study's experiment.
-        study_id: see `run_updates.study_id`.
+        study_id: see `StudyOpened.id`.
 
     Raises:
         InputError: the server has runs of the study in an earlier format.

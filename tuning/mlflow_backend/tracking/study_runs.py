@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Experiment, Run
 
 STUDY_TAG = "affectune.study"
-"""Tag of every run: whose it is, see `study_id`."""
+"""Tag of every run: whose it is, see `StudyOpened.id`."""
 RUN_TAG = "affectune.trial"
 """Tag of every run: "<study id>/<name of the run>"."""
 
@@ -129,7 +129,7 @@ def identity_tags(study_id: str, name: str) -> dict[str, str]:
     """Return the tags by which a run is found.
 
     Args:
-        study_id: see `run_updates.study_id`.
+        study_id: see `StudyOpened.id`.
         name: of the run.
     """
     return {STUDY_TAG: study_id, RUN_TAG: f"{study_id}/{name}"}

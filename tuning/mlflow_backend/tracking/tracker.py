@@ -8,6 +8,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
+from math import inf
 from pathlib import Path
 
 from pipeline.credentials.masking import masked_uri
@@ -34,6 +36,7 @@ class Tracker:
         interval_s: how often the journal is read.
         first_wait_s: pause after a request that failed; it doubles with every further failure.
         connect: makes the client.
+        may_send: says up to which position of the journal events may be sent: see `JournalSender`.
     """
 
     def __init__(
@@ -41,6 +44,7 @@ class Tracker:
         folder: Path,
         uri: str,
         *,
+        may_send: Callable[[], float] = lambda: inf,
         interval_s: float = 5.0,
         first_wait_s: float = 0.5,
         connect: Connect = connect,
@@ -50,6 +54,7 @@ class Tracker:
         self._interval_s = interval_s
         self._first_wait_s = first_wait_s
         self._connect = connect
+        self._may_send = may_send
         self._sender: JournalSender | None = None
         self._artifacts: list[Path] = []
         self._lock = threading.Lock()
@@ -132,7 +137,7 @@ class Tracker:
 
     def _open_sender(self) -> JournalSender:
         if self._sender is None:
-            self._sender = JournalSender(self._folder, self.uri, self._connect)
+            self._sender = JournalSender(self._folder, self.uri, self._connect, self._may_send)
         return self._sender
 
     def _send(self) -> bool:

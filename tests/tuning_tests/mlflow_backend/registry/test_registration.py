@@ -41,7 +41,7 @@ from tuning.mlflow_backend.registry.versions import (
     registry_names,
     versions_of,
 )
-from tuning.mlflow_backend.tracking.run_updates import STUDY, study_id
+from tuning.mlflow_backend.tracking.run_updates import STUDY
 from tuning.mlflow_backend.tracking.study_runs import (
     find_or_create_experiment,
     find_runs,
@@ -132,7 +132,7 @@ def test_a_damaged_bundle_is_not_registered(bundle: Path, uri: str, tmp_path: Pa
 def test_a_winner_is_not_registered_into_runs_of_an_earlier_format(bundle: Path, uri: str) -> None:
     client = connect(uri)
     experiment_id = find_or_create_experiment(client, uri, "registered")
-    tags = identity_tags(study_id(study_opened("d" * 64)), STUDY) | {"affectune.kind": "study"}
+    tags = identity_tags(study_opened("d" * 64).id, STUDY) | {"affectune.kind": "study"}
     client.create_run(experiment_id, tags=tags)
 
     with pytest.raises(InputError, match=r"has format 1.*--resume"):

@@ -17,7 +17,7 @@ from pipeline.errors import InputError
 from tests.tuning_tests.mlflow_backend.tracking.study_events import study_opened
 from tuning.mlflow_backend import client as mlflow_client
 from tuning.mlflow_backend.client import connect
-from tuning.mlflow_backend.tracking.run_updates import FORMAT, FORMAT_TAG, STUDY, study_id
+from tuning.mlflow_backend.tracking.run_updates import FORMAT, FORMAT_TAG, STUDY
 from tuning.mlflow_backend.tracking.study_runs import (
     find_or_create_experiment,
     find_runs,
@@ -72,7 +72,7 @@ def test_runs_of_another_format_are_refused_with_what_to_do(
     uri: str, run_format: str | None
 ) -> None:
     client = connect(uri)
-    identity = study_id(study_opened())
+    identity = study_opened().id
     experiment_id = find_or_create_experiment(client, uri, "tracked")
     tags = identity_tags(identity, STUDY) | {"affectune.kind": "study"}
     if run_format is not None:
@@ -89,7 +89,7 @@ def test_runs_of_another_format_are_refused_with_what_to_do(
 
 def test_runs_of_this_format_are_found_by_name_the_fullest_first(uri: str) -> None:
     client = connect(uri)
-    identity = study_id(study_opened())
+    identity = study_opened().id
     experiment_id = find_or_create_experiment(client, uri, "tracked")
     tags = identity_tags(identity, STUDY) | {FORMAT_TAG: FORMAT}
     empty, full = (client.create_run(experiment_id, tags=tags).info.run_id for _ in range(2))

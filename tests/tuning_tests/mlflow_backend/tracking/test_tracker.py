@@ -38,7 +38,7 @@ from tuning.journal.events import (
     TaskCompleted,
 )
 from tuning.mlflow_backend.tracking.journal_sender import TRACKING
-from tuning.mlflow_backend.tracking.run_updates import FORMAT_TAG, study_id
+from tuning.mlflow_backend.tracking.run_updates import FORMAT_TAG
 from tuning.mlflow_backend.tracking.study_runs import find_runs, raise_if_not_recordable
 from tuning.mlflow_backend.tracking.tracker import Tracker
 
@@ -75,7 +75,7 @@ def runs(uri: str, opened: StudyOpened | None = None) -> dict[str, Run]:
     experiment = client.get_experiment_by_name(opened.study["name"])
     assert experiment is not None
 
-    runs_by_name = find_runs(client, experiment.experiment_id, study_id(opened))
+    runs_by_name = find_runs(client, experiment.experiment_id, opened.id)
     assert [name for name, same_name in runs_by_name.items() if len(same_name) > 1] == []
     return {name: run for name, (run,) in runs_by_name.items()}
 

@@ -1,0 +1,141 @@
+"""A study is followed from other hosts, and goes on on another one after its own has gone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.data.synthetic.corpus import synthesize
+from tests.infra_tests.hosts import Host, Hosts, wait_until
+from tests.infra_tests.s3_server import BUCKET, json_of, serve_s3
+from tests.tuning_tests.command import num_ended_fits
+from tests.tuning_tests.studies import events_by_task
+from tuning.journal.history import read_history
+from tuning.publication.head import BEAT_S, SILENT_S
+
+pytestmark = pytest.mark.cluster
+STORE = f"s3://{BUCKET}/lab/store"
+STUDY = """
+name = "travelling"
+folds = 2
+[auto_encoder]
+network = { num_layers = 1, hidden_size = 8 }
+fit = { max_epochs = 6, patience = 6 }
+[unimodal]
+network = { num_layers = 2, hidden_size = 32 }
+fit = { max_epochs = 40, patience = 40 }
+[fusion]
+network = { num_layers = 1, hidden_size = 8 }
+fit = { max_epochs = 6, patience = 6 }
+[search.auto_encoder]
+trials = 2
+grace_epochs = 3
+finalists = 1
+seeds = 1
+[search.auto_encoder.space]
+"fit.learning_rate" = { loguniform = [0.001, 0.02] }
+[search.unimodal]
+trials = 4
+sampler = "tpe"
+grace_epochs = 5
+finalists = 1
+seeds = 1
+[search.unimodal.space]
+"fit.learning_rate" = { loguniform = [0.001, 0.02] }
+[search.fusion]
+trials = 2
+grace_epochs = 3
+finalists = 1
+seeds = 1
+[search.fusion.space]
+"fit.learning_rate" = { loguniform = [0.001, 0.02] }
+"""
+
+
+def _run(folder: Path, out: str, store: str, *options: str) -> list[str]:
+    return [
+        *("affectune", "study", "run", str(folder / "study.toml"), "--workers", "1"),
+        *("--corpus", str(folder / "corpus"), "--modalities", "voice,face"),
+        *("--targets", "arousal", "--out", out, "--store", store, *options),
+    ]
+
+
+def _status(host: Host, where: str, env: dict[str, str], *options: str) -> dict[str, Any]:
+    """Ask for the status on a host; {} where there is none to tell of yet."""
+    asked = host.run("affectune", "study", "status", where, *options, "--json", env=env)
+    return json_of(asked.stdout) if asked.returncode == 0 else {}
+
+
+def test_study_of_a_host_that_goes_down_is_seen_from_a_second_one_and_goes_on_on_a_third(
+    hosts: Hosts,
+) -> None:
+    first, second, third = hosts
+    folder = hosts.shared
+    (folder / "study.toml").write_text(STUDY, encoding="utf-8")
+    synthesize(folder / "corpus", subjects=5, minutes=1, seed=0, preset="small")
+    env = serve_s3(second)
+    one = ("--study", "travelling")
+
+    # An undisturbed one, whose folder all hosts see.
+    undisturbed = folder / "undisturbed"
+    other = third.start(*_run(folder, str(undisturbed), "store"), output=folder / "other.log")
+    first.start(*_run(folder, "study", STORE), env=env, output=folder / "first.log")
+
+    def have_begun() -> bool:
+        return min(num_ended_fits(path) for path in (undisturbed, first.home / "study")) >= 2
+
+    try:
+        wait_until(have_begun, 180, "no fits")
+    except TimeoutError as error:
+        raise AssertionError((folder / "first.log").read_text()) from error
+    assert _status(second, str(undisturbed), {})["state"] == "running"
+    seen = _status(second, STORE, env, *one)
+    assert (seen["state"], seen["host"]) == ("running", "host1")
+    assert seen["heard_s"] < 2 * BEAT_S
+    assert seen["ended"] >= 1
+    there = read_history(first.home / "study")
+    first.kill()
+
+    assert other.wait(240) == 0, (folder / "other.log").read_text()
+    wait_until(
+        lambda: _status(second, STORE, env, *one)["state"] == "silent", 2 * SILENT_S, "it speaks"
+    )
+    last_word = _status(second, STORE, env, *one)
+    assert last_word["heard_s"] > SILENT_S
+    told = second.run("affectune", "study", "status", STORE, *one, env=env).stdout
+    assert "It is not running any more, or is cut off from its store" in told
+    assert "--resume" in told
+    [listed] = _status(second, STORE, env)["studies"]
+    assert listed["ended"] >= len(there.ended) - 1
+
+    resumed = third.run(*_run(folder, "study", STORE, "--resume", "--json"), env=env)
+    assert resumed.returncode == 0, resumed.stdout
+    assert "whose-secret-nobody-prints" not in resumed.stdout
+    here = third.home / "study"
+    assert events_by_task(here) == events_by_task(undisturbed)
+    expected = json.loads((undisturbed / "summary.json").read_text())
+    assert json.loads((here / "summary.json").read_text())["targets"] == expected["targets"]
+    known = {trial.proposed.key for trial in there.ended}
+    again = read_history(here).trials.values()
+    trained = [t.proposed.key for t in again if t.ended and t.ended.reason != "store"]
+    assert len(trained) == len(set(trained))
+    assert known <= {trial.proposed.key for trial in again}
+
+    end = _status(second, STORE, env, *one)
+    assert (end["state"], end["host"], end["finished"]) == ("completed", "host3", True)
+    evaluated = second.run(
+        *("affectune", "evaluate", str(end["model"]), "--corpus", str(folder / "corpus")),
+        *("--json", "--plots", "plots"),
+        env=env,
+    )
+    assert evaluated.returncode == 0, evaluated.stdout
+    scores = json_of(evaluated.stdout)["targets"]
+    assert scores == expected["targets"]
+    report = second.run(
+        *("affectune", "study", "report", STORE, *one, "--out", "report.html"), env=env
+    )
+    assert report.returncode == 0, report.stdout
+    assert "travelling" in (second.home / "report.html").read_text()

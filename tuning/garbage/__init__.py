@@ -1,0 +1,1 @@
+"""What a store holds that no study and no model needs: found, shown and removed."""

@@ -1,0 +1,1 @@
+"""A study's journal and results in its store, where others follow it and go on with it."""
