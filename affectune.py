@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["load", "main"]
 
 NAME = "affectune"
-ORDER = ("corpus", "train", "evaluate", "predict", "study", "registry", "serve")
+ORDER = ("corpus", "train", "evaluate", "predict", "study", "registry", "serve", "doctor")
 """The commands in the order of first use."""
 FIRST_STEPS = """\
 Affectune predicts emotions over time from several modalities, and says how hard each frame is.
@@ -171,6 +171,7 @@ def command_line() -> Command:
     from pipeline.command_line import finish
     from pipeline.data.cli import corpus_app
     from serving.cli import add_commands as add_serving_commands
+    from tuning.cli.doctor import add_commands as add_doctor
     from tuning.cli.registry import registry_app
     from tuning.cli.study import study_app
 
@@ -183,6 +184,7 @@ def command_line() -> Command:
     app.add_typer(registry_app, name="registry")
     add_commands(app)
     add_serving_commands(app)
+    add_doctor(app)
 
     return finish(app, ORDER, FIRST_STEPS)
 

@@ -31,7 +31,7 @@ def find_services(
         InputError: one of them gives no answer, or another one than it should; or the folder
             cannot be written.
     """
-    cluster = find_cluster(address, _running_cluster)
+    cluster = find_cluster(address, running_cluster)
     try:
         prove_writable(folder)
     except OSError as error:
@@ -45,7 +45,7 @@ def find_services(
     return cluster
 
 
-def _running_cluster() -> str | None:
+def running_cluster() -> str | None:
     """Return the address of the cluster that this machine is part of."""
     from ray._private.services import canonicalize_bootstrap_address
 

@@ -38,6 +38,7 @@ from pipeline.storage.atomic_file import write_atomically
 from pipeline.storage.atomic_folder import remove_leftovers
 from pipeline.storage.result_folder import Files, kept_beside, write_result
 from pipeline.storage.stage_store import StageStore
+from pipeline.storage.store_marker import marked_store
 from pipeline.storage.surroundings import mend_of
 from tuning.journal.clock import now
 from tuning.journal.events import (
@@ -58,6 +59,7 @@ from tuning.monitoring.state import COMMAND
 from tuning.planning.judgement import verdict
 from tuning.planning.planner import StudyPlanner
 from tuning.ray_backend.cluster import cluster
+from tuning.ray_backend.node_faults import check_nodes
 from tuning.ray_backend.tune_run import search
 from tuning.spec.study_spec import StudySpec
 from tuning.study.assemble_model import winning_model
@@ -318,11 +320,15 @@ def _search(
     on_tick: Callable[[], None],
 ) -> None:
     options = study.options
-    with cluster(options.address, options.workers) as ray:
+    with contextlib.ExitStack() as stack:
+        ray = stack.enter_context(cluster(options.address, options.workers))
         ray.raise_if_too_small(study.spec)
+        marker = stack.enter_context(marked_store(options.store)) if options.address else None
+        if marker is not None:
+            check_nodes(marker)
         on_start()
         planner.budget.workers = ray.fits_at_a_time(study.spec)
-        study.is_interrupted = search(planner, study.corpus, options.store, ray, on_tick)
+        study.is_interrupted = search(planner, study.corpus, options.store, ray, on_tick, marker)
 
     if planner.fault:
         raise SurroundingsError(planner.fault)
