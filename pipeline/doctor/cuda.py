@@ -1,4 +1,4 @@
-"""What torch sees of a GPU, asked in another process: a driver that does not fit may hang or abort."""
+"""What torch sees of a GPU, asked in another process: a driver that does not fit may hang it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ with warnings.catch_warnings(record=True) as caught:
         if torch.cuda.is_available():
             for number in range(torch.cuda.device_count()):
                 device = torch.device("cuda", number)
-                total = float((torch.ones(2, 2, device=device) @ torch.ones(2, 2, device=device)).sum())
+                ones = torch.ones(2, 2, device=device)
+                total = float((ones @ ones).sum())
                 if total != 8:
                     raise RuntimeError(f"device {number} computes {total} in place of 8")
                 answer["devices"].append(torch.cuda.get_device_name(number))

@@ -1,4 +1,4 @@
-"""Where a study writes: whether it can, how much room there is, and whether paths are short enough."""
+"""Where a study writes: whether it can, how much room there is, whether paths are short enough."""
 
 from __future__ import annotations
 

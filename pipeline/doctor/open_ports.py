@@ -1,4 +1,4 @@
-"""Which programs of this user listen where other machines may reach them: Ray, MLflow, Affectune."""
+"""Which programs of this user listen where other machines reach them: Ray, MLflow, Affectune."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from pipeline.credentials.patterns import is_secret_name
-from pipeline.doctor.finding import Finding
+from pipeline.doctor.finding import Finding, Status
 from pipeline.local_ray.token import MODE, TOKEN_FILE
 
 SECRETS = (
@@ -55,7 +55,7 @@ def check_secrets(variables: Mapping[str, str] = os.environ) -> Iterator[Finding
 
 
 def secret_files(variables: Mapping[str, str]) -> list[Path]:
-    """Return the files that may hold a secret: those that libraries read, and those of variables."""
+    """Return the files that may hold a secret: of libraries, and those that variables name."""
     paths = [Path(name).expanduser() for name in SECRETS if _has_home()]
     for name, value in variables.items():
         ending = next((place for place in PLACES if name.endswith(place)), None)
@@ -80,7 +80,7 @@ def secret_finding(path: Path) -> Finding | None:
         # Such as one that a container is given: its owner says who may read it.
         mend = "Have its owner take the right from others, where others are on this machine"
         return Finding("secrets", "warning", said, mend)
-    status = "error" if right.st_mode & OTHERS_READ else "warning"
+    status: Status = "error" if right.st_mode & OTHERS_READ else "warning"
     return Finding("secrets", status, said, f"`chmod 600 {shlex.quote(str(path))}`")
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from pipeline.credentials.masking import masked_uri
 from pipeline.doctor.finding import Finding, finding_of
 from pipeline.errors import AffectuneError
 from pipeline.storage.stage_store import StageStore, raise_if_not_writable
+from pipeline.storage.store_address import folder_of
 
 CHECK = "store"
 SLOW_S = 1.0
@@ -29,7 +29,8 @@ def check_store(uri: str) -> Iterator[Finding]:
     shown = masked_uri(uri)
     try:
         raise_if_not_writable(uri)
-        if not _is_there(uri):
+        folder = folder_of(uri)
+        if folder is not None and not folder.is_dir():
             yield Finding(CHECK, "ok", f"'{shown}' is not there yet, and can be made")
             return
         store = StageStore(uri)
@@ -49,9 +50,3 @@ def check_store(uri: str) -> Iterator[Finding]:
     if not probe.has_conditional_writes:
         said = f"'{shown}' has no conditional writes or locks: two studies may train the same fit"
         yield Finding(CHECK, "warning", said, CONDITIONS)
-
-
-def _is_there(uri: str) -> bool:
-    if "://" in uri and not uri.startswith("file:"):
-        return True
-    return Path(uri.removeprefix("file://")).is_dir()

@@ -83,7 +83,7 @@ def requirement_faults(requirements: Mapping[str, str], python: str) -> Iterator
 
 
 def _python_fault(own: metadata.Distribution) -> Iterator[str]:
-    wanted = own.metadata.get("Requires-Python") or ""
+    wanted = own.metadata["Requires-Python"] or ""
     if not SpecifierSet(wanted).contains(python_version(), prereleases=True):
         yield f"Python is {python_version()}, and Affectune needs {wanted}"
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from pipeline.credentials.masking import masked_uri
 from pipeline.errors import AffectuneError, SurroundingsError
 from pipeline.storage.atomic_file import write_atomically
+from pipeline.storage.store_address import folder_of
 
 PREFIX = ".marker-"
 OBJECT_PREFIX = "marker-"
@@ -42,7 +43,7 @@ class StoreMarker:
     @property
     def mend(self) -> str:
         """What to do on a node that does not have it, without a full stop."""
-        return SHARE if _folder(self.uri) is not None else REACH
+        return SHARE if folder_of(self.uri) is not None else REACH
 
     def find_fault(self) -> str | None:
         """Return what is wrong with the store on this machine; None where it is the driver's.
@@ -50,7 +51,7 @@ class StoreMarker:
         Returns:
             The end of a sentence that begins with the store and the node: "is not the driver's".
         """
-        folder = _folder(self.uri)
+        folder = folder_of(self.uri)
         if folder is not None:
             # No folder is made here: a store of its own would hide what is wrong.
             place = _nearest(folder) / self.name
@@ -95,7 +96,7 @@ def marked_store(uri: str) -> Iterator[StoreMarker]:
     Raises:
         AffectuneError: the store cannot be written.
     """
-    folder = _folder(uri)
+    folder = folder_of(uri)
     word = secrets.token_hex(16)
     if folder is not None:
         place = _nearest(folder)
@@ -121,16 +122,9 @@ def marked_store(uri: str) -> Iterator[StoreMarker]:
             store.remove(marker.name)
 
 
-def _folder(uri: str) -> Path | None:
-    """Return the folder of a store; None for one of another kind."""
-    if "://" in uri and not uri.startswith("file:"):
-        return None
-    return Path(uri.removeprefix("file://")).absolute()
-
-
 def _nearest(folder: Path) -> Path:
     """Return a folder, or the nearest one above it that is there."""
-    return next((each for each in (folder, *folder.parents) if each.is_dir()), folder)
+    return next((each for each in (folder, *folder.absolute().parents) if each.is_dir()), folder)
 
 
 def _remove_old(folder: Path) -> None:

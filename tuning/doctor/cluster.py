@@ -8,13 +8,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from typing import Any
 
 from pipeline.cluster_address import find_cluster
 from pipeline.credentials.outlets import mask_outlets
-from pipeline.doctor.finding import Finding, finding_of
+from pipeline.doctor.finding import Finding, Status, finding_of
 from pipeline.errors import AffectuneError
 
 CHECK, NODES = "Ray cluster", "nodes"
@@ -22,7 +21,7 @@ CONNECT_S = 60.0
 """So long Ray may take for a connection and the answers of its nodes."""
 CODE = "from tuning.doctor.cluster import main; main()"
 NO_ANSWER = "Is a firewall between this machine and the nodes? All ports of Ray must be open to it"
-MB, GB = 2**20, 2**30
+GB = 2**30
 
 
 def check_cluster(address: str | None, store: str | None) -> Iterator[Finding]:
@@ -113,12 +112,12 @@ def _connected_findings(address: str, store: str | None) -> Iterator[Finding]:
             )
             yield Finding(NODES, "ok", f"{answer.node.name}: {resources}{versions}")
         for fault in node_faults(answers, marker):
-            status: Any = "error" if fault.is_error else "warning"
+            status: Status = "error" if fault.is_error else "warning"
             mend = fault.mend[0].upper() + fault.mend[1:]
             yield Finding(NODES, status, fault.said, mend)
 
 
-def resource_text(resources: dict[str, float] | Any) -> str:
+def resource_text(resources: Mapping[str, float]) -> str:
     """Return what a node gives to trials: cores, GPUs, and room for objects."""
     cores, gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
     objects = resources.get("object_store_memory", 0.0)

@@ -26,7 +26,6 @@ CHECK = "MLflow"
 PROBE = "affectune-doctor-"
 """What the name of a model begins with that is made and removed at once."""
 ANSWER_S = 5.0
-SLOW_S = 2.0
 CREDENTIALS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 RIGHTS = "Give this user the right to write there, or name another --tracking-uri"
 
@@ -138,8 +137,8 @@ def artifact_fault(client: MlflowClient, uri: str) -> str | None:
         with tempfile.TemporaryDirectory() as temporary:
             probe = Path(temporary) / "probe"
             probe.write_bytes(b"written")
-            repository.log_artifact(str(probe))
-        repository.delete_artifacts()
+            repository.log_artifact(str(probe))  # type: ignore[no-untyped-call]
+        repository.delete_artifacts()  # type: ignore[no-untyped-call]
     except Exception as error:
         return cause_of(error)
     return None
