@@ -15,11 +15,13 @@ from pathlib import Path
 from pipeline.credentials.masking import masked_uri
 from pipeline.errors import AffectuneError, SurroundingsError
 from pipeline.storage.atomic_file import write_atomically
-from pipeline.storage.store_address import folder_of
+from pipeline.storage.object_store import ObjectStore
+from pipeline.storage.store_address import folder_of, object_address
 
 PREFIX = ".marker-"
 OBJECT_PREFIX = "marker-"
-CONTENT = "marker"
+ANSWER_S, RETRY_S = 3.0, 5.0
+"""So long an object store may take."""
 KEPT_S = 30 * 86_400.0
 """So old a marker is left by a process that was killed."""
 SHARE = "mount the driver's folder there at the same path, or name an object store with --store"
@@ -63,13 +65,11 @@ class StoreMarker:
             except ValueError:
                 return _OTHER
 
-        from pipeline.storage.stage_store import StageStore
-
         try:
-            word = StageStore(self.uri).read(self.name, lambda files: files[CONTENT].decode())
+            found = _objects(self.uri).read(self.name)
         except AffectuneError as error:
-            return f"cannot be read: {str(error).rstrip('.')}"
-        return None if word == self.word else _OTHER
+            return f"cannot be read ({str(error).rstrip('.')})"
+        return None if found == self.word.encode() else _OTHER
 
     def raise_if_not_here(self) -> None:
         """Refuse to work on a machine whose store is not the driver's.
@@ -110,16 +110,18 @@ def marked_store(uri: str) -> Iterator[StoreMarker]:
                 (place / marker.name).unlink(missing_ok=True)
         return
 
-    from pipeline.storage.stage_store import StageStore
-
-    store = StageStore(uri)
+    objects = _objects(uri)
     marker = StoreMarker(uri, f"{OBJECT_PREFIX}{secrets.token_hex(8)}", word)
-    store.write(marker.name, {CONTENT: word.encode()})
+    objects.write(marker.name, word.encode())
     try:
         yield marker
     finally:
         with contextlib.suppress(AffectuneError):
-            store.remove(marker.name)
+            objects.delete(marker.name)
+
+
+def _objects(uri: str) -> ObjectStore:
+    return ObjectStore(object_address(uri), answer_s=ANSWER_S, retry_s=RETRY_S)
 
 
 def _nearest(folder: Path) -> Path:

@@ -14,6 +14,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.credentials.outlets import mask_outlets
+from pipeline.storage.store_address import folder_of
 from pipeline.storage.store_marker import StoreMarker
 
 LIBRARIES = ("affectune", "ray", "torch", "numpy")
@@ -59,20 +60,20 @@ class NodeReport(BaseModel):
 
 
 def node_report(
-    marker: StoreMarker | None, keys: Mapping[str, str], ray_folder: Path | None
+    marker: StoreMarker | None, variables: Mapping[str, str], ray_folder: Path | None
 ) -> NodeReport:
     """Look at this node.
 
     Args:
         marker: in the driver's store; None where no store is used.
-        keys: variables with the keys of an object store.
+        variables: with which a store is reached.
         ray_folder: of Ray's sockets and objects on this node.
     """
-    os.environ.update(keys)
+    os.environ.update(variables)
     mask_outlets()
     folders = [] if ray_folder is None else [ray_folder]
-    if marker is not None and "://" not in marker.uri:
-        folders.append(Path(marker.uri))
+    if marker is not None and (folder := folder_of(marker.uri)) is not None:
+        folders.append(folder)
     return NodeReport(
         host=socket.gethostname(),
         python=platform.python_version(),

@@ -14,9 +14,9 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from pipeline.storage.store_address import worker_variables
 from pipeline.storage.store_marker import StoreMarker
 from tuning.ray_backend.node_report import NodeReport
-from tuning.ray_backend.tune_run import object_store_keys
 
 ANSWER_S = 15.0
 """So long all nodes together may take: each starts a process for its answer."""
@@ -96,8 +96,8 @@ def ask_nodes(marker: StoreMarker | None, *, timeout_s: float = ANSWER_S) -> lis
     """
     nodes = alive_nodes()
     look = ray.remote(_task())
-    keys = object_store_keys()
-    tasks = {node.id: look.options(**_on(node)).remote(marker, keys) for node in nodes}
+    variables = {} if marker is None else worker_variables(marker.uri)
+    tasks = {node.id: look.options(**_on(node)).remote(marker, variables) for node in nodes}
     done, _ = ray.wait(list(tasks.values()), num_returns=len(tasks), timeout=timeout_s)
 
     answers = []
@@ -163,7 +163,7 @@ def _on(node: Node) -> dict[str, Any]:
 def _task() -> Callable[[StoreMarker | None, Mapping[str, str]], dict[str, Any] | str]:
     """Return what runs on a node; Ray sends the code of an inner function with it."""
 
-    def look(marker: Any, keys: Mapping[str, str]) -> dict[str, Any] | str:
+    def look(marker: Any, variables: Mapping[str, str]) -> dict[str, Any] | str:
         try:
             from tuning.ray_backend.node_report import node_report
         except Exception as error:  # another version may raise anything
@@ -173,7 +173,7 @@ def _task() -> Callable[[StoreMarker | None, Mapping[str, str]], dict[str, Any] 
 
         node = node_ray._private.worker._global_node
         folder = Path(node.get_session_dir_path()) if node is not None else None
-        return node_report(marker, keys, folder).model_dump()
+        return node_report(marker, variables, folder).model_dump()
 
     return look
 
