@@ -135,7 +135,8 @@ def _run() -> NoReturn:
         from pipeline.storage.surroundings import as_failure
 
         if (fault := as_failure(error)) is not None:
-            _exit(AffectuneError(f"{fault} {_advice(sys.argv[1:]) or ''}".strip()), status=1)
+            advice, notes = _advice(sys.argv[1:]), getattr(error, "__notes__", ())
+            _exit(AffectuneError(" ".join(filter(None, [str(fault), advice, *notes]))), status=1)
         if not isinstance(error, AffectuneError | OSError):
             raise
         _exit(error, status=1)
@@ -190,9 +191,10 @@ def command_line() -> Command:
 
 
 def _exit(error: Exception, *, status: int) -> NoReturn:
+    from pipeline.errors import said
     from pipeline.terminal import print_error
 
-    print_error(str(error))
+    print_error(said(error))
     sys.exit(status)
 
 

@@ -1,5 +1,4 @@
-"""Which versions are installed, whether they are those that Affectune needs, and whether it is they
-that are imported. Imports none of them."""
+"""Which versions are installed, whether they fit, and whether they are imported. Imports none."""
 
 from __future__ import annotations
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.cluster_address import find_cluster
-from pipeline.errors import InputError
+from pipeline.errors import InputError, naming_doctor
 from pipeline.storage.atomic_file import prove_writable
 from pipeline.storage.stage_store import raise_if_not_writable
 from pipeline.storage.surroundings import mend_of
 from tuning.mlflow_backend.tracking.study_runs import raise_if_unknown
 
 
+@naming_doctor()
 def find_services(
     study: str, folder: Path, address: str | None, store: str, tracking_uri: str | None
 ) -> str | None:

@@ -24,7 +24,7 @@ from typing import Any
 
 from pipeline.corpus import Corpus
 from pipeline.distillation.distil import distil
-from pipeline.errors import AffectuneError, InputError, SurroundingsError
+from pipeline.errors import AffectuneError, InputError, SurroundingsError, naming_doctor
 from pipeline.evaluation.evaluate import Evaluation, evaluate
 from pipeline.evaluation.model_card import floor_warnings, model_card
 from pipeline.fitting.worker_pool import WorkerPool
@@ -321,11 +321,12 @@ def _search(
 ) -> None:
     options = study.options
     with contextlib.ExitStack() as stack:
-        ray = stack.enter_context(cluster(options.address, options.workers))
-        ray.raise_if_too_small(study.spec)
-        marker = stack.enter_context(marked_store(options.store)) if options.address else None
-        if marker is not None:
-            check_nodes(marker)
+        with naming_doctor():
+            ray = stack.enter_context(cluster(options.address, options.workers))
+            ray.raise_if_too_small(study.spec)
+            marker = stack.enter_context(marked_store(options.store)) if options.address else None
+            if marker is not None:
+                check_nodes(marker)
         on_start()
         planner.budget.workers = ray.fits_at_a_time(study.spec)
         study.is_interrupted = search(planner, study.corpus, options.store, ray, on_tick, marker)
