@@ -55,13 +55,17 @@ class FolderStore:
 
     def write_entry(
         self, name: str, files: Mapping[str, bytes], *, keeps_existing: bool = False
-    ) -> None:
+    ) -> str | None:
         """Write an entry in one step; one that is there is replaced, unless it is to be kept.
+
+        Returns:
+            Its `version`.
 
         Raises:
             AffectuneError: it cannot be written.
         """
         write_folder(self.root / name, files, keeps_existing=keeps_existing)
+        return self.version(name)
 
     def remove_entry(self, name: str) -> None:
         """Remove an entry, or what is in its place, as far as that is possible."""
@@ -78,14 +82,30 @@ class FolderStore:
         place = self.root / name
         return (place.is_symlink() or place.exists()) and not place.is_dir()
 
-    @contextlib.contextmanager
-    def claim(self, key: str, *, timeout_s: float) -> Iterator[FolderClaim]:
-        """Hold the file lock of a key; after `timeout_s`, or where none can be had, go without."""
-        claim = FolderClaim(self.root / CLAIMS / key, timeout_s)
+    def version(self, name: str) -> str | None:
+        """Return what changes whenever an entry is written; None where there is none."""
         try:
-            yield claim
+            status = (self.root / name).stat()
+        except OSError:
+            return None
+        return f"{status.st_ino} {status.st_mtime_ns}"
+
+    @contextlib.contextmanager
+    def claim(self, key: str, *, timeout_s: float) -> Iterator[None]:
+        """Hold the file lock of a key; after `timeout_s`, or where none can be had, go without."""
+        path = self.root / CLAIMS / key
+        lock = FileLock(path)
+        with contextlib.suppress(Timeout, OSError):
+            path.parent.mkdir(exist_ok=True)
+            lock.acquire(timeout=timeout_s, poll_interval=CLAIM_POLL_S)
+
+        try:
+            yield
         finally:
-            claim.release()
+            if lock.is_locked:
+                # Before the lock goes: who waits for it sees that the file is another one.
+                path.unlink(missing_ok=True)
+                lock.release()
 
     def remove_leftovers(self, keys: Iterable[str]) -> None:
         """Remove what killed processes were writing under keys, and their claims."""
@@ -113,6 +133,8 @@ class FolderStore:
             path.parent.mkdir(exist_ok=True)
             with FileLock(path).acquire(timeout=0):
                 path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # others have claims there
+                path.parent.rmdir()
             return True
         return False
 
@@ -182,38 +204,6 @@ class FolderStore:
                         status = path.lstat()
                         modified = datetime.fromtimestamp(status.st_mtime, UTC)
                         yield StoredObject(name.as_posix(), status.st_size, modified)
-
-
-class FolderClaim:
-    """The lock of a key, as long as this process has it.
-
-    Args:
-        path: of the lock's file.
-        timeout_s: so long another one's lock is waited for.
-
-    Attributes:
-        is_held: this process has it.
-    """
-
-    def __init__(self, path: Path, timeout_s: float) -> None:
-        self._path = path
-        # Not one per thread: who lets go may be another one.
-        self._lock = FileLock(path, thread_local=False)
-        with contextlib.suppress(Timeout, OSError):
-            path.parent.mkdir(exist_ok=True)
-            self._lock.acquire(timeout=timeout_s, poll_interval=CLAIM_POLL_S)
-
-    @property
-    def is_held(self) -> bool:
-        """Return whether this process has the lock."""
-        return self._lock.is_locked
-
-    def release(self) -> None:
-        """Let go of it, if this process has it."""
-        if self._lock.is_locked:
-            # Before the lock goes: who waits for it sees that the file is another one.
-            self._path.unlink(missing_ok=True)
-            self._lock.release()
 
 
 def _belongs_to(key: str, name: str) -> bool:

@@ -39,15 +39,23 @@ class Lease:
         name: what is to be worked on.
         timeout_s: so long another one's lease is waited for; then the work is done without.
         lease_s: how long it lasts without a renewal. All processes of a store use the same.
+        last: how this process gave the same lease back before, if it did.
 
     Attributes:
         is_held: nobody else has it, as far as is known.
+        last: how it was given back; None where it was not.
     """
 
     def __init__(
-        self, objects: ObjectStore, name: str, *, timeout_s: float, lease_s: float = LEASE_S
+        self,
+        objects: ObjectStore,
+        name: str,
+        *,
+        timeout_s: float,
+        lease_s: float = LEASE_S,
+        last: Version | None = None,
     ) -> None:
-        self.is_held = False
+        self.is_held, self.last = False, last
         self._objects, self._name = objects, f"{FOLDER}/{name}.json"
         self._timeout_s, self._lease_s = timeout_s, lease_s
         self._renewed_s = lease_s * RENEWED_S / LEASE_S
@@ -64,7 +72,7 @@ class Lease:
             SurroundingsError: the service refuses.
             ConditionsUnknown: it does not know conditional writes.
         """
-        version = self._take()
+        version, self.last = self._take(), None
         if version is not None:
             self._version, self.is_held = version, True
             self._renewal = threading.Thread(target=self._renew, name="lease", daemon=True)
@@ -84,13 +92,17 @@ class Lease:
         if self.is_held:
             self.is_held = False
             try:
-                self._objects.replace(self._name, self._content(is_free=True), self._version)
+                content = self._content(is_free=True)
+                self.last = self._objects.replace(self._name, content, self._version)
             except SurroundingsError as fault:
                 log.debug("A lease is left to its end: %s", fault)
 
     def _take(self) -> Version | None:
         """Return the version of the lease once it is ours; None where it is waited for too long."""
-        version = self._objects.create(self._name, self._content())
+        if self.last is None:
+            version = self._objects.create(self._name, self._content())
+        else:
+            version = self._objects.replace(self._name, self._content(), self.last)
         begin, seen_at, seen = time.monotonic(), 0.0, b""
         while version is None:
             found = self._objects.read_version(self._name)

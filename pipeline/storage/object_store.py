@@ -133,9 +133,29 @@ class ObjectStore:
         """
         if only_new:
             return self.create(name, data) is not None
-        with self._told("write to"):
-            obstore.put(self._store, name, data, chunk_size=PART_BYTES)
+        self.put(name, data)
         return True
+
+    def put(self, name: str, data: bytes) -> Version:
+        """Write or replace an object in one step; return its version.
+
+        Raises:
+            SurroundingsError: the service does not let it be written.
+        """
+        with self._told("write to"):
+            return _version(obstore.put(self._store, name, data, chunk_size=PART_BYTES))
+
+    def version(self, name: str) -> Version | None:
+        """Return which version of an object is there; None where none is.
+
+        Raises:
+            SurroundingsError: the service does not tell it.
+        """
+        with self._told("read"):
+            try:
+                return _version(obstore.head(self._store, name))
+            except FileNotFoundError:
+                return None
 
     def create(self, name: str, data: bytes) -> Version | None:
         """Write what must not be there yet; return its version, None where something else is.

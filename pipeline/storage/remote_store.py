@@ -14,12 +14,14 @@ from pipeline.credentials.masking import masked_uri
 from pipeline.errors import InputError, SurroundingsError
 from pipeline.storage.atomic_folder import MANIFEST, manifest_of, verify
 from pipeline.storage.lease import Lease
-from pipeline.storage.object_store import ConditionsUnknown, ObjectStore
+from pipeline.storage.object_store import ConditionsUnknown, ObjectStore, Version
 from pipeline.storage.packed_entry import ENDING, pack, unpack
 from pipeline.storage.store_address import ObjectAddress
 
 CHECK = "check-"
 """What the names of objects begin with that are written to see whether they can be."""
+MAX_GIVEN_BACK = 100
+"""Of so many leases it is known how they were given back: to have one again is one request."""
 
 
 class RemoteStore:
@@ -39,6 +41,7 @@ class RemoteStore:
         self.has_loose_entries = False
         self._uri = masked_uri(address.uri)
         self._has_conditional_writes: bool | None = None
+        self._given_back: dict[str, Version] = {}
 
     def read_entry(self, name: str) -> dict[str, bytes] | None:
         """Return the verified files of an entry; None where there is none.
@@ -65,13 +68,24 @@ class RemoteStore:
         verify(f"{self._uri}/{name}", files, manifest)
         return files
 
-    def write_entry(self, name: str, files: Mapping[str, bytes]) -> None:
+    def write_entry(self, name: str, files: Mapping[str, bytes]) -> str | None:
         """Write an entry in one step; one that is there is replaced.
+
+        Returns:
+            Its `version`.
 
         Raises:
             SurroundingsError: the service does not let it be written.
         """
-        self.objects.write(f"{name}{ENDING}", pack(files))
+        return self.objects.put(f"{name}{ENDING}", pack(files)).get("e_tag")
+
+    def version(self, name: str) -> str | None:
+        """Return what changes whenever an entry is written otherwise; None where there is none.
+
+        Raises:
+            SurroundingsError: the service does not tell it.
+        """
+        return (self.objects.version(f"{name}{ENDING}") or {}).get("e_tag")
 
     def write_loose_entry(self, name: str, files: Mapping[str, bytes]) -> None:
         """Write an entry with an object per file, as earlier versions read it.
@@ -109,17 +123,24 @@ class RemoteStore:
                 yield found.name.removesuffix(f"/{MANIFEST}")
 
     @contextlib.contextmanager
-    def claim(self, key: str, *, timeout_s: float) -> Iterator[Lease | NoLease]:
+    def claim(self, key: str, *, timeout_s: float) -> Iterator[None]:
         """Hold the lease of a key; after `timeout_s`, or where there are none, go without.
 
         Raises:
             SurroundingsError: the service refuses.
         """
         if not self.has_conditional_writes():
-            yield NoLease()
+            yield
             return
-        with Lease(self.objects, key, timeout_s=timeout_s) as lease:
-            yield lease
+        lease = Lease(self.objects, key, timeout_s=timeout_s, last=self._given_back.pop(key, None))
+        try:
+            with lease:
+                yield
+        finally:
+            if lease.last is not None:
+                if len(self._given_back) == MAX_GIVEN_BACK:
+                    self._given_back.clear()
+                self._given_back[key] = lease.last
 
     def has_conditional_writes(self) -> bool:
         """Return whether the service keeps what must not be replaced; it is tried once.
@@ -143,9 +164,3 @@ class RemoteStore:
 
     def remove_leftovers(self, keys: Iterable[str]) -> None:
         """Do nothing: what was not written whole is not there, and leases end by themselves."""
-
-
-class NoLease:
-    """Stands for a lease where the service has none: whoever asks goes ahead."""
-
-    is_held = True

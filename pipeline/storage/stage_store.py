@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from safetensors import SafetensorError
 
@@ -41,18 +41,6 @@ ANSWER_S, RETRY_S = 4.0, 5.0
 """So long an object store may take for its first answer."""
 
 Content = TypeVar("Content")
-
-
-class Claim(Protocol):
-    """The right to be the only one who trains a key.
-
-    Attributes:
-        is_held: nobody else has it, as far as is known; False also where it was not to be had.
-    """
-
-    @property
-    def is_held(self) -> bool:
-        """Return whether this process has it."""
 
 
 @dataclass(frozen=True)
@@ -180,8 +168,11 @@ class StageStore:
             )
             return None
 
-    def write(self, name: str, files: Mapping[str, bytes]) -> None:
+    def write(self, name: str, files: Mapping[str, bytes]) -> str | None:
         """Keep files under a name, all or none of them; what was there is replaced.
+
+        Returns:
+            The `version` of what is there now.
 
         Raises:
             AffectuneError: they cannot be written.
@@ -189,7 +180,15 @@ class StageStore:
         if not self._has_format:
             self._write_format()
             self._has_format = True
-        self._place.write_entry(name, files)
+        return self._place.write_entry(name, files)
+
+    def version(self, name: str) -> str | None:
+        """Return what changes when something else is written under a name; None: nothing is there.
+
+        Raises:
+            SurroundingsError: the service does not tell it.
+        """
+        return self._place.version(name)
 
     def remove(self, name: str) -> None:
         """Remove what is under a name, if there is anything."""
@@ -248,7 +247,7 @@ class StageStore:
             self._place.remove_if_only({FORMAT_ENTRY})
 
     @contextlib.contextmanager
-    def claim(self, key: str, *, timeout_s: float) -> Iterator[Claim]:
+    def claim(self, key: str, *, timeout_s: float) -> Iterator[None]:
         """Be the only one who trains this key, among all processes that use the same store.
 
         A process lets go by ending, also by being killed; in an object store the others find that
@@ -258,8 +257,8 @@ class StageStore:
         Raises:
             SurroundingsError: the service refuses.
         """
-        with self._place.claim(key, timeout_s=timeout_s) as claim:
-            yield claim
+        with self._place.claim(key, timeout_s=timeout_s):
+            yield
 
     def remove_leftovers(self, keys: Iterable[str]) -> None:
         """Remove what killed processes were writing under keys, and their claims.

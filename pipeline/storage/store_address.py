@@ -145,6 +145,17 @@ def worker_variables(uri: str) -> dict[str, str]:
     return {**from_profile, **given}
 
 
+def adopt_variables(variables: Mapping[str, str]) -> None:
+    """Set what `worker_variables` returned in another process, in place of what is set here.
+
+    Ray writes the variables that it gives to a process into its logs: these come another way.
+    """
+    if "AWS_ACCESS_KEY_ID" in variables:  # this node's token would be that of other keys
+        for name in ("AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN"):
+            os.environ.pop(name, None)
+    os.environ.update(variables)
+
+
 def _split(uri: str) -> SplitResult:
     """Return the parts of a URI; a secret in it may hold what should be escaped."""
     scheme, _, rest = uri.partition("://")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import platform
 import shutil
 import socket
@@ -14,7 +13,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.credentials.outlets import mask_outlets
-from pipeline.storage.store_address import folder_of
+from pipeline.storage.store_address import adopt_variables, folder_of
 from pipeline.storage.store_marker import StoreMarker
 
 LIBRARIES = ("affectune", "ray", "torch", "numpy")
@@ -69,7 +68,7 @@ def node_report(
         variables: with which a store is reached.
         ray_folder: of Ray's sockets and objects on this node.
     """
-    os.environ.update(variables)
+    adopt_variables(variables)
     mask_outlets()
     folders = [] if ray_folder is None else [ray_folder]
     if marker is not None and (folder := folder_of(marker.uri)) is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import time
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from pipeline.errors import only_masked_errors
 from pipeline.fitting.shared_corpus import unpack
 from pipeline.spec import Spec
 from pipeline.storage.stage_store import StageStore
+from pipeline.storage.store_address import adopt_variables
 from pipeline.storage.store_marker import StoreMarker
 from tuning.fitting.job import Job
 from tuning.fitting.trial_fit import FitContext, FitReport, TrialFit
@@ -47,15 +47,15 @@ class TrialTrainable(tune.Trainable):
         packed: NDArray[np.uint8],
         spec: str,
         store: str,
-        keys: Mapping[str, str],
+        variables: Mapping[str, str],
         marker: StoreMarker | None = None,
     ) -> None:
         """Prepare a worker; called once.
 
-        `keys` are variables with keys of an object store; a `marker` is in the driver's store, on
-        a cluster, which a node may join at any time without having that store.
+        `variables` are those that reach the store; a `marker` is in the driver's store, on a
+        cluster, which a node may join at any time without having that store.
         """
-        os.environ.update(keys)
+        adopt_variables(variables)
         mask_outlets()
         torch.set_num_threads(1)
         with only_masked_errors():

@@ -174,7 +174,7 @@ def test_a_worker_on_a_node_without_the_store_tells_it_as_a_fault_of_that_node(
         packed=None,  # type: ignore[arg-type]
         spec="{}",
         store=elsewhere.uri,
-        keys={},
+        variables={},
         marker=elsewhere,
     )
     result = worker.step()
