@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["load", "main"]
 
 NAME = "affectune"
-ORDER = ("corpus", "train", "evaluate", "predict", "study", "store", "registry", "serve")
+ORDER = ("corpus", "train", "evaluate", "predict", "study", "store", "registry", "serve", "doctor")
 """The commands in the order of first use."""
 FIRST_STEPS = """\
 Affectune predicts emotions over time from several modalities, and says how hard each frame is.
@@ -136,7 +136,8 @@ def _run() -> NoReturn:
         from pipeline.storage.surroundings import as_failure
 
         if (fault := as_failure(error)) is not None:
-            _exit(AffectuneError(f"{fault} {_advice(sys.argv[1:]) or ''}".strip()), status=1)
+            advice, notes = _advice(sys.argv[1:]), getattr(error, "__notes__", ())
+            _exit(AffectuneError(" ".join(filter(None, [str(fault), advice, *notes]))), status=1)
         if not isinstance(error, AffectuneError | OSError):
             raise
         _exit(error, status=1)
@@ -172,6 +173,7 @@ def command_line() -> Command:
     from pipeline.command_line import finish
     from pipeline.data.cli import corpus_app
     from serving.cli import add_commands as add_serving_commands
+    from tuning.cli.doctor import add_commands as add_doctor
     from tuning.cli.registry import registry_app
     from tuning.cli.store import store_app
     from tuning.cli.study import study_app
@@ -186,14 +188,16 @@ def command_line() -> Command:
     app.add_typer(registry_app, name="registry")
     add_commands(app)
     add_serving_commands(app)
+    add_doctor(app)
 
     return finish(app, ORDER, FIRST_STEPS)
 
 
 def _exit(error: Exception, *, status: int) -> NoReturn:
+    from pipeline.errors import said
     from pipeline.terminal import print_error
 
-    print_error(str(error))
+    print_error(said(error))
     sys.exit(status)
 
 

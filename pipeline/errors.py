@@ -41,6 +41,26 @@ class SurroundingsError(AffectuneError):
         return _restored, (str(self), self.mend)
 
 
+LOOKS_FOR_MORE = "`affectune doctor` looks for more."
+"""What is said after an error of a start: its cause is often one of several."""
+
+
+@contextlib.contextmanager
+def naming_doctor() -> Iterator[None]:
+    """Let errors say who looks for more, where they are printed: of what a start needs."""
+    try:
+        yield
+    except AffectuneError as error:
+        if LOOKS_FOR_MORE not in getattr(error, "__notes__", ()):
+            error.add_note(LOOKS_FOR_MORE)
+        raise
+
+
+def said(error: BaseException) -> str:
+    """Return an error as it is printed: its message, and what was noted beside it."""
+    return " ".join([str(error), *getattr(error, "__notes__", ())])
+
+
 def _restored(message: str, mend: str) -> SurroundingsError:
     return SurroundingsError(message, mend=mend)
 

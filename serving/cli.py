@@ -22,7 +22,7 @@ from rich.text import Text
 from pipeline import terminal
 from pipeline.cluster_address import LOCAL, VARIABLE, find_cluster
 from pipeline.environment import give_memory_back, set_ray_serve_defaults
-from pipeline.errors import AffectuneError, InputError
+from pipeline.errors import AffectuneError, InputError, naming_doctor
 from pipeline.local_ray.listening import raise_if_reachable
 from pipeline.local_ray.session import LocalRay, local_ray
 from pipeline.status_line import print_status
@@ -235,7 +235,7 @@ def _running_ray(settings: Settings) -> Iterator[Event]:
     """Run Ray and the endpoint in it."""
     is_local = os.environ.get(VARIABLE, "").strip() in ("", LOCAL)
     with contextlib.ExitStack() as stack:
-        with nothing_to_finish(FAREWELL):
+        with nothing_to_finish(FAREWELL), naming_doctor():
             local = stack.enter_context(local_ray()) if is_local else None
             _prepare_environment(local)
             print_status("Starting Ray" if is_local else "Reaching the Ray cluster")
@@ -278,6 +278,7 @@ def _prepare_environment(local: LocalRay | None) -> None:
             Console(stderr=True).print(terminal.note(note), soft_wrap=True)
 
 
+@naming_doctor()
 def _start_ray(settings: Settings, address: str | None, local: LocalRay | None) -> None:
     """Start Ray on this machine, or reach the cluster at an address."""
     import ray

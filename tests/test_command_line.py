@@ -21,7 +21,7 @@ PACKAGES = ("pipeline", "tuning", "serving")
 COMMANDS = [
     *("corpus check", "corpus synthesize", "train", "evaluate", "predict"),
     *("study list", "study show", "study run", "study status", "study report", "study audit"),
-    *("registry list", "registry show", "registry promote", "registry rollback", "serve"),
+    *("registry list", "registry show", "registry promote", "registry rollback", "serve", "doctor"),
 ]
 """In the order of first use; a further command needs a place here only to be ordered."""
 HEAVY = [
@@ -30,11 +30,13 @@ HEAVY = [
 ]
 """Libraries that take a tenth of a second to import, or seconds."""
 FOREIGN_OPTIONS = {"--backend-store-uri", "--head"} | {
+    *("--artifacts-destination", "--constraint", "--editable", "--generate", "--shm-size"),
+    *("--node-ip-address", "--upgrade"),
     "--porcelain",
     "--untracked-files",
     "--show-toplevel",
 }
-"""Options of git, of `ray start` and of `mlflow ui`."""
+"""Options of git, of pip, of Ray's commands, of `mlflow server` and `mlflow ui`, of containers."""
 STYLE_SHEETS = {"tuning/report/charts/plotly_style.py"}
 """Their variables look like options."""
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*[a-z](?![a-z-])")
@@ -55,6 +57,7 @@ FIRST_LINES = {
     "registry promote m 1": "Asking the registry 'sqlite:///mlflow.db' ...",
     "registry rollback m": "Asking the registry 'sqlite:///mlflow.db' ...",
     "serve --model nothing": "Looking for the model 'nothing' ...",
+    "doctor": "Looking at this machine ...",
 }
 WATCH = """
 import json, os, sys

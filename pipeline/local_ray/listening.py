@@ -35,7 +35,15 @@ class Listener:
 
     def is_on_loopback(self) -> bool:
         """Return whether only this machine reaches it."""
-        return ipaddress.ip_address(self.address).is_loopback
+        return is_loopback(self.address)
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host, by its name or its IP address, is this machine alone."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def raise_if_reachable(*, before: Iterable[Listener] = (), port: int | None = None) -> None:
@@ -62,7 +70,23 @@ def raise_if_reachable(*, before: Iterable[Listener] = (), port: int | None = No
 
 def own_listeners() -> list[Listener]:
     """Return where this process, and those that it started, listen; nothing without /proc."""
-    return [listener for process in _descendants(os.getpid()) for listener in _listeners(process)]
+    return listeners_of(_descendants(os.getpid()))
+
+
+def listeners_of(processes: Iterable[int]) -> list[Listener]:
+    """Return where processes listen, as far as this user may know; nothing without /proc."""
+    return [listener for process in processes for listener in _listeners(process)]
+
+
+def commands_of_user() -> dict[int, str]:
+    """Return the command line of every process of this user, by its id."""
+    commands = {}
+    for folder in PROC.glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has just ended
+            if folder.stat().st_uid == os.geteuid():
+                words = (folder / "cmdline").read_bytes().replace(b"\0", b" ")
+                commands[int(folder.name)] = words.decode(errors="replace").strip()
+    return commands
 
 
 def _descendants(process: int) -> list[int]:

@@ -71,7 +71,7 @@ def local_ray() -> Iterator[LocalRay]:
     keep_ray_on_loopback()
     notes = keep_token_private()
     private = _make_folder()
-    if _is_open(private.parent):
+    if is_open(private.parent):
         notes.append(OPEN.format(base=private.parent))
 
     # Held until this process ends, however it does: who holds none has left its folder.
@@ -96,9 +96,9 @@ def _make_folder() -> Path:
     """Make a folder that only this user may enter, where Ray's sockets have short paths."""
     reasons = []
     # An open one is better than none: a container may have no other, and no other user.
-    for base in sorted(_bases(), key=_is_open):
-        reason = f"its path is longer than {_longest_base()} characters"
-        if len(os.fsencode(base)) <= _longest_base():
+    for base in sorted(bases(), key=is_open):
+        reason = f"its path is longer than {longest_base()} characters"
+        if len(os.fsencode(base)) <= longest_base():
             try:
                 _remove_abandoned(base)
                 # mkdtemp lets nobody else enter, and takes no name that is there.
@@ -109,11 +109,11 @@ def _make_folder() -> Path:
 
     raise InputError(
         f"Ray needs a folder for its sockets and logs, and none can be used. {'; '.join(reasons)}. "
-        f"Set {FOLDER} to a folder of yours whose path has at most {_longest_base()} characters."
+        f"Set {FOLDER} to a folder of yours whose path has at most {longest_base()} characters."
     )
 
 
-def _bases() -> list[Path]:
+def bases() -> list[Path]:
     """Return the folders to try: the one that was asked for alone, or those for temporary files."""
     if os.environ.get(FOLDER):
         return [Path(os.environ[FOLDER]).absolute()]
@@ -123,7 +123,7 @@ def _bases() -> list[Path]:
     return [Path(name).absolute() for name in names]
 
 
-def _is_open(base: Path) -> bool:
+def is_open(base: Path) -> bool:
     """Return whether any user could put a folder of theirs in the place of one in it."""
     for folder in (base, *base.parents):
         with contextlib.suppress(OSError):
@@ -133,7 +133,7 @@ def _is_open(base: Path) -> bool:
     return False
 
 
-def _longest_base() -> int:
+def longest_base() -> int:
     return LONGEST - len(f"/{PREFIX}12345678/{RAY}")
 
 

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 
 from pipeline.credentials.known import remember
 from pipeline.credentials.masking import masked_uri
-from pipeline.errors import AffectuneError, InputError, SurroundingsError
+from pipeline.errors import AffectuneError, InputError, SurroundingsError, naming_doctor
 from pipeline.shell_command import raise_if_masked
 from pipeline.stages.trained_stage import TrainedStage
 from pipeline.storage.atomic_file import prove_writable
@@ -66,6 +66,7 @@ class StoreProbe:
         return max(self.write_s, self.read_s, self.delete_s)
 
 
+@naming_doctor()
 def raise_if_not_writable(uri: str) -> None:
     """Find out within seconds whether a store could be made or written; it is left as it is.
 

@@ -1,1 +1,1 @@
-"""The commands of `affectune study` and `affectune registry`."""
+"""The commands `study`, `store`, `registry` and `doctor`."""

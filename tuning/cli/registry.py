@@ -20,7 +20,7 @@ from rich.text import Text
 from pipeline.credentials.masking import masked_uri
 from pipeline.data.cli import TimeUnitOption, parse_time_unit
 from pipeline.environment import resolve_tracking_uri
-from pipeline.errors import AffectuneError, InputError
+from pipeline.errors import AffectuneError, InputError, naming_doctor
 from pipeline.names import printable_word, shorten, unescape_key
 from pipeline.shell_command import how_to_promote, shell_command
 from pipeline.status_line import print_status
@@ -290,14 +290,15 @@ def _registry_client(tracking_uri: str | None) -> Iterator[MlflowClient]:
         )
 
     if path is None:
-        try:
-            raise_if_unreachable(uri)
-        except InputError:
-            raise
-        except Exception as error:  # a driver or the network raises errors of its own
-            raise InputError(
-                f"No registry answers at '{masked_uri(uri)}': {cause_of(error)}."
-            ) from error
+        with naming_doctor():
+            try:
+                raise_if_unreachable(uri)
+            except InputError:
+                raise
+            except Exception as error:  # a driver or the network raises errors of its own
+                raise InputError(
+                    f"No registry answers at '{masked_uri(uri)}': {cause_of(error)}."
+                ) from error
     from mlflow.exceptions import MlflowException
 
     try:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from pipeline.fitting.shared_corpus import unpack
 from pipeline.spec import Spec
 from pipeline.storage.stage_store import StageStore
 from pipeline.storage.store_address import adopt_variables
+from pipeline.storage.store_marker import StoreMarker
 from tuning.fitting.job import Job
 from tuning.fitting.trial_fit import FitContext, FitReport, TrialFit
 from tuning.planning.faults import pause_s
@@ -45,14 +48,19 @@ class TrialTrainable(tune.Trainable):
         spec: str,
         store: str,
         variables: Mapping[str, str],
+        marker: StoreMarker | None = None,
     ) -> None:
-        """Prepare a worker; called once. `variables` are those that reach the store."""
+        """Prepare a worker; called once.
+
+        `variables` are those that reach the store; a `marker` is in the driver's store, on a
+        cluster, which a node may join at any time without having that store.
+        """
         adopt_variables(variables)
         mask_outlets()
         torch.set_num_threads(1)
         with only_masked_errors():
             self._corpus, self._base = unpack(head, packed), Spec.model_validate_json(spec)
-            self._store = store
+            self._store, self._marker = store, marker
             self._context: FitContext | None = None
             self._num_faults = 0
             self.reset_config(config)
@@ -72,6 +80,8 @@ class TrialTrainable(tune.Trainable):
             return {"done": left_s <= HOLD_STEP_S}
 
         report = self._advance()
+        if report.fault and self._marker is not None:
+            report = replace(report, fault=f"On {socket.gethostname()}: {report.fault}")
         self._num_faults = self._num_faults + 1 if report.fault else 0
         if report.fault:
             self._held_until = time.monotonic() + pause_s(self._num_faults)
@@ -80,6 +90,8 @@ class TrialTrainable(tune.Trainable):
     def _advance(self) -> FitReport:
         try:
             if self._context is None:
+                if self._marker is not None:
+                    self._marker.raise_if_not_here()
                 self._context = FitContext.create(self._corpus, self._base, StageStore(self._store))
             if self._fit is None:
                 self._fit = TrialFit(self._job, self._context)

@@ -20,6 +20,7 @@ from ray.tune.execution import class_cache
 from pipeline.corpus import Corpus
 from pipeline.fitting.shared_corpus import pack
 from pipeline.storage.store_address import PASSED_ON, worker_variables
+from pipeline.storage.store_marker import StoreMarker
 from pipeline.storage.surroundings import as_failure, failure
 from pipeline.supervisor import REPEATED_S, is_stopped
 from tuning.planning.planner import StudyPlanner
@@ -50,6 +51,7 @@ def search(
     store: str,
     cluster: Cluster,
     on_tick: Callable[[], None],
+    marker: StoreMarker | None = None,
 ) -> bool:
     """Run the planner's fits.
 
@@ -59,6 +61,7 @@ def search(
         store: a folder that all nodes share, or a URI.
         cluster: where the trials run.
         on_tick: called some times a second.
+        marker: in the store, by which nodes of a cluster know it; None on this machine alone.
 
     Returns:
         Whether it was interrupted: then running trials have kept their state.
@@ -76,7 +79,7 @@ def search(
     ):
         if is_stopped():
             stop_request.interrupted.set()
-        tuner = _tuner(planner, corpus, store, cluster, on_tick, stop_request, folder)
+        tuner = _tuner(planner, corpus, store, cluster, on_tick, stop_request, folder, marker)
         try:
             tuner.fit()
         except Exception as error:  # Tune's own files may be what cannot be written
@@ -135,6 +138,7 @@ def _tuner(
     on_tick: Callable[[], None],
     stop_request: StopRequest,
     folder: str,
+    marker: StoreMarker | None,
 ) -> tune.Tuner:
     study = planner.study
 
@@ -155,6 +159,7 @@ def _tuner(
         spec=study.base.model_dump_json(),
         store=store,
         variables=store_variables(store),
+        marker=marker,
     )
     return tune.Tuner(
         tune.with_resources(trainable, lambda config: resources(study, config)),

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.cluster_address import find_cluster
-from pipeline.errors import InputError
+from pipeline.errors import InputError, naming_doctor
 from pipeline.storage.atomic_file import prove_writable
 from pipeline.storage.stage_store import raise_if_not_writable
 from pipeline.storage.surroundings import mend_of
 from tuning.mlflow_backend.tracking.study_runs import raise_if_unknown
 
 
+@naming_doctor()
 def find_services(
     study: str, folder: Path, address: str | None, store: str, tracking_uri: str | None
 ) -> str | None:
@@ -31,7 +32,7 @@ def find_services(
         InputError: one of them gives no answer, or another one than it should; or the folder
             cannot be written.
     """
-    cluster = find_cluster(address, _running_cluster)
+    cluster = find_cluster(address, running_cluster)
     try:
         prove_writable(folder)
     except OSError as error:
@@ -45,7 +46,7 @@ def find_services(
     return cluster
 
 
-def _running_cluster() -> str | None:
+def running_cluster() -> str | None:
     """Return the address of the cluster that this machine is part of."""
     from ray._private.services import canonicalize_bootstrap_address
 

@@ -25,7 +25,7 @@ from typing import Any
 
 from pipeline.corpus import Corpus
 from pipeline.distillation.distil import distil
-from pipeline.errors import AffectuneError, InputError, SurroundingsError
+from pipeline.errors import AffectuneError, InputError, SurroundingsError, naming_doctor
 from pipeline.evaluation.evaluate import Evaluation, evaluate
 from pipeline.evaluation.model_card import floor_warnings, model_card
 from pipeline.fitting.worker_pool import WorkerPool
@@ -39,6 +39,7 @@ from pipeline.storage.atomic_file import write_atomically
 from pipeline.storage.atomic_folder import remove_leftovers
 from pipeline.storage.result_folder import Files, kept_beside, write_result
 from pipeline.storage.stage_store import StageStore
+from pipeline.storage.store_marker import marked_store
 from pipeline.storage.surroundings import mend_of
 from tuning.journal.clock import now
 from tuning.journal.events import (
@@ -59,6 +60,7 @@ from tuning.monitoring.state import COMMAND
 from tuning.planning.judgement import verdict
 from tuning.planning.planner import StudyPlanner
 from tuning.ray_backend.cluster import cluster
+from tuning.ray_backend.node_faults import check_nodes
 from tuning.ray_backend.tune_run import search
 from tuning.spec.study_spec import StudySpec
 from tuning.study.assemble_model import winning_model
@@ -365,11 +367,16 @@ def _search(
     on_tick: Callable[[], None],
 ) -> None:
     options = study.options
-    with cluster(options.address, options.workers) as ray:
-        ray.raise_if_too_small(study.spec)
+    with contextlib.ExitStack() as stack:
+        with naming_doctor():
+            ray = stack.enter_context(cluster(options.address, options.workers))
+            ray.raise_if_too_small(study.spec)
+            marker = stack.enter_context(marked_store(options.store)) if options.address else None
+            if marker is not None:
+                check_nodes(marker)
         on_start()
         planner.budget.workers = ray.fits_at_a_time(study.spec)
-        study.is_interrupted = search(planner, study.corpus, options.store, ray, on_tick)
+        study.is_interrupted = search(planner, study.corpus, options.store, ray, on_tick, marker)
 
     if planner.fault:
         raise SurroundingsError(planner.fault)

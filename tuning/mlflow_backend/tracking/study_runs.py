@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlparse
 
 from pipeline.credentials.masking import masked_uri
 from pipeline.environment import DEFAULT_TRACKING_URI
-from pipeline.errors import InputError
+from pipeline.errors import InputError, naming_doctor
 from pipeline.storage.atomic_file import prove_writable
 from tuning.mlflow_backend.client import (
     ALREADY_EXISTS,
@@ -71,7 +71,7 @@ def raise_if_not_recordable(uri: str, study: str) -> None:
         InputError: the server does not answer or cannot be written, the experiment was deleted, or
             the folder of its artefacts cannot be written.
     """
-    with _as_input_error(uri, "write to"):
+    with naming_doctor(), _as_input_error(uri, "write to"):
         raise_if_unreachable(uri)
         client = connect(uri)
         experiment_id = find_or_create_experiment(client, uri, study)
