@@ -109,8 +109,6 @@ http://{{ include "affectune.fullname" . }}-mlflow:5000
 
 {{/* Of every process of Ray. Its token comes from KubeRay, see authOptions. */}}
 {{- define "affectune.rayEnv" -}}
-- {name: HOME, value: /tmp}
-- {name: AFFECTUNE_CACHE, value: /tmp/affectune}
 - {name: OMP_NUM_THREADS, value: "1"}
 - {name: OPENBLAS_NUM_THREADS, value: "1"}
 - {name: MKL_NUM_THREADS, value: "1"}
@@ -120,15 +118,27 @@ http://{{ include "affectune.fullname" . }}-mlflow:5000
 - {name: MLFLOW_TRACKING_URI, value: {{ include "affectune.trackingUri" . | quote }}}
 {{- end }}
 
-{{- define "affectune.rayMounts" -}}
+{{/* What the image writes to: its home, with caches, and temporary files. The rest is read-only. */}}
+{{- define "affectune.mounts" -}}
+- {name: home, mountPath: /data}
 - {name: scratch, mountPath: /tmp}
+{{- end }}
+
+{{- define "affectune.volumes" -}}
+- name: home
+  emptyDir: {sizeLimit: 10Gi}
+- name: scratch
+  emptyDir: {sizeLimit: {{ .scratch }}}
+{{- end }}
+
+{{- define "affectune.rayMounts" -}}
+{{ include "affectune.mounts" . }}
 - {name: shared-memory, mountPath: /dev/shm}
 {{- end }}
 
 {{/* Ray's object store takes 30% of the memory, and lies in shared memory. */}}
 {{- define "affectune.rayVolumes" -}}
-- name: scratch
-  emptyDir: {sizeLimit: {{ .scratch }}}
+{{ include "affectune.volumes" . }}
 - name: shared-memory
   emptyDir: {medium: Memory, sizeLimit: {{ .resources.memory }}}
 {{- end }}
@@ -155,15 +165,13 @@ enableInTreeAutoscaling: true
 autoscalerOptions:
   version: v2
   upscalingMode: Default
-  idleTimeoutSeconds: {{ .idleSeconds }}
+  idleTimeoutSeconds: {{ .idleSeconds | int64 }}
   {{- include "affectune.container" . | nindent 2 }}
   resources:
     requests: {cpu: 200m, memory: 512Mi}
     limits: {cpu: "1", memory: 1Gi}
-  env:
-    - {name: HOME, value: /tmp}
   volumeMounts:
-    - {name: scratch, mountPath: /tmp}
+    {{- include "affectune.mounts" . | nindent 4 }}
     - name: kubernetes-api
       mountPath: /var/run/secrets/kubernetes.io/serviceaccount
       readOnly: true
@@ -193,4 +201,9 @@ enableInTreeAutoscaling: false
 - name: token
   secret: {secretName: {{ . }}, defaultMode: 0440, items: [{key: token, path: token}]}
 {{- end }}
+{{- end }}
+
+{{/* A setting as a variable has it; toString would write 33554432 as 3.3554432e+07. */}}
+{{- define "affectune.envValue" -}}
+{{- if kindIs "slice" . }}{{ join "," . }}{{ else if kindIs "string" . }}{{ . }}{{ else }}{{ toJson . }}{{ end }}
 {{- end }}
