@@ -12,16 +12,16 @@ def parse(words: str | list[str]) -> dict[str, Any]:
     """Return the values that a command line `affectune ...` gives its command, by their names.
 
     Raises:
-        Exception: typer's, with what is wrong: no such command or option, a value that does not
-            fit.
+        Exception: typer's, with what is wrong: no such option, a value that does not fit.
+        AssertionError: there is no such command.
     """
     program, *rest = shlex.split(words) if isinstance(words, str) else words
     assert program == "affectune", f"{program} is another program"
 
-    command, context = command_line(), None
+    command = command_line()
     while hasattr(command, "commands"):
-        context = command.make_context(program, rest, parent=context)
-        typed = [*context._protected_args, *context.args]
-        program, command, rest = command.resolve_command(context, typed)
-    values: dict[str, Any] = command.make_context(program, rest, parent=context).params
+        name, *rest = rest
+        assert name in command.commands, f"there is no command {name}"
+        program, command = f"{program} {name}", command.commands[name]
+    values: dict[str, Any] = command.make_context(program, rest).params
     return values
