@@ -30,7 +30,7 @@ from tuning.ray_backend.cluster import cluster
 TRAINING_BAR, SLEEPING_BAR = 0.9, 0.95
 NUM_NODES = (4, 16)
 FITS_PER_NODE, SLEEPING_EPOCHS, SLEEP_S = 8, 3, 2.0
-SETUP_HOOK = "tests.benchmarks.sleeping_fits.sleep_instead"
+SETUP_HOOK = "tests.benchmarks.sleeping_fits.sleep_before_epochs"
 STUDY = """
 name = "scaling"
 folds = 2

@@ -1,4 +1,4 @@
-"""Makes the fits of a worker sleep instead of train, so that one machine can have many workers."""
+"""Makes the fits of a worker last by sleeping, so that one machine can have many workers."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ import os
 import time
 
 from pipeline.fitting.trainer import Trainer
+from pipeline.stages.trained_stage import Epoch
 
 EPOCH_S = "AFFECTUNE_BENCH_EPOCH_S"
 """Variable with the seconds that an epoch sleeps."""
 
 
-def sleep_instead() -> None:
-    """Replace the training of an epoch in this process; Ray calls it in every worker."""
+def sleep_before_epochs() -> None:
+    """Have every epoch of this process begin with a sleep; Ray calls it in every worker."""
+    train_epoch = Trainer.train_epoch
 
-    def sleep(trainer: Trainer, epoch: int) -> float:
+    def sleep(trainer: Trainer) -> Epoch:
         time.sleep(float(os.environ[EPOCH_S]))
-        return 1.0 / epoch
+        return train_epoch(trainer)
 
-    Trainer._train_batches = sleep  # type: ignore[method-assign]
+    Trainer.train_epoch = sleep  # type: ignore[method-assign]
