@@ -14,6 +14,8 @@ from pipeline.storage.stage_store import StageStore
 
 CHECKPOINT_S = 5.0
 """A fit keeps its state after so many seconds at most (and the epoch that is running)."""
+CLAIM_S = 3600.0
+"""So long a fit waits for another process that trains the same stage."""
 TIME_FILE = "time.json"
 
 
@@ -38,6 +40,7 @@ class ResumableFit:
         begin = time.monotonic()
         self.stage: TrainedStage | None = None
         self._store = store
+        self._version: str | None = None
 
         def resume(files: Mapping[str, bytes]) -> tuple[Trainer, float]:
             """Go on from a checkpoint; return the seconds that were spent until then, too."""
@@ -108,7 +111,20 @@ class ResumableFit:
     def _write_checkpoint(self) -> None:
         files = self.trainer.checkpoint()
         files[TIME_FILE] = json.dumps({"wall_s": self.wall_s}).encode()
-        self._store.write(checkpoint_name(self.trainer.problem.key), files)
+        name = checkpoint_name(self.trainer.problem.key)
+        self._version = self._store.write(name, files)
+
+    def is_overtaken(self) -> bool:
+        """Return whether another process has gone on with the fit since this one did, or ended it.
+
+        Raises:
+            SurroundingsError: the store does not tell.
+        """
+        key = self.trainer.problem.key
+        there = self._store.version(checkpoint_name(key))
+        if there == self._version:
+            return False
+        return there is not None or self._store.get(key) is not None
 
 
 def checkpoint_name(key: str) -> str:

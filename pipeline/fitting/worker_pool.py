@@ -25,7 +25,7 @@ import torch
 from pipeline.corpus import Corpus
 from pipeline.credentials.outlets import mask_outlets
 from pipeline.errors import AffectuneError
-from pipeline.fitting.resumable_fit import ResumableFit
+from pipeline.fitting.resumable_fit import CLAIM_S, ResumableFit
 from pipeline.fitting.shared_corpus import map_shared, write_shared
 from pipeline.stages.task import SupervisedProblem
 from pipeline.stages.trained_stage import Epoch, TrainedStage
@@ -58,6 +58,8 @@ class FitProgress:
     is_from_store: bool = False
 
 
+Solution = tuple[TrainedStage, bool]
+"""A stage, and whether the store had it."""
 OnProgress = Callable[[FitProgress], None]
 
 
@@ -138,10 +140,14 @@ class WorkerPool:
                 self.on_progress(FitProgress(problem, stage=stage, is_from_store=True))
 
         unsolved = {p.key: p for p in problems if p.key not in solutions}
-        for problem, stage in self._fit_all(list(unsolved.values())):
-            self.trained.append(stage)
+        for problem, solution in self._fit_all(list(unsolved.values())):
+            stage, is_from_store = solution
+            if is_from_store:
+                self.store_hits += 1
+            else:
+                self.trained.append(stage)
             solutions[problem.key] = stage
-            self.on_progress(FitProgress(problem, stage=stage))
+            self.on_progress(FitProgress(problem, stage=stage, is_from_store=is_from_store))
 
         return [solutions[problem.key] for problem in problems]
 
@@ -155,21 +161,21 @@ class WorkerPool:
 
     def _fit_all(
         self, problems: Sequence[SupervisedProblem]
-    ) -> Iterator[tuple[SupervisedProblem, TrainedStage]]:
+    ) -> Iterator[tuple[SupervisedProblem, Solution]]:
         if self.workers > 1 and problems:
             yield from self._fit_in_workers(problems)
             return
 
         for problem in problems:
-            fit = ResumableFit(problem, self.corpus, self.store, device=self.device)
-            yield problem, fit.run(self._epoch_callback(problem))
+            on_epoch = self._epoch_callback(problem)
+            yield problem, _solve(problem, self.corpus, self.store, self.device, on_epoch)
 
     def _fit_in_workers(
         self, problems: Sequence[SupervisedProblem]
-    ) -> Iterator[tuple[SupervisedProblem, TrainedStage]]:
+    ) -> Iterator[tuple[SupervisedProblem, Solution]]:
         executor = self._start_workers()
         self._running = {problem.key: problem for problem in problems}
-        futures: dict[Future[TrainedStage], SupervisedProblem] = {
+        futures: dict[Future[Solution], SupervisedProblem] = {
             executor.submit(_fit_in_worker, problem, self.device): problem for problem in problems
         }
 
@@ -292,10 +298,24 @@ def _end_with_parent(parent: int, folder: Path) -> None:
     os._exit(1)
 
 
-def _fit_in_worker(problem: SupervisedProblem, device: str) -> TrainedStage:
+def _fit_in_worker(problem: SupervisedProblem, device: str) -> Solution:
     def send(epoch: Epoch) -> None:
         with contextlib.suppress(OSError):  # progress may be lost, a fit may not
             _Worker.progress.send(json.dumps([problem.key, *astuple(epoch)]).encode())
 
-    fit = ResumableFit(problem, _Worker.corpus, _Worker.store, device=device)
-    return fit.run(send)
+    return _solve(problem, _Worker.corpus, _Worker.store, device, send)
+
+
+def _solve(
+    problem: SupervisedProblem,
+    corpus: Corpus,
+    store: StageStore,
+    device: str,
+    on_epoch: Callable[[Epoch], None],
+) -> Solution:
+    """Fit, unless another process that uses the same store does so, or did it in the meantime."""
+    with store.claim(problem.key, timeout_s=CLAIM_S):
+        stage = store.get(problem.key)
+        if stage is not None:
+            return stage, True
+        return ResumableFit(problem, corpus, store, device=device).run(on_epoch), False

@@ -6,18 +6,13 @@ import contextlib
 import json
 import logging
 import re
-import shutil
-import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from filelock import FileLock, Timeout
-from pyarrow import fs
 from safetensors import SafetensorError
 
 from pipeline.credentials.known import remember
@@ -26,57 +21,65 @@ from pipeline.errors import AffectuneError, InputError, SurroundingsError
 from pipeline.shell_command import raise_if_masked
 from pipeline.stages.trained_stage import TrainedStage
 from pipeline.storage.atomic_file import prove_writable
-from pipeline.storage.atomic_folder import (
-    MANIFEST,
-    manifest_of,
-    read_folder,
-    remove,
-    remove_leftovers,
-    verify,
-    write_folder,
-)
+from pipeline.storage.folder_store import KEY_LENGTH, FolderStore
+from pipeline.storage.object_store import Objects, ObjectStore
+from pipeline.storage.remote_store import RemoteStore
+from pipeline.storage.store_address import folder_of, object_address
 from pipeline.storage.surroundings import as_failure, mend_of
 
 log = logging.getLogger(__name__)
 
 FORMAT = 2
-"""Of the entries; raise it when an entry is written otherwise."""
+"""Of the entries of a folder; raise it when an entry is written otherwise."""
+REMOTE_FORMAT = 3
+"""Of those of an object store, each one object. In format 2 they had an object per file."""
 FORMAT_ENTRY, FORMAT_FILE = "format", "format.json"
-KEY_LENGTH = 64
 KEY = re.compile(rf"[0-9a-f]{{{KEY_LENGTH}}}")
-LOOK = """
-import sys
-from pyarrow import fs
-system, path = fs.FileSystem.from_uri(sys.stdin.read())
-system.get_file_info(path)
-"""
-CLAIMS = ".claims"
-CLAIM_POLL_S = 0.2
-REMOTE_PAUSES_S = (0.5, 1.0, 2.0)
-"""After these an object store that refused a request is asked again."""
-SERVICE = "Check that its service answers, its quota, and that you may read and write there"
-"""What to do where it still refuses."""
 MAX_PROBED = 8
 """So many stages are read to find out which format a store has that does not say it."""
-ANSWER_S = 10.0
-"""So long an object store may take for its first answer, the start of a process included."""
+ANSWER_S, RETRY_S = 4.0, 5.0
+"""So long an object store may take for its first answer."""
 
 Content = TypeVar("Content")
 
 
+@dataclass(frozen=True)
+class StoreProbe:
+    """How a store answered.
+
+    Attributes:
+        write_s: seconds until a small entry was written.
+        read_s: likewise read.
+        delete_s: likewise deleted.
+        has_conditional_writes: of several processes, one trains a key, and the others wait: the
+            service knows conditional writes, or the folder file locks.
+    """
+
+    write_s: float
+    read_s: float
+    delete_s: float
+    has_conditional_writes: bool
+
+    @property
+    def latency_s(self) -> float:
+        """Return the seconds that the slowest of its answers took."""
+        return max(self.write_s, self.read_s, self.delete_s)
+
+
 def raise_if_not_writable(uri: str) -> None:
-    """Find out within seconds whether a store could be made or written; a folder is left as it is.
+    """Find out within seconds whether a store could be made or written; it is left as it is.
 
     Raises:
         InputError: it cannot.
     """
     raise_if_masked(uri, "--store")
-    if "://" in uri and not uri.startswith("file:"):
+    folder = folder_of(uri)
+    if folder is None:
         _raise_if_silent(uri)
         return
 
     try:
-        prove_writable(Path(uri.removeprefix("file://")))
+        prove_writable(folder)
     except OSError as error:
         raise InputError(
             f"Cannot use the store '{masked_uri(uri)}': '{error.filename}' cannot be written "
@@ -88,37 +91,39 @@ def raise_if_not_writable(uri: str) -> None:
 class StageStore:
     """Keeps each trained stage under its key, and further files by name.
 
-    An entry is complete and verified, or it is not there.
+    An entry is complete and verified, or it is not there; one that is replaced is never missing.
 
     Args:
-        uri: a folder ("runs/store"), or a URI that pyarrow knows ("s3://bucket/prefix",
-            "file:///...").
+        uri: a folder ("runs/store", "file:///..."), or a place in an object store
+            ("s3://bucket/prefix", "gs://...", "az://...").
+
+    Attributes:
+        objects: bytes by name in the same place, beside the entries.
 
     Raises:
-        InputError: no such kind of URI, the folder cannot be made, the store cannot be reached, or
-            another version wrote it.
+        InputError: no such kind of URI, the folder cannot be made, or another version wrote it.
+        SurroundingsError: the service does not answer, or lets nothing be read.
     """
 
     def __init__(self, uri: str | Path) -> None:
         self.uri = str(uri)
         remember(self.uri)
-        self._remote: fs.FileSystem | None = None
-        self._root = self.uri
+        folder = folder_of(self.uri)
+        if folder is None:
+            self._place: FolderStore | RemoteStore = RemoteStore(object_address(self.uri))
+            self.objects: Objects = self._place.objects
+            self._has_format = self._find_remote_format(self._place)
+            return
 
         try:
-            if "://" in self.uri:
-                self._remote, self._root = fs.FileSystem.from_uri(self.uri)
-                if isinstance(self._remote, fs.LocalFileSystem):
-                    self._remote = None
-            if self._remote is None:
-                Path(self._root).mkdir(parents=True, exist_ok=True)
+            self._place = FolderStore(folder)
         except (OSError, ValueError) as error:
             raise InputError(
                 f"Cannot use the store '{masked_uri(self.uri)}': {error}. Name a folder or "
                 "an object-store URI."
             ) from error
-
-        self._has_format = self._find_format()
+        self.objects = self._place
+        self._has_format = self._find_format(self._place)
 
     def get(self, key: str) -> TrainedStage | None:
         """Return the stage under a key; None where there is none, or a damaged one (logged)."""
@@ -149,7 +154,7 @@ class StageStore:
             SurroundingsError: the disk or the service does not let them be read.
         """
         try:
-            files = self._read_files(name)
+            files = self._place.read_entry(name)
             return None if files is None else parse(files)
         except (
             AffectuneError, ArithmeticError, AttributeError, LookupError, OSError, RuntimeError,
@@ -162,118 +167,141 @@ class StageStore:
             )
             return None
 
-    def write(self, name: str, files: Mapping[str, bytes]) -> None:
+    def write(self, name: str, files: Mapping[str, bytes]) -> str | None:
         """Keep files under a name, all or none of them; what was there is replaced.
+
+        Returns:
+            The `version` of what is there now.
 
         Raises:
             AffectuneError: they cannot be written.
         """
         if not self._has_format:
-            format_files = {FORMAT_FILE: json.dumps(FORMAT).encode()}
-            self._write_files(FORMAT_ENTRY, format_files, keeps_existing=True)
+            self._write_format()
             self._has_format = True
-        self._write_files(name, files)
+        return self._place.write_entry(name, files)
+
+    def version(self, name: str) -> str | None:
+        """Return what changes when something else is written under a name; None: nothing is there.
+
+        Raises:
+            SurroundingsError: the service does not tell it.
+        """
+        return self._place.version(name)
 
     def remove(self, name: str) -> None:
         """Remove what is under a name, if there is anything."""
-        if self._remote is None:
-            remove(Path(self._root) / name)
-            return
-        with contextlib.suppress(OSError):
-            self._remote.delete_dir(f"{self._root}/{name}")
+        self._place.remove_entry(name)
+
+    def names(self) -> Iterator[str]:
+        """Yield the names of all entries, those of stages among them; no run needs it.
+
+        Raises:
+            SurroundingsError: the service does not let them be listed.
+        """
+        return (name for name in self._place.entry_names() if name != FORMAT_ENTRY)
 
     def raise_if_unusable(self) -> None:
-        """Prove that it can be written and read.
+        """Prove that it can be written and read; say so where several studies may train the same.
 
         Raises:
             InputError: it cannot.
         """
+        if not self.probe().has_conditional_writes:
+            log.warning(
+                "The store '%s' has no conditional writes or locks: studies that use it at the "
+                "same time may train the same stage twice, to the same bytes.",
+                masked_uri(self.uri),
+            )
+
+    def probe(self) -> StoreProbe:
+        """Write an entry, read it and delete it, and find out whether claims hold here.
+
+        Raises:
+            InputError: one of them fails.
+        """
         name = f"check-{uuid.uuid4().hex}"
+        begin = time.monotonic()
         try:
-            self.write(name, {"check": b"written"})
-            if self.read(name, lambda files: files["check"]) != b"written":
-                raise AffectuneError("what was written is not read back")
+            try:
+                self.write(name, {"check": b"written"})
+                written = time.monotonic()
+                if self.read(name, lambda files: files["check"]) != b"written":
+                    raise AffectuneError("what was written is not read back")
+                read = time.monotonic()
+            finally:
+                self.remove(name)
+            deleted = time.monotonic()
+            has_conditions = self._has_conditions()
         except AffectuneError as error:
             raise InputError(
                 f"Cannot use the store '{masked_uri(self.uri)}': {error} "
                 "Name a folder or an object store that can be written."
             ) from error
-        finally:
-            self.remove(name)
+        return StoreProbe(written - begin, read - written, deleted - read, has_conditions)
 
     def remove_if_empty(self) -> None:
         """Remove the folder of a store that nothing was put into; an object store has none."""
-        root = Path(self._root)
-        if self._remote is None and {path.name for path in root.iterdir()} <= {FORMAT_ENTRY}:
-            shutil.rmtree(root, ignore_errors=True)
+        if isinstance(self._place, FolderStore):
+            self._place.remove_if_only({FORMAT_ENTRY})
 
     @contextlib.contextmanager
     def claim(self, key: str, *, timeout_s: float) -> Iterator[None]:
-        """Be the only one who trains this key, among all processes that use the same folder.
+        """Be the only one who trains this key, among all processes that use the same store.
 
-        A process lets go by ending, also by being killed. After `timeout_s` two may train the same
-        key, to the same bytes; likewise where a claim cannot be written. An object store has no
-        such locks.
+        A process lets go by ending, also by being killed; in an object store the others find that
+        out within `lease.LEASE_S`. After `timeout_s` two may train the same key, to the same
+        bytes; likewise where a claim cannot be written.
+
+        Raises:
+            SurroundingsError: the service refuses.
         """
-        if self._remote is not None:
+        with self._place.claim(key, timeout_s=timeout_s):
             yield
-            return
-
-        path = Path(self._root) / CLAIMS / key
-        lock = FileLock(path)
-        with contextlib.suppress(Timeout, OSError):
-            path.parent.mkdir(exist_ok=True)
-            lock.acquire(timeout=timeout_s, poll_interval=CLAIM_POLL_S)
-
-        try:
-            yield
-        finally:
-            if lock.is_locked:
-                # Before the lock goes: who waits for it sees that the file is another one.
-                path.unlink(missing_ok=True)
-                lock.release()
 
     def remove_leftovers(self, keys: Iterable[str]) -> None:
         """Remove what killed processes were writing under keys, and their claims.
 
-        What another process trains now is left alone. In an object store nothing is to be removed:
-        an entry without its manifest is none, and is written over.
+        What another process trains now is left alone.
         """
-        if self._remote is not None:
-            return
+        self._place.remove_leftovers(keys)
 
-        root = Path(self._root)
-        wanted = set(keys)
-        names = {path.name[1:].partition(".")[0][:KEY_LENGTH] for path in root.glob(".*")}
-        with contextlib.suppress(OSError):
-            names |= {path.name for path in (root / CLAIMS).iterdir()}
-        for key in names & wanted:
-            lock = FileLock(root / CLAIMS / key)
-            with contextlib.suppress(Timeout, OSError):
-                (root / CLAIMS).mkdir(exist_ok=True)
-                with lock.acquire(timeout=0):
-                    remove_leftovers(root, partial(_belongs_to, key))
-                    (root / CLAIMS / key).unlink(missing_ok=True)
+    def _has_conditions(self) -> bool:
+        if isinstance(self._place, FolderStore):
+            return self._place.has_locks()
+        return self._place.has_conditional_writes()
 
-    def _write_files(
-        self, name: str, files: Mapping[str, bytes], *, keeps_existing: bool = False
-    ) -> None:
-        if self._remote is None:
-            write_folder(Path(self._root) / name, files, keeps_existing=keeps_existing)
-            return
+    def _write_format(self) -> None:
+        if isinstance(self._place, FolderStore):
+            files = {FORMAT_FILE: json.dumps(FORMAT).encode()}
+            self._place.write_entry(FORMAT_ENTRY, files, keeps_existing=True)
+        else:
+            files = {FORMAT_FILE: json.dumps(REMOTE_FORMAT).encode()}
+            self._place.write_loose_entry(FORMAT_ENTRY, files)
 
-        remote = self._remote
+    def _find_remote_format(self, place: RemoteStore) -> bool:
+        """Return whether the store has a format already; refuse that of a later version.
 
-        def write() -> None:
-            # One object at a time is atomic there; an entry exists once its manifest does.
-            remote.create_dir(f"{self._root}/{name}")
-            for file, data in [*files.items(), (MANIFEST, manifest_of(files))]:
-                with remote.open_output_stream(f"{self._root}/{name}/{file}") as stream:
-                    stream.write(data)
+        It is written so that earlier versions understand it, too. Entries of other formats have
+        other names: what says no format is taken for new.
+        """
+        try:
+            files = place.read_loose_entry(FORMAT_ENTRY)
+            stored = None if files is None else int(json.loads(files[FORMAT_FILE]))
+        except SurroundingsError:
+            raise
+        except (AffectuneError, LookupError, TypeError, ValueError) as error:
+            raise InputError(
+                f"Cannot read which format the store '{masked_uri(self.uri)}' has: {error} "
+                f"Remove what is below '{FORMAT_ENTRY}/' there if no other version wrote it, or "
+                "name another store."
+            ) from error
+        if stored is not None and stored > REMOTE_FORMAT:
+            raise self._other_version(stored, REMOTE_FORMAT)
+        place.has_loose_entries = stored is not None and stored < REMOTE_FORMAT
+        return stored is not None
 
-        self._repeated(write, "write to")
-
-    def _find_format(self) -> bool:
+    def _find_format(self, place: FolderStore) -> bool:
         """Return whether the store has a format already; refuse that of another version.
 
         Where it is missing or damaged, the entries say which it is.
@@ -289,7 +317,7 @@ class StageStore:
             damage = error
 
         if stored is None and self._stages_are_readable():
-            if damage is not None or self._is_in_the_way(FORMAT_ENTRY):
+            if damage is not None or place.is_in_the_way(FORMAT_ENTRY):
                 log.warning("The format of the store is damaged, and is written anew.")
                 self.remove(FORMAT_ENTRY)
             return False
@@ -298,33 +326,25 @@ class StageStore:
                 f"Cannot read which format the store '{masked_uri(self.uri)}' has, and it "
                 f"holds no stage that tells: {damage} Try again, or name another store."
             ) from damage
-        stored = stored or 1
         if stored == FORMAT:
             return True
-        version = "a later version" if stored > FORMAT else "an earlier version"
-        raise InputError(
+        raise self._other_version(stored or 1, FORMAT)
+
+    def _other_version(self, stored: int, known: int) -> InputError:
+        version = "a later version" if stored > known else "an earlier version"
+        return InputError(
             f"The store '{masked_uri(self.uri)}' was written by {version} of Affectune, and "
             "this one does not read its entries. Name another store, or remove that one."
         )
 
     def _read_format(self) -> int | None:
-        files = self._read_files(FORMAT_ENTRY)
+        files = self._place.read_entry(FORMAT_ENTRY)
         return None if files is None else int(json.loads(files[FORMAT_FILE]))
-
-    def _is_in_the_way(self, name: str) -> bool:
-        """Return whether something else is where a folder should be."""
-        place = Path(self._root) / name
-        is_there = place.is_symlink() or place.exists()
-        return self._remote is None and is_there and not place.is_dir()
 
     def _names_of_stages(self) -> list[str]:
         """Return what is named as a trained stage is, by a hash."""
-        if self._remote is None:
-            names = [path.name for path in Path(self._root).iterdir()]
-        else:
-            selector = fs.FileSelector(self._root, allow_not_found=True)
-            names = [file.base_name for file in self._remote.get_file_info(selector)]
-        return [name for name in names if KEY.match(name)]
+        assert isinstance(self._place, FolderStore)
+        return [path.name for path in self._place.root.iterdir() if KEY.match(path.name)]
 
     def _stages_are_readable(self) -> bool:
         """Return whether this version reads the stages that are there; of many, some are tried."""
@@ -332,73 +352,14 @@ class StageStore:
         stages = [name for name in names if KEY.fullmatch(name)][:MAX_PROBED]
         return not names or any(self.get(name) is not None for name in stages)
 
-    def _read_files(self, name: str) -> dict[str, bytes] | None:
-        """Return the verified files under a name; None where there are none."""
-        if self._remote is None:
-            folder = Path(self._root) / name
-            return read_folder(folder) if folder.is_dir() else None
-
-        try:
-            manifest = self._read_object(f"{name}/{MANIFEST}")
-        except FileNotFoundError:
-            return None
-        files = {file: self._read_object(f"{name}/{file}") for file in json.loads(manifest)}
-        verify(f"{masked_uri(self.uri)}/{name}", files, manifest)
-        return files
-
-    def _read_object(self, name: str) -> bytes:
-        assert self._remote is not None
-        remote = self._remote
-
-        def read() -> bytes:
-            with remote.open_input_stream(f"{self._root}/{name}") as stream:
-                data: bytes = stream.read()
-            return data
-
-        return self._repeated(read, "read")
-
-    def _repeated(self, request: Callable[[], Content], verb: str) -> Content:
-        """Return the answer of an object store, which may refuse a request and take the next.
-
-        Raises:
-            FileNotFoundError: there is no such object.
-            SurroundingsError: it refuses again and again, or is not reached.
-        """
-        for pause_s in (*REMOTE_PAUSES_S, None):
-            try:
-                return request()
-            except FileNotFoundError:
-                raise
-            except OSError as error:
-                if pause_s is None:
-                    cause = " ".join(str(error).split()).rstrip(".")
-                    message = f"Cannot {verb} the store '{masked_uri(self.uri)}': {cause}."
-                    raise SurroundingsError(f"{message} {SERVICE}.", mend=SERVICE) from error
-                time.sleep(pause_s)
-        raise AssertionError("the last pause is None")
-
-
-def _belongs_to(key: str, name: str) -> bool:
-    """Return whether a name is a key, or begins with it, as that of a checkpoint."""
-    return name.startswith(key)
-
 
 def _raise_if_silent(uri: str) -> None:
-    """Look into an object store from another process: its library would try for minutes.
+    """Look into an object store, and do not wait long for its answer.
 
     What else may be wrong with it is for `StageStore.raise_if_unusable` to say.
     """
+    objects = ObjectStore(object_address(uri), answer_s=ANSWER_S, retry_s=RETRY_S)
     try:
-        subprocess.run(
-            [sys.executable, "-c", LOOK],
-            input=uri.encode(),  # not an argument, which others could read: it may hold a secret
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            timeout=ANSWER_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise InputError(
-            f"The store '{masked_uri(uri)}' gave no answer within {ANSWER_S:.0f} s. Is its "
-            "service there, and reached from here? Else name another store with --store."
-        ) from error
+        objects.read(f"{FORMAT_ENTRY}/{FORMAT_FILE}")
+    except SurroundingsError as error:
+        raise InputError(f"{error} Or name another store with --store.") from error

@@ -13,7 +13,7 @@ from ray.util import ActorPool
 
 from pipeline.corpus import Corpus
 from pipeline.credentials.outlets import mask_outlets
-from pipeline.errors import AffectuneError, InputError, only_masked_errors
+from pipeline.errors import AffectuneError, InputError, SurroundingsError, only_masked_errors
 from pipeline.fitting.resumable_fit import remove_checkpoint
 from pipeline.fitting.shared_corpus import pack, unpack
 from pipeline.spec import Spec
@@ -103,7 +103,11 @@ class Worker:
             self._context = FitContext.create(corpus, base, StageStore(store))
 
     def retrain(self, config: dict[str, str]) -> Retrained:
-        """Train one job to the end."""
+        """Train one job to the end.
+
+        Raises:
+            SurroundingsError: the store or the disk fails it.
+        """
         job = Job.from_config(config)
         fit = TrialFit(job, self._context)
         epochs: list[Epoch] = []
@@ -113,6 +117,8 @@ class Worker:
             epochs += report.epochs
             if report.end_reason is not None:
                 break
+            if report.fault:
+                raise SurroundingsError(report.fault)
 
         remove_checkpoint(self._context.store, job.key)
         return Retrained(job.trial, tuple(epochs), report.error)
@@ -178,6 +184,8 @@ def _retrain_with_ray(
             yield from ActorPool(actors).map_unordered(
                 lambda actor, config: actor.retrain.remote(config, *shared), configs
             )
+        except AffectuneError:  # a worker's own
+            raise
         except ray.exceptions.RayError as error:
             raise AffectuneError(
                 "Worker processes were killed again and again (out of memory?). What is trained is "

@@ -10,7 +10,7 @@ from typing import Any
 from pipeline.corpus import Corpus
 from pipeline.credentials.masking import masked
 from pipeline.errors import AffectuneError
-from pipeline.fitting.resumable_fit import ResumableFit
+from pipeline.fitting.resumable_fit import CLAIM_S, ResumableFit
 from pipeline.spec import CorruptionKind, Spec
 from pipeline.stages.cross_fit import CrossFitPlan
 from pipeline.stages.task import SupervisedProblem
@@ -31,8 +31,6 @@ from tuning.journal.events import Reason
 
 REPORT_S = 5.0
 """A trial reports, and keeps its state, after so many seconds at most (and the running epoch)."""
-CLAIM_S = 3600.0
-"""So long a trial waits for another study that trains the same stage."""
 
 
 @dataclass(frozen=True)
@@ -184,6 +182,8 @@ class TrialFit:
             return FitReport(lost=error.key)
 
     def _advance_piece(self) -> FitReport:
+        if self._fit is not None and self._fit.is_overtaken():
+            self._fit = None
         if self._fit is None:
             predictions = self._read_predictions()
             if predictions is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -17,6 +16,7 @@ from pipeline.errors import only_masked_errors
 from pipeline.fitting.shared_corpus import unpack
 from pipeline.spec import Spec
 from pipeline.storage.stage_store import StageStore
+from pipeline.storage.store_address import adopt_variables
 from tuning.fitting.job import Job
 from tuning.fitting.trial_fit import FitContext, FitReport, TrialFit
 from tuning.planning.faults import pause_s
@@ -44,10 +44,10 @@ class TrialTrainable(tune.Trainable):
         packed: NDArray[np.uint8],
         spec: str,
         store: str,
-        keys: Mapping[str, str],
+        variables: Mapping[str, str],
     ) -> None:
-        """Prepare a worker; called once. `keys` are variables with keys of an object store."""
-        os.environ.update(keys)
+        """Prepare a worker; called once. `variables` are those that reach the store."""
+        adopt_variables(variables)
         mask_outlets()
         torch.set_num_threads(1)
         with only_masked_errors():

@@ -19,6 +19,7 @@ from ray.tune.execution import class_cache
 
 from pipeline.corpus import Corpus
 from pipeline.fitting.shared_corpus import pack
+from pipeline.storage.store_address import PASSED_ON, worker_variables
 from pipeline.storage.surroundings import as_failure, failure
 from pipeline.supervisor import REPEATED_S, is_stopped
 from tuning.planning.planner import StudyPlanner
@@ -41,9 +42,6 @@ STOP_TIMEOUT_S = 7.0
 
 They report every five seconds, and the whole study has to end within fifteen.
 """
-
-KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN")
-"""Variables with the keys of an object store, which the workers of a cluster need, too."""
 
 
 def search(
@@ -119,14 +117,14 @@ def resources(study: StudySpec, config: dict[str, Any]) -> PlacementGroupFactory
     return PlacementGroupFactory([bundle])
 
 
-def object_store_keys() -> dict[str, str]:
-    """Return the keys of an object store in this process's environment, for the workers.
+def store_variables(store: str) -> dict[str, str]:
+    """Return the variables with which the workers reach the store, its keys among them.
 
-    Tune would hand them on as variables of the workers' processes, which Ray writes to its logs.
+    Tune would hand keys on as variables of the workers' processes, which Ray writes to its logs.
     From now on it leaves that to us.
     """
-    class_cache.ENV_VARS_TO_PROPAGATE.difference_update(KEYS)
-    return {name: os.environ[name] for name in KEYS if name in os.environ}
+    class_cache.ENV_VARS_TO_PROPAGATE.difference_update(PASSED_ON)
+    return worker_variables(store)
 
 
 def _tuner(
@@ -156,7 +154,7 @@ def _tuner(
         packed=packed,
         spec=study.base.model_dump_json(),
         store=store,
-        keys=object_store_keys(),
+        variables=store_variables(store),
     )
     return tune.Tuner(
         tune.with_resources(trainable, lambda config: resources(study, config)),

@@ -9,21 +9,19 @@ import errno
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
-from pyarrow import fs
 
 from pipeline.errors import InputError, SurroundingsError
 from pipeline.fitting.trainer import fit
 from pipeline.stages.auto_encoder import AutoEncoderTask
 from pipeline.stages.trained_stage import TrainedStage
-from pipeline.storage import atomic_folder, stage_store
+from pipeline.storage import atomic_folder
 from pipeline.storage.atomic_folder import MANIFEST
-from pipeline.storage.stage_store import CLAIMS, FORMAT_ENTRY, StageStore
+from pipeline.storage.folder_store import CLAIMS
+from pipeline.storage.stage_store import FORMAT_ENTRY, StageStore
 from tests.pipeline_tests.corpora import tiny_corpus, tiny_spec
 from tests.pipeline_tests.problems import pose
 
@@ -179,71 +177,6 @@ def test_several_writers_at_once_leave_one_complete_entry(
 
     assert StageStore(tmp_path).get(stage.key) is not None
     assert {path.name for path in tmp_path.iterdir()} == {stage.key, FORMAT_ENTRY}
-
-
-class RefusingService:
-    """An object store, kept in a folder, that refuses some requests."""
-
-    def __init__(self, folder: Path) -> None:
-        self._files = fs.SubTreeFileSystem(str(folder), fs.LocalFileSystem())
-        self.num_refusals = 0
-
-    def __getattr__(self, name: str) -> Callable[..., object]:
-        def request(*arguments: object, **options: object) -> object:
-            if self.num_refusals:
-                self.num_refusals -= 1
-                raise OSError("AWS Error ACCESS_DENIED during PutObject operation:\n HTTP 403.")
-            answer: object = getattr(self._files, name)(*arguments, **options)
-            return answer
-
-        return request
-
-
-@pytest.fixture
-def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RefusingService:
-    """Return the service of the store "s3://key:secret@bucket/store"."""
-    service = RefusingService(tmp_path)
-    monkeypatch.setattr(stage_store, "fs", SimpleNamespace(**vars(fs) | {"FileSystem": Remote}))
-    monkeypatch.setattr(Remote, "service", service, raising=False)
-    monkeypatch.setattr(stage_store, "REMOTE_PAUSES_S", (0.0, 0.0))
-    return service
-
-
-class Remote:
-    """Stands in the place of pyarrow's way from a URI to a service."""
-
-    service: RefusingService
-
-    @classmethod
-    def from_uri(cls, uri: str) -> tuple[RefusingService, str]:
-        return cls.service, "store"
-
-
-def test_an_object_store_that_refuses_once_is_asked_again_and_then_told_as_a_fault(
-    service: RefusingService,
-) -> None:
-    store = StageStore("s3://key:secret@bucket/store")
-    store.write("a", {"x": b"1"})
-    for num_refusals in (1, 2):
-        service.num_refusals = num_refusals
-        store.write("b", {"x": b"2"})
-        service.num_refusals = num_refusals
-        assert store.read("b", dict) == {"x": b"2"}
-    assert store.read("missing", dict) is None
-
-    requests: list[Callable[[], object]] = [
-        lambda: store.write("a", {"x": b"3"}),
-        lambda: store.read("a", dict),
-    ]
-    for request in requests:
-        service.num_refusals = 3
-        with pytest.raises(SurroundingsError) as caught:
-            request()
-        assert service.num_refusals == 0
-        assert "'s3://***@bucket/store': AWS Error ACCESS_DENIED" in str(caught.value)
-        assert str(caught.value).endswith(f"HTTP 403. {stage_store.SERVICE}.")
-        assert "secret" not in str(caught.value)
-    assert store.read("a", dict) == {"x": b"1"}  # refused before anything was written
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.EMFILE, errno.ESTALE])

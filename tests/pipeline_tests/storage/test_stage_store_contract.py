@@ -1,9 +1,15 @@
-"""Every kind of store keeps the same promises: a folder, a `file://` URI, and an object store."""
+"""Every kind of store keeps the same promises: a folder, a `file://` URI, and an object store.
+
+The object store is a real S3 server, in `make test-cluster` alone.
+"""
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
+import time
+import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,17 +19,19 @@ from pipeline.errors import InputError
 from pipeline.fitting.trainer import fit
 from pipeline.stages.auto_encoder import AutoEncoderTask
 from pipeline.stages.trained_stage import STAGE_FILE, WEIGHTS_FILE, TrainedStage
-from pipeline.storage.atomic_folder import MANIFEST
-from pipeline.storage.stage_store import FORMAT, FORMAT_ENTRY, FORMAT_FILE, StageStore
+from pipeline.storage.atomic_folder import MANIFEST, manifest_of
+from pipeline.storage.stage_store import (
+    FORMAT,
+    FORMAT_ENTRY,
+    FORMAT_FILE,
+    REMOTE_FORMAT,
+    StageStore,
+)
 from tests.pipeline_tests.corpora import tiny_corpus, tiny_spec
 from tests.pipeline_tests.problems import pose
+from tests.s3 import Proxy
 
-URIS = {
-    "folder": "{folder}",
-    "file URI": "file://{folder}",
-    # For pyarrow a file system like that of any object store: nothing is renamed or locked.
-    "object store": "fsspec+file://{folder}",
-}
+KINDS = ["folder", "file URI", pytest.param("S3", marks=pytest.mark.cluster)]
 NAME = "key-checkpoint"
 
 
@@ -32,12 +40,12 @@ class Location:
     """Where a store is.
 
     Attributes:
-        folder: holds its entries, whatever the kind of store.
         uri: names it.
+        folder: holds its entries; None for an object store.
     """
 
-    folder: Path
     uri: str
+    folder: Path | None
 
     def open(self) -> StageStore:
         """Open the store, as another process would."""
@@ -45,14 +53,54 @@ class Location:
 
     def entries(self) -> set[str]:
         """Return the names of its entries."""
-        return {path.name for path in self.folder.iterdir()}
+        return set(self.open().names())
+
+    def damage(self, name: str, file: str, how: str) -> None:
+        """Damage a file of an entry; in an object store, where that is in the one object."""
+        if self.folder is not None:
+            path = self.folder / name / file
+            if how == "removed":
+                path.unlink()
+            else:
+                path.write_bytes(path.read_bytes()[:-1] if how == "cut short" else b"")
+            return
+
+        objects = self.open().objects
+        packed = objects.read(f"{name}.zip")
+        assert packed is not None
+        with zipfile.ZipFile(io.BytesIO(packed)) as archive:
+            files = {member: archive.read(member) for member in archive.namelist()}
+        content = files.pop(file)
+        if how != "removed":
+            files[file] = content[:-1] if how == "cut short" else b""
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as archive:
+            for member, data in files.items():
+                archive.writestr(member, data)
+        objects.write(f"{name}.zip", buffer.getvalue())
 
 
-@pytest.fixture(params=URIS)
+@pytest.fixture(params=KINDS)
 def location(request: pytest.FixtureRequest, tmp_path: Path) -> Location:
     """Return the location of a store that does not exist yet."""
+    if request.param == "S3":
+        proxy: Proxy = request.getfixturevalue("service")
+        return Location(proxy.uri(f"my runs/{tmp_path.name}"), None)
     folder = tmp_path / "store"
-    return Location(folder, URIS[request.param].format(folder=folder))
+    return Location(str(folder) if request.param == "folder" else f"file://{folder}", folder)
+
+
+@pytest.fixture(params=KINDS[:2])
+def folder_location(request: pytest.FixtureRequest, tmp_path: Path) -> Location:
+    """Return the location of a store in a folder, which does not exist yet."""
+    folder = tmp_path / "store"
+    return Location(str(folder) if request.param == "folder" else f"file://{folder}", folder)
+
+
+def folder_of(location: Location) -> Path:
+    """Return the folder of a store that is one."""
+    assert location.folder is not None
+    return location.folder
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +116,7 @@ def test_a_stage_that_is_put_comes_back_the_same(location: Location, stage: Trai
     stored = location.open().get(stage.key)
     assert stored is not None
     assert stored.to_files() == stage.to_files()
-    assert location.entries() == {stage.key, FORMAT_ENTRY}
+    assert location.entries() == {stage.key}
 
 
 def test_putting_a_stage_twice_is_harmless(location: Location, stage: TrainedStage) -> None:
@@ -77,7 +125,7 @@ def test_putting_a_stage_twice_is_harmless(location: Location, stage: TrainedSta
     store.put(stage)
 
     assert store.get(stage.key) is not None
-    assert location.entries() == {stage.key, FORMAT_ENTRY}
+    assert location.entries() == {stage.key}
 
 
 def test_what_was_never_put_is_none(location: Location, stage: TrainedStage) -> None:
@@ -106,12 +154,7 @@ def test_a_damaged_entry_counts_as_none_and_can_be_written_again(
 ) -> None:
     store = location.open()
     store.put(stage)
-    path = location.folder / stage.key / file
-
-    if damage == "removed":
-        path.unlink()
-    else:
-        path.write_bytes(path.read_bytes()[:-1] if damage == "cut short" else b"")
+    location.damage(stage.key, file, damage)
     assert store.get(stage.key) is None
 
     store.put(stage)
@@ -137,7 +180,7 @@ def test_what_is_removed_is_gone_and_the_rest_stays(
 
     store.remove(NAME)
     assert store.read(NAME, dict) is None
-    assert location.entries() == {stage.key, FORMAT_ENTRY}
+    assert location.entries() == {stage.key}
     assert store.get(stage.key) is not None
 
 
@@ -148,30 +191,37 @@ def test_removing_what_is_not_there_is_harmless(location: Location) -> None:
 
 
 def test_a_store_of_a_later_format_is_refused_in_a_sentence(location: Location) -> None:
-    location.open().write(FORMAT_ENTRY, {FORMAT_FILE: str(FORMAT + 1).encode()})
+    location.open().write(NAME, {})
+    if location.folder is None:
+        number = str(REMOTE_FORMAT + 1).encode()
+        objects = location.open().objects
+        objects.write(f"{FORMAT_ENTRY}/{FORMAT_FILE}", number)
+        objects.write(f"{FORMAT_ENTRY}/{MANIFEST}", manifest_of({FORMAT_FILE: number}))
+    else:
+        location.open().write(FORMAT_ENTRY, {FORMAT_FILE: str(FORMAT + 1).encode()})
 
     with pytest.raises(InputError, match=r"by a later version of Affectune.*another store"):
         location.open()
 
 
 def test_a_store_of_an_earlier_format_is_refused_in_a_sentence(
-    location: Location, stage: TrainedStage
+    folder_location: Location, stage: TrainedStage
 ) -> None:
-    store = location.open()
+    store = folder_location.open()
     store.write(stage.key, {STAGE_FILE: b"{}", "weights": b"as they were written once"})
     store.remove(FORMAT_ENTRY)
 
     with pytest.raises(InputError, match=r"by an earlier version of Affectune.*another store"):
-        location.open()
-    assert location.entries() == {stage.key}
+        folder_location.open()
+    assert {path.name for path in folder_of(folder_location).iterdir()} == {stage.key}
 
 
 @pytest.mark.parametrize("damage", ["empty", "flipped", "no manifest", "removed", "a file"])
 def test_where_the_format_is_damaged_the_stages_say_which_it_is(
-    location: Location, stage: TrainedStage, damage: str
+    folder_location: Location, stage: TrainedStage, damage: str
 ) -> None:
-    location.open().put(stage)
-    entry = location.folder / FORMAT_ENTRY
+    folder_location.open().put(stage)
+    entry = folder_of(folder_location) / FORMAT_ENTRY
     match damage:
         case "empty":
             (entry / FORMAT_FILE).write_bytes(b"")
@@ -181,22 +231,24 @@ def test_where_the_format_is_damaged_the_stages_say_which_it_is(
             (entry / MANIFEST).unlink()
         case _:
             shutil.rmtree(entry)
-            if damage == "a file" and "fsspec" not in location.uri:  # objects are in nobody's way
+            if damage == "a file":
                 entry.write_bytes(b"in the way")
 
-    store = location.open()
+    store = folder_location.open()
     assert store.get(stage.key) is not None
     store.write(NAME, {"a": b"1"})
-    assert location.open().read(NAME, dict) == {"a": b"1"}
+    assert folder_location.open().read(NAME, dict) == {"a": b"1"}
     assert json.loads((entry / FORMAT_FILE).read_bytes()) == FORMAT
 
 
-def test_a_damaged_format_without_a_stage_that_tells_is_called_damaged(location: Location) -> None:
-    location.open().write("0" * 64, {"a": b"no stage"})
-    (location.folder / FORMAT_ENTRY / FORMAT_FILE).write_bytes(b"")
+def test_a_damaged_format_without_a_stage_that_tells_is_called_damaged(
+    folder_location: Location,
+) -> None:
+    folder_location.open().write("0" * 64, {"a": b"no stage"})
+    (folder_of(folder_location) / FORMAT_ENTRY / FORMAT_FILE).write_bytes(b"")
 
     with pytest.raises(InputError, match="Cannot read which format the store"):
-        location.open()
+        folder_location.open()
 
 
 def test_a_stage_under_the_key_of_another_counts_as_none(
@@ -221,25 +273,27 @@ def test_an_entry_that_hangs_together_but_is_no_stage_counts_as_none(
     assert store.get(stage.key) is None
 
 
-def test_what_is_no_entry_may_lie_in_the_folder(location: Location, stage: TrainedStage) -> None:
-    (location.folder / "lost+found").mkdir(parents=True)
-    location.open().put(stage)
-    assert location.open().get(stage.key) is not None
+def test_what_is_no_entry_may_lie_in_the_folder(
+    folder_location: Location, stage: TrainedStage
+) -> None:
+    (folder_of(folder_location) / "lost+found").mkdir(parents=True)
+    folder_location.open().put(stage)
+    assert folder_location.open().get(stage.key) is not None
 
 
 def test_the_check_of_a_usable_store_leaves_no_entry(location: Location) -> None:
     location.open().raise_if_unusable()
-    assert location.entries() == {FORMAT_ENTRY}
+    assert location.entries() == set()
 
 
-def test_the_check_of_a_store_that_cannot_be_written_names_it(location: Location) -> None:
-    store = location.open()
-    shutil.rmtree(location.folder, ignore_errors=True)
-    location.folder.write_text("in the way")
+def test_the_check_of_a_store_that_cannot_be_written_names_it(folder_location: Location) -> None:
+    store = folder_location.open()
+    shutil.rmtree(folder_of(folder_location), ignore_errors=True)
+    folder_of(folder_location).write_text("in the way")
 
     with pytest.raises(InputError, match="Cannot use the store") as caught:
         store.raise_if_unusable()
-    assert location.uri in str(caught.value)
+    assert folder_location.uri in str(caught.value)
 
 
 def test_who_claims_a_key_can_write_and_read_it(location: Location) -> None:
@@ -248,3 +302,58 @@ def test_who_claims_a_key_can_write_and_read_it(location: Location) -> None:
         store.write("key", {"a": b"1"})
         assert store.read("key", dict) == {"a": b"1"}
     assert location.open().read("key", dict) == {"a": b"1"}
+
+
+def test_the_version_of_an_entry_changes_when_it_is_written_otherwise(location: Location) -> None:
+    store = location.open()
+    assert store.version(NAME) is None
+    first = store.write(NAME, {"a": b"1"})
+    assert first is not None
+    assert location.open().version(NAME) == first
+    second = store.write(NAME, {"a": b"2"})
+    assert location.open().version(NAME) == second != first
+
+
+def test_a_probe_tells_latency_and_conditional_writes_and_leaves_nothing(
+    location: Location,
+) -> None:
+    probe = location.open().probe()
+    assert probe.has_conditional_writes
+    assert 0 < probe.latency_s < 30
+    assert {found.name.partition("/")[0] for found in location.open().objects.names()} == {
+        FORMAT_ENTRY
+    }
+
+
+def test_objects_are_written_read_listed_and_deleted(location: Location) -> None:
+    objects = location.open().objects
+    assert objects.read("journals/a") is None
+    assert objects.write("journals/a", b"1")
+    assert objects.write("journals/a", b"2")
+    assert objects.write("journals/b", b"3", only_new=True)
+    assert objects.write("journals/b", b"3", only_new=True)  # it is there, as was asked for
+    assert not objects.write("journals/b", b"4", only_new=True)
+    assert (objects.read("journals/a"), objects.read("journals/b")) == (b"2", b"3")
+
+    found = {each.name: each.size_bytes for each in objects.names("journals/")}
+    assert found == {"journals/a": 1, "journals/b": 1}
+    assert [each.name for each in objects.names("journals/b")] == ["journals/b"]
+    objects.delete("journals/a")
+    objects.delete("journals/a")
+    assert [each.name for each in objects.names("jour")] == ["journals/b"]
+    assert list(location.open().names()) == []
+
+
+def test_claims_of_one_key_exclude_each_other_and_are_given_back(location: Location) -> None:
+    store, other, begin = location.open(), location.open(), time.monotonic()
+    with (
+        store.claim("key", timeout_s=1),
+        other.claim("another", timeout_s=60),
+        other.claim("key", timeout_s=1),
+    ):
+        assert time.monotonic() - begin >= 1
+    begin = time.monotonic()
+    for each in (other, store, store, other):
+        with each.claim("key", timeout_s=60):
+            pass
+    assert time.monotonic() - begin < 15

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pipeline.storage.atomic_folder import MANIFEST, manifest_of
-from pipeline.storage.stage_store import CLAIMS, FORMAT_ENTRY
+from pipeline.storage.folder_store import CLAIMS
+from pipeline.storage.stage_store import FORMAT_ENTRY
 from tests.tuning_tests.damages.files import (
     CONTENT,
     IN_ITS_PLACE,

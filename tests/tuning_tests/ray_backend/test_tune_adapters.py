@@ -23,7 +23,7 @@ from tuning.fitting.trial_fit import FitReport
 from tuning.ray_backend import trainable, tune_adapters
 from tuning.ray_backend.trainable import TrialTrainable
 from tuning.ray_backend.tune_adapters import PlannerScheduler, StopRequest
-from tuning.ray_backend.tune_run import object_store_keys
+from tuning.ray_backend.tune_run import store_variables
 from tuning.spec.study_spec import StudySpec
 
 
@@ -188,7 +188,12 @@ def test_a_worker_whose_store_cannot_be_opened_reports_it_and_waits(
     trial = TrialTrainable.__new__(TrialTrainable)
     base = study.base.model_dump_json()
     trial.setup(
-        job.to_config(), head=head, packed=packed, spec=base, store=str(tmp_path / "new"), keys={}
+        job.to_config(),
+        head=head,
+        packed=packed,
+        spec=base,
+        store=str(tmp_path / "new"),
+        variables={},
     )
     for num_faults in (1, 2):
         result = trial.step()
@@ -209,7 +214,14 @@ def test_tune_hands_no_keys_to_workers_by_their_logged_environment(
 ) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "pear7grape")
     monkeypatch.setenv("AWS_SESSION_TOKEN", "plum8fig")
-    monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
-    keys = object_store_keys()
-    assert keys == {"AWS_SECRET_ACCESS_KEY": "pear7grape", "AWS_SESSION_TOKEN": "plum8fig"}
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://somewhere:9000")
+    variables = store_variables("s3://bucket/store")
+    assert variables == {
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "pear7grape",
+        "AWS_SESSION_TOKEN": "plum8fig",
+        "AWS_ENDPOINT_URL": "http://somewhere:9000",
+    }
+    assert store_variables("runs/store") == {}
     assert [name for name in class_cache.ENV_VARS_TO_PROPAGATE if "AWS" in name] == []
