@@ -34,8 +34,9 @@ All commands:                 affectune --help
 HELP = {"-h", "--help"}
 INTERRUPTED = 130
 """Exit status by which the command line lets go of a KeyboardInterrupt, without a word."""
+RESUME = "--resume"
 LONG_COMMANDS = {
-    ("study", "run"): "To go on: {command} --resume",
+    ("study", "run"): f"To go on: {{command}} {RESUME}",
     ("study", "audit"): "What is trained is kept. To go on: {command}",
     ("train",): "What is trained is kept. To go on: {command}",
     ("serve",): "To serve again: {command}",
@@ -102,10 +103,16 @@ def _supervise(arguments: Sequence[str]) -> Callable[[], None]:
 
     advice = _advice(arguments)
     if advice is not None and can_supervise():
-        return supervise(advice)
+        return supervise(advice, on_again=_resume)
 
     signal.signal(signal.SIGTERM, _exit_on_signal)
     return lambda: None
+
+
+def _resume() -> None:
+    """Go on, in this process, with what another one has begun."""
+    if RESUME not in sys.argv:
+        sys.argv.append(RESUME)
 
 
 def _advice(arguments: Sequence[str]) -> str | None:

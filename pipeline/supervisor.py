@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import re
 import signal
 import socket
 import sys
@@ -31,7 +32,9 @@ STRAGGLERS_S = 2.0
 """So long what the command started has to end by itself after it."""
 KILLED = 1
 """Exit status of a command that did not end by itself."""
-STOP, ENDED = b"!", b"."
+STOP, ENDED, AGAIN, GO_ON = b"!", b".", b"+", b"~"
+MAX_AGAIN = 50
+"""So often a command is started again."""
 PR_SET_PDEATHSIG = 1
 """Linux's number of the request for a signal at the parent's end."""
 
@@ -39,6 +42,8 @@ _parent: socket.socket | None = None
 """Of a supervised process: its connection to the one that supervises it."""
 _is_stopped = threading.Event()
 """Likewise: whether it was told to end."""
+_has_said = False
+"""Likewise: whether it has told its parent that it has said how it ended."""
 _farewell: str | None = None
 """Likewise: what it says when it is ended at once, "" where its parent says it; None where it has
 something to finish."""
@@ -55,8 +60,10 @@ def can_supervise() -> bool:
     return hasattr(os, "fork") and is_own_program and is_main and threading.active_count() == 1
 
 
-def supervise(advice: str) -> Callable[[], None]:
+def supervise(advice: str, on_again: Callable[[], None] = lambda: None) -> Callable[[], None]:
     """Divide this process: the child returns from here, the parent ends as the child does.
+
+    A child that has asked for it is followed by another one: see `start_again`.
 
     Until the child calls `end_in_order`, the first signal ends it at once. Afterwards it gets it as
     SIGINT, whichever it was, and no other one. It is killed with its whole session by a second
@@ -64,20 +71,27 @@ def supervise(advice: str) -> Callable[[], None]:
 
     Args:
         advice: how to go on, for the line that the parent prints where the child could not.
+        on_again: called in a child that follows another one.
 
     Returns:
         In the child: what it calls when it has said by itself how it ended.
     """
-    parent_end, child_end = socket.socketpair()
     # Blocked, so that none is lost between here and the loop; also what the parent waits for.
     stops = [number for number in STOP_SIGNALS if not _is_ignored(number)]
     awaited = {*stops, signal.SIGTSTP, signal.SIGCHLD, signal.SIGALRM}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, awaited)
 
-    child = os.fork()
-    if child:
+    for number in range(MAX_AGAIN + 1):
+        parent_end, child_end = socket.socketpair()
+        child = os.fork()
+        if not child:
+            break
         child_end.close()
-        sys.exit(_Supervisor(child, parent_end, advice).wait(awaited))
+        supervisor = _Supervisor(child, parent_end, advice, may_again=number < MAX_AGAIN)
+        status = supervisor.wait(awaited)
+        if not supervisor.is_again:
+            sys.exit(status)
+        parent_end.close()
 
     parent_end.close()
     os.setsid()
@@ -91,7 +105,9 @@ def supervise(advice: str) -> Callable[[], None]:
     global _farewell, _parent
     _farewell, _parent = "", child_end
     threading.Thread(target=_follow_parent, args=(child_end,), daemon=True).start()
-    return lambda: _tell(ENDED)
+    if number:
+        on_again()
+    return _say_ended
 
 
 def end_in_order() -> None:
@@ -109,6 +125,39 @@ def allow_orderly_end(seconds: float) -> None:
     _tell(f"{seconds:.0f}\n".encode())
 
 
+def go_on_after_loss() -> None:
+    """Have this command started again where, from now on, a library ends it without a word.
+
+    Without effect where unsupervised.
+    """
+    _tell(GO_ON)
+
+
+def start_again() -> bool:
+    """Have this command started again once it has ended, which it is about to do.
+
+    Returns:
+        Whether it will be; it is not where unsupervised, or told to end.
+    """
+    if _parent is None or is_stopped():
+        return False
+    _tell(AGAIN)
+    return True
+
+
+def leave_now(status: int, message: str) -> None:
+    """End this process at once, from another thread: a library holds the main one up.
+
+    Args:
+        status: the exit status.
+        message: printed, unless the command has said how it ended before it was held up.
+    """
+    if not _has_said:
+        print(printable_word(message), file=sys.stderr, flush=True)
+        _tell(ENDED)
+    os._exit(status)
+
+
 def leave_if_stopped(status: int, *, has_said: bool = False) -> None:
     """End this process now, if it was told to: the end of an interpreter may take many seconds.
 
@@ -120,7 +169,7 @@ def leave_if_stopped(status: int, *, has_said: bool = False) -> None:
     """
     if _is_stopped.is_set():
         if has_said:
-            _tell(ENDED)
+            _say_ended()
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()
@@ -186,12 +235,19 @@ class _Supervisor:
         child: its process, which leads a session.
         connection: to the child, which tells there that it has said how it ended.
         advice: how to go on.
+        may_again: whether the child may be followed by another one.
+
+    Attributes:
+        is_again: another child is to follow the one that has ended.
     """
 
-    def __init__(self, child: int, connection: socket.socket, advice: str) -> None:
+    def __init__(
+        self, child: int, connection: socket.socket, advice: str, *, may_again: bool
+    ) -> None:
         self._child, self._connection, self._advice = child, connection, advice
         self._orderly_end_s = ORDERLY_END_S
-        self._has_said = False
+        self._has_said, self._goes_on, self.is_again = False, False, False
+        self._may_again = may_again
         self._stopped_at: float | None = None
 
     def wait(self, awaited: set[signal.Signals]) -> int:
@@ -242,27 +298,32 @@ class _Supervisor:
         _signal_session(self._child, signal.SIGKILL)
 
         self._read()
+        may_again = self._may_again and self._stopped_at is None
+        self.is_again = may_again and (self.is_again or (self._goes_on and not self._has_said))
         if not self._has_said:
             if self._stopped_at is not None:
                 self._say(f"Interrupted. {self._advice}")
                 return KILLED
+            advice = "It is started again." if self.is_again else self._advice
             if status < 0:
                 name = signal.Signals(-status).name
-                self._say(f"Its process was ended by {name} (is memory short?). {self._advice}")
+                self._say(f"Its process was ended by {name} (is memory short?). {advice}")
             else:
-                self._say(f"Its process ended without a word, status {status}. {self._advice}")
+                self._say(f"Its process ended without a word, status {status}. {advice}")
             return status if status > 0 else KILLED
         return status if status >= 0 else KILLED
 
     def _read(self) -> None:
-        """Read what the child has sent: seconds that it needs, and that it said how it ended."""
+        """Read what the child has sent: seconds that it needs, how it ends, and what follows."""
         self._connection.setblocking(False)
         sent = b""
         with contextlib.suppress(OSError):
             sent = self._connection.recv(4096)
 
-        self._has_said = self._has_said or sent.endswith(ENDED)
-        for seconds in sent.removesuffix(ENDED).split():
+        self._has_said = self._has_said or ENDED in sent
+        self._goes_on = self._goes_on or GO_ON in sent
+        self.is_again = self.is_again or AGAIN in sent
+        for seconds in re.findall(rb"\d+", sent):
             self._orderly_end_s = float(seconds)
 
     def _say(self, message: str) -> None:
@@ -277,6 +338,12 @@ def _is_ignored(number: signal.Signals) -> bool:
 
 def _leave_to_the_parent(number: int, frame: FrameType | None) -> None:
     """Do nothing, but not as SIG_IGN does: that would be inherited by what this process starts."""
+
+
+def _say_ended() -> None:
+    global _has_said
+    _has_said = True
+    _tell(ENDED)
 
 
 def _tell(message: bytes) -> None:

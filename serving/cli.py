@@ -281,7 +281,10 @@ def _prepare_environment(local: LocalRay | None) -> None:
 def _start_ray(settings: Settings, address: str | None, local: LocalRay | None) -> None:
     """Start Ray on this machine, or reach the cluster at an address."""
     import ray
+    from ray._raylet import Config  # type: ignore[attr-defined] # in C++
 
+    # What was agreed on with the head, such as a token, Ray has read before.
+    Config.initialize("")
     options: dict[str, Any] = {"address": address or "local"}
     if local is not None:
         num_cpus = max(settings.replicas, settings.max_replicas or 0, 1)

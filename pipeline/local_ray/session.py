@@ -69,7 +69,20 @@ def local_ray() -> Iterator[LocalRay]:
         InputError: no folder for temporary files is writable and has a path short enough.
     """
     keep_ray_on_loopback()
-    notes = keep_token_private()
+    with ray_folder(keep_token_private()) as local:
+        yield local
+
+
+@contextlib.contextmanager
+def ray_folder(notes: list[str]) -> Iterator[LocalRay]:
+    """Make a folder for a Ray of this machine, and remove it, as `local_ray` does.
+
+    Args:
+        notes: what a person should know already; more may follow.
+
+    Raises:
+        InputError: no folder for temporary files is writable and has a path short enough.
+    """
     private = _make_folder()
     if _is_open(private.parent):
         notes.append(OPEN.format(base=private.parent))

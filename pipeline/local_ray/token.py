@@ -53,6 +53,25 @@ def keep_token_private() -> list[str]:
         return []
 
 
+def find_token() -> tuple[str | None, str]:
+    """Return the token that Ray would send from here, and where it is from.
+
+    Returns:
+        None where there is none, with the reason.
+    """
+    if token := os.environ.get(TOKEN, "").strip():
+        return token, TOKEN
+    given = os.environ.get(TOKEN_FILE)
+    try:
+        path = Path(given) if given else Path.home() / ".ray" / "auth_token"
+        token = path.read_text(encoding="ascii").strip()
+    except OSError as error:
+        return None, f"'{error.filename}': {error.strerror}"
+    except (RuntimeError, ValueError):  # there is no home, or the file is none of a token
+        return None, f"{TOKEN} is not set, and there is no file of one"
+    return (token, f"'{path}'") if token else (None, f"'{path}' is empty")
+
+
 def _look_at_given_token(path: Path) -> list[str]:
     """Close the token file that the user has named, where that can be done; return notes."""
     try:

@@ -12,8 +12,9 @@ from contextlib import contextmanager
 import grpc
 import pytest
 
-from pipeline import cluster_address
-from pipeline.cluster_address import HEALTH, VARIABLE, find_cluster
+from pipeline import cluster_head
+from pipeline.cluster_address import VARIABLE, find_cluster
+from pipeline.cluster_head import HEALTH
 from pipeline.errors import InputError
 
 
@@ -21,7 +22,7 @@ from pipeline.errors import InputError
 def no_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no test depend on the environment, or wait long."""
     monkeypatch.delenv(VARIABLE, raising=False)
-    monkeypatch.setattr(cluster_address, "ANSWER_S", 1.0)
+    monkeypatch.setattr(cluster_head, "ANSWER_S", 1.0)
 
 
 @contextmanager

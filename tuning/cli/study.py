@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import sys
+from collections.abc import Iterator
 from math import inf
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
@@ -25,9 +27,13 @@ from pipeline.environment import resolve_tracking_uri
 from pipeline.errors import InputError
 from pipeline.shell_command import same_command
 from pipeline.status_line import print_status
-from pipeline.supervisor import end_in_order
-from pipeline.terminal import Console
+from pipeline.supervisor import end_in_order, start_again
+from pipeline.terminal import Console, note
 from tuning.cli.shipped_studies import STUDIES, add_commands
+from tuning.ray_backend.head_watch import ClusterLost
+
+if TYPE_CHECKING:
+    from tuning.study.study import StudyOptions
 
 study_app = typer.Typer(
     help="Search all three stages, record every trial, register the winner.", no_args_is_help=True
@@ -62,6 +68,22 @@ def run_command(
         typer.Option(
             help="A Ray cluster ('auto', 'host:6379'); default: RAY_ADDRESS, else this machine "
             "alone ('local')."
+        ),
+    ] = None,
+    wait_for_cluster: Annotated[
+        str | None,
+        typer.Option(
+            help="Such as 30m: wait so long for a head that is away, now and after a loss, and go "
+            "on.",
+            show_default=False,
+        ),
+    ] = None,
+    wait_for_nodes: Annotated[
+        str | None,
+        typer.Option(
+            help="Such as 10m: wait so long for nodes that have what a trial asks for; default: as "
+            "for the cluster.",
+            show_default=False,
         ),
     ] = None,
     tracking_uri: Annotated[
@@ -122,6 +144,9 @@ def run_command(
         raise InputError(
             f"--nested only scores the search: it registers and tracks nothing. Leave {option} out."
         )
+    budget_s = parse_seconds("--time-budget", time_budget)
+    wait_s = parse_seconds("--wait-for-cluster", wait_for_cluster) or 0.0
+    nodes_s = parse_seconds("--wait-for-nodes", wait_for_nodes)
     print_status(f"Reading {STUDIES.describe(study)}")
     study_file = STUDIES.find(study)
     from tuning.spec.study_spec import for_corpus, override, read_study
@@ -145,7 +170,18 @@ def run_command(
     print_status("Asking for the store, the tracking server and the cluster")
     from tuning.study.services import find_services
 
-    cluster = find_services(spec.name, folder, address, store, tracked_at)
+    console = Console(stderr=True)
+    cluster = find_services(
+        spec.name,
+        folder,
+        address,
+        store,
+        tracked_at,
+        wait_for_cluster_s=wait_s,
+        on_wait=lambda reason: console.print(
+            note(f"{reason} Waiting for it, at most {wait_for_cluster}."), soft_wrap=True
+        ),
+    )
     print_status(f"Reading the corpus '{path}'")
     from pipeline.data.muse import read_corpus
 
@@ -166,31 +202,33 @@ def run_command(
         store=store,
         address=cluster,
         workers=workers,
+        wait_for_nodes_s=wait_s if nodes_s is None else nodes_s,
+        is_head_waited_for=wait_s > 0,
         device=find_device(device),
         trial_device="cpu" if device == "cpu" else "cuda",
-        budget_s=_parse_seconds(time_budget),
+        budget_s=inf if budget_s is None else budget_s,
         command=same_command(sys.argv[1:], resume=True),
     )
     spec = for_corpus(spec, sessions.modalities, sessions.targets)
-    console = Console(stderr=True)
     print_corpus_warnings(sessions, console)
     end_in_order()
-    if nested is not None:
-        scores = run_nested(
-            spec, sessions, path, options, console, num_folds=nested, resume=resume
-        ).scores
-        summary = scores.to_json()
-    else:
-        summary = run(
-            spec,
-            sessions,
-            path,
-            options,
-            console,
-            tracking_uri=tracking_uri,
-            resume=resume,
-            promote_first=promote_first,
-        )
+    with _begun_again_after_loss(options):
+        if nested is not None:
+            scores = run_nested(
+                spec, sessions, path, options, console, num_folds=nested, resume=resume
+            ).scores
+            summary = scores.to_json()
+        else:
+            summary = run(
+                spec,
+                sessions,
+                path,
+                options,
+                console,
+                tracking_uri=tracking_uri,
+                resume=resume,
+                promote_first=promote_first,
+            )
     if as_json:
         typer.echo(json.dumps(summary, indent=1))
 
@@ -277,12 +315,32 @@ def audit_command(
         print_audit(audit, Console())
 
 
-def _parse_seconds(text: str | None) -> float:
-    """Return a time budget in seconds; endless where none was given."""
-    if text is None:
-        return inf
+@contextlib.contextmanager
+def _begun_again_after_loss(options: StudyOptions) -> Iterator[None]:
+    """Have this command started again where the cluster's head is lost, if that is waited for.
 
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
-    if not match or not float(match[1]):
-        raise InputError(f"--time-budget is {text!r}; write a time such as 90m, 2h or 5400s.")
-    return float(match[1]) * UNITS_S[match[2]]
+    In a new process: what a library has begun with one cluster it cannot begin with another.
+    """
+    try:
+        yield
+    except ClusterLost as error:
+        if not options.is_head_waited_for or not start_again():
+            raise
+        Console(stderr=True).print(note(str(error)), soft_wrap=True)
+        raise typer.Exit(1) from None
+
+
+def parse_seconds(option: str, text: str | None) -> float | None:
+    """Return a time in seconds; None where none was given.
+
+    Raises:
+        InputError: it is no time, or none at all.
+    """
+    if text is None:
+        return None
+
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip(), re.ASCII)
+    seconds = float(match[1]) * UNITS_S[match[2]] if match else 0.0
+    if not 0.0 < seconds < inf:
+        raise InputError(f"{option} is {text!r}; write a time such as 90m, 2h or 5400s.")
+    return seconds

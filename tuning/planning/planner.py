@@ -2,7 +2,8 @@
 
 All that it decides goes through the journal, and follows from it. A planner made from the journal
 of a study that was killed decides as the killed one would have. It remembers one thing beside it:
-how many workers a trial has lost, and how often the surroundings let it down, since it was made.
+how many workers a trial has lost in a row, and how often the surroundings let it down, since it
+was made.
 """
 
 from __future__ import annotations
@@ -54,8 +55,11 @@ from tuning.spec.study_spec import StudySpec
 
 MAX_FAILED_SHARE = 0.2
 """A study ends when more than this share of its trials has failed, and more than two."""
-MAX_WORKER_LOSSES = 3
-"""A trial whose worker is lost goes on in another one, so many times."""
+MAX_WORKER_LOSSES, MAX_NODE_LOSSES = 3, 20
+"""A trial whose worker is lost goes on in another one, so many times without an epoch in between.
+
+That a whole node was lost is hardly the trial's doing.
+"""
 
 
 class StudyPlanner:
@@ -114,6 +118,7 @@ class StudyPlanner:
         self._store, self._journal = store, journal
         self._on_event = on_event or (lambda event: None)
         self._worker_losses: Counter[str] = Counter()
+        self._node_losses: Counter[str] = Counter()
         self._faults = Faults()
         self.configurations.raise_if_changed()
         self._remove_leftovers()
@@ -173,6 +178,9 @@ class StudyPlanner:
             Whether the trial continues.
         """
         trial = self.history.trials[name]
+        if report.epochs:
+            self._worker_losses.pop(name, None)
+            self._node_losses.pop(name, None)
         if report.lost is not None:
             self.running.discard(name)
             self.lost_stages.find(StageLost(report.lost))
@@ -214,13 +222,20 @@ class StudyPlanner:
             self.failure = self.failure or f"{cause}: {report.error}"
         return False
 
-    def worker_lost(self, name: str, cause: str) -> None:
-        """Have a trial whose worker is gone started again, unless it has lost several."""
+    def worker_lost(self, name: str, cause: str, *, with_node: bool = False) -> None:
+        """Have a trial whose worker is gone started again, unless it has lost several in a row.
+
+        Args:
+            name: of the trial.
+            cause: as Ray tells it.
+            with_node: the worker's node is gone, or cannot be reached.
+        """
         self.running.discard(name)
-        self._worker_losses[name] += 1
+        losses = self._node_losses if with_node else self._worker_losses
+        losses[name] += 1
         trial = self.history.trials[name]
 
-        if self._worker_losses[name] <= MAX_WORKER_LOSSES:
+        if losses[name] <= (MAX_NODE_LOSSES if with_node else MAX_WORKER_LOSSES):
             return
         error = f"Its worker was lost again and again (out of memory?): {cause}"
         if name in self.lost_stages.trials:

@@ -6,14 +6,13 @@ import contextlib
 import logging
 import os
 import sys
-import time
 from collections.abc import Iterator
 from functools import partial
-from math import floor
 from pathlib import Path
 
 import ray
 from ray._private import ray_constants
+from ray._raylet import Config  # type: ignore[attr-defined] # in C++
 
 from pipeline import terminal
 from pipeline.credentials.masking import masked_uri
@@ -21,23 +20,29 @@ from pipeline.environment import set_ray_tune_defaults
 from pipeline.errors import AffectuneError, InputError
 from pipeline.local_ray.listening import own_listeners, raise_if_reachable
 from pipeline.local_ray.session import LocalRay, local_ray
-from pipeline.supervisor import own_sigterm
-from tuning.spec.space import STAGES
+from pipeline.supervisor import go_on_after_loss, own_sigterm
+from tuning.ray_backend.head_watch import HeadWatch
+from tuning.ray_backend.joined_node import node_of
+from tuning.ray_backend.nodes_in_use import NodesInUse
 from tuning.spec.study_spec import StudySpec
-
-REFRESH_S = 10.0
-"""So long what a cluster has is taken for granted."""
-MAX_FITS_AT_A_TIME = 10_000
 
 
 @contextlib.contextmanager
-def cluster(address: str | None, workers: int | None) -> Iterator[Cluster]:
+def cluster(
+    address: str | None,
+    workers: int | None,
+    *,
+    wait_for_nodes_s: float = 0.0,
+    is_head_waited_for: bool = False,
+) -> Iterator[Cluster]:
     """Use Ray for the time of a study; one that runs in this process already is left as it is.
 
     Args:
-        address: of a running cluster ("auto", "ray-head:6379"); None starts Ray on this machine,
-            for this study.
+        address: of a running cluster ("ray-head:6379"), which has answered; None starts Ray on this
+            machine, for this study.
         workers: fits at a time on this machine; None: one per core.
+        wait_for_nodes_s: so long nodes are waited for that have what a trial asks for.
+        is_head_waited_for: after the loss of the head, this command is started again.
 
     Raises:
         InputError: nothing answers at the address.
@@ -49,61 +54,66 @@ def cluster(address: str | None, workers: int | None) -> Iterator[Cluster]:
         return
 
     folder: Path | None = None
+    watch: HeadWatch | None = None
     with contextlib.ExitStack() as stack:
         if address:
+            watch = HeadWatch(address, is_waited_for=is_head_waited_for)
+            stack.enter_context(watch.watching())
+            # What was agreed on with the head, such as a token, Ray has read before.
+            Config.initialize("")
+            stack.enter_context(node_of(address))
             start = partial(_reach, address)
         else:
             local = stack.enter_context(local_ray())
             folder, start = local.folder, partial(_start, local, workers)
-        stack.callback(ray.shutdown)
+        stack.callback(_shut_down, watch)
         with own_sigterm():
             start()
+        if is_head_waited_for:
+            go_on_after_loss()
         # Ray prints there that a worker was lost; standard output is for results.
         with contextlib.redirect_stdout(sys.stderr):
-            yield Cluster(folder)
+            yield Cluster(folder, watch=watch, wait_for_nodes_s=wait_for_nodes_s)
 
 
 class Cluster:
-    """How much runs at a time; a cluster grows and shrinks.
+    """How much runs at a time; a cluster grows, shrinks, and may be lost.
 
     Args:
         folder: Ray's own on this machine, which goes with it; None where that is not known.
+        watch: over the head; None where that is in this process's hands.
+        wait_for_nodes_s: so long nodes are waited for that have what a trial asks for.
     """
 
-    def __init__(self, folder: Path | None) -> None:
+    def __init__(
+        self, folder: Path | None, *, watch: HeadWatch | None = None, wait_for_nodes_s: float = 0.0
+    ) -> None:
         self.folder = folder
-        self._refreshed_at = float("-inf")
-        self._resources: dict[str, float] = {}
+        self._watch = watch
+        self._nodes = NodesInUse(wait_s=wait_for_nodes_s)
+
+    @property
+    def fault(self) -> AffectuneError | None:
+        """Why the study cannot go on here; None while it can."""
+        lost = self._watch.fault if self._watch else None
+        return lost or self._nodes.fault
+
+    def loss_behind(self, error: Exception) -> AffectuneError | None:
+        """Return the loss of the cluster that an error of Ray comes from; None where it lives."""
+        return self.fault or (self._watch.loss_behind(error) if self._watch else None)
 
     def fits_at_a_time(self, study: StudySpec) -> int:
         """Return how many fits of the study's least demanding stage run at once, at least 1."""
-        if time.monotonic() - self._refreshed_at > REFRESH_S:
-            self._refreshed_at, self._resources = time.monotonic(), ray.cluster_resources()
-
-        tables = [study.table(stage) for stage in STAGES]
-        return max(1, *(self._num_fits(table.cpus, table.gpus) for table in tables))
+        return self._nodes.fits_at_a_time(study)
 
     def raise_if_too_small(self, study: StudySpec) -> None:
-        """Refuse a study whose trials could never start.
+        """Refuse a study whose trials could never start, after nodes were waited for.
 
         Raises:
             InputError: a stage asks for more than the largest node has.
+            AffectuneError: the cluster was lost meanwhile.
         """
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        for stage in STAGES:
-            table = study.table(stage)
-            for name, wanted in (("CPU", table.cpus), ("GPU", table.gpus)):
-                largest = max((resources.get(name, 0.0) for resources in nodes), default=0.0)
-                if wanted > largest:
-                    raise InputError(
-                        f"[search.{stage}] asks for {wanted:g} {name}s per trial; no node has more "
-                        f"than {largest:g}. Lower {name.lower()}s, or use another cluster."
-                    )
-
-    def _num_fits(self, cpus: float, gpus: float) -> int:
-        by_cpu = self._resources.get("CPU", 1.0) / cpus if cpus else float("inf")
-        by_gpu = self._resources.get("GPU", 0.0) / gpus if gpus else float("inf")
-        return floor(min(by_cpu, by_gpu, MAX_FITS_AT_A_TIME))
+        self._nodes.wait_for(study, lambda: self.fault)
 
 
 def _reach(address: str) -> None:
@@ -119,6 +129,12 @@ def _reach(address: str) -> None:
         raise AffectuneError(
             f"The Ray cluster at '{masked_uri(address)}' cannot be used: {error}."
         ) from error
+
+
+def _shut_down(watch: HeadWatch | None) -> None:
+    """Let go of Ray, unless its head is lost: that would wait for it."""
+    if watch is None or watch.fault is None:
+        ray.shutdown()
 
 
 def _start(local: LocalRay, workers: int | None) -> None:

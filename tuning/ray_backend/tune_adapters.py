@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ray.exceptions import ActorUnavailableError, NodeDiedError
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from ray.tune.execution.tune_controller import TuneController
 
 Result = dict[str, Any]
+NODE_LOST = ("node has died", "node it was running on is dead")
+"""How Ray says that an actor was lost with its node."""
 
 
 class StopRequest:
@@ -194,7 +197,10 @@ class PlannerScheduler(TrialScheduler):
             if fault is not None:
                 self._planner.surroundings_failed(trial.config["trial"], str(fault))
                 return
-            self._planner.worker_lost(trial.config["trial"], lines[-1] if lines else "unknown")
+            cause = lines[-1] if lines else "unknown"
+            self._planner.worker_lost(
+                trial.config["trial"], cause, with_node=_is_of_node(error, lines)
+            )
 
     def on_trial_remove(self, tune_controller: TuneController, trial: Trial) -> None:
         """Do nothing."""
@@ -222,6 +228,13 @@ class PlannerScheduler(TrialScheduler):
 
     def __reduce__(self) -> tuple[type[NoState], tuple[()]]:
         return NoState, ()
+
+
+def _is_of_node(error: object, lines: list[str]) -> bool:
+    """Return whether a worker was lost because its node was, or cannot be reached."""
+    if isinstance(error, ActorUnavailableError | NodeDiedError):
+        return True
+    return any(text in line.lower() for text in NODE_LOST for line in lines)
 
 
 def _full_temporary_folder() -> SurroundingsError | None:

@@ -80,9 +80,10 @@ def search(
         try:
             tuner.fit()
         except Exception as error:  # Tune's own files may be what cannot be written
-            if stop_request.error is None and (fault := as_failure(error)) is None:
+            fault = stop_request.error or cluster.loss_behind(error) or as_failure(error)
+            if fault is None:
                 raise
-            stop_request.error = stop_request.error or fault
+            stop_request.error = fault
 
     if stop_request.error:
         raise stop_request.error
@@ -164,7 +165,7 @@ def _tuner(
         run_config=tune.RunConfig(
             name="study",
             storage_path=folder,
-            callbacks=[_Tick(on_tick)],
+            callbacks=[_Tick(on_tick, cluster, stop_request)],
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             stop=_StopWhenReported(stop_request, planner, scheduler),
             verbose=0,
@@ -198,11 +199,14 @@ def _interruptions(interrupted: threading.Event) -> Iterator[None]:
 
 
 class _Tick(tune.Callback):
-    def __init__(self, on_tick: Callable[[], None]) -> None:
-        self._on_tick = on_tick
+    def __init__(
+        self, on_tick: Callable[[], None], cluster: Cluster, stop_request: StopRequest
+    ) -> None:
+        self._on_tick, self._cluster, self._stop_request = on_tick, cluster, stop_request
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         self._on_tick()
+        self._stop_request.error = self._stop_request.error or self._cluster.fault
 
     def __reduce__(self) -> tuple[type[NoState], tuple[()]]:
         return NoState, ()

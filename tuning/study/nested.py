@@ -41,7 +41,6 @@ from pipeline.storage.stage_store import StageStore
 from pipeline.train import num_fits, train
 from tuning.monitoring.live_table import LiveTable
 from tuning.monitoring.status import format_duration
-from tuning.ray_backend.cluster import cluster
 from tuning.report.nested_scores import (
     DEFAULT,
     NESTED,
@@ -57,7 +56,7 @@ from tuning.study.outer_fold_predictions import (
     read_predictions,
     write_predictions,
 )
-from tuning.study.study import Study, StudyOptions, open_study, run_study
+from tuning.study.study import Study, StudyOptions, open_study, reached_cluster, run_study
 from tuning.study.study_folder import (
     DIVISION,
     MODEL_FOLDER,
@@ -132,7 +131,7 @@ def run_nested(
         places = [folder / f"fold-{number}" for number in _numbers(folds)]
         if not all(_read_record(place, folder / PREDICTIONS) for place in places):
             # All folds share one Ray; where it cannot be had, nothing is written.
-            ray = stack.enter_context(cluster(options.address, options.workers))
+            ray = stack.enter_context(reached_cluster(options))
             ray.raise_if_too_small(spec)
         _keep_division(folder, folds)
         for number, fold in enumerate(folds, 1):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.cluster_address import find_cluster
@@ -13,7 +14,14 @@ from tuning.mlflow_backend.tracking.study_runs import raise_if_unknown
 
 
 def find_services(
-    study: str, folder: Path, address: str | None, store: str, tracking_uri: str | None
+    study: str,
+    folder: Path,
+    address: str | None,
+    store: str,
+    tracking_uri: str | None,
+    *,
+    wait_for_cluster_s: float = 0.0,
+    on_wait: Callable[[str], None] = lambda reason: None,
 ) -> str | None:
     """Ask the cluster, the store and the tracking server, each for seconds at most.
 
@@ -23,6 +31,8 @@ def find_services(
         address: of a Ray cluster, as it was given; None: what RAY_ADDRESS says.
         store: a folder or a URI.
         tracking_uri: of the tracking server; None: nothing is tracked.
+        wait_for_cluster_s: so long a head that does not answer is waited for.
+        on_wait: called once, with why it is waited for.
 
     Returns:
         The address of the cluster; None for this machine alone.
@@ -31,7 +41,7 @@ def find_services(
         InputError: one of them gives no answer, or another one than it should; or the folder
             cannot be written.
     """
-    cluster = find_cluster(address, _running_cluster)
+    cluster = find_cluster(address, _running_cluster, wait_s=wait_for_cluster_s, on_wait=on_wait)
     try:
         prove_writable(folder)
     except OSError as error:

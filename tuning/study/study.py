@@ -15,6 +15,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from importlib import metadata
 from io import BytesIO
@@ -57,7 +58,7 @@ from tuning.mlflow_backend.tracking.journal_sender import TRACKING
 from tuning.monitoring.state import COMMAND
 from tuning.planning.judgement import verdict
 from tuning.planning.planner import StudyPlanner
-from tuning.ray_backend.cluster import cluster
+from tuning.ray_backend.cluster import Cluster, cluster
 from tuning.ray_backend.tune_run import search
 from tuning.spec.study_spec import StudySpec
 from tuning.study.assemble_model import winning_model
@@ -85,6 +86,9 @@ class StudyOptions:
         store: trained stages; a folder that all nodes share, or a URI.
         address: of a Ray cluster; None starts Ray on this machine.
         workers: fits at a time on this machine; None: one per core.
+        wait_for_nodes_s: so long nodes are waited for that have what a trial asks for.
+        is_head_waited_for: after the loss of the cluster's head, the study is started again, and
+            waits for it.
         device: on which the driver predicts, "cpu" or "cuda".
         trial_device: the same for trials of stages that ask for GPUs; the driver may have none
             where workers do.
@@ -96,6 +100,8 @@ class StudyOptions:
     store: str = field(repr=False)
     address: str | None = None
     workers: int | None = None
+    wait_for_nodes_s: float = 0.0
+    is_head_waited_for: bool = False
     device: str = "cpu"
     trial_device: str = "cuda"
     budget_s: float = inf
@@ -317,12 +323,11 @@ def _search(
     on_start: Callable[[], None],
     on_tick: Callable[[], None],
 ) -> None:
-    options = study.options
-    with cluster(options.address, options.workers) as ray:
+    with reached_cluster(study.options) as ray:
         ray.raise_if_too_small(study.spec)
         on_start()
         planner.budget.workers = ray.fits_at_a_time(study.spec)
-        study.is_interrupted = search(planner, study.corpus, options.store, ray, on_tick)
+        study.is_interrupted = search(planner, study.corpus, study.options.store, ray, on_tick)
 
     if planner.fault:
         raise SurroundingsError(planner.fault)
@@ -335,6 +340,16 @@ def _search(
         study.record(StudyStopped(at=now(), reason=INTERRUPTED))
     elif not planner.is_done:
         raise AffectuneError("The search ended before its end. Please run it again with --resume.")
+
+
+def reached_cluster(options: StudyOptions) -> AbstractContextManager[Cluster]:
+    """Return the cluster that a study's options name, to be used for the time of a context."""
+    return cluster(
+        options.address,
+        options.workers,
+        wait_for_nodes_s=options.wait_for_nodes_s,
+        is_head_waited_for=options.is_head_waited_for,
+    )
 
 
 def _finish(study: Study, planner: StudyPlanner, store: StageStore) -> None:

@@ -90,7 +90,7 @@ class RecordingPlanner:
         self.received.append(report.fault)
         return report.fault is None
 
-    def worker_lost(self, name: str, cause: str) -> None:
+    def worker_lost(self, name: str, cause: str, *, with_node: bool = False) -> None:
         self.lost.append(cause)
 
     def surroundings_failed(self, name: str, fault: str) -> None:
