@@ -2,6 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 BENCH ?=
+OPTIONS ?=
 FULL ?=
 EXAMPLES ?= 2000
 # One thread per process: two fits with two threads each on two cores are many times slower.
@@ -9,7 +10,7 @@ export OMP_NUM_THREADS = 1
 export OPENBLAS_NUM_THREADS = 1
 export MLFLOW_DISABLE_TELEMETRY = true
 
-.PHONY: install demo wheel test test-cluster test-fast fuzz check style format bench audit clean
+.PHONY: install demo wheel test test-cluster test-image image test-fast fuzz check style format bench audit clean
 
 install: .venv/installed
 
@@ -45,9 +46,17 @@ test: install
 test-cluster: install
 	$(BIN)/python -m pytest -m cluster
 
+# The container image, on a Debian that is made for it: as root, with buildah and debootstrap.
+test-image: install
+	$(BIN)/python -m pytest -s -m image tests/infra_tests/test_container.py
+
+# OPTIONS="--cuda --tag affectune:cuda" and more: infra/container/README.md has them.
+image: install
+	$(BIN)/python infra/image.py $(OPTIONS)
+
 # A file's tests run in one process, so that no fixture is made twice.
 test-fast: install
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not cluster"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not cluster and not image"
 
 # The property tests alone, with other inputs each time: make fuzz EXAMPLES=20000 tries that many of each.
 fuzz: export AFFECTUNE_FUZZ = $(EXAMPLES)

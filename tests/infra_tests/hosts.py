@@ -191,6 +191,7 @@ class Hosts:
         self.shared = base / "shared"
         self.shared.mkdir()
         self.names = base / "names"
+        self.aliases: dict[str, str] = {}
         self.resolve()
         self._switch = subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", "unshare", "--net", "sleep", "infinity"]
@@ -213,8 +214,14 @@ class Hosts:
         lines = ["127.0.0.1 localhost"]
         if is_known:
             lines += [f"{NETWORK}.{number} host{number}" for number in range(1, 30)]
+            lines += [f"{address} {alias}" for alias, address in self.aliases.items()]
         with open(self.names, "w", encoding="ascii") as file:  # in place: it is mounted
             file.write("\n".join(lines) + "\n")
+
+    def name(self, alias: str, host: Host) -> None:
+        """Give a host a further name, by which all of them reach it."""
+        self.aliases[alias] = host.address
+        self.resolve()
 
     def cut_off(self, host: Host, *, is_cut_off: bool = True) -> None:
         """Cut a host off from the others, or connect it again."""
