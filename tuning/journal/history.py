@@ -42,12 +42,14 @@ class Trial:
         proposed: what was asked for.
         epochs: those passed, in order.
         rung_decisions: of early stopping, in order.
+        wall_s: seconds within the fit, as reported last; none where it came from the store.
         ended: None while it runs, or after a stop of the study.
     """
 
     proposed: TrialProposed
     epochs: list[Epoch] = field(default_factory=list)
     rung_decisions: list[RungDecision] = field(default_factory=list)
+    wall_s: float = 0.0
     ended: TrialEnded | None = None
 
     @property
@@ -95,6 +97,7 @@ class History:
         chosen: task -> the finalists that are or were refitted.
         completed: task -> its finalists, the best first.
         ended: trials in the order in which they ended.
+        num_events: of the journal.
         cost: task -> (seconds within fits, number of fits), of those that were not in the store.
         stopped: how the last run ended, if it could write that, and none was begun since.
         last_at: time of the last event, since the last process began.
@@ -113,12 +116,14 @@ class History:
     finished: StudyFinished | None = None
     registered: ModelRegistered | None = None
     stopped: StudyStopped | None = None
+    num_events: int = 0
     last_at: float = 0.0
     active_s: float = 0.0
     _trials_by_task: dict[Task, list[Trial]] = field(default_factory=dict, repr=False)
 
     def apply(self, event: Event) -> None:
         """Take one more event into account."""
+        self.num_events += 1
         if isinstance(event, StudyOpened | StudyResumed):
             self.last_at = event.at  # another process, whose clock may stand elsewhere
         elif self.last_at and self.finished is None:
@@ -173,12 +178,14 @@ class History:
         trial = self.trials[event.trial]
         passed = trial.epochs[-1].epoch if trial.epochs else 0
         trial.epochs += [Epoch(*epoch) for epoch in event.epochs if epoch[0] > passed]
+        trial.wall_s = max(trial.wall_s, event.wall_s)
 
     def _end(self, event: TrialEnded) -> None:
         trial = self.trials[event.trial]
         trial.ended = event
         self.ended.append(trial)
         if event.reason != "store":
+            trial.wall_s = max(trial.wall_s, event.wall_s)
             seconds, fits = self.cost.get(trial.task, (0.0, 0))
             self.cost[trial.task] = (seconds + event.wall_s, fits + 1)
 

@@ -39,7 +39,7 @@ from pipeline.storage.atomic_file import write_atomically
 from pipeline.storage.json_record import read_record
 from pipeline.storage.stage_store import StageStore
 from pipeline.train import num_fits, train
-from tuning.monitoring.live_table import LiveTable
+from tuning.monitoring.metrics import StudyMetrics
 from tuning.monitoring.status import format_duration
 from tuning.ray_backend.cluster import cluster
 from tuning.report.nested_scores import (
@@ -51,6 +51,7 @@ from tuning.report.nested_scores import (
     nested_tables,
 )
 from tuning.spec.study_spec import StudySpec
+from tuning.study.following import followed
 from tuning.study.outer_fold_predictions import (
     best_modality,
     predict_set_apart,
@@ -96,6 +97,7 @@ def run_nested(
     *,
     num_folds: int,
     resume: bool = False,
+    metrics: StudyMetrics | None = None,
 ) -> NestedRun:
     """Score a whole search on every labelled person of train and devel.
 
@@ -113,6 +115,7 @@ def run_nested(
         console: for tables and notes.
         num_folds: K.
         resume: whether unfinished studies of folds are to go on.
+        metrics: what is kept up to date for Prometheus, if anything: the current fold's.
 
     Raises:
         InputError: before anything is trained: the people cannot be divided, a fold cannot be
@@ -144,7 +147,7 @@ def run_nested(
                 if _read_record(place.folder, folder / PREDICTIONS) is not None:
                     continue
                 try:
-                    _run_fold(study, fold, folder / PREDICTIONS, console)
+                    _run_fold(study, fold, folder / PREDICTIONS, console, metrics)
                 except KeyboardInterrupt:
                     raise _interrupted(fold) from None
 
@@ -239,7 +242,13 @@ def _subjects(fold: OuterFold) -> dict[str, list[str]]:
 # One outer fold
 
 
-def _run_fold(study: Study, fold: OuterFold, predictions: Path, console: Console) -> None:
+def _run_fold(
+    study: Study,
+    fold: OuterFold,
+    predictions: Path,
+    console: Console,
+    metrics: StudyMetrics | None,
+) -> None:
     """Search, train the default, predict the people set apart; last write that it is done."""
     people = {partition: len(names) for partition, names in _subjects(fold).items()}
     console.print(
@@ -248,9 +257,9 @@ def _run_fold(study: Study, fold: OuterFold, predictions: Path, console: Console
         soft_wrap=True,
     )
 
-    with LiveTable(console) as table:
-        study.on_event = lambda event: table.update(study.history)
-        run_study(study, on_tick=lambda: table.update(study.history))
+    name = f"{study.spec.name}/{study.options.folder.name}"
+    with followed(study, name, console, metrics) as update:
+        run_study(study, on_tick=update)
     if study.is_interrupted:
         raise _interrupted(fold)
 

@@ -22,6 +22,8 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
+from prometheus_client import Histogram
+
 from pipeline.corpus import Corpus
 from pipeline.distillation.distil import distil
 from pipeline.errors import AffectuneError, InputError, SurroundingsError
@@ -55,6 +57,7 @@ from tuning.journal.lines import JournalError, read_lines
 from tuning.journal.seal import Chain
 from tuning.mlflow_backend.tracking.journal_sender import TRACKING
 from tuning.monitoring.state import COMMAND
+from tuning.monitoring.timed_store import TimedStore
 from tuning.planning.judgement import verdict
 from tuning.planning.planner import StudyPlanner
 from tuning.ray_backend.cluster import cluster
@@ -115,6 +118,8 @@ class Study:
         is_new: it was begun by this process; a refused one is removed again.
         made: folders that were made for it and its store, the outermost first.
         is_interrupted: it was stopped before its end.
+        num_workers: fits at a time, while it searches; 0 before.
+        store_seconds: takes the times of the driver's requests to the store, if they are wanted.
         on_event: called for every event after it was written.
     """
 
@@ -126,6 +131,8 @@ class Study:
     is_new: bool = False
     made: tuple[Path, ...] = ()
     is_interrupted: bool = False
+    num_workers: int = 0
+    store_seconds: Histogram | None = None
     on_event: Callable[[Event], None] = field(default=lambda event: None)
 
     def record(self, *events: Event) -> None:
@@ -217,7 +224,7 @@ def run_study(
         AffectuneError: Ray did not start, too many trials failed, or something could not be
             written.
     """
-    options, store = study.options, StageStore(study.options.store)
+    options, store = study.options, _store(study)
     planner = StudyPlanner(
         study.spec,
         study.corpus,
@@ -257,6 +264,12 @@ def run_study(
         except Exception as error:
             _record_stop(study, error)
             raise
+
+
+def _store(study: Study) -> StageStore:
+    if study.store_seconds is None:
+        return StageStore(study.options.store)
+    return TimedStore(study.options.store, study.store_seconds)
 
 
 def _record_stop(study: Study, error: BaseException) -> None:
@@ -322,7 +335,12 @@ def _search(
         ray.raise_if_too_small(study.spec)
         on_start()
         planner.budget.workers = ray.fits_at_a_time(study.spec)
-        study.is_interrupted = search(planner, study.corpus, options.store, ray, on_tick)
+
+        def tick() -> None:
+            study.num_workers = ray.fits_at_a_time(study.spec)
+            on_tick()
+
+        study.is_interrupted = search(planner, study.corpus, options.store, ray, tick)
 
     if planner.fault:
         raise SurroundingsError(planner.fault)
