@@ -273,7 +273,7 @@ def _dashboard(
 
 def _placed(panels: Sequence[Panel]) -> list[dict[str, Any]]:
     """Return panels from left to right and from top to bottom, the stats above the graphs."""
-    placed = []
+    placed: list[dict[str, Any]] = []
     top = 0
     for kind, width, height in (
         ("stat", STAT_WIDTH, STAT_HEIGHT),
