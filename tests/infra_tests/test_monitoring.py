@@ -216,7 +216,9 @@ def test_every_query_of_every_panel_and_alert_is_answered(
 ) -> None:
     server, study_port, endpoint_port = prometheus
     synthesize(tmp_path / "corpus", subjects=6, minutes=0.25, seed=0, preset="small")
-    (tmp_path / "study.toml").write_text(STUDY.replace("trials = 5", "trials = 300"))
+    begin, _, end = STUDY.rpartition("trials = 2")
+    begin = begin.replace("trials = 5", "trials = 2").replace("20", "4")
+    (tmp_path / "study.toml").write_text(f"{begin}trials = 400{end}")  # in fusion until it is told
 
     line = "study run study.toml --corpus corpus --out out --store store --workers 1"
     line += f" --time-budget 1h --tracking-uri sqlite:///mlflow.db --metrics-port {study_port}"
@@ -257,11 +259,19 @@ def test_every_query_of_every_panel_and_alert_is_answered(
 
 
 def _ask(port: int) -> None:
-    """Predict a session, and be refused with something that is none."""
+    """Predict some sessions, and be refused with something that is none."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     connection.request("GET", "/v1/example")
-    example = connection.getresponse().read()
-    for body in (example, b"{"):
+    example = json.loads(connection.getresponse().read())
+    first, *others = example["features"]
+    lacking = {"session_id": "lacking", "features": {first: example["features"][first]}}
+    strange = json.loads(json.dumps(example))
+    for modality in (first, *others):
+        rows = strange["features"][modality]["data"]
+        strange["features"][modality]["data"] = [
+            [1000 * (-1) ** number * value for value in row] for number, row in enumerate(rows)
+        ]
+    for body in (*(json.dumps(each) for each in (example, lacking, strange)), "{"):
         connection.request("POST", "/v1/predictions", body, {"Content-Type": "application/json"})
         connection.getresponse().read()
     connection.close()

@@ -41,6 +41,7 @@ SlurmdLogFile={shared}/slurmd-%h.log
 NodeName=host[1-3] CPUs=2 RealMemory=1000 State=UNKNOWN
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
+# What early stopping decides depends on which fit reports first: here each is trained to its end.
 STUDY = """
 name = "small"
 folds = 2
@@ -61,7 +62,7 @@ sampler = "random"
 finalists = 1
 seeds = 1
 race_folds = 1
-grace_epochs = 1
+grace_epochs = 3
 [search.auto_encoder.space]
 "fit.learning_rate" = { loguniform = [0.001, 0.1] }
 [search.unimodal]
@@ -70,7 +71,7 @@ sampler = "random"
 finalists = 1
 seeds = 1
 race_folds = 1
-grace_epochs = 1
+grace_epochs = 20
 [search.unimodal.space]
 "fit.learning_rate" = { loguniform = [0.001, 0.1] }
 [search.fusion]
@@ -79,7 +80,7 @@ sampler = "random"
 finalists = 1
 seeds = 1
 race_folds = 1
-grace_epochs = 1
+grace_epochs = 3
 [search.fusion.space]
 "fit.learning_rate" = { loguniform = [0.001, 0.1] }
 """
