@@ -18,10 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+import yaml  # type: ignore[import-untyped]
 from pydantic import BaseModel, ConfigDict
 
-from infra.monitoring.dashboards import DATASOURCE, FOLDER, dashboards
 from pipeline.data.synthetic.corpus import synthesize
 from serving.metrics import Metrics
 from tests.infra_tests.hosts import ROOT, wait_until
@@ -32,6 +31,8 @@ from tests.tuning_tests.monitoring.test_metrics import finished_history
 from tuning.monitoring.metrics import StudyMetrics
 
 MONITORING = ROOT / "infra" / "monitoring"
+DASHBOARDS = MONITORING / "grafana" / "dashboards"
+NAMES = ("study.json", "endpoint.json")
 METRIC = re.compile(r"\b(?:affectune_\w+|(?:study|endpoint):[\w:]+)")
 SUFFIX = re.compile(r"_(?:total|bucket|sum|count)$")
 README = (MONITORING / "README.md").read_text()
@@ -79,7 +80,7 @@ class Panel(BaseModel):
 
 
 def _panels(name: str) -> list[Panel]:
-    dashboard = json.loads((FOLDER / name).read_text())
+    dashboard = json.loads((DASHBOARDS / name).read_text())
     return [Panel.model_validate(panel) for panel in dashboard["panels"]]
 
 
@@ -103,12 +104,18 @@ def _families() -> dict[str, str]:
     return {SUFFIX.sub("", name): help for name, help in families if not name.endswith("_created")}
 
 
-def test_files_of_the_dashboards_are_those_of_their_source() -> None:
-    for name, dashboard in dashboards().items():
-        assert json.loads((FOLDER / name).read_text()) == dashboard, "python dashboards.py"
+def test_files_of_the_dashboards_are_those_of_their_source(tmp_path: Path) -> None:
+    made = tmp_path / "grafana" / "dashboards"
+    made.mkdir(parents=True)
+    shutil.copy(MONITORING / "dashboards.py", tmp_path)
+    subprocess.run([sys.executable, "dashboards.py"], cwd=tmp_path, check=True)
+
+    assert {path.name for path in made.iterdir()} == set(NAMES)
+    for name in NAMES:
+        assert (DASHBOARDS / name).read_text() == (made / name).read_text(), "run dashboards.py"
 
 
-@pytest.mark.parametrize("name", ["study.json", "endpoint.json"])
+@pytest.mark.parametrize("name", NAMES)
 def test_panels_have_places_of_their_own_and_the_provisioned_datasource(name: str) -> None:
     panels = _panels(name)
     assert len({panel.id for panel in panels}) == len(panels)
@@ -129,8 +136,10 @@ def test_panels_have_places_of_their_own_and_the_provisioned_datasource(name: st
 
     file = MONITORING / "grafana/provisioning/datasources/prometheus.yml"
     (source,) = yaml.safe_load(file.read_text())["datasources"]
-    assert {"type": source["type"], "uid": source["uid"]} == DATASOURCE
-    assert all(panel.datasource == DATASOURCE for panel in panels)
+    provisioned = {"type": source["type"], "uid": source["uid"]}
+    sources = [part.datasource for panel in panels for part in panel.targets]
+    assert all(each == provisioned for each in sources)
+    assert all(panel.datasource == provisioned for panel in panels)
 
 
 def test_every_metric_is_documented_and_every_one_that_is_asked_for_exists() -> None:
@@ -138,7 +147,7 @@ def test_every_metric_is_documented_and_every_one_that_is_asked_for_exists() -> 
     assert _documented() == set(families)
     assert all(families.values())
 
-    panels = [panel for name in dashboards() for panel in _panels(name)]
+    panels = [panel for name in NAMES for panel in _panels(name)]
     queries = [target.expr for panel in panels for target in panel.targets]
     queries += [*RECORDS.values(), *ALERTS.values()]
     asked = {SUFFIX.sub("", name) for query in queries for name in _names(query)}
@@ -216,19 +225,22 @@ def test_every_query_of_every_panel_and_alert_is_answered(
 ) -> None:
     server, study_port, endpoint_port = prometheus
     synthesize(tmp_path / "corpus", subjects=6, minutes=0.25, seed=0, preset="small")
-    begin, _, end = STUDY.rpartition("trials = 2")
-    begin = begin.replace("trials = 5", "trials = 2").replace("20", "4")
-    (tmp_path / "study.toml").write_text(f"{begin}trials = 400{end}")  # in fusion until it is told
+    before, _, after = STUDY.rpartition("trials = 2")
+    before = before.replace("trials = 5", "trials = 2").replace("20", "4")
+    (tmp_path / "study.toml").write_text(
+        f"{before}trials = 400{after}"
+    )  # in fusion until it is told
 
     line = "study run study.toml --corpus corpus --out out --store store --workers 1"
     line += f" --time-budget 1h --tracking-uri sqlite:///mlflow.db --metrics-port {study_port}"
-    study = subprocess.Popen(
-        [sys.executable, "-m", "affectune", *line.split()],
-        cwd=tmp_path,
-        stdout=(tmp_path / "study.log").open("wb"),
-        stderr=subprocess.STDOUT,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-    )
+    with (tmp_path / "study.log").open("wb") as log:
+        study = subprocess.Popen(
+            [sys.executable, "-m", "affectune", *line.split()],
+            cwd=tmp_path,
+            stdout=log,
+            stderr=log,
+            env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        )
     try:
         with running_endpoint(
             str(bundle), endpoint_port, tmp_path / "serve.log", cache=tmp_path / "cache"
@@ -280,7 +292,7 @@ def _ask(port: int) -> None:
 def _empty(server: Prometheus) -> dict[str, str]:
     """Return the queries that have no number yet: of panels, records, and what alerts read."""
     queries = {}
-    for name in dashboards():
+    for name in NAMES:
         for panel in _panels(name):
             for target in panel.targets:
                 filled = target.expr.replace("$study", "small").replace("$instance", ".*")
