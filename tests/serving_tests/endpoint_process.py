@@ -103,12 +103,15 @@ def running_endpoint(
 
 def get_status(port: int, path: str) -> int:
     """Return the status of a GET; 0 where no response comes."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
         connection.request("GET", path)
-        return connection.getresponse().status
+        with connection.getresponse() as response:
+            return response.status
     except (OSError, http.client.HTTPException):
         return 0
+    finally:
+        connection.close()
 
 
 def replicas(process_id: int) -> list[int]:

@@ -145,6 +145,19 @@ def run_command(
     device: Annotated[
         str, typer.Option(help="auto, cpu or cuda; trials have GPUs where the study gives them.")
     ] = "auto",
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=65535,
+            help="Let Prometheus read /metrics here while it runs, such as 9464.",
+            show_default=False,
+        ),
+    ] = None,
+    metrics_host: Annotated[
+        str | None,
+        typer.Option(help="Who may read them; default: 127.0.0.1, this machine alone."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Search, refit the finalists, write the winner's bundle and report, and register it.
@@ -162,6 +175,11 @@ def run_command(
     budget_s = parse_seconds("--time-budget", time_budget)
     wait_s = parse_seconds("--wait-for-cluster", wait_for_cluster) or 0.0
     nodes_s = parse_seconds("--wait-for-nodes", wait_for_nodes)
+    if metrics_host is not None and metrics_port is None:
+        raise InputError(
+            "--metrics-host says who may read the metrics, and no port is given. "
+            "Pass --metrics-port 9464, or leave it out."
+        )
     print_status(f"Reading {STUDIES.describe(study)}")
     study_file = STUDIES.find(study)
     from tuning.spec.study_spec import for_corpus, override, read_study
@@ -208,6 +226,7 @@ def run_command(
         time_unit=spec.time_unit,
     )
     print_status("Loading torch, Ray and MLflow")
+    from tuning.study.following import exported_metrics
     from tuning.study.nested import run_nested  # Ray, MLflow and torch take seconds to import
     from tuning.study.run import run
     from tuning.study.study import StudyOptions
@@ -227,10 +246,20 @@ def run_command(
     spec = for_corpus(spec, sessions.modalities, sessions.targets)
     print_corpus_warnings(sessions, console)
     end_in_order()
-    with _begun_again_after_loss(options):
+    with (
+        _begun_again_after_loss(options),
+        exported_metrics(metrics_host, metrics_port) as metrics,
+    ):
         if nested is not None:
             scores = run_nested(
-                spec, sessions, path, options, console, num_folds=nested, resume=resume
+                spec,
+                sessions,
+                path,
+                options,
+                console,
+                num_folds=nested,
+                resume=resume,
+                metrics=metrics,
             ).scores
             summary = scores.to_json()
         else:
@@ -243,6 +272,7 @@ def run_command(
                 tracking_uri=tracking_uri,
                 resume=resume,
                 promote_first=promote_first,
+                metrics=metrics,
             )
     if as_json:
         typer.echo(json.dumps(summary, indent=1))

@@ -42,12 +42,14 @@ class Trial:
         proposed: what was asked for.
         epochs: those passed, in order.
         rung_decisions: of early stopping, in order.
+        wall_s: seconds within the fit, as reported last; none where it came from the store.
         ended: None while it runs, or after a stop of the study.
     """
 
     proposed: TrialProposed
     epochs: list[Epoch] = field(default_factory=list)
     rung_decisions: list[RungDecision] = field(default_factory=list)
+    wall_s: float = 0.0
     ended: TrialEnded | None = None
 
     @property
@@ -99,6 +101,7 @@ class History:
         completed: task -> its finalists, the best first.
         ended: trials in the order in which they ended.
         failed: those of them that ended with an error.
+        num_events: of the journal.
         cost: task -> (seconds within fits, number of fits), of those that were not in the store.
         stopped: how the last run ended, if it could write that, and none was begun since.
         last_at: time of the last event, since the last process began.
@@ -120,6 +123,7 @@ class History:
     finished: StudyFinished | None = None
     registered: ModelRegistered | None = None
     stopped: StudyStopped | None = None
+    num_events: int = 0
     last_at: float = 0.0
     active_s: float = 0.0
     _trials_of: dict[tuple[Task, Purpose | None], list[Trial]] = field(
@@ -128,6 +132,7 @@ class History:
 
     def apply(self, event: Event) -> None:
         """Take one more event into account."""
+        self.num_events += 1
         if isinstance(event, StudyOpened | StudyResumed):
             self.last_at = event.at  # another process, whose clock may stand elsewhere
         elif self.last_at and self.finished is None:
@@ -186,6 +191,7 @@ class History:
         trial = self.trials[event.trial]
         passed = trial.epochs[-1].epoch if trial.epochs else 0
         trial.epochs += [Epoch(*epoch) for epoch in event.epochs if epoch[0] > passed]
+        trial.wall_s = max(trial.wall_s, event.wall_s)
 
     def _end(self, event: TrialEnded) -> None:
         trial = self.trials[event.trial]
@@ -195,6 +201,7 @@ class History:
         if trial.has_failed:
             self.failed.append(trial)
         if event.reason != "store":
+            trial.wall_s = max(trial.wall_s, event.wall_s)
             seconds, fits = self.cost.get(trial.task, (0.0, 0))
             self.cost[trial.task] = (seconds + event.wall_s, fits + 1)
 

@@ -39,7 +39,7 @@ from pipeline.storage.atomic_file import write_atomically
 from pipeline.storage.json_record import read_record
 from pipeline.storage.stage_store import StageStore
 from pipeline.train import num_fits, train
-from tuning.monitoring.live_table import LiveTable
+from tuning.monitoring.metrics import StudyMetrics
 from tuning.monitoring.status import format_duration
 from tuning.report.nested_scores import (
     DEFAULT,
@@ -50,6 +50,7 @@ from tuning.report.nested_scores import (
     nested_tables,
 )
 from tuning.spec.study_spec import StudySpec
+from tuning.study.following import followed
 from tuning.study.outer_fold_predictions import (
     best_modality,
     predict_set_apart,
@@ -95,6 +96,7 @@ def run_nested(
     *,
     num_folds: int,
     resume: bool = False,
+    metrics: StudyMetrics | None = None,
 ) -> NestedRun:
     """Score a whole search on every labelled person of train and devel.
 
@@ -112,6 +114,7 @@ def run_nested(
         console: for tables and notes.
         num_folds: K.
         resume: whether unfinished studies of folds are to go on.
+        metrics: what is kept up to date for Prometheus, if anything: the current fold's.
 
     Raises:
         InputError: before anything is trained: the people cannot be divided, a fold cannot be
@@ -143,7 +146,7 @@ def run_nested(
                 if _read_record(place.folder, folder / PREDICTIONS) is not None:
                     continue
                 try:
-                    _run_fold(study, fold, folder / PREDICTIONS, console)
+                    _run_fold(study, fold, folder / PREDICTIONS, console, metrics)
                 except KeyboardInterrupt:
                     raise _interrupted(fold) from None
 
@@ -238,7 +241,13 @@ def _subjects(fold: OuterFold) -> dict[str, list[str]]:
 # One outer fold
 
 
-def _run_fold(study: Study, fold: OuterFold, predictions: Path, console: Console) -> None:
+def _run_fold(
+    study: Study,
+    fold: OuterFold,
+    predictions: Path,
+    console: Console,
+    metrics: StudyMetrics | None,
+) -> None:
     """Search, train the default, predict the people set apart; last write that it is done."""
     people = {partition: len(names) for partition, names in _subjects(fold).items()}
     console.print(
@@ -247,9 +256,9 @@ def _run_fold(study: Study, fold: OuterFold, predictions: Path, console: Console
         soft_wrap=True,
     )
 
-    with LiveTable(console) as table:
-        study.on_event = lambda event: table.update(study.history)
-        run_study(study, on_tick=lambda: table.update(study.history))
+    name = f"{study.spec.name}/{study.options.folder.name}"
+    with followed(study, name, console, metrics) as update:
+        run_study(study, on_tick=update)
     if study.is_interrupted:
         raise _interrupted(fold)
 

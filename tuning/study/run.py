@@ -33,10 +33,11 @@ from tuning.mlflow_backend.registry.registration import register, registrable
 from tuning.mlflow_backend.registry.versions import is_the_champion
 from tuning.mlflow_backend.tracking.study_runs import raise_if_not_recordable
 from tuning.mlflow_backend.tracking.tracker import Tracker
-from tuning.monitoring.live_table import LiveTable
+from tuning.monitoring.metrics import StudyMetrics
 from tuning.planning.judgement import verdict
 from tuning.report.page import REPORT, write_report
 from tuning.spec.study_spec import StudySpec
+from tuning.study.following import followed
 from tuning.study.next_steps import next_steps
 from tuning.study.study import Study, StudyOptions, open_study, run_study
 from tuning.study.study_folder import MODEL_FOLDER, SUMMARY
@@ -58,6 +59,7 @@ def run(
     tracking_uri: str | None = None,
     resume: bool = False,
     promote_first: bool = False,
+    metrics: StudyMetrics | None = None,
 ) -> dict[str, Any]:
     """Run a study, or go on with it; a finished one is only shown.
 
@@ -70,6 +72,7 @@ def run(
         tracking_uri: of MLflow; None: see `resolve_tracking_uri`.
         resume: whether an unfinished study in the folder is to go on.
         promote_first: whether the winner becomes the champion where there is none.
+        metrics: what is kept up to date for Prometheus, if anything.
 
     Returns:
         summary.json.
@@ -91,13 +94,10 @@ def run(
                 tracker.start()
 
         try:
-            with LiveTable(console) as table:
-                study.on_event = lambda event: table.update(study.history)
-                run_study(
-                    study,
-                    on_start=begin_tracking,
-                    on_tick=lambda: table.update(study.history),
-                )
+            if metrics is not None:
+                metrics.backlog = tracker.backlog
+            with followed(study, spec.name, console, metrics) as update:
+                run_study(study, on_start=begin_tracking, on_tick=update)
             if study.history.finished is not None:
                 _report_winner(study, tracker, console)
                 _register_winner(study, uri, console, promote_first=promote_first)

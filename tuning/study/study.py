@@ -24,6 +24,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from prometheus_client import Histogram
+
 from pipeline.corpus import Corpus
 from pipeline.distillation.distil import distil
 from pipeline.errors import AffectuneError, InputError, SurroundingsError, naming_doctor
@@ -58,6 +60,7 @@ from tuning.journal.lines import JournalError, read_lines
 from tuning.journal.seal import Chain
 from tuning.mlflow_backend.tracking.journal_sender import TRACKING
 from tuning.monitoring.state import COMMAND
+from tuning.monitoring.timed_store import TimedStore
 from tuning.planning.judgement import verdict
 from tuning.planning.planner import StudyPlanner
 from tuning.ray_backend.cluster import Cluster, cluster
@@ -129,6 +132,8 @@ class Study:
         is_new: it was begun by this process; a refused one is removed again.
         made: folders that were made for it and its store, the outermost first.
         is_interrupted: it was stopped before its end.
+        num_workers: fits at a time, while it searches; 0 before.
+        store_seconds: takes the times of the driver's requests to the store, if they are wanted.
         on_event: called for every event after it was written.
     """
 
@@ -141,6 +146,8 @@ class Study:
     is_new: bool = False
     made: tuple[Path, ...] = ()
     is_interrupted: bool = False
+    num_workers: int = 0
+    store_seconds: Histogram | None = None
     on_event: Callable[[Event], None] = field(default=lambda event: None)
 
     def __enter__(self) -> Study:
@@ -266,7 +273,7 @@ def run_study(
         AffectuneError: Ray did not start, too many trials failed, or something could not be
             written.
     """
-    options, store = study.options, StageStore(study.options.store)
+    options, store = study.options, _store(study)
     planner = StudyPlanner(
         study.spec,
         study.corpus,
@@ -312,6 +319,12 @@ def run_study(
         except Exception as error:
             _record_stop(study, error)
             raise
+
+
+def _store(study: Study) -> StageStore:
+    if study.store_seconds is None:
+        return StageStore(study.options.store)
+    return TimedStore(study.options.store, study.store_seconds)
 
 
 def _record_stop(study: Study, error: BaseException) -> None:
@@ -382,7 +395,12 @@ def _search(
                 check_nodes(marker)
         on_start()
         planner.budget.workers = ray.fits_at_a_time(study.spec)
-        study.is_interrupted = search(planner, study.corpus, options.store, ray, on_tick, marker)
+
+        def tick() -> None:
+            study.num_workers = ray.fits_at_a_time(study.spec)
+            on_tick()
+
+        study.is_interrupted = search(planner, study.corpus, options.store, ray, tick, marker)
 
     if planner.fault:
         raise SurroundingsError(planner.fault)

@@ -64,9 +64,11 @@ class JournalSender:
 
         self._tree = RunTree()
         self._pending: dict[str, RunUpdate] = {}
-        self._read_position = 0
-        self.position = 0
-        """Up to here the journal has been sent."""
+        self._read_position = self._num_read = 0
+        self.position = self.num_sent = 0
+        """Up to here the journal has been sent; so many events are before that."""
+        self.oldest_at: float | None = None
+        """When the first event happened of those that are being sent; None while none are."""
 
         # A server that does not know the study gets all of it.
         if self._runs.study_run_id is not None:
@@ -85,7 +87,8 @@ class JournalSender:
             self._runs.write(self._pending[name])
             del self._pending[name]
 
-        self.position = self._read_position
+        self.position, self.num_sent = self._read_position, self._num_read
+        self.oldest_at = None
         self._write_position()
         return False
 
@@ -102,9 +105,12 @@ class JournalSender:
         until = self._may_send()
         journal = read_journal(self._folder / JOURNAL, self._read_position)
         events = list(islice(takewhile(lambda read: read[1] <= until, journal), MAX_EVENTS))
+        if events:
+            self.oldest_at = events[0][0].at
         for event, position in events:
             self._add_updates(event)
             self._read_position = position
+            self._num_read += 1
         return bool(events)
 
     def _add_updates(self, event: Event) -> None:
@@ -117,13 +123,14 @@ class JournalSender:
     def _skip(self, position: int) -> None:
         """Apply the events up to a position without sending them; ignore a position in a line."""
         tree = RunTree()
-        for event, event_end in read_journal(self._folder / JOURNAL):
+        for number, (event, event_end) in enumerate(read_journal(self._folder / JOURNAL), 1):
             if event_end > position:
                 break
             tree.apply(event)
             if event_end == position:
                 self._tree = tree
                 self._read_position = self.position = position
+                self._num_read = self.num_sent = number
 
     def _write_position(self) -> None:
         """Write the position, without a sync: from an older one, the same rows are sent twice."""

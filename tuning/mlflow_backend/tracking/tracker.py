@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pipeline.credentials.masking import masked_uri
 from pipeline.errors import AffectuneError, InputError
+from tuning.journal.clock import now
 from tuning.journal.file import JOURNAL, read_journal
 from tuning.mlflow_backend.client import Connect, cause_of, connect
 from tuning.mlflow_backend.tracking.journal_sender import JournalSender
@@ -61,6 +62,7 @@ class Tracker:
         self._wake = threading.Event()
         self._deadline: float | None = None
         self._is_away = False
+        self._started_at: float | None = None
         self._thread = threading.Thread(target=self._run, name="tracker", daemon=True)
 
     def start(self) -> Tracker:
@@ -72,6 +74,7 @@ class Tracker:
             InputError: the server has runs of the study in an earlier format, or its experiment was
                 deleted.
         """
+        self._started_at = now()
         try:
             self._open_sender()
         except InputError:
@@ -90,6 +93,18 @@ class Tracker:
         with self._lock:
             self._artifacts += paths
         self._wake.set()
+
+    def backlog(self, num_events: int) -> tuple[int, float]:
+        """Return how many events the server does not have, and for how many seconds it lacks one.
+
+        Args:
+            num_events: of the journal until now.
+        """
+        sender = self._sender
+        num_unsent = max(0, num_events - (0 if sender is None else sender.num_sent))
+        oldest_at = self._started_at if sender is None else sender.oldest_at
+        age_s = 0.0 if oldest_at is None else max(0.0, now() - oldest_at)
+        return num_unsent, age_s if num_unsent else 0.0
 
     def close(self, timeout_s: float = 60.0) -> int:
         """Send the rest, and end.

@@ -7,6 +7,7 @@ import random
 import shutil
 import signal
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -406,3 +407,32 @@ def test_a_server_that_hangs_in_the_middle_costs_nothing(
     client = MlflowClient(server.uri, server.uri)
     artifacts = client.list_artifacts(sent["study"].info.run_id)
     assert [file.path for file in artifacts] == ["report.html"]
+
+
+def test_the_queue_to_mlflow_grows_while_it_is_away_and_empties(
+    empty_database: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "study"
+    folder.mkdir()
+    opened = study_opened()
+    append(folder, opened)
+    away = Tracker(folder, "http://127.0.0.1:9", first_wait_s=0.05)
+    away.start()
+    length, age_s = away.backlog(1)
+    time.sleep(0.01)
+    assert (length, age_s >= 0) == (1, True)
+    assert away.backlog(5)[0] == 5
+    assert away.backlog(1)[1] > age_s
+    away.close(0.1)
+
+    there = Tracker(folder, f"sqlite:///{empty_database}", interval_s=0.05)
+    there.start()
+    deadline = time.monotonic() + 60
+    while there.backlog(1) != (0, 0.0):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    there.close(30)
+    again = Tracker(folder, f"sqlite:///{empty_database}")
+    again.start()
+    assert again.backlog(1) == (0, 0.0)
+    again.close(30)
