@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
-from pipeline.cluster_head import HeadSilent, bracketed, raise_if_unusable
 from pipeline.credentials.masking import masked_uri
 from pipeline.errors import InputError
+from pipeline.local_ray.head import HeadSilent, bracketed, raise_if_unusable
 
 VARIABLE = "RAY_ADDRESS"
 LOCAL, AUTO = "local", "auto"
@@ -40,7 +40,7 @@ def find_cluster(
 
     Raises:
         InputError: it is no address of a Ray head, no Ray head answers there, or it lets this
-            process not in: see `pipeline.cluster_head`.
+            process not in: see `pipeline.local_ray.head`.
     """
     until, has_said = time.monotonic() + wait_s, False
     while True:

@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable, Iterator
 
 from pipeline.cluster_address import parse_address
-from pipeline.cluster_head import cluster_id, numeric
 from pipeline.errors import SurroundingsError
-from pipeline.supervisor import leave_now, start_again
+from pipeline.local_ray.head import cluster_id, numeric
+from pipeline.supervisor import leave_now, leave_without_libraries, start_again
 
 log = logging.getLogger(__name__)
 
@@ -132,6 +132,7 @@ class HeadWatch:
             else "Start the cluster again (`ray start --head`, then the nodes); the same command "
             "with --resume goes on, and with --wait-for-cluster 30m it does so by itself."
         )
+        leave_without_libraries()
         self.fault = ClusterLost(
             f"The head of the Ray cluster at '{self._address}' is lost: {cause}. What was trained "
             f"is kept, to the last seconds. {after}"

@@ -121,8 +121,7 @@ def _agree_on_token(channel: grpc.Channel, place: str, target: str, source: str)
         )
     if is_used or _refusal(channel, target, source, token) is not None:
         raise InputError(
-            f"{place} does not take the token from {token_source}: it has another one. "
-            f"{HOW_TO_SHARE}"
+            f"{place} does not let us in with what {token_source} holds. {HOW_TO_SHARE}"
         )
     os.environ[MODE] = "token"
     return token
