@@ -125,16 +125,16 @@ class StudyOnHosts:
         self.shared = hosts.shared
         self.out = hosts.shared / name
         self.output = hosts.shared / f"{name}.txt"
-        self._file = hosts.shared / f"{name}.toml"
+        self.file = hosts.shared / f"{name}.toml"
         text = STUDY % {"epochs": epochs, "trials": trials}
-        self._file.write_text(text, encoding="utf-8")
+        self.file.write_text(text, encoding="utf-8")
         self.corpus = hosts.shared / "corpus"
         if not self.corpus.exists():
             synthesize(self.corpus, subjects=6, minutes=1, seed=0, preset="small")
 
     def words(self, *options: str, store: str = "") -> list[str]:
         """Return the command, with an address unless one is among the options."""
-        words = ["affectune", "study", "run", str(self._file), "--corpus", str(self.corpus)]
+        words = ["affectune", "study", "run", str(self.file), "--corpus", str(self.corpus)]
         words += ["--out", str(self.out), "--store", store or str(self.shared / "store")]
         words += ["--tracking-uri", f"sqlite:///{self.shared}/mlflow.db", *options]
         return words if "--address" in options else [*words, "--address", HEAD]

@@ -20,6 +20,7 @@ import pytest
 from pipeline import cluster_address
 from pipeline.cluster_address import VARIABLE, find_cluster
 from pipeline.errors import InputError
+from pipeline.local_ray import head as head_module
 from pipeline.local_ray.head import HEALTH, KEY_VALUE, PYTHON_LEVEL
 from pipeline.local_ray.token import MODE, TOKEN, TOKEN_FILE
 

@@ -100,7 +100,8 @@ class HeadWatch:
     def loss_behind(self, error: Exception) -> ClusterLost | None:
         """Return the loss of the head that an error of Ray comes from; None where it lives."""
         if self.fault is None and self._ask(self._target, ANSWER_S) != self._cluster:
-            self._lose(f"Ray says: {str(error).splitlines()[0] if str(error) else error!r}")
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            self._lose(f"Ray says: {lines[0].rstrip('.')}")
         return self.fault
 
     @contextlib.contextmanager
