@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
-from pipeline.cluster_head import HeadSilent, bracketed, raise_if_unusable
 from pipeline.credentials.masking import masked_uri
-from pipeline.errors import InputError
+from pipeline.errors import InputError, naming_doctor
+from pipeline.local_ray.head import HeadSilent, bracketed, raise_if_unusable
 
 VARIABLE = "RAY_ADDRESS"
 LOCAL, AUTO = "local", "auto"
@@ -18,6 +18,7 @@ POLL_S = 2.0
 """So often a head that is waited for is asked."""
 
 
+@naming_doctor()
 def find_cluster(
     option: str | None,
     resolve_auto: Callable[[], str | None],
@@ -40,7 +41,7 @@ def find_cluster(
 
     Raises:
         InputError: it is no address of a Ray head, no Ray head answers there, or it lets this
-            process not in: see `pipeline.cluster_head`.
+            process not in: see `pipeline.local_ray.head`.
     """
     until, has_said = time.monotonic() + wait_s, False
     while True:
@@ -96,6 +97,14 @@ def parse_address(address: str, source: str) -> tuple[str, int]:
             "cluster that this machine is part of."
         )
     return host, port
+
+
+def running_cluster() -> str | None:
+    """Return the address of the cluster that this machine is part of; None where it is of none."""
+    from ray._private.services import canonicalize_bootstrap_address
+
+    address: str | None = canonicalize_bootstrap_address("auto")
+    return address
 
 
 def _find_cluster(

@@ -44,6 +44,8 @@ _is_stopped = threading.Event()
 """Likewise: whether it was told to end."""
 _has_said = False
 """Likewise: whether it has told its parent that it has said how it ended."""
+_is_hasty = False
+"""Likewise: whether it ends without an interpreter's end: see `leave_without_libraries`."""
 _farewell: str | None = None
 """Likewise: what it says when it is ended at once, "" where its parent says it; None where it has
 something to finish."""
@@ -145,6 +147,12 @@ def start_again() -> bool:
     return True
 
 
+def leave_without_libraries() -> None:
+    """Have this process end, once it ends, without what libraries do then: it may never return."""
+    global _is_hasty
+    _is_hasty = True
+
+
 def leave_now(status: int, message: str) -> None:
     """End this process at once, from another thread: a library holds the main one up.
 
@@ -161,13 +169,15 @@ def leave_now(status: int, message: str) -> None:
 def leave_if_stopped(status: int, *, has_said: bool = False) -> None:
     """End this process now, if it was told to: the end of an interpreter may take many seconds.
 
+    Likewise where it is to end without what libraries do at the end of an interpreter.
+
     To be called when everything is written and closed; what it started is ended by the parent.
 
     Args:
         status: the exit status.
         has_said: it has said by itself how it ended, and has not told the parent so.
     """
-    if _is_stopped.is_set():
+    if _is_stopped.is_set() or _is_hasty:
         if has_said:
             _say_ended()
         for stream in (sys.stdout, sys.stderr):

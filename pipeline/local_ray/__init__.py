@@ -1,1 +1,1 @@
-"""A Ray of this machine, closed to others: its folder, its token, its ports. Imports no Ray."""
+"""What Ray needs of this machine: a folder, a token, closed ports; a head that answers."""

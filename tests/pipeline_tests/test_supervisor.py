@@ -205,3 +205,48 @@ def test_a_command_in_the_background_of_a_script_ends_when_it_is_told_to(tmp_pat
     group.send(signal.SIGTERM)
     end = group.wait(PATIENCE_S)
     assert (end.status, end.output, end.left) == (7, "", [])
+
+
+AGAIN = PROLOGUE.replace(
+    'supervise("To go on: go-on")',
+    'supervise("To go on: go-on", on_again=lambda: sys.argv.append("again"))',
+)
+
+
+@pytest.mark.parametrize(
+    ("ask", "end"),
+    [
+        ("supervisor.start_again()", "say_ended(); sys.exit(1)"),
+        ("supervisor.go_on_after_loss()", "os._exit(1)"),
+        ("supervisor.go_on_after_loss()", "os.abort()"),
+    ],
+)
+def test_a_command_that_asked_for_it_is_followed_by_one_that_goes_on(
+    tmp_path: Path, ask: str, end: str
+) -> None:
+    body = f"""
+if "again" in sys.argv:
+    print("gone on")
+    say_ended()
+    sys.exit(0)
+{ask}
+{end}
+"""
+    ended = ProcessGroup([sys.executable, "-c", AGAIN + body], tmp_path).wait(PATIENCE_S)
+    assert (ended.status, ended.left) == (0, [])
+    assert "gone on" in ended.output
+    assert "go-on" not in ended.output
+
+
+def test_a_command_is_started_again_a_bounded_number_of_times_and_not_after_a_signal(
+    tmp_path: Path,
+) -> None:
+    limit = AGAIN.replace("ORDERLY_END_S = 1.5", "MAX_AGAIN = 2")
+    body = "print('begun', flush=True); supervisor.start_again(); say_ended(); sys.exit(3)"
+    ended = ProcessGroup([sys.executable, "-c", limit + body], tmp_path).wait(PATIENCE_S)
+    assert (ended.status, ended.output.count("begun")) == (3, 3)
+
+    body = "supervisor.go_on_after_loss()" + waiting("supervisor.start_again(); sys.exit(130)")
+    end = end_by(tmp_path, body, signal.SIGTERM)
+    assert (end.status, end.left) == (1, [])
+    assert end.output.strip() == "Error: Interrupted. To go on: go-on"

@@ -84,7 +84,7 @@ class InProcess:
         return None if finished is None else finished.summary
 
     @contextlib.contextmanager
-    def _cluster(self, *_: object) -> Iterator[InProcess]:
+    def _cluster(self, *_: object, **options: object) -> Iterator[InProcess]:
         yield self
 
     def raise_if_too_small(self, spec: StudySpec) -> None:

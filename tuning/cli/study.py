@@ -15,6 +15,7 @@ import typer
 from rich.text import Text
 
 from pipeline.cli import find_device
+from pipeline.cluster_address import find_cluster, running_cluster
 from pipeline.data.cli import (
     ResampleOption,
     TimeUnitOption,
@@ -201,20 +202,18 @@ def run_command(
     folder = (out or Path("studies") / spec.name).absolute()
     tracked_at = None if nested else resolve_tracking_uri(tracking_uri)
     print_status("Asking for the store, the tracking server and the cluster")
-    from tuning.study.services import find_services
-
     console = Console(stderr=True)
-    cluster = find_services(
-        spec.name,
-        folder,
+    cluster = find_cluster(
         address,
-        store,
-        tracked_at,
-        wait_for_cluster_s=wait_s,
+        running_cluster,
+        wait_s=wait_s,
         on_wait=lambda reason: console.print(
             note(f"{reason} Waiting for it, at most {wait_for_cluster}."), soft_wrap=True
         ),
     )
+    from tuning.study.services import raise_if_unusable  # MLflow takes seconds to import
+
+    raise_if_unusable(spec.name, folder, store, tracked_at)
     print_status(f"Reading the corpus '{path}'")
     from pipeline.data.muse import read_corpus
 
@@ -415,6 +414,7 @@ def audit_command(
         typer.echo(json.dumps(audit.to_json(), indent=1))
     else:
         print_audit(audit, Console())
+
 
 
 @contextlib.contextmanager

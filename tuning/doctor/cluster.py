@@ -11,12 +11,17 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 
-from pipeline.cluster_address import find_cluster
+from pipeline.cluster_address import find_cluster, running_cluster
 from pipeline.credentials.outlets import mask_outlets
 from pipeline.doctor.finding import Finding, Status, finding_of
 from pipeline.errors import AffectuneError
+from pipeline.local_ray.head import asks_for_token
 
-CHECK, NODES = "Ray cluster", "nodes"
+CHECK, TOKEN, NODES = "Ray cluster", "Ray token", "nodes"
+OPEN = (
+    "On every node: `export RAY_AUTH_MODE=token` and the same ~/.ray/auth_token (`ray "
+    "get-auth-token --generate` makes one), then start Ray there anew"
+)
 CONNECT_S = 60.0
 """So long Ray may take for a connection and the answers of its nodes."""
 CODE = "from tuning.doctor.cluster import main; main()"
@@ -31,9 +36,6 @@ def check_cluster(address: str | None, store: str | None) -> Iterator[Finding]:
         address: as a person gave it; None: what RAY_ADDRESS says.
         store: of the study, which all nodes have to share; None: they are not asked for it.
     """
-    from tuning.doctor.token import token_findings
-    from tuning.study.services import running_cluster
-
     try:
         found = find_cluster(address, running_cluster)
     except AffectuneError as error:
@@ -43,10 +45,16 @@ def check_cluster(address: str | None, store: str | None) -> Iterator[Finding]:
         yield Finding(CHECK, "ok", "none is asked for: studies run on this machine alone")
         return
 
-    tokens = [*token_findings(found)]
-    yield from tokens
-    if not any(finding.status == "error" for finding in tokens):
-        yield from _ask_in_other_process(found, store)
+    yield _token_finding(found)
+    yield from _ask_in_other_process(found, store)
+
+
+def _token_finding(address: str) -> Finding:
+    """Say whether a head that has let us in lets everybody in."""
+    if asks_for_token(address):
+        return Finding(TOKEN, "ok", f"'{address}' asks for a token, and takes ours")
+    said = f"'{address}' asks for no token: everybody who reaches it can run programs there"
+    return Finding(TOKEN, "error", said, OPEN)
 
 
 def _ask_in_other_process(address: str, store: str | None) -> Iterator[Finding]:

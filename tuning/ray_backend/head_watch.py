@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable, Iterator
 
 from pipeline.cluster_address import parse_address
-from pipeline.cluster_head import cluster_id, numeric
 from pipeline.errors import SurroundingsError
-from pipeline.supervisor import leave_now, start_again
+from pipeline.local_ray.head import cluster_id, numeric
+from pipeline.supervisor import leave_now, leave_without_libraries, start_again
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +100,8 @@ class HeadWatch:
     def loss_behind(self, error: Exception) -> ClusterLost | None:
         """Return the loss of the head that an error of Ray comes from; None where it lives."""
         if self.fault is None and self._ask(self._target, ANSWER_S) != self._cluster:
-            self._lose(f"Ray says: {str(error).splitlines()[0] if str(error) else error!r}")
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            self._lose(f"Ray says: {lines[0].rstrip('.')}")
         return self.fault
 
     @contextlib.contextmanager
@@ -132,6 +133,7 @@ class HeadWatch:
             else "Start the cluster again (`ray start --head`, then the nodes); the same command "
             "with --resume goes on, and with --wait-for-cluster 30m it does so by itself."
         )
+        leave_without_libraries()
         self.fault = ClusterLost(
             f"The head of the Ray cluster at '{self._address}' is lost: {cause}. What was trained "
             f"is kept, to the last seconds. {after}"

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.cluster_address import find_cluster
 from pipeline.errors import InputError, naming_doctor
 from pipeline.storage.atomic_file import prove_writable
 from pipeline.storage.stage_store import raise_if_not_writable
@@ -14,35 +12,19 @@ from tuning.mlflow_backend.tracking.study_runs import raise_if_unknown
 
 
 @naming_doctor()
-def find_services(
-    study: str,
-    folder: Path,
-    address: str | None,
-    store: str,
-    tracking_uri: str | None,
-    *,
-    wait_for_cluster_s: float = 0.0,
-    on_wait: Callable[[str], None] = lambda reason: None,
-) -> str | None:
-    """Ask the cluster, the store and the tracking server, each for seconds at most.
+def raise_if_unusable(study: str, folder: Path, store: str, tracking_uri: str | None) -> None:
+    """Ask the store and the tracking server, each for seconds at most.
 
     Args:
         study: its name, which is that of its experiment.
         folder: of the study; it need not be there.
-        address: of a Ray cluster, as it was given; None: what RAY_ADDRESS says.
         store: a folder or a URI.
         tracking_uri: of the tracking server; None: nothing is tracked.
-        wait_for_cluster_s: so long a head that does not answer is waited for.
-        on_wait: called once, with why it is waited for.
-
-    Returns:
-        The address of the cluster; None for this machine alone.
 
     Raises:
         InputError: one of them gives no answer, or another one than it should; or the folder
             cannot be written.
     """
-    cluster = find_cluster(address, running_cluster, wait_s=wait_for_cluster_s, on_wait=on_wait)
     try:
         prove_writable(folder)
     except OSError as error:
@@ -53,12 +35,3 @@ def find_services(
     raise_if_not_writable(store)
     if tracking_uri is not None:
         raise_if_unknown(tracking_uri, study)
-    return cluster
-
-
-def running_cluster() -> str | None:
-    """Return the address of the cluster that this machine is part of."""
-    from ray._private.services import canonicalize_bootstrap_address
-
-    address: str | None = canonicalize_bootstrap_address("auto")
-    return address

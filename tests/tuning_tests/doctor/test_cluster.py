@@ -8,10 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.doctor.finding import Finding
-from tuning.doctor import cluster, token
+from tuning.doctor import cluster
 from tuning.doctor.cluster import check_cluster, resource_text
-from tuning.study import services
 
 
 @pytest.fixture(autouse=True)
@@ -55,13 +53,11 @@ def test_whatever_ray_does_to_the_process_that_asks_is_a_finding(
     code: str, statuses: list[str], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cluster, "find_cluster", lambda address, resolve: "host1:6379")
-    monkeypatch.setattr(services, "running_cluster", lambda: None)
-    taken = Finding("Ray token", "ok", "taken")
-    monkeypatch.setattr(token, "token_findings", lambda address: [taken])
+    monkeypatch.setattr(cluster, "asks_for_token", lambda address: True)
     monkeypatch.setattr(cluster, "CODE", code)
     monkeypatch.setattr(cluster, "CONNECT_S", 1.0 if "sleep" in code else 60.0)
     first, *findings = check_cluster("host1:6379", None)
-    assert first == taken
+    assert (first.check, first.status) == ("Ray token", "ok")
     assert [finding.status for finding in findings] == statuses
     assert said in findings[0].finding
 

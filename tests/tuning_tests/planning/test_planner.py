@@ -19,6 +19,7 @@ from pipeline.fitting.worker_pool import WorkerPool
 from pipeline.model.bundle import load_model, save_model
 from pipeline.spec import Spec
 from pipeline.stages.fusion import FusionTask
+from pipeline.stages.trained_stage import Epoch
 from pipeline.stages.unimodal import UnimodalTask
 from pipeline.storage.stage_store import StageStore
 from pipeline.train import train
@@ -37,7 +38,7 @@ from tuning.fitting.trial_fit import FitReport
 from tuning.journal.file import JOURNAL, Journal
 from tuning.journal.history import History, Trial, history_of, read_history
 from tuning.planning.asha import Rung, RungScore, rungs, score_at
-from tuning.planning.planner import MAX_WORKER_LOSSES, StudyPlanner
+from tuning.planning.planner import MAX_NODE_LOSSES, MAX_WORKER_LOSSES, StudyPlanner
 from tuning.spec.study_spec import StudySpec
 from tuning.study.assemble_model import winning_model
 
@@ -274,6 +275,30 @@ def test_a_trial_that_loses_worker_after_worker_fails(tmp_path: Path) -> None:
     assert ended is not None
     assert ended.reason == "error"
     assert ended.error == "Its worker was lost again and again (out of memory?): killed"
+
+
+def test_losses_count_in_a_row_and_those_of_nodes_hardly(tmp_path: Path) -> None:
+    study, corpus = tiny_study(), tiny_corpus()
+    store = StageStore(tmp_path / "store")
+    with Journal(tmp_path / JOURNAL) as journal:
+        journal.append(opened(study))
+        planner = StudyPlanner(study, corpus, store, journal, history_of(journal.events))
+        job = planner.next_job()
+        assert job is not None
+        trial = planner.history.trials[job.trial]
+
+        for _ in range(MAX_NODE_LOSSES):
+            planner.worker_lost(job.trial, "gone", with_node=True)
+        for epoch in range(1, 4):
+            for _ in range(MAX_WORKER_LOSSES):
+                planner.worker_lost(job.trial, "killed")
+            assert trial.ended is None
+            planner.receive(job.trial, FitReport(epochs=(Epoch(epoch, 1.0, -1.0),)))
+
+        for _ in range(MAX_NODE_LOSSES + 1):
+            planner.worker_lost(job.trial, "gone", with_node=True)
+        assert trial.ended is not None
+        assert trial.ended.reason == "error"
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ from tuning.journal.history import read_history
 from tuning.spec.study_spec import for_corpus
 from tuning.study import study as study_module
 from tuning.study.next_steps import next_steps
-from tuning.study.services import find_services
+from tuning.study.services import raise_if_unusable
 from tuning.study.study import StudyOptions, open_study, run_study
 
 
@@ -29,7 +29,7 @@ def refuse(folder: Path, monkeypatch: pytest.MonkeyPatch, error: AffectuneError)
     """Run a study where Ray cannot be had."""
 
     @contextmanager
-    def no_cluster(address: str | None, workers: int | None) -> Iterator[None]:
+    def no_cluster(*_: object, **options: object) -> Iterator[None]:
         raise error
         yield
 
@@ -82,7 +82,7 @@ def test_a_place_that_cannot_be_written_is_refused_and_nothing_is_made(tmp_path:
         with pytest.raises(InputError, match="cannot be written"):
             raise_if_not_writable(str(tmp_path / place))
         with pytest.raises(InputError, match="--out"):
-            find_services("s", tmp_path / place, "local", str(tmp_path), None)
+            raise_if_unusable("s", tmp_path / place, str(tmp_path), None)
     raise_if_not_writable(str(tmp_path / "not" / "there"))
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 

@@ -71,6 +71,16 @@ def raise_if_unusable(host: str, port: int, source: str) -> None:
     _raise_if_other_versions(versions, place)
 
 
+def asks_for_token(target: str) -> bool:
+    """Return whether a head that answers asks for a token.
+
+    Args:
+        target: "host:port".
+    """
+    with _channel(target) as channel:
+        return _refusal(channel, target, "--address", None) is not None
+
+
 def cluster_id(target: str, timeout_s: float) -> bytes | None:
     """Return what names the cluster whose head answers at an address; None: none does in time.
 
@@ -121,8 +131,7 @@ def _agree_on_token(channel: grpc.Channel, place: str, target: str, source: str)
         )
     if is_used or _refusal(channel, target, source, token) is not None:
         raise InputError(
-            f"{place} does not take the token from {token_source}: it has another one. "
-            f"{HOW_TO_SHARE}"
+            f"{place} does not let us in with what {token_source} holds. {HOW_TO_SHARE}"
         )
     os.environ[MODE] = "token"
     return token
