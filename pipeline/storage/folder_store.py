@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 from pipeline.storage.atomic_file import temporary_file, write_atomically
 from pipeline.storage.atomic_folder import (
     LEFTOVER,
+    MANIFEST,
     MAX_FILE_BYTES,
     read_folder,
     remove,
@@ -74,7 +75,7 @@ class FolderStore:
     def entry_names(self) -> Iterator[str]:
         """Yield the names of all entries."""
         for path in sorted(self.root.iterdir()):
-            if path.is_dir() and not path.name.startswith("."):
+            if (path / MANIFEST).is_file() and not path.name.startswith("."):
                 yield path.name
 
     def is_in_the_way(self, name: str) -> bool:

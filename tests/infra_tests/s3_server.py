@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import Any
 
 from tests.infra_tests.hosts import Host, wait_until
 
@@ -31,7 +32,7 @@ def serve_s3(host: Host) -> dict[str, str]:
     return variables
 
 
-def json_of(output: str) -> dict[str, object]:
+def json_of(output: str) -> dict[str, Any]:
     """Return the JSON object that a command printed after its notes."""
-    found: dict[str, object] = json.loads(output[output.index("{") :])
+    found: dict[str, Any] = json.loads(output[output.index("{") :])
     return found
