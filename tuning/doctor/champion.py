@@ -8,7 +8,7 @@ from pathlib import Path
 from pipeline.doctor.finding import Finding, finding_of
 from pipeline.errors import AffectuneError
 from pipeline.shell_command import shell_command
-from tuning.mlflow_backend.client import answer_of, connect, sqlite_path
+from tuning.mlflow_backend.client import answer_of, connect, raise_if_unreachable, sqlite_path
 from tuning.mlflow_backend.registry.versions import aliases_of, model_names, registry_names
 
 CHECK = "champion"
@@ -31,8 +31,12 @@ def check_champion(uri: str, find_bundle: FindBundle) -> Iterator[Finding]:
         yield Finding(CHECK, "ok", "no registry yet: the first study makes it")
         return
 
-    client = connect(uri)
     try:
+        raise_if_unreachable(uri)
+    except Exception:  # a driver or the network raises errors of its own
+        return  # the check of the tracking server says why
+    try:
+        client = connect(uri)
         models = model_names(client)
         aliases = aliases_of(client, names.model) if names.model in models else None
     except Exception as error:  # MLflow, and the network, raise errors of many kinds

@@ -21,7 +21,7 @@ def study_places(out: Path, store: str) -> dict[str, Path]:
     places = {"results": out.absolute()}
     if "://" not in store:
         places["store"] = Path(store)
-    places["temporary files"] = Path(os.environ.get("TMPDIR") or tempfile.gettempdir()).absolute()
+    places["temporary files"] = Path(tempfile.gettempdir())
     if os.environ.get(FOLDER):
         places["Ray"] = Path(os.environ[FOLDER]).absolute()
     return places

@@ -50,8 +50,8 @@ def test_what_is_written_is_removed_also_where_the_answer_was_lost(
     assert len(client.models) == (refused == "delete")
 
 
-def test_a_server_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    [finding] = check_tracking(DEAD)
+def test_a_server_that_is_not_there_is_told_once() -> None:
+    [finding] = [*check_tracking(DEAD), *check_champion(DEAD, _fetch)]
     assert (finding.status, DEAD in finding.finding) == ("error", True)
     assert "--tracking-uri" in finding.mend
 
@@ -115,6 +115,7 @@ def test_the_champion_is_looked_for_and_read(
     said: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(champion, "raise_if_unreachable", lambda uri: None)
     monkeypatch.setattr(champion, "connect", lambda uri: Registry())
     monkeypatch.setattr(champion, "model_names", lambda client: models)
     monkeypatch.setattr(champion, "aliases_of", lambda client, name: aliases)
