@@ -24,6 +24,7 @@ from serving.hosts import KnownHosts
 from serving.metrics import Metrics
 from serving.page.routes import add_page
 from serving.predictor import Predictor
+from serving.proxied import BehindBoundedProxy
 from serving.request_body import BodyReader, media_type
 from serving.request_error import RequestError
 from serving.schema import (
@@ -73,6 +74,7 @@ def build_app(
     advice: Callable[[], str] = lambda: "",
     decoder: Decoder | None = None,
     is_behind_proxy: bool = False,
+    is_counted_by_proxy: bool = False,
 ) -> FastAPI:
     """Build the application around whatever model is current.
 
@@ -82,7 +84,9 @@ def build_app(
         metrics: where requests are counted; default: new ones.
         advice: returns how to get a model where there is none.
         decoder: decodes the bodies; default: this process does.
-        is_behind_proxy: a proxy counts and logs the requests.
+        is_behind_proxy: only what a bounded proxy passes on is answered. It knows the host names,
+            among them those of its machine.
+        is_counted_by_proxy: a proxy counts and logs the requests.
 
     Raises:
         InputError: the token is empty, or its file cannot be read.
@@ -112,8 +116,12 @@ def build_app(
     _add_prediction_route(app, required, settings, metrics, decoder or partial(decode, settings))
     add_page(app)
     app.add_middleware(HeadAsGet)
-    app.add_middleware(KnownHosts, names=settings.host_names(), origins=settings.allowed_origins)
-    app.add_middleware(AccessLog, metrics=None if is_behind_proxy else metrics)
+    if is_behind_proxy:
+        app.add_middleware(BehindBoundedProxy)
+    else:
+        names = settings.host_names()
+        app.add_middleware(KnownHosts, names=names, origins=settings.allowed_origins)
+    app.add_middleware(AccessLog, metrics=None if is_counted_by_proxy else metrics)
     return app
 
 

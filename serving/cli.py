@@ -71,6 +71,10 @@ def serve_command(
     replicas: Annotated[
         int | None, typer.Option(min=1, help="Processes that predict, one core each.")
     ] = None,
+    max_replicas: Annotated[
+        int | None,
+        typer.Option(min=1, help="Up to so many of them, as the load needs; default: --replicas."),
+    ] = None,
     tracking_uri: Annotated[
         str | None,
         typer.Option(
@@ -81,13 +85,25 @@ def serve_command(
     token_file: Annotated[
         Path | None, typer.Option(help="File with the bearer token that requests need.")
     ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(help="Ray cluster to serve on; default: RAY_ADDRESS, else this machine."),
+    ] = None,
+    write_config: Annotated[
+        Path | None,
+        typer.Option(
+            help="Serve nothing, but write the configuration that `serve deploy` and RayService "
+            "take, as YAML; '-': to standard output."
+        ),
+    ] = None,
     settings: Annotated[Path | None, typer.Option(help="Further settings (TOML).")] = None,
 ) -> None:
     """Serve a model over HTTP, with a page to try it, until it is told to end.
 
     Example: affectune serve --model models:/affectune@champion --port 8000
     """
-    print_status(f"Looking for the model '{model}'" if model else "Looking for the model")
+    if write_config is None:
+        print_status(f"Looking for the model '{model}'" if model else "Looking for the model")
     from serving.settings import read_settings
 
     given = read_settings(
@@ -97,26 +113,56 @@ def serve_command(
         port=port,
         host=host,
         replicas=replicas,
+        max_replicas=max_replicas,
         tracking_uri=tracking_uri,
         token_file=None if token_file is None else str(token_file),
     )
-    _serve(_with_absolute_paths(given))
+    given = _with_absolute_paths(given)
+    if write_config is not None:
+        _write_configuration(given, write_config)
+        return
+    _serve(given, address)
 
 
-def _serve(settings: Settings) -> None:
+def _write_configuration(settings: Settings, path: Path) -> None:
+    """Write the Serve configuration to a file, or to standard output for "-".
+
+    Nothing else is asked: the model, the registry and the token file may be the nodes' alone.
+    """
+    set_ray_serve_defaults()
+    from pipeline.storage.atomic_file import write_atomically
+    from serving.endpoint import NAME, deployment_options
+    from serving.serve_config import configuration_text, replica_variables
+
+    options = deployment_options(settings, replica_variables(settings))
+    text = configuration_text(settings, {"name": NAME, **options})
+    if str(path) == "-":
+        typer.echo(text, nl=False)
+        return
+    try:
+        write_atomically(path, text)
+    except OSError as error:
+        raise InputError(f"Cannot write '{path}': {error.strerror}.") from None
+    console = Console(stderr=True)
+    for note in _open_notes(settings):
+        console.print(terminal.note(note), soft_wrap=True)
+    console.print(Text(f"Wrote {path}. Deploy it with: serve deploy {path}"), soft_wrap=True)
+
+
+def _serve(settings: Settings, address: str | None) -> None:
     """Check the settings, and serve with them until this process is told to end."""
     from serving.settings import proxy_environment
 
     console = Console(stderr=True)
     with nothing_to_finish(FAREWELL):
-        notes = _check(settings)
+        notes = _check(settings, is_local=_is_local(address))
     for note in notes:
         console.print(terminal.note(note), soft_wrap=True)
 
     if settings.drain_timeout_s > DRAIN_S:
         allow_orderly_end(settings.drain_timeout_s + RAY_END_S)
     os.environ.update(proxy_environment(settings))
-    with _running(settings) as stop_requested:
+    with _running(settings, address) as stop_requested:
         host = "localhost" if settings.host in ("0.0.0.0", "::") else settings.host
         place = f"at http://{host}:{settings.port}/ (Ctrl-C ends it)"
         why_not = _why_not_ready(host, settings.port)
@@ -139,7 +185,12 @@ def _why_not_ready(host: str, port: int) -> str:
         connection.close()
 
 
-def _check(settings: Settings) -> list[str]:
+def _is_local(address: str | None) -> bool:
+    """Return whether Ray is to run on this machine alone, for this command."""
+    return (address or os.environ.get(VARIABLE, "")).strip() in ("", LOCAL)
+
+
+def _check(settings: Settings, *, is_local: bool) -> list[str]:
     """Refuse what cannot work before anything starts; return what a person should know.
 
     Raises:
@@ -148,7 +199,7 @@ def _check(settings: Settings) -> list[str]:
     from serving.model_source import FolderSource, find_source
     from serving.smoke_test import run_smoke_test
 
-    has_token = bool(settings.secrets())
+    settings.secrets()
     source = find_source(settings)
     notes = []
 
@@ -158,12 +209,18 @@ def _check(settings: Settings) -> list[str]:
         run_smoke_test(source.folder, settings.trial_timeout_s)
     else:
         notes += _check_registry(source)
-    _raise_if_in_use(settings.host, settings.port)
+    if is_local:
+        _raise_if_in_use(settings.host, settings.port)
 
-    notes += _token_file_notes(settings.token_file)
-    if not has_token and not _is_loopback(settings.host):
-        notes.append("no token is asked for: whoever reaches this machine may use the model.")
-    return notes
+    return notes + _token_file_notes(settings.token_file) + _open_notes(settings)
+
+
+def _open_notes(settings: Settings) -> list[str]:
+    """Return a note where others can ask, and no token is needed for that."""
+    has_token = settings.token or settings.token_file or settings.token_variable
+    if has_token or _is_loopback(settings.host):
+        return []
+    return ["no token is asked for: whoever reaches this machine may use the model."]
 
 
 def _token_file_notes(path: Path | None) -> list[str]:
@@ -220,20 +277,20 @@ def _with_absolute_paths(settings: Settings) -> Settings:
 
 
 @contextlib.contextmanager
-def _running(settings: Settings) -> Iterator[Event]:
+def _running(settings: Settings, address: str | None) -> Iterator[Event]:
     """Run the endpoint; the event is set when this process is told to end."""
     from serving.json_log import collected_log
     from serving.metrics_sum import summed_metrics
 
     # Both end after Ray: its processes have something to say to the last.
-    with summed_metrics(), collected_log(), _running_ray(settings) as stop_requested:
+    with summed_metrics(), collected_log(), _running_ray(settings, address) as stop_requested:
         yield stop_requested
 
 
 @contextlib.contextmanager
-def _running_ray(settings: Settings) -> Iterator[Event]:
+def _running_ray(settings: Settings, option: str | None) -> Iterator[Event]:
     """Run Ray and the endpoint in it."""
-    is_local = os.environ.get(VARIABLE, "").strip() in ("", LOCAL)
+    is_local = _is_local(option)
     with contextlib.ExitStack() as stack:
         with nothing_to_finish(FAREWELL), naming_doctor():
             local = stack.enter_context(local_ray()) if is_local else None
@@ -245,7 +302,7 @@ def _running_ray(settings: Settings) -> Iterator[Event]:
 
             from serving.endpoint import NAME
 
-            address = find_cluster(None, lambda: canonicalize_bootstrap_address("auto"))
+            address = find_cluster(option, lambda: canonicalize_bootstrap_address("auto"))
         try:
             # On a cluster of others, what is half deployed has to be removed again.
             with nothing_to_finish(FAREWELL) if address is None else contextlib.nullcontext():
@@ -315,6 +372,7 @@ def _start_serve(settings: Settings, local: LocalRay | None) -> None:
     from ray.serve.config import HTTPOptions
 
     from serving.endpoint import NAME, application
+    from serving.registry_access import RegistryAccess
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     proxy = HTTPOptions(
@@ -322,8 +380,13 @@ def _start_serve(settings: Settings, local: LocalRay | None) -> None:
     )
     try:
         # Of Serve's own processes only warnings; else each would tell of every route.
-        serve.start(http_options=proxy, logging_config={"log_level": "WARNING"})
-        serve.run(application(settings), name=NAME, route_prefix="/")
+        serve.start(
+            http_options=proxy,
+            logging_config={"log_level": "WARNING"},
+            **_on_nodes(settings, local),
+        )
+        access = RegistryAccess.given(os.environ)
+        serve.run(application(settings, access), name=NAME, route_prefix="/")
     except (ray.exceptions.RayError, RuntimeError, TimeoutError) as error:
         cause = first_line(error)
         raise AffectuneError(
@@ -332,6 +395,16 @@ def _start_serve(settings: Settings, local: LocalRay | None) -> None:
 
     if local is not None:
         raise_if_reachable(port=settings.port)
+
+
+def _on_nodes(settings: Settings, local: LocalRay | None) -> dict[str, Any]:
+    """Return the options of Serve by which a cluster has a bounded proxy on every node."""
+    from serving.serve_config import proxy_variables
+
+    if local is not None:
+        return {}  # its processes have the variables of this one
+    variables = {"env_vars": proxy_variables(settings)}
+    return {"proxy_location": "EveryNode", "controller_options": {"runtime_env": variables}}
 
 
 def _stop_event() -> Event:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI
@@ -15,17 +16,23 @@ from pipeline.environment import ONE_THREAD, TRACKING_URI
 from pipeline.errors import only_masked_errors
 from serving import json_log, local_link, memory, metrics_sum
 from serving.proxy_errors import CALLBACK
+from serving.registry_access import RegistryAccess
 from serving.settings import PROXY_RECORDS, Settings
 
 NAME = "affectune"
 HEALTH_PERIOD_S = 2.0
+TARGET_REQUESTS = 2
+"""In a replica on average, where their number follows the load: one is predicted, and one waits.
+What waits longer than `max_wait_s` is refused, so more replicas must come well before that."""
+LOOK_BACK_S = 10.0
+"""Over so long Serve averages the load."""
 
 
 @serve.ingress()
 class Endpoint:
     """One replica: a model follower, and the application that predicts with its model."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, access: RegistryAccess | None = None) -> None:
         # Imported here, because the driver only passes this class on.
         import torch
 
@@ -36,6 +43,8 @@ class Endpoint:
         from serving.replica_port import ReplicaPort
 
         self._port = ReplicaPort()
+        if access is not None:
+            access.give(os.environ)
         mask_outlets()
         torch.set_num_threads(1)
         json_log.log_json_lines()
@@ -69,7 +78,8 @@ class Endpoint:
             self._metrics,
             advice=self._follower.advice,
             decoder=self._decoder.decode,
-            is_behind_proxy=_is_behind_proxy(),
+            is_behind_proxy=self._settings.require_bounded_proxy,
+            is_counted_by_proxy=_is_counted_by_proxy(),
         )
 
 
@@ -82,45 +92,65 @@ def build(arguments: dict[str, Any]) -> Application:
     return application(Settings.model_validate(arguments))
 
 
-def application(settings: Settings) -> Application:
+def application(settings: Settings, access: RegistryAccess | None = None) -> Application:
     """Return the Serve application with these settings.
 
     Where the registry is goes to the replicas among the settings, because the variables of a
     replica's process stand in Ray's logs, and the URI may hold a password.
+
+    Args:
+        settings: all of them.
+        access: what the registry asks for; None: the nodes have it among their variables.
     """
     registry = settings.tracking_uri or os.environ.get(TRACKING_URI)
     settings = settings.model_copy(update={"tracking_uri": registry})
-    deployment = serve.deployment(
-        name=NAME,
+    options = deployment_options(settings, _environment())
+    return serve.deployment(name=NAME, **options)(Endpoint).bind(settings, access)
+
+
+def deployment_options(settings: Settings, environment: Mapping[str, str]) -> dict[str, Any]:
+    """Return what Serve needs to know of the replicas.
+
+    Args:
+        settings: all of them.
+        environment: variables of a replica's process; none may be a secret.
+    """
+    is_scaled = _is_scaled(settings)
+    # A replica that is no longer needed has as long as its requests have.
+    drain_s = settings.request_timeout_s if is_scaled else settings.drain_timeout_s
+    return {
         # High, and no queue of Serve's: a request whose body is still coming must not take the
         # place of one that could be predicted.
-        max_ongoing_requests=settings.max_connections,
-        health_check_period_s=HEALTH_PERIOD_S,
-        graceful_shutdown_timeout_s=settings.drain_timeout_s,
-        graceful_shutdown_wait_loop_s=0.5,
-        ray_actor_options={"num_cpus": 1, "runtime_env": {"env_vars": _environment()}},
-        logging_config={"enable_access_log": False},
-        **_replicas(settings),
-    )(Endpoint)
-    return deployment.bind(settings)
+        "max_ongoing_requests": settings.max_connections,
+        "health_check_period_s": HEALTH_PERIOD_S,
+        "graceful_shutdown_timeout_s": drain_s,
+        "graceful_shutdown_wait_loop_s": 0.5,
+        "ray_actor_options": {"num_cpus": 1, "runtime_env": {"env_vars": dict(environment)}},
+        "logging_config": {"enable_access_log": False},
+        **(_autoscaling(settings) if is_scaled else {"num_replicas": settings.replicas}),
+    }
 
 
-def _is_behind_proxy() -> bool:
+def _is_counted_by_proxy() -> bool:
     """Return whether the proxy before this replica is ours, and counts and logs the requests."""
     variable, callback = CALLBACK
     return os.environ.get(variable) == callback and PROXY_RECORDS in os.environ
 
 
-def _replicas(settings: Settings) -> dict[str, Any]:
-    """Return a fixed number of replicas, or bounds between which Serve chooses it."""
-    if settings.max_replicas is None or settings.max_replicas <= settings.replicas:
-        return {"num_replicas": settings.replicas}
+def _is_scaled(settings: Settings) -> bool:
+    return settings.max_replicas is not None and settings.max_replicas > settings.replicas
 
+
+def _autoscaling(settings: Settings) -> dict[str, Any]:
+    """Return the bounds between which Serve chooses the number of replicas, and how fast."""
     return {
         "autoscaling_config": {
             "min_replicas": settings.replicas,
             "max_replicas": settings.max_replicas,
-            "target_ongoing_requests": max(1, settings.max_waiting // 2),
+            "target_ongoing_requests": min(TARGET_REQUESTS, settings.max_waiting + 1),
+            "look_back_period_s": LOOK_BACK_S,
+            "upscale_delay_s": settings.upscale_delay_s,
+            "downscale_delay_s": settings.downscale_delay_s,
         }
     }
 
@@ -130,7 +160,7 @@ def _environment() -> dict[str, str]:
     environment = dict(ONE_THREAD)
     # Without `affectune serve` the replicas of a machine still count together.
     environment[metrics_sum.LINK] = local_link.new_name("metrics")
-    for name in ("AFFECTUNE_CACHE", json_log.LINK, metrics_sum.LINK):
+    for name in ("AFFECTUNE_CACHE", json_log.LINK, metrics_sum.LINK, CALLBACK[0], PROXY_RECORDS):
         if name in os.environ:
             environment[name] = os.environ[name]
     return environment

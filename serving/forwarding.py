@@ -22,6 +22,7 @@ from serving.access_log import ERROR_CODE, PAGE
 from serving.byte_budget import BudgetExceeded, ByteBudget, Share
 from serving.error_responses import error_response
 from serving.page.routes import INDEX, page_response
+from serving.proxied import MARK, MARK_NAME
 from serving.proxy_errors import REPLICA_LOST, UNAVAILABLE, proxy_error
 from serving.request_body import BodyReader
 from serving.request_error import RequestError
@@ -48,6 +49,7 @@ NOT_FORWARDED = frozenset(
         # Ray would route by these, and fail where they are no text.
         b"serve-multiplexed-model-id",
         b"x-session-id",
+        MARK_NAME,  # it is ours to say
     )
 )
 BUSY = RequestError(503, "busy", "Too many requests are waiting. Try again.", retry_after_s=1)
@@ -282,7 +284,8 @@ def _normalise(scope: Scope) -> None:
     Raises:
         RequestError: 400, its target is no path.
     """
-    scope["headers"] = [pair for pair in scope["headers"] if not _is_of_ray(pair[0])]
+    kept = [pair for pair in scope["headers"] if not _is_not_forwarded(pair[0])]
+    scope["headers"] = [*kept, MARK]
     if scope["path"].startswith("/"):
         return
 
@@ -294,7 +297,7 @@ def _normalise(scope: Scope) -> None:
     scope["raw_path"] = quote(scope["path"]).encode()
 
 
-def _is_of_ray(name: bytes) -> bool:
+def _is_not_forwarded(name: bytes) -> bool:
     return name.lower().replace(b"_", b"-") in NOT_FORWARDED
 
 

@@ -6,6 +6,7 @@ command line overrides the environment.
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 from codecs import BOM_UTF8
@@ -108,6 +109,13 @@ class Settings(Limits):
     """Two, so that one may die while the other answers."""
     max_replicas: Count | None = None
     """Above `replicas`: as many as the load needs, up to this many."""
+    upscale_delay_s: Annotated[float, Field(ge=0, le=3600)] = 5.0
+    """So long more replicas must be needed before they start. One is ready some 20 s later."""
+    downscale_delay_s: Annotated[float, Field(ge=0, le=86_400)] = 120.0
+    """So long fewer must be enough before one ends; what it has begun is answered."""
+    require_bounded_proxy: bool = True
+    """Replicas refuse (503) what comes through a proxy of Ray's without our bounds. False: what
+    stands before the cluster bounds connections and heads."""
     max_waiting: Annotated[int, Field(ge=0)] = 11
     """Requests that wait in a replica while it predicts; the next one is refused for now (503)."""
     max_wait_s: Seconds = 0.5
@@ -146,13 +154,15 @@ class Settings(Limits):
     """With it, requests need `Authorization: Bearer <token>`. Better in a file or the environment
     than here."""
     token_file: Path | None = None
+    token_variable: str | None = None
+    """The environment variable that has the token in a replica's process; it must be there."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.max_replicas is not None and self.max_replicas < self.replicas:
             raise ValueError("max_replicas must be at least replicas")
-        if self.token is not None and self.token_file is not None:
-            raise ValueError("give token or token_file, not both")
+        if sum(each is not None for each in (self.token, self.token_file, self.token_variable)) > 1:
+            raise ValueError("give one of token, token_file and token_variable")
         return self
 
     @field_validator("allowed_hosts")
@@ -205,6 +215,14 @@ class Settings(Limits):
         return {token, *_in_other_encoding(token)}
 
     def _token(self) -> bytes | None:
+        if self.token_variable is not None:
+            if self.token_variable not in os.environ:
+                raise InputError(
+                    f"The variable {self.token_variable}, which is to have the bearer token, is "
+                    "not set here. Set it where this process, or its Ray node, is started."
+                )
+            return os.environ[self.token_variable].encode()
+
         if self.token_file is None:
             return None if self.token is None else self.token.get_secret_value().encode()
 
