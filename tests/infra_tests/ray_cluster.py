@@ -119,6 +119,9 @@ class StudyOnHosts:
         name: of the study's folder.
         epochs: of a regressor.
         trials: of each search of regressors.
+
+    Attributes:
+        store: of trained stages.
     """
 
     def __init__(self, hosts: Hosts, name: str = "small", epochs: int = 6, trials: int = 3) -> None:
@@ -128,16 +131,19 @@ class StudyOnHosts:
         self.file = hosts.shared / f"{name}.toml"
         text = STUDY % {"epochs": epochs, "trials": trials}
         self.file.write_text(text, encoding="utf-8")
+        self.store = str(hosts.shared / "store")
         self.corpus = hosts.shared / "corpus"
         if not self.corpus.exists():
             synthesize(self.corpus, subjects=6, minutes=1, seed=0, preset="small")
 
-    def words(self, *options: str, store: str = "") -> list[str]:
-        """Return the command, with an address unless one is among the options."""
+    def words(self, *options: str) -> list[str]:
+        """Return the command; what options leave open is given."""
         words = ["affectune", "study", "run", str(self.file), "--corpus", str(self.corpus)]
-        words += ["--out", str(self.out), "--store", store or str(self.shared / "store")]
-        words += ["--tracking-uri", f"sqlite:///{self.shared}/mlflow.db", *options]
-        return words if "--address" in options else [*words, "--address", HEAD]
+        words += ["--out", str(self.out), "--store", self.store, *options]
+        given = {"--address": HEAD, "--tracking-uri": f"sqlite:///{self.shared}/mlflow.db"}
+        for option, value in given.items():
+            words += [] if option in options else [option, value]
+        return words
 
     def run(
         self, host: Host, *options: str, timeout_s: float = 300.0

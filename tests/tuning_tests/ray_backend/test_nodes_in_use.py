@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -21,7 +22,7 @@ class Nodes:
         self.cpus: list[int] = []
         self.asked_for: list[object] = []
         self.arrives_at_s = float("inf")
-        monkeypatch.setattr(nodes_in_use.time, "sleep", self._sleep)
+        monkeypatch.setattr(time, "sleep", self._sleep)
         monkeypatch.setattr(nodes_in_use, "_asked_for", self._ask)
         self.in_use = NodesInUse(wait_s=wait_s, list_nodes=self._list, seconds=lambda: self.now_s)
 
