@@ -18,11 +18,8 @@ from tests.benchmarks.endpoint import endpoint_rows
 from tests.benchmarks.first_output import first_output_rows
 from tests.benchmarks.full_disk import full_disk_rows
 from tests.benchmarks.gru import gru_rows
-<<<<<<< HEAD
-from tests.benchmarks.object_storage import object_storage_rows
-=======
 from tests.benchmarks.host_kills import host_kills_rows
->>>>>>> cluster
+from tests.benchmarks.object_storage import object_storage_rows
 from tests.benchmarks.overhead import overhead_rows
 from tests.benchmarks.planner import planner_rows
 from tests.benchmarks.rows import Row
@@ -45,13 +42,10 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "secrets": secrets_rows,
     "bundles": bundle_damage_rows,
     "damages": damages_rows,
-<<<<<<< HEAD
     "planner": planner_rows,
     "scaling": scaling_rows,
     "s3": object_storage_rows,
-=======
     "host_kills": host_kills_rows,
->>>>>>> cluster
 }
 
 

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pipeline.credentials.masking import masked_uri
 from pipeline.errors import InputError, SurroundingsError
 from pipeline.storage.atomic_folder import MANIFEST, manifest_of, verify
-from pipeline.storage.lease import Lease
 from pipeline.storage.object_store import ConditionsUnknown, ObjectStore, Version
-from pipeline.storage.packed_entry import ENDING, pack, unpack
+from pipeline.storage.remote.lease import Lease
+from pipeline.storage.remote.packed_entry import ENDING, pack, unpack
 from pipeline.storage.store_address import ObjectAddress
 
 CHECK = "check-"
