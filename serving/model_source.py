@@ -331,9 +331,11 @@ def _store_source(settings: Settings, smoke_test: Callable[[Path, float], None])
     if (bundle := folder_of(settings.model)) is not None:
         return FolderSource(bundle)
 
-    uri = settings.model.rstrip("/")
-    key = hashlib.sha256(uri.encode()).hexdigest()[:16]
-    cache = BundleCache(cache_folder(settings) / key, uri.rpartition("/")[2])
+    uri = settings.model
+    name = uri.partition("?")[0].rstrip("/").rpartition("/")[2]
+    cache = BundleCache(
+        cache_folder(settings) / hashlib.sha256(uri.encode()).hexdigest()[:16], name
+    )
     objects = open_objects(uri)
     return StoreSource(
         uri, objects, cache, lambda folder: smoke_test(folder, settings.trial_timeout_s)

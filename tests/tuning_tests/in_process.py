@@ -68,7 +68,7 @@ class InProcess:
         monkeypatch.setattr("tuning.study.study.search", self._search)
 
     def run(
-        self, out: Path, store: Path, *, resume: bool = True, num_reports: int | None = None
+        self, out: Path, store: Path | str, *, resume: bool = True, num_reports: int | None = None
     ) -> dict[str, Any] | None:
         """Run a study as the command does.
 

@@ -18,7 +18,7 @@ from tuning.journal.file import JOURNAL
 from tuning.publication.head import STUDIES, Head, place_of
 from tuning.publication.published import PublishedStudy, choose, find_heads, read_study
 
-STUDY_URI = re.compile(rf"(?P<store>.+)/{STUDIES}/(?P<study>[0-9a-f]{{8,32}})/?")
+STUDY_URI = re.compile(rf"(?P<store>[^?]+)/{STUDIES}/(?P<study>[0-9a-f]{{8,32}})/?(?P<query>\?.*)?")
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,8 @@ class Store:
         """Return where the winner of a study is, as --model takes it; None where there is none."""
         if head.model is None:
             return None
-        return f"{self.name.rstrip('/')}/{place_of(head.id, head.model)}"
+        place, mark, query = self.name.partition("?")
+        return f"{place.rstrip('/')}/{place_of(head.id, head.model)}{mark}{query}"
 
     @contextlib.contextmanager
     def winner_in(self, head: Head, name: str) -> Iterator[Path]:
@@ -93,10 +94,10 @@ def find_store(where: str, which: str) -> tuple[Store, str] | None:
         InputError: there is no such place; or a study was named of a folder that holds one.
     """
     if match := STUDY_URI.fullmatch(where):
-        place, which = match["store"], which or match["study"]
+        place, which = match["store"] + (match["query"] or ""), which or match["study"]
         return Store(place, open_objects(place)), which
     if "://" in where:
-        return Store(where.rstrip("/"), open_objects(where)), which
+        return Store(where, open_objects(where)), which
 
     folder = Path(where)
     if (folder / JOURNAL).exists() or not (folder / STUDIES).is_dir():

@@ -67,9 +67,9 @@ def begin_term(
     since = time.monotonic()
     has_waited = False
     while True:
-        head, latest = seen
+        head, latest, runner = seen
         is_silent = time.monotonic() - since >= silent_s
-        if is_silent or _has_ended(head, latest, ended_driver):
+        if is_silent or runner == ended_driver or _has_ended(head, latest):
             if _create(objects, _name(study, latest + 1), driver, host):
                 return Term(study, latest + 1, driver, host)
         elif not has_waited:
@@ -111,20 +111,25 @@ def _create(objects: Objects, name: str, driver: str, host: str) -> bool:
         return objects.write(name, content)
 
 
-def _look(objects: Objects, study: str) -> tuple[Head | None, int]:
-    """Return the head, and the number of the latest term; 0 where there is none."""
+def _look(objects: Objects, study: str) -> tuple[Head | None, int, str]:
+    """Return the head, the number of the latest term, and its driver; 0 and "" without a term."""
     head = head_or_none(objects, study)
-    latest = 0 if head is None else head.term
-    while objects.read(_name(study, latest + 1), max_bytes=MAX_TERM_BYTES) is not None:
-        latest += 1
-    return head, latest
+    latest, content = 0 if head is None else head.term, None
+    while (found := objects.read(_name(study, latest + 1), max_bytes=MAX_TERM_BYTES)) is not None:
+        latest, content = latest + 1, found
+    if content is None and head is not None:
+        return head, latest, head.driver
+    try:
+        return head, latest, str(json.loads(content or b"")["driver"])
+    except (LookupError, TypeError, ValueError):
+        return head, latest, ""
 
 
-def _has_ended(head: Head | None, latest: int, ended_driver: str | None) -> bool:
+def _has_ended(head: Head | None, latest: int) -> bool:
     if head is None:
         return latest == 0
-    is_last = latest == head.term  # else another one has begun, and has not written its head yet
-    return is_last and (not head.is_open or head.driver == ended_driver)
+    # Else another one has begun, and has not written its head yet.
+    return latest == head.term and not head.is_open
 
 
 def _name(study: str, number: int) -> str:

@@ -24,11 +24,12 @@ from tests.tuning_tests.damages.files import (
 )
 from tests.tuning_tests.damages.place import Damage, Place, Random
 from tuning.journal.file import JOURNAL
+from tuning.publication.head import STUDIES
 
 
 def _entries(place: Place, *, whole: bool = False) -> list[Path]:
     names = sorted(place.store.iterdir())
-    return [each for each in names if whole or each.name not in (CLAIMS, FORMAT_ENTRY)]
+    return [each for each in names if whole or each.name not in (CLAIMS, FORMAT_ENTRY, STUDIES)]
 
 
 def _entry(place: Place, random: Random, ending: str = "") -> Path:
@@ -98,6 +99,16 @@ def _rewrite_journal(change: Callable[[list[bytes]], list[bytes]]) -> Damage:
     return rewrite
 
 
+def _on_published_file(damage: FileDamage) -> Damage:
+    """Return the damage of a file of what is published of a study."""
+
+    def on_file(place: Place, random: Random) -> None:
+        files = sorted(path for path in (place.store / STUDIES).rglob("*") if path.is_file())
+        damage(files[int(random.integers(len(files)))], random)
+
+    return on_file
+
+
 def _leftovers(place: Place, random: Random) -> None:
     """Leave what killed processes leave: halves of entries, and claims."""
     name = _entry(place, random).name
@@ -152,6 +163,9 @@ STORE: Mapping[str, Damage] = {
     "a line lost in a whole study": _rewrite_journal(lambda lines: lines[:5] + lines[6:]),
     "no opening in a whole study": _rewrite_journal(lambda lines: lines[1:]),
     "noise in a whole study": _rewrite_journal(lambda lines: [b"\xff\0", *lines]),
+    "a published file flipped": _on_published_file(flip),
+    "a published file gone": _on_published_file(gone),
+    "what is published gone": lambda place, random: remove(place.store / STUDIES),
     "leftovers": _leftovers,
     "claims are a file": _claims_are_a_file,
     "the format flipped": _format(flip),
