@@ -18,8 +18,10 @@ import jsonschema_rs
 import pytest
 import yaml
 
+from serving.metrics_sum import LINK
 from serving.proxy_errors import CALLBACK
-from serving.settings import OF_PROXY, PREFIX, Settings, read_proxy_settings
+from serving.serve_config import proxy_variables
+from serving.settings import OF_PROXY, PREFIX, PROXY_RECORDS, Settings, read_proxy_settings
 from tests.infra_tests.chart import (
     AUTOSCALER,
     CHART,
@@ -248,7 +250,7 @@ def _group(**changes: Any) -> dict[str, Any]:
 
 def test_schema_knows_the_settings_of_the_endpoint_and_their_bounds() -> None:
     of_chart = {"model", "tracking_uri", "host", "port", "replicas", "max_replicas", "token"}
-    of_chart |= {"token_file"}
+    of_chart |= {"token_file", "token_variable"}
     schema = json.loads((CHART / "values.schema.json").read_text())
     known = schema["properties"]["endpoint"]["properties"]["settings"]["properties"]
 
@@ -514,6 +516,9 @@ def test_endpoint_and_its_proxies_have_the_same_settings(name: str) -> None:
         environment = {each["name"]: each.get("value", "") for each in container["env"]}
         variable, callback = CALLBACK
         assert environment[variable] == callback
+        counted = proxy_variables(settings)
+        for shared in (PROXY_RECORDS, LINK):
+            assert environment[shared] == counted[shared]
         own = {key for key in environment if key.startswith(PREFIX)}
         assert own <= {f"{PREFIX}{key.upper()}" for key in OF_PROXY}
         proxy = read_proxy_settings(environment)

@@ -117,7 +117,7 @@ class PodsOnHosts:
             words = " ".join(f"--{name}={value}" for name, value in options.items())
             line = f"ulimit -n 65536; {first} {words} --block"
             host.start("bash", "-c", "--", line, env=env, output=self.log(host.name))
-            wait_until(lambda host=host: _status(host, 52365, RAYLET) == 200, 90, "no raylet")
+            wait_until(lambda host=host: _status(host, 52365, RAYLET) == 200, 240, "no raylet")
 
     def log(self, name: str) -> Path:
         """Return where the output of something is kept."""
@@ -197,15 +197,15 @@ def _run_study(on_hosts: PodsOnHosts) -> None:
 
     first, folder = on_hosts.submit(1), on_hosts.hosts.shared / "kept/studies/demo"
     try:
-        wait_until(lambda: _num_ended(folder) >= 2, 240, "no fits")
+        wait_until(lambda: _num_ended(folder) >= 2, 480, "no fits")
     except TimeoutError as error:
         raise AssertionError(on_hosts.log("submitter-1").read_text()[-3000:]) from error
     for process in head.processes("affectune study run"):
         process.kill()
-    assert first.wait(60) != 0
+    assert first.wait(240) != 0
     before = _num_ended(folder)
 
-    assert on_hosts.submit(2).wait(240) == 0, on_hosts.log("submitter-2").read_text()[-3000:]
+    assert on_hosts.submit(2).wait(600) == 0, on_hosts.log("submitter-2").read_text()[-3000:]
     history = read_history(folder)
     assert history.finished is not None
     assert _num_ended(folder) > before
@@ -228,8 +228,8 @@ def _check_endpoint(on_hosts: PodsOnHosts) -> None:
     assert deployed.returncode == 0, deployed.stdout
 
     pod = on_hosts.pods["affectune-endpoint/replicas"]
-    wait_until(lambda: _probe(worker, pod, "readinessProbe") == 200, 90, "no proxy")
-    wait_until(lambda: _status(worker, 8000, "/readyz") == 200, 90, "no model")
+    wait_until(lambda: _probe(worker, pod, "readinessProbe") == 200, 240, "no proxy")
+    wait_until(lambda: _status(worker, 8000, "/readyz") == 200, 240, "no model")
 
     bearer = {"Authorization": f"Bearer {TOKEN}"}
     assert _status(worker, 8000, "/v1/model") == 401
@@ -245,17 +245,17 @@ def _check_endpoint(on_hosts: PodsOnHosts) -> None:
 @pytest.mark.filterwarnings("ignore:Using extra keyword arguments")  # Ray's use of pydantic
 @pytest.mark.parametrize("name", ["", *(path.stem for path in sorted(EXAMPLES.glob("*.yaml")))])
 def test_serve_configuration_builds_the_application(name: str) -> None:
+    from ray.serve import Application
     from ray.serve.schema import ServeDeploySchema
 
-    from serving.endpoint import NAME, build
+    from serving.endpoint import build
 
     for service in of_kind(render(example(name)), "RayService"):
         text = service["spec"]["serveConfigV2"]
         configuration = ServeDeploySchema.model_validate(yaml.safe_load(text))
         (application,) = configuration.applications
         assert application.import_path == f"{build.__module__}:{build.__name__}"
-        built = build(application.args)
-        assert built._bound_deployment.name == NAME
+        assert isinstance(build(application.args), Application)
 
 
 @pytest.mark.parametrize("name", ["", "external"])
