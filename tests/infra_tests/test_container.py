@@ -28,7 +28,7 @@ fusion = { network = { num_layers = 1, hidden_size = 4 }, fit = { max_epochs = 2
 """
 SERVE = """
 affectune serve --model /data/model --token-file /data/token >/data/serve.log 2>&1 &
-for second in $(seq 120); do healthy 2>/dev/null && break; sleep 1; done
+for second in $(seq 240); do healthy 2>/dev/null && break; sleep 1; done
 healthy && kill $! && wait $!
 """
 """The shell's own command line names the endpoint, so `healthy` asks it."""
@@ -163,5 +163,6 @@ def test_image_without_its_volume_works_and_says_what_is_slow(image: Image) -> N
     done = image.run("corpus", "synthesize", "/tmp/corpus", has_data=False)
     assert done.returncode == 0, done.stdout
     done = image.run("corpus", "synthesize", "corpus", has_data=False)
-    assert done.returncode == 1
+    assert done.returncode in (1, 2)
     assert "Read-only file system" in done.stdout
+    assert "Traceback" not in done.stdout
