@@ -226,7 +226,7 @@ def test_every_query_of_every_panel_and_alert_is_answered(
     server, study_port, endpoint_port = prometheus
     synthesize(tmp_path / "corpus", subjects=6, minutes=0.25, seed=0, preset="small")
     before, _, after = STUDY.rpartition("trials = 2")
-    before = before.replace("trials = 5", "trials = 2").replace("20", "4")
+    before = before.replace("trials = 4", "trials = 2").replace("10", "4")
     (tmp_path / "study.toml").write_text(
         f"{before}trials = 400{after}"
     )  # in fusion until it is told
@@ -256,7 +256,7 @@ def test_every_query_of_every_panel_and_alert_is_answered(
                 time.sleep(2.0)
                 return not empty
 
-            end = time.monotonic() + 150
+            end = time.monotonic() + 240
             while not all_answer():
                 assert time.monotonic() < end, empty
             for alert, query in ALERTS.items():

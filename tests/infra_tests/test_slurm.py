@@ -52,7 +52,7 @@ network = { num_layers = 1, hidden_size = 4 }
 fit = { max_epochs = 3 }
 [unimodal]
 network = { num_layers = 1, hidden_size = 8 }
-fit = { max_epochs = 20, patience = 20 }
+fit = { max_epochs = 10, patience = 10 }
 [fusion]
 network = { num_layers = 1, hidden_size = 4 }
 fit = { max_epochs = 3 }
@@ -66,12 +66,12 @@ grace_epochs = 3
 [search.auto_encoder.space]
 "fit.learning_rate" = { loguniform = [0.001, 0.1] }
 [search.unimodal]
-trials = 5
+trials = 4
 sampler = "random"
 finalists = 1
 seeds = 1
 race_folds = 1
-grace_epochs = 20
+grace_epochs = 10
 [search.unimodal.space]
 "fit.learning_rate" = { loguniform = [0.001, 0.1] }
 [search.fusion]
