@@ -29,7 +29,7 @@ OLD = "CUDA initialization: The NVIDIA driver on your system is too old (found v
 def test_torch_is_held_against_the_driver(
     answer: dict[str, Any], has_driver: bool, status: str, said: str
 ) -> None:
-    default = {"built": None, "devices": [], "warnings": [], "error": ""}
+    default: dict[str, Any] = {"built": None, "devices": [], "warnings": [], "error": ""}
     finding = cuda_finding(default | answer, has_driver=has_driver)
     assert finding.status == status
     assert said in finding.finding

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterable
 
 import pytest
 
@@ -39,8 +40,8 @@ def test_a_program_is_known_by_its_command_line(command: str, program: str) -> N
 def test_ports_beyond_loopback_are_told_by_program() -> None:
     asked: list[int] = []
 
-    def listeners(processes: object) -> list[Listener]:
-        asked.extend(processes)  # type: ignore[call-overload]
+    def listeners(processes: Iterable[int]) -> list[Listener]:
+        asked.extend(processes)
         return [
             Listener("0.0.0.0", 6379, 1),
             Listener("127.0.0.1", 7000, 1),
