@@ -246,7 +246,13 @@ def _fits(study: StudySpec, corpus: Corpus, out: Path, store: str) -> Iterator[f
     with opened.journal:
         place = StageStore(store)
         planner = StudyPlanner(
-            study, corpus, place, opened.journal, opened.history, device="cpu", budget_s=float("inf")
+            study,
+            corpus,
+            place,
+            opened.journal,
+            opened.history,
+            device="cpu",
+            budget_s=float("inf"),
         )
         context = FitContext.create(corpus, study.base, place)
         begin = time.perf_counter()
