@@ -14,7 +14,7 @@ import pytest
 
 from pipeline.corpus import Corpus
 from pipeline.errors import AffectuneError, SurroundingsError
-from pipeline.fitting.resumable_fit import ResumableFit, checkpoint_name
+from pipeline.fitting.resumable_fit import ResumableFit, checkpoint_name, remove_checkpoint
 from pipeline.fitting.trainer import fit
 from pipeline.stages.task import SupervisedProblem
 from pipeline.stages.trained_stage import Epoch, TrainedStage
@@ -252,3 +252,21 @@ def test_seconds_of_a_piece_that_fails_count(
     with pytest.raises(AffectuneError):
         fit.advance(on_epoch=fail)
     assert fit.wall_s == EPOCH_S
+
+
+def test_a_fit_knows_that_another_process_has_gone_on_with_it_or_ended_it(
+    problem: SupervisedProblem, corpus: Corpus, store: StageStore
+) -> None:
+    first = ResumableFit(problem, corpus, store)
+    first.advance(max_s=0.0)
+    assert not first.is_overtaken()
+
+    second = ResumableFit(problem, corpus, store)
+    second.advance(max_s=0.0)
+    assert first.is_overtaken()
+    assert not second.is_overtaken()
+    remove_checkpoint(store, problem.key)  # by a study that has stopped the fit: this one goes on
+    assert not first.is_overtaken()
+
+    second.run()
+    assert first.is_overtaken()
