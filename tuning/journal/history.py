@@ -42,15 +42,15 @@ class Trial:
         proposed: what was asked for.
         epochs: those passed, in order.
         rung_decisions: of early stopping, in order.
-        wall_s: seconds within the fit, as reported last; none where it came from the store.
         ended: None while it runs, or after a stop of the study.
+        wall_s: seconds within the fit, as reported last; none where it came from the store.
     """
 
     proposed: TrialProposed
     epochs: list[Epoch] = field(default_factory=list)
     rung_decisions: list[RungDecision] = field(default_factory=list)
-    wall_s: float = 0.0
     ended: TrialEnded | None = None
+    wall_s: float = 0.0
 
     @property
     def name(self) -> str:
