@@ -72,6 +72,7 @@ class Proxy(ThreadingHTTPServer):
         choose: takes a request's method and path, and returns its fault; None: it is passed on.
         requests: method, path and status of all that were passed on or refused.
         bytes_per_s: so fast the bodies of requests are taken.
+        num_torn: so many requests ended before their data did.
         silent_s: so long a silent request waits.
     """
 
@@ -79,6 +80,8 @@ class Proxy(ThreadingHTTPServer):
 
     def __init__(self, port: int) -> None:
         super().__init__(("127.0.0.1", 0), _Requests)
+        # What the kernel holds back for the proxy arrives although its sender is killed.
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, STEP_BYTES)
         self.behind = port
         self.choose: Callable[[str, str], Fault | None] = lambda method, path: None
         self.requests: list[tuple[str, str, int]] = []
@@ -86,6 +89,7 @@ class Proxy(ThreadingHTTPServer):
         self.silent_s = 5.0
         self.writing = threading.Lock()
         self.over = threading.Event()
+        self.num_torn = 0
 
     @contextlib.contextmanager
     def running(self) -> Iterator[Proxy]:
@@ -154,8 +158,11 @@ class _Requests(BaseHTTPRequestHandler):
         """
         left, body = int(self.headers.get("Content-Length") or 0), b""
         while left:
-            part = self.rfile.read(min(left, STEP_BYTES))
+            part = b""
+            with contextlib.suppress(ConnectionError):
+                part = self.rfile.read(min(left, STEP_BYTES))
             if not part:
+                self.server.num_torn += 1
                 raise ConnectionError
             body, left = body + part, left - len(part)
             if self.server.bytes_per_s:

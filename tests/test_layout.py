@@ -36,6 +36,7 @@ FOLDERS = [
     "pipeline/preprocessing",
     "pipeline/stages",
     "pipeline/storage",
+    "pipeline/storage/remote",
     "serving",
     "serving/page",
     "tuning",

@@ -18,7 +18,7 @@ from obstore.store import AzureStore, GCSStore, S3Store
 
 from pipeline.credentials.masking import masked_uri
 from pipeline.errors import InputError, SurroundingsError
-from pipeline.storage.object_faults import explain, is_missing_bucket, is_unsupported
+from pipeline.storage.remote.object_faults import explain, is_missing_bucket, is_unsupported
 from pipeline.storage.store_address import ObjectAddress
 
 ANSWER_S = 20.0

@@ -23,7 +23,7 @@ from pipeline.stages.trained_stage import TrainedStage
 from pipeline.storage.atomic_file import prove_writable
 from pipeline.storage.folder_store import KEY_LENGTH, FolderStore
 from pipeline.storage.object_store import Objects, ObjectStore
-from pipeline.storage.remote_store import RemoteStore
+from pipeline.storage.remote.remote_store import RemoteStore
 from pipeline.storage.store_address import folder_of, object_address
 from pipeline.storage.surroundings import as_failure, mend_of
 

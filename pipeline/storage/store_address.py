@@ -15,7 +15,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 from pipeline.credentials.known import remember, remember_secret
 from pipeline.credentials.masking import masked_uri
 from pipeline.errors import InputError
-from pipeline.storage.aws_profile import profile_variables
+from pipeline.storage.remote.aws_profile import profile_variables
 
 Service = Literal["s3", "gs", "az"]
 SERVICES: dict[str, Service] = {

@@ -18,6 +18,7 @@ from tests.benchmarks.endpoint import endpoint_rows
 from tests.benchmarks.first_output import first_output_rows
 from tests.benchmarks.full_disk import full_disk_rows
 from tests.benchmarks.gru import gru_rows
+from tests.benchmarks.object_storage import object_storage_rows
 from tests.benchmarks.overhead import overhead_rows
 from tests.benchmarks.rows import Row
 from tests.benchmarks.search import search_rows
@@ -38,6 +39,7 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "secrets": secrets_rows,
     "bundles": bundle_damage_rows,
     "damages": damages_rows,
+    "s3": object_storage_rows,
 }
 
 

@@ -133,7 +133,7 @@ def _run_short_trials(folder: Path, num_trials: int) -> TimedStudy:
     num_searched = num_trials - NUM_REFITS
 
     draft = study_of(SHORT.format(epochs=4, grace=1, trials=num_searched), corpus)
-    epochs = max(4, round(COMPLETE_TRIAL_S / _epoch_s(draft, corpus)))
+    epochs = max(4, round(COMPLETE_TRIAL_S / epoch_s(draft, corpus)))
     grace = max(1, epochs // 3)
     study = study_of(SHORT.format(epochs=epochs, grace=grace, trials=num_searched), corpus)
 
@@ -172,7 +172,7 @@ def _run_recorded(title: str, study: StudySpec, corpus: Corpus, folder: Path) ->
     return timed
 
 
-def _epoch_s(study: StudySpec, corpus: Corpus) -> float:
+def epoch_s(study: StudySpec, corpus: Corpus) -> float:
     """Measure an epoch of the regressor on this machine, alone."""
     fold = CrossFitPlan.from_spec(corpus, study.base).folds[0]
     task = UnimodalTask(corpus.modalities[0], corpus.targets[0])

@@ -13,13 +13,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from pipeline.credentials.masking import masked_uri
 from pipeline.errors import InputError, SurroundingsError
 from pipeline.storage.atomic_folder import MANIFEST, manifest_of, verify
-from pipeline.storage.lease import Lease
 from pipeline.storage.object_store import ConditionsUnknown, ObjectStore, Version
-from pipeline.storage.packed_entry import ENDING, pack, unpack
+from pipeline.storage.remote.lease import Lease
+from pipeline.storage.remote.packed_entry import ENDING, pack, unpack
 from pipeline.storage.store_address import ObjectAddress
 
 CHECK = "check-"
 """What the names of objects begin with that are written to see whether they can be."""
+CHECK_S = 3.0
+"""So long a service is asked again that says that it does not know conditional writes."""
 MAX_GIVEN_BACK = 100
 """Of so many leases it is known how they were given back: to have one again is one request."""
 
@@ -38,6 +40,7 @@ class RemoteStore:
 
     def __init__(self, address: ObjectAddress) -> None:
         self.objects = ObjectStore(address)
+        self._impatient = ObjectStore(address, retry_s=CHECK_S)
         self.has_loose_entries = False
         self._uri = masked_uri(address.uri)
         self._has_conditional_writes: bool | None = None
@@ -154,7 +157,7 @@ class RemoteStore:
             name = f"{CHECK}{uuid.uuid4().hex}"
             try:
                 self.objects.write(name, b"first")
-                self._has_conditional_writes = self.objects.create(name, b"second") is None
+                self._has_conditional_writes = self._impatient.create(name, b"second") is None
             except ConditionsUnknown:
                 self._has_conditional_writes = False
             finally:

@@ -39,6 +39,7 @@ class Lease:
         name: what is to be worked on.
         timeout_s: so long another one's lease is waited for; then the work is done without.
         lease_s: how long it lasts without a renewal. All processes of a store use the same.
+        renewed_s: after so long each time it is renewed.
         last: how this process gave the same lease back before, if it did.
 
     Attributes:
@@ -53,13 +54,13 @@ class Lease:
         *,
         timeout_s: float,
         lease_s: float = LEASE_S,
+        renewed_s: float = RENEWED_S,
         last: Version | None = None,
     ) -> None:
         self.is_held, self.last = False, last
         self._objects, self._name = objects, f"{FOLDER}/{name}.json"
         self._timeout_s, self._lease_s = timeout_s, lease_s
-        self._renewed_s = lease_s * RENEWED_S / LEASE_S
-        self._poll_s = lease_s * POLL_S / LEASE_S
+        self._renewed_s = renewed_s
         self._owner = {"owner": uuid.uuid4().hex, **_process()}
         self._version: Version = {}
         self._is_over = threading.Event()
@@ -117,7 +118,7 @@ class Lease:
             left_s = self._timeout_s - (time.monotonic() - begin)
             if left_s <= 0:
                 return None
-            time.sleep(min(self._poll_s, left_s))
+            time.sleep(min(POLL_S, left_s))
         return version
 
     def _renew(self) -> None:

@@ -1,0 +1,1 @@
+"""An object store as a store of entries: its faults, its leases, its keys."""
