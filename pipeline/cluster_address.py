@@ -99,14 +99,6 @@ def parse_address(address: str, source: str) -> tuple[str, int]:
     return host, port
 
 
-def running_cluster() -> str | None:
-    """Return the address of the cluster that this machine is part of; None where it is of none."""
-    from ray._private.services import canonicalize_bootstrap_address
-
-    address: str | None = canonicalize_bootstrap_address("auto")
-    return address
-
-
 def _find_cluster(
     option: str | None, resolve_auto: Callable[[], str | None], option_name: str
 ) -> str | None:

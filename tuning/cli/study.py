@@ -15,7 +15,7 @@ import typer
 from rich.text import Text
 
 from pipeline.cli import find_device
-from pipeline.cluster_address import find_cluster, running_cluster
+from pipeline.cluster_address import find_cluster
 from pipeline.data.cli import (
     ResampleOption,
     TimeUnitOption,
@@ -32,6 +32,7 @@ from pipeline.supervisor import end_in_order, start_again
 from pipeline.terminal import Console, note
 from tuning.cli.shipped_studies import STUDIES, add_commands
 from tuning.ray_backend.head_watch import ClusterLost
+from tuning.ray_backend.own_cluster import running_cluster
 
 if TYPE_CHECKING:
     from tuning.journal.history import History
@@ -414,7 +415,6 @@ def audit_command(
         typer.echo(json.dumps(audit.to_json(), indent=1))
     else:
         print_audit(audit, Console())
-
 
 
 @contextlib.contextmanager

@@ -11,11 +11,12 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 
-from pipeline.cluster_address import find_cluster, running_cluster
+from pipeline.cluster_address import find_cluster
 from pipeline.credentials.outlets import mask_outlets
 from pipeline.doctor.finding import Finding, Status, finding_of
 from pipeline.errors import AffectuneError
 from pipeline.local_ray.head import asks_for_token
+from tuning.ray_backend.own_cluster import running_cluster
 
 CHECK, TOKEN, NODES = "Ray cluster", "Ray token", "nodes"
 OPEN = (
@@ -94,10 +95,10 @@ def main() -> None:
 
 
 def _connected_findings(address: str, store: str | None) -> Iterator[Finding]:
-    from pipeline.storage.store_marker import marked_store
     from tuning.ray_backend.cluster import cluster
     from tuning.ray_backend.node_faults import node_faults
     from tuning.ray_backend.nodes import ask_nodes
+    from tuning.ray_backend.store_marker import marked_store
 
     with ExitStack() as stack:
         stack.enter_context(cluster(address, None))

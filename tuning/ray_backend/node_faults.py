@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pipeline import terminal
 from pipeline.credentials.masking import masked_uri
 from pipeline.errors import InputError
-from pipeline.storage.store_marker import StoreMarker
 from tuning.ray_backend.node_report import NodeReport, Room
 from tuning.ray_backend.nodes import ANSWER_S, NodeAnswer, ask_nodes
+from tuning.ray_backend.store_marker import StoreMarker
 
 MB = 2**20
 FULL_BYTES, SCARCE_BYTES = 200 * MB, 2048 * MB

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from pipeline.credentials.outlets import mask_outlets
 from pipeline.storage.store_address import adopt_variables, folder_of
-from pipeline.storage.store_marker import StoreMarker
+from tuning.ray_backend.store_marker import StoreMarker
 
 LIBRARIES = ("affectune", "ray", "torch", "numpy")
 PACKAGES = ("pipeline", "tuning")

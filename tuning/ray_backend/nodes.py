@@ -15,8 +15,8 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline.storage.store_address import worker_variables
-from pipeline.storage.store_marker import StoreMarker
 from tuning.ray_backend.node_report import NodeReport
+from tuning.ray_backend.store_marker import StoreMarker
 
 ANSWER_S = 15.0
 """So long all nodes together may take: each starts a process for its answer."""

@@ -19,10 +19,10 @@ from pipeline.fitting.shared_corpus import unpack
 from pipeline.spec import Spec
 from pipeline.storage.stage_store import StageStore
 from pipeline.storage.store_address import adopt_variables
-from pipeline.storage.store_marker import StoreMarker
 from tuning.fitting.job import Job
 from tuning.fitting.trial_fit import FitContext, FitReport, TrialFit
 from tuning.planning.faults import pause_s
+from tuning.ray_backend.store_marker import StoreMarker
 
 HOLD_STEP_S = 1.0
 """So long a worker waits at a time; a study that ends waits for that."""

@@ -20,11 +20,11 @@ from ray.tune.execution import class_cache
 from pipeline.corpus import Corpus
 from pipeline.fitting.shared_corpus import pack
 from pipeline.storage.store_address import PASSED_ON, worker_variables
-from pipeline.storage.store_marker import StoreMarker
 from pipeline.storage.surroundings import as_failure, failure
 from pipeline.supervisor import REPEATED_S, is_stopped
 from tuning.planning.planner import StudyPlanner
 from tuning.ray_backend.cluster import Cluster
+from tuning.ray_backend.store_marker import StoreMarker
 from tuning.ray_backend.trainable import TrialTrainable
 from tuning.ray_backend.tune_adapters import (
     NoState,

@@ -42,7 +42,6 @@ from pipeline.storage.atomic_file import write_atomically
 from pipeline.storage.atomic_folder import remove_leftovers
 from pipeline.storage.result_folder import Files, kept_beside, write_result
 from pipeline.storage.stage_store import StageStore
-from pipeline.storage.store_marker import marked_store
 from pipeline.storage.surroundings import mend_of
 from tuning.journal.clock import now
 from tuning.journal.events import (
@@ -65,6 +64,7 @@ from tuning.planning.judgement import verdict
 from tuning.planning.planner import StudyPlanner
 from tuning.ray_backend.cluster import Cluster, cluster
 from tuning.ray_backend.node_faults import check_nodes
+from tuning.ray_backend.store_marker import marked_store
 from tuning.ray_backend.tune_run import search
 from tuning.spec.study_spec import StudySpec
 from tuning.study.assemble_model import winning_model

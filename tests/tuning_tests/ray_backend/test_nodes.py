@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.storage.store_marker import StoreMarker, marked_store
 from tuning.ray_backend.node_faults import node_faults, raise_if_refused
 from tuning.ray_backend.node_report import NodeReport, Room, code_digest, node_report
 from tuning.ray_backend.nodes import ClockOffset, Node, NodeAnswer, clock_offset
+from tuning.ray_backend.store_marker import StoreMarker, marked_store
 from tuning.ray_backend.trainable import TrialTrainable
 
 GB = 2**30

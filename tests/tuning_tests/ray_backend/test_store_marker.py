@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import SurroundingsError
-from pipeline.storage import store_marker
-from pipeline.storage.store_marker import KEPT_S, PREFIX, marked_store
+from tuning.ray_backend import store_marker
+from tuning.ray_backend.store_marker import KEPT_S, PREFIX, marked_store
 
 
 @pytest.mark.parametrize("is_there", [True, False])
