@@ -116,6 +116,10 @@ class Proxy(ThreadingHTTPServer):
         options = f"endpoint_override=127.0.0.1:{self.server_port}&scheme=http&region=us-east-1"
         return f"s3://{keys}{bucket}/{prefix}?{options}"
 
+    def direct_uri(self, prefix: str) -> str:
+        """Return the URI of a store on the server itself."""
+        return self.uri(prefix).replace(f":{self.server_port}&", f":{self.behind}&")
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing of clients that are gone."""
 
