@@ -286,7 +286,7 @@ def status_command(where: StudyPlace, which: WhichStudy = "", as_json: AsJson = 
 
     Of a store without --study it lists the studies that are published there.
     """
-    print_status(f"Reading '{where}'")
+    print_status(f"Reading the study in '{where}'")
     from tuning.cli.study_place import find_store
     from tuning.journal.history import read_history
     from tuning.monitoring.state import study_state
@@ -353,7 +353,7 @@ def report_command(
 
     Example: affectune study report studies/wide
     """
-    print_status(f"Reading '{where}'")
+    print_status(f"Reading the study in '{where}'")
     from tuning.cli.study_place import find_store
     from tuning.journal.history import read_history
     from tuning.study.run import report
