@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 from pipeline.credentials.masking import masked_uri
 from pipeline.environment import ONE_THREAD, TRACKING_URI, serve_proxy_patience

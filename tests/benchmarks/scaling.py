@@ -134,4 +134,4 @@ def _simulated_nodes(count: int) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
-        nodes.shutdown()
+        nodes.shutdown()  # type: ignore[no-untyped-call]

@@ -20,4 +20,4 @@ def sleep_before_epochs() -> None:
         time.sleep(float(os.environ[EPOCH_S]))
         return train_epoch(trainer)
 
-    Trainer.train_epoch = sleep  # type: ignore[method-assign]
+    Trainer.train_epoch = sleep  # type: ignore[method-assign, assignment]

@@ -156,7 +156,7 @@ def _start(local: LocalRay, workers: int | None) -> None:
         )
     except Exception as error:  # Ray raises a plain Exception where a node does not come up in time
         raise AffectuneError(
-            f"Ray cannot be started: {error}. "
+            f"Ray cannot be started: {str(error).rstrip('.')}. "
             "Is the disk full, the memory short, or the machine overloaded? "
             f"Ray's logs have more: {local.logs}"
         ) from error
