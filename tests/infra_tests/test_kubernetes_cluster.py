@@ -115,9 +115,16 @@ class PodsOnHosts:
         ):
             options = {**parameters, **own, "node-ip-address": host.address}
             words = " ".join(f"--{name}={value}" for name, value in options.items())
-            line = f"ulimit -n 65536; {first} {words} --block"
+            # As a kubelet does, where a node was too busy for Ray to start in its time.
+            line = f"ulimit -n 65536; until {first} {words} --block; do sleep 2; done"
             host.start("bash", "-c", "--", line, env=env, output=self.log(host.name))
-            wait_until(lambda host=host: _status(host, 52365, RAYLET) == 200, 240, "no raylet")
+            self._wait_for_raylet(host)
+
+    def _wait_for_raylet(self, host: Host) -> None:
+        try:
+            wait_until(lambda: _status(host, 52365, RAYLET) == 200, 240, "no raylet")
+        except TimeoutError as error:
+            raise AssertionError(self.log(host.name).read_text()[-3000:]) from error
 
     def log(self, name: str) -> Path:
         """Return where the output of something is kept."""
