@@ -23,8 +23,8 @@ from filelock import FileLock, Timeout
 from pipeline.errors import InputError
 from pipeline.storage.atomic_folder import LEFTOVER, MANIFEST, MAX_MANIFEST_BYTES
 from pipeline.storage.folder_store import CLAIMS
-from pipeline.storage.remote.lease import FOLDER as LEASES
 from pipeline.storage.object_store import Objects, StoredObject
+from pipeline.storage.remote.lease import FOLDER as LEASES
 from pipeline.storage.remote.packed_entry import ENDING
 from pipeline.storage.surroundings import failure
 
