@@ -86,9 +86,11 @@ class Services:
         return self._hosts.shared / f"{name}.log"
 
     def start(self, name: str) -> None:
-        """Start a service by its command."""
+        """Start a service by its command, and again whenever it ends, as its policy says."""
+        assert self.compose.services[name].restart == "unless-stopped"
         command, env = self.command(name)
-        self.host(name).start(*command, env=env, output=self.log(name))
+        again = ("sh", "-c", 'while :; do "$@"; sleep 1; done', "service")
+        self.host(name).start(*again, *command, env=env, output=self.log(name))
 
     def run(self, name: str, *arguments: str) -> str:
         """Run a service to its end, as `docker compose run` does; it has to succeed."""
@@ -208,6 +210,8 @@ def test_services_of_the_compose_file_train_register_serve_and_are_watched(
     services.wait("mlflow", lambda: services.says(study, "http://mlflow:5000/health"), 90)
     report("MLflow answers")
 
+    started = "Ray runtime started"
+    services.wait("ray-worker", lambda: started in services.log("ray-worker").read_text(), 120)
     folder = here.home
     (study_file := services.secrets.parent / "tiny.toml").write_text(STUDY)
     corpus = services.secrets.parent / "corpus"
