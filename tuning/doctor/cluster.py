@@ -17,7 +17,7 @@ from pipeline.doctor.finding import Finding, Status, finding_of
 from pipeline.errors import AffectuneError
 
 CHECK, NODES = "Ray cluster", "nodes"
-CONNECT_S = 60.0
+CONNECT_S = 90.0
 """So long Ray may take for a connection and the answers of its nodes."""
 CODE = "from tuning.doctor.cluster import main; main()"
 NO_ANSWER = "Is a firewall between this machine and the nodes? All ports of Ray must be open to it"
