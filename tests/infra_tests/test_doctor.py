@@ -66,7 +66,7 @@ def test_doctor_tells_healthy_hosts_from_others_and_a_store_that_is_not_shared_i
     mlflow = ("--tracking-uri", "http://host1:5999")
     status, findings = examine(second, "--address", ADDRESS, "--store", str(store), *mlflow)
     errors = wrong(findings)
-    assert (status, set(errors)) == (1, {"nodes", "secrets", "MLflow"})
+    assert (status, set(errors)) == (1, {"nodes", "secrets", "MLflow"}), findings
     assert f"'{store}' on host3 is not the driver's" in errors["nodes"]
     assert "auth_token" in errors["secrets"]
     assert "refused" in errors["MLflow"]
