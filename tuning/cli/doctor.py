@@ -25,7 +25,7 @@ STORE = ".affectune/store"
 COLOURS = {"ok": "green", "warning": "yellow", "error": "red"}
 SERVICE_S = 60.0
 """So long a service may take, the import of its library and the download of a bundle included."""
-CLUSTER_S = 90.0
+CLUSTER_S = 120.0
 
 
 def add_commands(app: typer.Typer) -> None:

@@ -23,7 +23,7 @@ OPEN = (
     "On every node: `export RAY_AUTH_MODE=token` and the same ~/.ray/auth_token (`ray "
     "get-auth-token --generate` makes one), then start Ray there anew"
 )
-CONNECT_S = 60.0
+CONNECT_S = 90.0
 """So long Ray may take for a connection and the answers of its nodes."""
 CODE = "from tuning.doctor.cluster import main; main()"
 NO_ANSWER = "Is a firewall between this machine and the nodes? All ports of Ray must be open to it"

@@ -115,7 +115,7 @@ def test_a_node_without_an_answer_is_doubtful_and_one_without_the_code_is_refuse
     silent = replace(answer("host2"), report=None)
     broken = replace(answer("host3"), report=None, error="ModuleNotFoundError: no 'tuning'.")
     first, second = node_faults([silent, broken], None, OWN)
-    assert first.said == "host2: no answer within 15 s"
+    assert first.said == "host2: no answer within 25 s"
     assert second.said == (
         "host3: Affectune's code cannot run there (ModuleNotFoundError: no 'tuning')"
     )
