@@ -154,7 +154,8 @@ def services(tmp_path: Path) -> Iterator[Services]:
     with make_hosts(4) as hosts:
         for folder in (hosts.shared, hosts.shared.parent):
             folder.chmod(0o711)  # PostgreSQL is another user
-        yield Services(hosts, read_compose(INFRA / "compose.yaml", INFRA / "compose" / "moto.yaml"))
+        files = (INFRA / "compose.yaml", INFRA / "compose" / "moto.yaml")
+        yield Services(hosts, read_compose(*files, variables={"REPLICAS": "1"}))
 
 
 def start_postgres(services: Services) -> None:
@@ -232,7 +233,7 @@ def test_services_of_the_compose_file_train_register_serve_and_are_watched(
     services.start("endpoint")
     token = (services.secrets / "endpoint_token").read_text()
     bearer = ("-H", f"Authorization: Bearer {token}")
-    services.wait("endpoint", lambda: services.says(here, "http://endpoint:8000/readyz"), 120)
+    services.wait("endpoint", lambda: services.says(here, "http://endpoint:8000/readyz"), 240)
     example = here.home / "example.json"
     example.write_text(services.says(here, "http://endpoint:8000/v1/example", *bearer))
     ask = ("-H", "Content-Type: application/json", "--data-binary", f"@{example}")
