@@ -32,10 +32,13 @@ _MLFLOW = {
 
 _RAY_OTHER_MACHINES = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """Ray's name for whether other machines may join; it holds on Linux, too."""
+SERVE_PROXY_READY_S = "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S"
 _RAY_SERVE = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_worker_niceness": "0",
     "RAY_DEDUP_LOGS": "0",  # of lines that look alike each may be another request's
+    # Ray kills a proxy that is not ready by then; on a busy node it is not within its 5 s.
+    SERVE_PROXY_READY_S: "60",
 }
 _RAY_TUNE = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -106,6 +109,11 @@ def set_ray_serve_defaults() -> None:
     By default Ray's workers give way to everything else.
     """
     _set_defaults(_RAY_SERVE)
+
+
+def serve_proxy_patience() -> dict[str, str]:
+    """Return the variable by which Serve's controller waits for its proxies, and its value."""
+    return {SERVE_PROXY_READY_S: _RAY_SERVE[SERVE_PROXY_READY_S]}
 
 
 def keep_ray_on_loopback() -> None:

@@ -23,6 +23,7 @@ from serving.settings import Settings
 
 MAX_VERSIONS = 3
 CURRENT = "current.json"
+DOWNLOAD = ".download-"
 ENTRY = re.compile("[1-9][0-9]{0,17}-[0-9]{1,18}")
 """What the folders of versions are called: version, and time of its making in milliseconds."""
 
@@ -98,7 +99,9 @@ class BundleCache:
         from pipeline.model.bundle import read_bundle  # here, because importing torch takes seconds
 
         _remove(folder)
-        with tempfile.TemporaryDirectory(dir=self.folder, prefix=".download-") as temporary:
+        for left in self.folder.glob(f"{DOWNLOAD}*"):
+            _remove(left)  # of a process that was killed: whoever has the lock is alone
+        with tempfile.TemporaryDirectory(dir=self.folder, prefix=DOWNLOAD) as temporary:
             files = read_bundle(fetch(Path(temporary)))
             write_folder(folder, files)
 

@@ -372,6 +372,7 @@ def _start_serve(settings: Settings, local: LocalRay | None) -> None:
 
     from serving.endpoint import NAME, application
     from serving.registry_access import RegistryAccess
+    from serving.serve_config import replica_variables
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     proxy = HTTPOptions(
@@ -385,7 +386,8 @@ def _start_serve(settings: Settings, local: LocalRay | None) -> None:
             **_on_nodes(settings, local),
         )
         access = RegistryAccess.given(os.environ)
-        serve.run(application(settings, access), name=NAME, route_prefix="/")
+        environment = None if local else replica_variables(settings) | _log_link()
+        serve.run(application(settings, access, environment), name=NAME, route_prefix="/")
     except (ray.exceptions.RayError, RuntimeError, TimeoutError) as error:
         cause = first_line(error)
         raise AffectuneError(
@@ -394,6 +396,13 @@ def _start_serve(settings: Settings, local: LocalRay | None) -> None:
 
     if local is not None:
         raise_if_reachable(port=settings.port)
+
+
+def _log_link() -> dict[str, str]:
+    """Return the variable by which replicas on this machine send their log here."""
+    from serving.json_log import LINK
+
+    return {LINK: os.environ[LINK]} if LINK in os.environ else {}
 
 
 def _on_nodes(settings: Settings, local: LocalRay | None) -> dict[str, Any]:

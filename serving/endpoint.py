@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import ray
 from fastapi import FastAPI
 from ray import serve
 from ray.serve import Application
+from ray.serve.exceptions import RayServeException
+from ray.serve.handle import DeploymentHandle
 
 from pipeline.credentials.known import remember_secret
 from pipeline.credentials.outlets import mask_outlets
@@ -24,8 +29,9 @@ HEALTH_PERIOD_S = 2.0
 TARGET_REQUESTS = 2
 """In a replica on average, where their number follows the load: one is predicted, and one waits.
 What waits longer than `max_wait_s` is refused, so more replicas must come well before that."""
-LOOK_BACK_S = 10.0
-"""Over so long Serve averages the load."""
+QUESTION_S = 3.0
+LOOK_BACK_S = 15.0
+"""Over so long Serve averages the load, which it measures every 10 s."""
 
 
 @serve.ingress()
@@ -60,8 +66,21 @@ class Endpoint:
             self._decoder.start()
             self._follower = ModelFollower(find_source(settings), settings, self._metrics)
             self._follower.start()
+            if self._follower.current() is None:
+                with ThreadPoolExecutor(1) as waiting:  # in this thread is Serve's event loop
+                    waiting.submit(self._wait_for_model).result()
 
         self._is_checked = False
+
+    def has_model(self) -> bool:
+        """Return whether this replica can predict; other replicas ask."""
+        return self._follower.current() is not None
+
+    def _wait_for_model(self) -> None:
+        """Wait for a model while another replica has one: until then that one answers."""
+        handle = serve.get_app_handle(serve.get_replica_context().app_name)
+        while not self.has_model() and _says_yes(handle.has_model):
+            time.sleep(self._settings.follow_period_s)
 
     def check_health(self) -> None:
         """Refuse to serve where Serve's own port is open to all; asked before a request comes."""
@@ -92,7 +111,11 @@ def build(arguments: dict[str, Any]) -> Application:
     return application(Settings.model_validate(arguments))
 
 
-def application(settings: Settings, access: RegistryAccess | None = None) -> Application:
+def application(
+    settings: Settings,
+    access: RegistryAccess | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Application:
     """Return the Serve application with these settings.
 
     Where the registry is goes to the replicas among the settings, because the variables of a
@@ -101,10 +124,11 @@ def application(settings: Settings, access: RegistryAccess | None = None) -> App
     Args:
         settings: all of them.
         access: what the registry asks for; None: the nodes have it among their variables.
+        environment: variables of a replica's process; None: those of a Ray of this machine.
     """
     registry = settings.tracking_uri or os.environ.get(TRACKING_URI)
     settings = settings.model_copy(update={"tracking_uri": registry})
-    options = deployment_options(settings, _environment())
+    options = deployment_options(settings, environment or _environment())
     return serve.deployment(name=NAME, **options)(Endpoint).bind(settings, access)
 
 
@@ -129,6 +153,14 @@ def deployment_options(settings: Settings, environment: Mapping[str, str]) -> di
         "logging_config": {"enable_access_log": False},
         **(_autoscaling(settings) if is_scaled else {"num_replicas": settings.replicas}),
     }
+
+
+def _says_yes(question: DeploymentHandle[Any]) -> bool:
+    """Ask one of the replicas that run; where there is none, or it says nothing, that is a no."""
+    try:
+        return bool(question.remote().result(timeout_s=QUESTION_S))
+    except (TimeoutError, ray.exceptions.RayError, RayServeException):
+        return False
 
 
 def _is_counted_by_proxy() -> bool:

@@ -36,7 +36,7 @@ PIECE_BYTES = 64 * 2**10
 """Of a response; the client has to read one before the next one leaves."""
 FREE_BYTES = 64 * 2**10
 """A body or a response so small always finds room: the connections bound their number."""
-LINGER_S, LINGER_BYTES = 2.0, 64 * 2**20
+LINGER_S, LINGER_BYTES = 10.0, 64 * 2**20
 """A client whose body is refused can send so much of the rest of it, and then read why."""
 PROBE_TIMEOUT_S, MAX_PROBES, PROBE_AGE_S = 2.0, 8, 30.0
 """A replica has so long to say whether it is ready; then counts what was last said, if that is not

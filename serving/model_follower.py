@@ -6,6 +6,7 @@ import logging
 import re
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from threading import Event, Thread
 
 from pipeline.errors import AffectuneError, InputError
@@ -50,6 +51,7 @@ class ModelFollower:
         self._metrics = metrics or Metrics()
         self._now = now
 
+        self._pool = ThreadPoolExecutor(settings.prediction_threads, "network")
         self._current: Predictor | None = None
         self._attempts: dict[str, int] = {}
         self._not_before: dict[str, float] = {}
@@ -143,7 +145,9 @@ class ModelFollower:
 
     def _load(self, bundle: Bundle) -> None:
         """Make a bundle the model that predicts."""
-        predictor = Predictor.load(bundle.folder, bundle.name, bundle.version, self._settings)
+        predictor = Predictor.load(
+            bundle.folder, bundle.name, bundle.version, self._settings, self._pool
+        )
         # A first prediction builds what later ones use, and takes seconds.
         predict_once(predictor.model)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -46,8 +47,16 @@ class Predictor:
     limits: Limits
 
     @classmethod
-    def load(cls, folder: Path, name: str, version: str, limits: Limits) -> Predictor:
+    def load(
+        cls, folder: Path, name: str, version: str, limits: Limits, pool: Executor | None = None
+    ) -> Predictor:
         """Load a bundle, every hash verified.
+
+        Args:
+            folder: of the bundle.
+            name, version: under which every response names it.
+            limits: of a request.
+            pool: threads for its networks, as `FusedModel` has them.
 
         Raises:
             InputError: it is not a bundle, or it was changed.
@@ -55,7 +64,7 @@ class Predictor:
         # The fusion without difficulty is for comparison alone; predicting it as well would take a
         # sixth longer.
         loaded, files = load_bundle(folder)
-        model = replace(loaded, fusions_without_difficulty={})
+        model = replace(loaded, fusions_without_difficulty={}, pool=pool)
         summary = _summary(files)
         ccc, between_ccc, within_ccc, band_coverage = (
             {target: _number(summary, "targets", target, *path) for target in model.targets}

@@ -12,7 +12,7 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 
 from pipeline.credentials.masking import masked_uri
-from pipeline.environment import ONE_THREAD, TRACKING_URI
+from pipeline.environment import ONE_THREAD, TRACKING_URI, serve_proxy_patience
 from serving import metrics_sum
 from serving.proxy_errors import CALLBACK
 from serving.registry_access import NAMES
@@ -76,7 +76,8 @@ def configuration_text(settings: Settings, deployment: Mapping[str, Any]) -> str
 def proxy_variables(settings: Settings) -> dict[str, str]:
     """Return the variables by which Ray's proxies on all nodes get our bounds."""
     variable, callback = CALLBACK
-    return proxy_environment(settings) | {variable: callback, **_metrics_link(settings)}
+    ours = {variable: callback, **_metrics_link(settings), **serve_proxy_patience()}
+    return proxy_environment(settings) | ours
 
 
 def replica_variables(settings: Settings) -> dict[str, str]:

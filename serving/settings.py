@@ -115,6 +115,9 @@ class Settings(Limits):
     require_bounded_proxy: bool = True
     """Replicas refuse (503) what comes through a proxy of Ray's without our bounds. False: what
     stands before the cluster bounds connections and heads."""
+    prediction_threads: Count = 2
+    """Networks of one prediction that run at a time, where a core is idle; 1: one core for each
+    replica, at most."""
     max_waiting: Annotated[int, Field(ge=0)] = 11
     """Requests that wait in a replica while it predicts; the next one is refused for now (503)."""
     max_wait_s: Seconds = 0.5

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -31,6 +32,9 @@ from pipeline.stages.task import UpstreamOutputs
 from pipeline.stages.trained_stage import Columns, TrainedStage, mean_of
 from pipeline.stages.unimodal import unimodal_predictions
 from pipeline.stages.upstream import presence_columns
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -128,6 +132,8 @@ class FusedModel:
             modality's own prediction.
         set_aside: feature set -> columns of the corpus that are no features (see
             `preprocessing.bookkeeping`): whoever sends them as well is not refused for it.
+        pool: threads on which networks predict that need nothing of each other; None: one after
+            the other. The predictions are the same to the last bit, and come sooner on idle cores.
     """
 
     columns: Mapping[str, tuple[str, ...]]
@@ -155,6 +161,7 @@ class FusedModel:
     floor_of: Mapping[str, str] = field(default_factory=dict)
     set_aside: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     resampling: Mapping[str, Resampling] = field(default_factory=dict)
+    pool: Executor | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         paths = {
@@ -289,14 +296,12 @@ class FusedModel:
         sessions = [replace(s, session_id=str(place)) for place, s in enumerate(sessions)]
 
         errors = self._reconstruction_errors(sessions, device)
-        unimodal = {
-            target: self._predict_unimodal(target, sessions, errors, device)
-            for target in self.targets
-        }
-        outputs = {
-            target: self._fuse_target(target, sessions, errors, unimodal, device)
-            for target in self.targets
-        }
+        unimodal = self._predict_unimodal(sessions, errors, device)
+        fused = self._each(
+            lambda target: self._fuse_target(target, sessions, errors, unimodal, device),
+            self.targets,
+        )
+        outputs = dict(zip(self.targets, fused, strict=True))
         return [self._prediction(session, errors, outputs) for session in sessions]
 
     def _reconstruction_errors(
@@ -304,23 +309,32 @@ class FusedModel:
     ) -> dict[str, Columns]:
         """Return encoder's name -> session id -> shape (frames, 1)."""
         modality_of = self._modality_of
-        errors: dict[str, Columns] = {}
-        for encoder, models in self.auto_encoders.items():
+
+        def rebuild(encoder: str) -> Columns:
+            models = self.auto_encoders[encoder]
             arrays = reconstruction_errors(models, sessions, modality_of[encoder], device)
-            errors[encoder] = _by_session(sessions, arrays)
-        return errors
+            return _by_session(sessions, arrays)
+
+        names = tuple(self.auto_encoders)
+        return dict(zip(names, self._each(rebuild, names), strict=True))
 
     def _predict_unimodal(
-        self, target: str, sessions: Sequence[Session], errors: Mapping[str, Columns], device: str
-    ) -> Columns:
-        """Return what each modality alone predicts of a target, in the order of its fusion."""
-        modalities = self.fusion_modalities[target]
-        return join_columns(
-            [
-                self._predict_modality(target, modality, sessions, errors, device)
-                for modality in modalities
-            ]
+        self, sessions: Sequence[Session], errors: Mapping[str, Columns], device: str
+    ) -> dict[str, Columns]:
+        """Return target -> what each modality alone predicts of it, in the order of its fusion."""
+        paths = [(target, m) for target in self.targets for m in self.fusion_modalities[target]]
+        columns = self._each(
+            lambda path: self._predict_modality(*path, sessions, errors, device), paths
         )
+        of_paths = dict(zip(paths, columns, strict=True))
+        return {
+            target: join_columns([of_paths[target, m] for m in self.fusion_modalities[target]])
+            for target in self.targets
+        }
+
+    def _each(self, predict: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+        """Return the outputs of networks that need nothing of each other, in order."""
+        return list(map(predict, items) if self.pool is None else self.pool.map(predict, items))
 
     def _fuse_target(
         self,

@@ -170,6 +170,15 @@ def test_a_client_that_sends_too_much_can_send_it_and_read_why(
     assert b"connection: close" in answer.lower()
 
 
+def test_a_client_that_sends_too_much_slowly_can_read_why_too(port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port), PATIENCE_S) as client:
+        client.sendall(POST + b"Content-Length: 5000000\r\n\r\n")
+        for _ in range(5):
+            client.sendall(b"a" * 1_000_000)
+            time.sleep(0.5)
+        assert error_of(client.recv(2**16)) == (413, "too_large")
+
+
 def test_what_nobody_reads_is_cut_off() -> None:
     with served(write_timeout_s=SHORT_S) as port, socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

@@ -103,3 +103,17 @@ def test_a_token_that_no_request_can_carry_is_refused(tmp_path: Path, content: b
     (tmp_path / "token").write_bytes(content)
     with pytest.raises(InputError, match="no request can carry"):
         read_settings(None, {}, token_file=str(tmp_path / "token")).secrets()
+
+
+def test_a_token_by_the_name_of_its_variable_is_never_missing_silently(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = read_settings(None, {}, token_variable="OUR_TOKEN")
+    monkeypatch.setenv("OUR_TOKEN", "from there")
+    assert settings.secrets() == {b"from there"}
+
+    monkeypatch.delenv("OUR_TOKEN")
+    with pytest.raises(InputError, match="OUR_TOKEN"):
+        settings.secrets()
+    with pytest.raises(InputError, match="give one of"):
+        read_settings(None, {"AFFECTUNE_SERVE_TOKEN": "x"}, token_variable="OUR_TOKEN")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -121,6 +122,15 @@ def test_a_data_frame_is_read_by_column_name(model: FusedModel, corpus: Corpus) 
         model.predict({**shuffled, "voice": further})
     with pytest.raises(InputError, match="'voice' is not an array of numbers"):
         model.predict({"voice": [["a", "b", "c", "d"]]})
+
+
+def test_threads_change_no_bit_of_a_prediction(model: FusedModel, corpus: Corpus) -> None:
+    session = corpus.partition("devel")[0]
+    with ThreadPoolExecutor(3) as pool:
+        threaded = replace(model, pool=pool).predict(session.features)
+    alone = model.predict(session.features)
+    for here, there in zip(all_series(alone), all_series(threaded), strict=True):
+        np.testing.assert_array_equal(here, there)
 
 
 def test_one_frame_is_predicted(model: FusedModel) -> None:
