@@ -18,10 +18,9 @@ import jsonschema_rs
 import pytest
 import yaml
 
-from serving.metrics_sum import LINK
 from serving.proxy_errors import CALLBACK
 from serving.serve_config import proxy_variables
-from serving.settings import OF_PROXY, PREFIX, PROXY_RECORDS, Settings, read_proxy_settings
+from serving.settings import OF_PROXY, PREFIX, Settings, read_proxy_settings
 from tests.infra_tests.chart import (
     AUTOSCALER,
     CHART,
@@ -516,9 +515,8 @@ def test_endpoint_and_its_proxies_have_the_same_settings(name: str) -> None:
         environment = {each["name"]: each.get("value", "") for each in container["env"]}
         variable, callback = CALLBACK
         assert environment[variable] == callback
-        counted = proxy_variables(settings)
-        for shared in (PROXY_RECORDS, LINK):
-            assert environment[shared] == counted[shared]
+        for key, value in proxy_variables(settings).items():
+            assert key.startswith(PREFIX) or environment[key] == value, key
         own = {key for key in environment if key.startswith(PREFIX)}
         assert own <= {f"{PREFIX}{key.upper()}" for key in OF_PROXY}
         proxy = read_proxy_settings(environment)
