@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.infra_tests.compose_file import ComposeFile, Service, read_compose
+from tests.infra_tests.compose_file import ComposeFile, Service, SourceFile, read_compose
 from tests.infra_tests.hosts import ROOT, Host, Hosts, make_hosts, reason_to_skip, wait_until
 
 pytestmark = pytest.mark.cluster
@@ -34,6 +34,8 @@ PLACES = {
     "endpoint": 3,
 }
 """Service -> its host."""
+ENTRIES = {"prometheus": ["prometheus"]}
+"""Service -> its image's own entry point, where that is no more than a program."""
 STUDY = """
 name = "tiny"
 folds = 2
@@ -76,6 +78,16 @@ class Services:
             (self.secrets / name).write_text(f"{name.replace('_', '')}0123456789abcdef")
         for name, number in PLACES.items():
             hosts.name(name, hosts[number])
+        self._files = hosts.shared / "files"
+        for service in compose.services.values():
+            for config in service.configs:
+                self._lay(Path(str(self._files) + config.target), compose.configs[config.source])
+
+    def _lay(self, target: Path, config: SourceFile) -> None:
+        """Put a file of the repository where services find it, with the place of secrets here."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        text = (INFRA / config.file).read_text(encoding="utf-8")
+        target.write_text(text.replace("/run/secrets", str(self.secrets)), encoding="utf-8")
 
     def host(self, name: str) -> Host:
         """Return the host of a service."""
@@ -104,7 +116,7 @@ class Services:
         service = self.compose.services[name]
         entry = service.entrypoint
         if entry is None:
-            entry = ["with-secrets", "affectune"] if service.build else []
+            entry = ["with-secrets", "affectune"] if service.build else ENTRIES.get(name, [])
         words = [*entry, *(arguments or service.command)]
         environment = {
             key: self._here(service, value) for key, value in service.environment.items()
