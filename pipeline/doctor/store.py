@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pipeline.credentials.masking import masked_uri
 from pipeline.doctor.finding import Finding, finding_of
 from pipeline.errors import AffectuneError
-from pipeline.storage.stage_store import StageStore, raise_if_not_writable
+from pipeline.storage.stage_store import FORMAT_ENTRY, StageStore, raise_if_not_writable
 from pipeline.storage.store_address import folder_of
 
 CHECK = "store"
@@ -33,11 +33,13 @@ def check_store(uri: str) -> Iterator[Finding]:
         if folder is not None and not folder.is_dir():
             yield Finding(CHECK, "ok", f"'{shown}' is not there yet, and can be made")
             return
+        is_empty = folder is not None and not any(folder.iterdir())
         store = StageStore(uri)
         try:
             probe = store.probe()
         finally:
-            store.remove_if_empty()
+            if is_empty:  # the folder itself stays: it may be where another machine mounts its own
+                store.remove(FORMAT_ENTRY)
     except AffectuneError as error:
         yield finding_of(CHECK, error)
         return

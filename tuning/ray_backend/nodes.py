@@ -19,7 +19,7 @@ from tuning.ray_backend.node_report import NodeReport
 from tuning.ray_backend.store_marker import StoreMarker
 
 ANSWER_S = 25.0
-"""So long all nodes together may take: each starts a process, which takes its time on a busy one."""
+"""So long all nodes together may take: each starts a process, which is slow on a busy one."""
 CLOCK_ANSWER_S = 2.0
 CLOCK_TRIALS = 3
 

@@ -24,6 +24,12 @@ def test_a_store_is_tried_and_left_as_it_was(tmp_path: Path) -> None:
     assert [path for path in sorted(tmp_path.rglob("*")) if path not in before] == []
 
 
+def test_a_folder_that_is_empty_stays_and_stays_empty(tmp_path: Path) -> None:
+    [finding] = check_store(str(tmp_path))
+    assert (finding.status, tmp_path.is_dir()) == ("ok", True)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
 def test_a_store_that_cannot_be_used_is_wrong(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     [finding] = check_store(str(tmp_path / "file" / "store"))
