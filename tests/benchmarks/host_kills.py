@@ -30,7 +30,7 @@ from tuning.journal.history import History
 from tuning.mlflow_backend.tracking.study_runs import STUDY_TAG
 
 KILLS, STORE = "AFFECTUNE_BENCH_KILLS", "AFFECTUNE_BENCH_STORE"
-EPOCHS, TRIALS = 300, 8
+EPOCHS, TRIALS = 100, 6
 PARTITION_S = 60.0
 MAX_REPEATED_S = 15.0
 STALLED_S = 400.0

@@ -1,8 +1,9 @@
-"""An MLflow server on a host, on PostgreSQL where that is installed."""
+"""An MLflow server on a host, on PostgreSQL where that and psycopg2 are installed, else on sqlite."""
 
 from __future__ import annotations
 
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 from tests.infra_tests.hosts import Host, Hosts, wait_until
@@ -24,7 +25,7 @@ def start_tracking_server(hosts: Hosts) -> str:
     host = hosts[0]
     backend = f"sqlite:///{host.home}/mlflow.db"
     binaries = sorted(POSTGRES.glob("*/bin/initdb"))
-    if binaries and shutil.which("setpriv"):
+    if binaries and find_spec("psycopg2") and shutil.which("setpriv"):
         output = host.shell(DATABASE, env={"BIN": str(binaries[-1].parent)})
         if output.returncode:
             raise RuntimeError(output.stdout)
