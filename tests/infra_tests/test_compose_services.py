@@ -135,9 +135,7 @@ class Services:
     def _here(self, service: Service, word: str) -> str:
         """Return a word of a command with the paths that this host has."""
         for config in service.configs:
-            word = word.replace(
-                config.target, str(INFRA / self.compose.configs[config.source].file)
-            )
+            word = word.replace(config.target, f"{self._files}{config.target}")
         name = next(key for key, value in self.compose.services.items() if value is service)
         word = word.replace("/run/secrets", str(self.secrets))
         return word.replace("=/prometheus", f"={self._data(name)}")
