@@ -265,7 +265,9 @@ def test_services_of_the_compose_file_train_register_serve_and_are_watched(
 
 def assert_no_secret_is_shown(services: Services) -> None:
     """No process has a secret in its command line, and no service wrote one."""
-    secrets = [path.read_text() for path in services.secrets.iterdir()]
+    files = services.secrets.iterdir()
+    # An access key is the name that goes with a secret key: S3 servers write who asked.
+    secrets = [path.read_text() for path in files if path.name != "s3_access_key"]
     for host in {services.host(name) for name in PLACES}:
         for process in host.processes():
             line = " ".join(process.cmdline())
