@@ -135,9 +135,7 @@ class Services:
     def _here(self, service: Service, word: str) -> str:
         """Return a word of a command with the paths that this host has."""
         for config in service.configs:
-            word = word.replace(
-                config.target, str(INFRA / self.compose.configs[config.source].file)
-            )
+            word = word.replace(config.target, f"{self._files}{config.target}")
         name = next(key for key, value in self.compose.services.items() if value is service)
         word = word.replace("/run/secrets", str(self.secrets))
         return word.replace("=/prometheus", f"={self._data(name)}")
@@ -267,7 +265,9 @@ def test_services_of_the_compose_file_train_register_serve_and_are_watched(
 
 def assert_no_secret_is_shown(services: Services) -> None:
     """No process has a secret in its command line, and no service wrote one."""
-    secrets = [path.read_text() for path in services.secrets.iterdir()]
+    files = services.secrets.iterdir()
+    # An access key is the name that goes with a secret key: S3 servers write who asked.
+    secrets = [path.read_text() for path in files if path.name != "s3_access_key"]
     for host in {services.host(name) for name in PLACES}:
         for process in host.processes():
             line = " ".join(process.cmdline())
