@@ -192,7 +192,7 @@ def kill(processes: Iterable[psutil.Process]) -> None:
 
 def fitting(host: Host) -> list[psutil.Process]:
     """Return the workers of a host that are in the middle of a trial."""
-    return host.processes("TrialTrainable")
+    return host.processes("Trainable.")
 
 
 def wait_for_end(process: subprocess.Popen[bytes], timeout_s: float) -> tuple[int, float]:

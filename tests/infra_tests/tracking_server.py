@@ -1,4 +1,4 @@
-"""An MLflow server on a host, on PostgreSQL where that and psycopg2 are installed, else on sqlite."""
+"""An MLflow server on a host, on PostgreSQL where that and its driver are, else on sqlite."""
 
 from __future__ import annotations
 
