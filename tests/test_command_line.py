@@ -31,12 +31,13 @@ HEAVY = [
 """Libraries that take a tenth of a second to import, or seconds."""
 FOREIGN_OPTIONS = {"--backend-store-uri", "--head"} | {
     *("--artifacts-destination", "--constraint", "--editable", "--generate", "--shm-size"),
-    *("--node-ip-address", "--upgrade"),
+    *("--node-ip-address", "--upgrade", "--profile"),
+    *("--temp-dir", "--num-cpus", "--num-gpus", "--block"),
     "--porcelain",
     "--untracked-files",
     "--show-toplevel",
 }
-"""Options of git, of pip, of Ray's commands, of `mlflow server` and `mlflow ui`, of containers."""
+"""Options of git, pip, aws, Ray's commands, `mlflow server` and `mlflow ui`, and containers."""
 STYLE_SHEETS = {"tuning/report/charts/plotly_style.py"}
 """Their variables look like options."""
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*[a-z](?![a-z-])")

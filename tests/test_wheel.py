@@ -23,6 +23,8 @@ IMPORTED_BY_OTHERS = {"scikit-learn"}
 USES_OF_FILE = {
     "tuning/mlflow_backend/registry/pyfunc_package.py",  # copies code, to be kept with a model
     "tuning/study/study.py",  # asks git for the commit of the code
+    "tuning/ray_backend/node_report.py",  # hashes the code, which has to be the driver's
+    "pipeline/doctor/versions.py",  # compares with the pins, where the code is a clone's
 }
 """Modules that ask where code lies. Data is found by importlib.resources."""
 

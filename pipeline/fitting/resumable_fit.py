@@ -40,7 +40,8 @@ class ResumableFit:
         begin = time.monotonic()
         self.stage: TrainedStage | None = None
         self._store = store
-        self._version: str | None = None
+        # Before the checkpoint is read: one that is written meanwhile is another process's.
+        self._version = store.version(checkpoint_name(problem.key))
 
         def resume(files: Mapping[str, bytes]) -> tuple[Trainer, float]:
             """Go on from a checkpoint; return the seconds that were spent until then, too."""

@@ -87,8 +87,8 @@ def test_ray_is_handed_no_credentials_for_its_logs(
         def __call__(self, cls: type) -> Deployment:
             return self
 
-        def bind(self, settings: Settings) -> Deployment:
-            handed["settings"] = settings
+        def bind(self, settings: Settings, access: object) -> Deployment:
+            handed.update(settings=settings, access=access)
             return self
 
     monkeypatch.setattr("ray.serve.deployment", Deployment)

@@ -20,6 +20,7 @@ from tests.tuning_tests.studies import EARLY_STOPPING, LEARNING_RATES, NETWORK, 
 from tuning.fitting.job import Job
 from tuning.fitting.trial_fit import FitContext, FitReport, TrialFit
 from tuning.planning.planner import StudyPlanner
+from tuning.ray_backend.store_marker import StoreMarker
 from tuning.spec.study_spec import StudySpec, for_corpus
 from tuning.study.study import StudyOptions, open_study, run_study
 
@@ -101,6 +102,7 @@ class InProcess:
         store: str,
         ray: InProcess,
         on_tick: Callable[[], None],
+        marker: StoreMarker | None = None,
     ) -> bool:
         context = FitContext.create(corpus, planner.study.base, StageStore(store))
         while job := planner.next_job():

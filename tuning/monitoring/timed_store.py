@@ -32,10 +32,10 @@ class TimedStore(StageStore):
         with self._timed("read"):
             return super().read(name, parse)
 
-    def write(self, name: str, files: Mapping[str, bytes]) -> None:
+    def write(self, name: str, files: Mapping[str, bytes]) -> str | None:
         """Keep files under a name, as `StageStore.write`."""
         with self._timed("write"):
-            super().write(name, files)
+            return super().write(name, files)
 
     @contextlib.contextmanager
     def _timed(self, operation: str) -> Iterator[None]:

@@ -262,6 +262,7 @@ def test_a_fit_knows_that_another_process_has_gone_on_with_it_or_ended_it(
     assert not first.is_overtaken()
 
     second = ResumableFit(problem, corpus, store)
+    assert not second.is_overtaken()  # it has what the first one wrote, and nothing newer is there
     second.advance(max_s=0.0)
     assert first.is_overtaken()
     assert not second.is_overtaken()
