@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import sys
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -21,10 +22,14 @@ from pipeline.errors import AffectuneError, InputError
 from pipeline.local_ray.listening import own_listeners, raise_if_reachable
 from pipeline.local_ray.session import LocalRay, local_ray
 from pipeline.supervisor import go_on_after_loss, own_sigterm
+from tuning.ray_backend.abandoned_groups import NAMESPACE, remove_abandoned_groups
 from tuning.ray_backend.head_watch import HeadWatch
 from tuning.ray_backend.joined_node import node_of
 from tuning.ray_backend.nodes_in_use import NodesInUse
 from tuning.spec.study_spec import StudySpec
+
+CLEAN_S = 60.0
+"""So often what other drivers have left behind is looked for; Ray may still be at it at first."""
 
 
 @contextlib.contextmanager
@@ -73,7 +78,7 @@ def cluster(
             go_on_after_loss()
         # Ray prints there that a worker was lost; standard output is for results.
         with contextlib.redirect_stdout(sys.stderr):
-            yield Cluster(folder, watch=watch, wait_for_nodes_s=wait_for_nodes_s)
+            yield Cluster(folder, address=address, watch=watch, wait_for_nodes_s=wait_for_nodes_s)
 
 
 class Cluster:
@@ -81,15 +86,22 @@ class Cluster:
 
     Args:
         folder: Ray's own on this machine, which goes with it; None where that is not known.
-        watch: over the head; None where that is in this process's hands.
+        address: of the head; None where Ray is this process's own.
+        watch: over the head; None likewise.
         wait_for_nodes_s: so long nodes are waited for that have what a trial asks for.
     """
 
     def __init__(
-        self, folder: Path | None, *, watch: HeadWatch | None = None, wait_for_nodes_s: float = 0.0
+        self,
+        folder: Path | None,
+        *,
+        address: str | None = None,
+        watch: HeadWatch | None = None,
+        wait_for_nodes_s: float = 0.0,
     ) -> None:
         self.folder = folder
-        self._watch = watch
+        self._address, self._watch = address, watch
+        self._cleaned_at = float("-inf")
         self._nodes = NodesInUse(wait_s=wait_for_nodes_s)
 
     @property
@@ -104,6 +116,9 @@ class Cluster:
 
     def fits_at_a_time(self, study: StudySpec) -> int:
         """Return how many fits of the study's least demanding stage run at once, at least 1."""
+        if self._address and time.monotonic() - self._cleaned_at > CLEAN_S:
+            remove_abandoned_groups(self._address)
+            self._cleaned_at = time.monotonic()
         return self._nodes.fits_at_a_time(study)
 
     def raise_if_too_small(self, study: StudySpec) -> None:
@@ -119,7 +134,12 @@ class Cluster:
 def _reach(address: str) -> None:
     """Connect to a running cluster."""
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(
+            address=address,
+            namespace=NAMESPACE,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
     except (ConnectionError, ValueError) as error:
         raise InputError(
             f"No Ray cluster answers at '{masked_uri(address)}': {error}. "
