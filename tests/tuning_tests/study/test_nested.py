@@ -274,7 +274,7 @@ def test_a_damaged_fold_is_done_again_from_what_is_trained_and_scores_the_same(
     expected = _scores_without_times(copy)
     damage(copy)
     ray = nullcontext(SimpleNamespace(raise_if_too_small=lambda spec: None))
-    monkeypatch.setattr("tuning.study.nested.cluster", lambda *_: ray)  # nothing is searched
+    monkeypatch.setattr("tuning.study.nested.reached_cluster", lambda _: ray)  # nothing is searched
     copy.run(resume=True)
     assert _scores_without_times(copy) == expected
 
