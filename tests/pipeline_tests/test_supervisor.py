@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -46,6 +46,14 @@ def end_by(folder: Path, body: str, number: int) -> End:
     group = start(folder, body)
     group.send(number)
     return group.wait(PATIENCE_S)
+
+
+@pytest.fixture(autouse=True)
+def heeded_hangup() -> Iterator[None]:
+    """Let programs heed SIGHUP, which they ignore where the tests run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
