@@ -13,7 +13,6 @@ from tests.infra_tests.ray_cluster import (
     TOKEN,
     StudyOnHosts,
     commands,
-    fitting,
     kill,
     start_cluster,
     start_head,
@@ -83,7 +82,7 @@ def test_a_head_that_is_lost_is_told_and_waited_for_and_new_nodes_are_used(hosts
     first, second, third = hosts
     start_cluster(hosts)
     third.shell("ray stop --force")
-    study = StudyOnHosts(hosts, epochs=100, trials=6)
+    study = StudyOnHosts(hosts, epochs=400, trials=4)
 
     process = study.start(second)
     study.wait_for_fits(2)
@@ -102,13 +101,14 @@ def test_a_head_that_is_lost_is_told_and_waited_for_and_new_nodes_are_used(hosts
     study.wait_for_fits(study.num_ended + 1)
 
     start_node(hosts, third, "--num-cpus=1")
-    wait_until(lambda: bool(fitting(third)), NEW_NODE_S, "the new node is not used")
+    wait_until(lambda: bool(third.processes("Trainable")), NEW_NODE_S, "the new node is not used")
 
     kill(first.processes("gcs_server"))
     _start_again(hosts, first, second)
     status, _ = wait_for_end(process, 300)
     assert status == 0, study.said
-    assert "goes on by itself" in study.said
+    # Ray may end the driver when its node ends, before the watch has noticed the new head.
+    assert "goes on by itself" in study.said or "It is started again" in study.said
     ended = [trial.ended for trial in study.history().trials.values()]
     assert all(end is not None and end.reason != "error" for end in ended)
 
