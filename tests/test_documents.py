@@ -1,0 +1,332 @@
+"""The documents: links lead somewhere, commands are those of the program, examples are valid."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import tomllib
+from functools import cache
+from pathlib import Path
+
+import pytest
+import typer
+import yaml
+
+from affectune import command_line
+from pipeline.spec import Spec
+from serving.settings import Settings
+from tests.infra_tests.own_commands import parse
+from tests.markdown import Document, anchor, commands
+from tuning.spec.study_spec import read_study
+
+ROOT = Path(__file__).parent.parent
+HISTORY = {"CHANGELOG.md"}
+"""Tells of what was: its commands and paths may be gone."""
+MAX_PICTURE_BYTES = 300_000
+SOURCE_PATH = re.compile(r"(?:pipeline|tuning|serving|tests|infra|docs|mlflow)/[\w./*-]+")
+MADE_BY_RUNNING = {"infra/corpus", "infra/.env"}
+"""Paths in documents that a person makes."""
+
+NOT_RUN = {
+    "affectune --install-completion": "it changes the start files of a person's shell",
+    "apt": "it installs packages of the system",
+    "aws": "it asks a cloud",
+    "cd": "a shell's own",
+    "chmod": "only beside commands that are tested: test_ray_up.py, test_study_on_hosts.py",
+    "createdb": "it needs PostgreSQL; tests/infra_tests/test_compose_services.py has one",
+    "curl": "it asks an endpoint that runs; tests/serving_tests/test_endpoint.py asks these routes",
+    "docker": "it needs an engine; test_container.py and test_compose.py do its work",
+    "export": "a shell's own",
+    "FeatureExtraction": "OpenFace's; test_import.py reads what it writes",
+    "helm": "it needs a cluster; tests/infra_tests/test_kubernetes.py renders the chart",
+    "kubectl": "it needs a cluster of Kubernetes",
+    "mkdir": "only beside commands that are tested, in test_study_on_hosts.py",
+    "mlflow": "MLflow's; tests/tuning_tests/mlflow_backend runs its server",
+    "pg_dump": "it needs PostgreSQL",
+    "pip": "it installs; `make wheel FULL=1` does it",
+    "prometheus": "Prometheus'; tests/infra_tests/test_monitoring.py checks its files",
+    "promtool": "Prometheus'; tests/infra_tests/test_monitoring.py runs it where it is installed",
+    "python": "a module of this repository, looked for below",
+    "python3.11": "it makes an environment, as `make install` does",
+    "ray": "it starts or asks a cluster; test_study_on_hosts.py and test_ray_up.py run these",
+    "rm": "it deletes",
+    "rsync": "it copies a server's files",
+    "sbatch": "Slurm's; tests/infra_tests/test_slurm.py runs it",
+    "scancel": "Slurm's; tests/infra_tests/test_slurm.py runs it",
+    "scp": "it copies between machines, in test_study_on_hosts.py",
+    "sh": "it runs infra/compose/secrets.sh, as tests/infra_tests/test_compose.py does",
+    "SMILExtract": "openSMILE's; test_import.py reads what it writes",
+    "source": "a shell's own",
+    "tail": "it shows a log",
+    "umask": "a shell's own",
+}
+"""What stands in documents and is no command of ours: the program -> why no test runs it here."""
+
+
+def tracked() -> list[Path]:
+    """Return the Markdown files of the project."""
+    output = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.md"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    return sorted(ROOT / name for name in output.splitlines() if (ROOT / name).exists())
+
+
+DOCUMENTS = [Document.read(path) for path in tracked()]
+CURRENT = [document for document in DOCUMENTS if document.path.name not in HISTORY]
+"""All that say what is."""
+
+
+def name_of(document: Document) -> str:
+    return str(document.path.relative_to(ROOT))
+
+
+@cache
+def document_at(path: Path) -> Document:
+    return Document.read(path)
+
+
+def test_every_link_leads_to_a_file_and_a_heading_that_exist() -> None:
+    broken = []
+    for document in DOCUMENTS:
+        for link in document.links():
+            if re.match(r"[a-z]+:", link):
+                continue
+            name, _, fragment = link.partition("#")
+            target = (document.path.parent / name).resolve() if name else document.path
+            if not target.exists():
+                broken.append(f"{name_of(document)}: {link}")
+            elif fragment and fragment not in document_at(target).anchors():
+                broken.append(f"{name_of(document)}: {link}")
+    assert broken == []
+
+
+def test_every_page_is_in_the_table_of_contents_of_the_readme() -> None:
+    readme = document_at(ROOT / "README.md")
+    linked = {link.partition("#")[0] for link in readme.links()}
+    pages = {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")}
+    assert pages - linked == set()
+
+
+def test_the_readme_can_be_read_in_some_minutes() -> None:
+    words = len((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert 900 <= words <= 1200
+
+
+def test_pictures_are_small() -> None:
+    pictures = {
+        (document.path.parent / link).resolve()
+        for document in DOCUMENTS
+        for link in document.links()
+        if link.endswith((".png", ".jpg", ".svg", ".webp"))
+    }
+    assert pictures
+    large = [path.name for path in pictures if path.stat().st_size > MAX_PICTURE_BYTES]
+    assert large == []
+
+
+def test_paths_of_the_sources_that_documents_name_exist() -> None:
+    lost = [
+        f"{name_of(document)}: {span}"
+        for document in CURRENT
+        for span in document.spans()
+        if SOURCE_PATH.fullmatch(span) and span not in MADE_BY_RUNNING
+        if not (list(ROOT.glob(span)) or list(document.path.parent.glob(span)))
+    ]
+    assert lost == []
+
+
+def test_every_command_in_a_block_is_ours_and_parses_or_is_listed_with_a_reason() -> None:
+    mistakes, used = [], set()
+    for document in CURRENT:
+        for block in document.blocks("sh", "bash"):
+            for words in commands(block.text):
+                mistake, exception = _mistake_in(words, is_whole=True)
+                used.add(exception)
+                if mistake:
+                    where = f"{name_of(document)}, block at line {block.line}"
+                    mistakes.append(f"{where}: {' '.join(words)}: {mistake}")
+    assert mistakes == []
+    assert set(NOT_RUN) - used == set()  # what no document says needs no exception
+
+
+def test_a_block_with_commands_says_that_it_is_for_a_shell() -> None:
+    programs = re.compile(rf"(?:{'|'.join(map(re.escape, ['affectune', 'make', *NOT_RUN]))}) ")
+    untold = [
+        f"{name_of(document)}, block at line {block.line}"
+        for document in CURRENT
+        for block in document.blocks("")
+        if any(programs.match(line) for line in block.text.splitlines())
+    ]
+    assert untold == []
+
+
+def test_every_command_of_ours_within_a_sentence_has_options_that_exist() -> None:
+    mistakes = []
+    for document in CURRENT:
+        for span in document.spans():
+            if not re.match(r"(\S*/)?(affectune|make) ", span):
+                continue
+            for words in commands(span):
+                mistake, _ = _mistake_in(words, is_whole=False)
+                if mistake:
+                    mistakes.append(f"{name_of(document)}: {span}: {mistake}")
+    assert mistakes == []
+
+
+def test_every_toml_block_is_a_spec_a_study_or_settings_of_the_endpoint(tmp_path: Path) -> None:
+    blocks = [block for document in CURRENT for block in document.blocks("toml")]
+    assert blocks
+    for number, block in enumerate(blocks):
+        table = tomllib.loads(block.text)
+        if "search" in table:
+            path = tmp_path / f"{number}.toml"
+            path.write_text(block.text, encoding="utf-8")
+            read_study(path)
+        elif set(table) <= set(Settings.model_fields):
+            Settings.model_validate(table)
+        else:
+            Spec.model_validate(table)
+
+
+def test_every_python_block_compiles_and_every_other_one_is_in_its_language() -> None:
+    readers = {"json": json.loads, "yaml": yaml.safe_load}
+    for document in CURRENT:
+        for block in document.blocks("python"):
+            where = f"{name_of(document)}:{block.line}"
+            compile(block.text, where, "exec")
+        for language, read in readers.items():
+            for block in document.blocks(language):
+                read(block.text)
+
+
+def test_the_default_settings_of_the_page_are_the_defaults() -> None:
+    [block] = document_at(ROOT / "docs/settings.md").blocks("toml")
+    assert Spec.model_validate(tomllib.loads(block.text)) == Spec()
+
+
+def test_troubleshooting_has_the_words_of_the_messages() -> None:
+    page = document_at(ROOT / "docs/troubleshooting.md")
+    messages = re.findall(r"^### `(.+)`$", page.prose, re.M)
+    sources = [ROOT / "Makefile", *(ROOT / "pipeline").rglob("*.py")]
+    sources += [*(ROOT / "tuning").rglob("*.py"), *(ROOT / "serving").rglob("*.py")]
+    texts = [path.read_text(encoding="utf-8") for path in sources]
+    assert len(messages) >= 10
+    assert [message for message in messages if not any(message in text for text in texts)] == []
+
+
+@pytest.mark.parametrize(
+    ("heading", "expected"),
+    [
+        ("On a cluster", "on-a-cluster"),
+        ("Train or study?", "train-or-study"),
+        ("`did you mean`", "did-you-mean"),
+        ("A GPU: when, and how", "a-gpu-when-and-how"),
+        ("Read [this](there.md)_now", "read-this_now"),
+    ],
+)
+def test_an_anchor_is_made_as_github_makes_it(heading: str, expected: str) -> None:
+    assert anchor(heading) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("affectune train --out m  # why", [["affectune", "train", "--out", "m"]]),
+        ("A=1 affectune serve 2>log", [["affectune", "serve"]]),
+        ("a && b | c > d", [["a"], ["b"], ["c"]]),
+        ("(umask 077 && x > /dev/null)", [["umask", "077"], ["x"]]),
+        ("a \\\n  'b c'", [["a", "b c"]]),
+        ("export A=1", [["export", "A=1"]]),
+    ],
+)
+def test_shell_text_is_read_as_its_commands(text: str, words: list[list[str]]) -> None:
+    assert list(commands(text)) == words
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "affectune traim --corpus c --out m",
+        "affectune train --corpse c --out m",
+        "affectune train --corpus c",
+        "affectune train --corpus c --out m --workers many",
+        "make tests",
+        "ray exec c.yaml 'affectune study stat x'",
+        "frobnicate",
+    ],
+)
+def test_a_command_that_would_fail_is_noticed(line: str) -> None:
+    [words] = commands(line)
+    mistake, _ = _mistake_in(words, is_whole=True)
+    assert mistake
+
+
+def _mistake_in(words: list[str], *, is_whole: bool) -> tuple[str, str]:
+    """Return what is wrong with a command, or ""; and the name of its exception, or "".
+
+    Args:
+        words: of a simple command.
+        is_whole: whether it could be run as it stands: nothing may be missing.
+    """
+    for text in words[1:]:
+        if re.match(r"\S*affectune \w", text):  # another shell runs it
+            [inner] = commands(text)
+            mistake, _ = _mistake_in(inner, is_whole=is_whole)
+            if mistake:
+                return mistake, ""
+
+    program = words[0].rpartition("/")[2]
+    whole = " ".join([program, *words[1:]])
+    if whole in NOT_RUN:
+        return "", whole
+    if program == "affectune":
+        return _mistake_in_ours([program, *words[1:]], is_whole=is_whole), ""
+    if program == "make":
+        return _mistake_in_make(words[1:]), ""
+    if program == "python" and "-m" in words:
+        module = words[words.index("-m") + 1].replace(".", "/")
+        exists = (ROOT / f"{module}.py").exists() or (ROOT / module / "__main__.py").exists()
+        known = exists or module in ("pytest", "venv", "pip")
+        return ("" if known else f"there is no module {module}"), program
+    if program in NOT_RUN:
+        return "", program
+    return "it is neither ours nor listed in NOT_RUN", ""
+
+
+def _mistake_in_ours(words: list[str], *, is_whole: bool) -> str:
+    given = [word for word in words if word != "..."]
+    if len(given) == 1:
+        return ""
+    try:
+        if given[1].startswith("-"):
+            command_line().make_context(given[0], given[1:])
+        else:
+            parse(given)
+    except typer.Exit:
+        return ""  # such as --version
+    except AssertionError as error:
+        return str(error)
+    except Exception as error:
+        # Of a command that is only named, arguments may be missing.
+        is_incomplete = type(error).__name__ in ("MissingParameter", "NoArgsIsHelpError")
+        if is_incomplete and (not is_whole or given != words):
+            return ""
+        return str(error) or type(error).__name__
+    return ""
+
+
+def _mistake_in_make(words: list[str]) -> str:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for word in words:
+        if "=" in word:
+            name = word.partition("=")[0]
+            if name not in ("SECONDS", "ATTACKS") and not re.search(rf"^{name} \?=", makefile, re.M):
+                return f"the Makefile reads no {name}"
+        elif not word.startswith("-") and not re.search(rf"^{re.escape(word)}:", makefile, re.M):
+            return f"there is no target {word}"
+    return ""
