@@ -2,35 +2,39 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import json
 import re
 import subprocess
 import tomllib
+from collections.abc import Iterator
 from functools import cache
+from inspect import signature
 from pathlib import Path
 
 import pytest
 import typer
 import yaml
 
-from affectune import command_line
+import affectune
 from pipeline.spec import Spec
 from serving.settings import Settings
-from tests.infra_tests.own_commands import parse
+from tests.infra_tests.own_commands import our_command_line, parse
 from tests.markdown import Document, anchor, commands
 from tuning.spec.study_spec import read_study
 
 ROOT = Path(__file__).parent.parent
-HISTORY = {"CHANGELOG.md"}
-"""Tells of what was: its commands and paths may be gone."""
+HISTORY = re.compile(r"CHANGELOG\.md|docs/decisions/20.*")
+"""Tell of what was: their commands and paths may be gone."""
 MAX_PICTURE_BYTES = 300_000
 SOURCE_PATH = re.compile(r"(?:pipeline|tuning|serving|tests|infra|docs|mlflow)/[\w./*-]+")
+OWN_PACKAGES = ("affectune", "pipeline", "tuning", "serving")
 MADE_BY_RUNNING = {"infra/corpus", "infra/.env"}
 """Paths in documents that a person makes."""
 
 NOT_RUN = {
     "affectune --install-completion": "it changes the start files of a person's shell",
-    "apt": "it installs packages of the system",
     "aws": "it asks a cloud",
     "cd": "a shell's own",
     "chmod": "only beside commands that are tested: test_ray_up.py, test_study_on_hosts.py",
@@ -47,7 +51,6 @@ NOT_RUN = {
     "pip": "it installs; `make wheel FULL=1` does it",
     "prometheus": "Prometheus'; tests/infra_tests/test_monitoring.py checks its files",
     "promtool": "Prometheus'; tests/infra_tests/test_monitoring.py runs it where it is installed",
-    "python": "a module of this repository, looked for below",
     "python3.11": "it makes an environment, as `make install` does",
     "ray": "it starts or asks a cluster; test_study_on_hosts.py and test_ray_up.py run these",
     "rm": "it deletes",
@@ -77,12 +80,14 @@ def tracked() -> list[Path]:
 
 
 DOCUMENTS = [Document.read(path) for path in tracked()]
-CURRENT = [document for document in DOCUMENTS if document.path.name not in HISTORY]
-"""All that say what is."""
 
 
 def name_of(document: Document) -> str:
     return str(document.path.relative_to(ROOT))
+
+
+CURRENT = [document for document in DOCUMENTS if not HISTORY.fullmatch(name_of(document))]
+"""All that say what is."""
 
 
 @cache
@@ -102,7 +107,7 @@ def test_every_link_leads_to_a_file_and_a_heading_that_exist() -> None:
                 broken.append(f"{name_of(document)}: {link}")
             elif fragment and fragment not in document_at(target).anchors():
                 broken.append(f"{name_of(document)}: {link}")
-    assert broken == []
+    assert not broken, "\n".join(broken)
 
 
 def test_every_page_is_in_the_table_of_contents_of_the_readme() -> None:
@@ -137,7 +142,7 @@ def test_paths_of_the_sources_that_documents_name_exist() -> None:
         if SOURCE_PATH.fullmatch(span) and span not in MADE_BY_RUNNING
         if not (list(ROOT.glob(span)) or list(document.path.parent.glob(span)))
     ]
-    assert lost == []
+    assert not lost, "\n".join(lost)
 
 
 def test_every_command_in_a_block_is_ours_and_parses_or_is_listed_with_a_reason() -> None:
@@ -150,7 +155,7 @@ def test_every_command_in_a_block_is_ours_and_parses_or_is_listed_with_a_reason(
                 if mistake:
                     where = f"{name_of(document)}, block at line {block.line}"
                     mistakes.append(f"{where}: {' '.join(words)}: {mistake}")
-    assert mistakes == []
+    assert not mistakes, "\n".join(mistakes)
     assert set(NOT_RUN) - used == set()  # what no document says needs no exception
 
 
@@ -162,20 +167,20 @@ def test_a_block_with_commands_says_that_it_is_for_a_shell() -> None:
         for block in document.blocks("")
         if any(programs.match(line) for line in block.text.splitlines())
     ]
-    assert untold == []
+    assert not untold, "\n".join(untold)
 
 
 def test_every_command_of_ours_within_a_sentence_has_options_that_exist() -> None:
     mistakes = []
     for document in CURRENT:
         for span in document.spans():
-            if not re.match(r"(\S*/)?(affectune|make) ", span):
+            if not re.match(r"(\S*/)?(affectune|make|python -m) ", span):
                 continue
             for words in commands(span):
                 mistake, _ = _mistake_in(words, is_whole=False)
                 if mistake:
                     mistakes.append(f"{name_of(document)}: {span}: {mistake}")
-    assert mistakes == []
+    assert not mistakes, "\n".join(mistakes)
 
 
 def test_every_toml_block_is_a_spec_a_study_or_settings_of_the_endpoint(tmp_path: Path) -> None:
@@ -204,9 +209,24 @@ def test_every_python_block_compiles_and_every_other_one_is_in_its_language() ->
                 read(block.text)
 
 
+def test_python_blocks_use_names_and_arguments_that_exist() -> None:
+    mistakes = []
+    for document in CURRENT:
+        for block in document.blocks("python"):
+            for mistake in _mistakes_in_python(ast.parse(block.text)):
+                mistakes.append(f"{name_of(document)}, block at line {block.line}: {mistake}")
+    assert not mistakes, "\n".join(mistakes)
+
+
 def test_the_default_settings_of_the_page_are_the_defaults() -> None:
     [block] = document_at(ROOT / "docs/settings.md").blocks("toml")
     assert Spec.model_validate(tomllib.loads(block.text)) == Spec()
+
+
+def test_the_words_of_the_glossary_are_in_alphabetical_order() -> None:
+    for section in document_at(ROOT / "docs/glossary.md").text.split("\n## ")[1:]:
+        words = re.findall(r"^\| ([^|]+) \|", section, re.M)[2:]
+        assert words == sorted(words, key=str.casefold)
 
 
 def test_troubleshooting_has_the_words_of_the_messages() -> None:
@@ -292,7 +312,7 @@ def _mistake_in(words: list[str], *, is_whole: bool) -> tuple[str, str]:
         module = words[words.index("-m") + 1].replace(".", "/")
         exists = (ROOT / f"{module}.py").exists() or (ROOT / module / "__main__.py").exists()
         known = exists or module in ("pytest", "venv", "pip")
-        return ("" if known else f"there is no module {module}"), program
+        return ("" if known else f"there is no module {module}"), ""
     if program in NOT_RUN:
         return "", program
     return "it is neither ours nor listed in NOT_RUN", ""
@@ -300,24 +320,43 @@ def _mistake_in(words: list[str], *, is_whole: bool) -> tuple[str, str]:
 
 def _mistake_in_ours(words: list[str], *, is_whole: bool) -> str:
     given = [word for word in words if word != "..."]
+    if not is_whole:
+        given = ["1" if word == "N" else word for word in given]
     if len(given) == 1:
         return ""
     try:
         if given[1].startswith("-"):
-            command_line().make_context(given[0], given[1:])
+            our_command_line().make_context(given[0], given[1:])
         else:
             parse(given)
     except typer.Exit:
         return ""  # such as --version
     except AssertionError as error:
-        return str(error)
+        is_group = "needs the name" in str(error)
+        return "" if is_group and not is_whole else str(error)
     except Exception as error:
+        message = str(error) or type(error).__name__
         # Of a command that is only named, arguments may be missing.
-        is_incomplete = type(error).__name__ in ("MissingParameter", "NoArgsIsHelpError")
-        if is_incomplete and (not is_whole or given != words):
-            return ""
-        return str(error) or type(error).__name__
+        is_incomplete = type(error).__name__ == "MissingParameter" or "requires an" in message
+        return "" if is_incomplete and (not is_whole or given != words) else message
     return ""
+
+
+def _mistakes_in_python(tree: ast.Module) -> Iterator[str]:
+    """Yield what a program asks of our packages that they do not have. Nothing is run."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(OWN_PACKAGES):
+            module = importlib.import_module(node.module or "")
+            names = (alias.name for alias in node.names)
+            yield from (f"no {name} in {node.module}" for name in names if not hasattr(module, name))
+        is_public = isinstance(node, ast.Attribute) and ast.unparse(node.value) == "affectune"
+        if is_public and not hasattr(affectune, node.attr):
+            yield f"no affectune.{node.attr}"
+        if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("affectune."):
+            function = getattr(affectune, ast.unparse(node.func).removeprefix("affectune."), None)
+            given = {word.arg for word in node.keywords}
+            if function is not None and (unknown := given - {*signature(function).parameters}):
+                yield f"{ast.unparse(node.func)} has no {', '.join(map(str, unknown))}"
 
 
 def _mistake_in_make(words: list[str]) -> str:
