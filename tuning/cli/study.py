@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from pipeline.cli import find_device
+from pipeline.api.device import find_device
 from pipeline.cluster_address import find_cluster
 from pipeline.data.cli import (
     ResampleOption,
