@@ -15,6 +15,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("pipeline", "tuning", "serving")
 FOLDERS = [
     "pipeline",
+    "pipeline/api",
     "pipeline/credentials",
     "pipeline/data",
     "pipeline/data/checks",
@@ -27,6 +28,7 @@ FOLDERS = [
     "pipeline/data/timeline",
     "pipeline/distillation",
     "pipeline/doctor",
+    "pipeline/drawing",
     "pipeline/evaluation",
     "pipeline/fitting",
     "pipeline/local_ray",
@@ -40,6 +42,7 @@ FOLDERS = [
     "serving",
     "serving/page",
     "tuning",
+    "tuning/api",
     "tuning/audit",
     "tuning/cli",
     "tuning/doctor",

@@ -21,7 +21,7 @@ OPTION = re.compile(r"(?<![\w-])--(?P<name>[a-z]+(?:-[a-z]+)*)(?![\w-])(?P<value
 
 
 def in_python(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """Have a public function raise only Affectune's errors where its user or the machine is at fault.
+    """Have a public function raise Affectune's errors, where its user or the machine is at fault.
 
     A full disk, a missing right or a service that is away becomes a `SurroundingsError`. What is
     neither, such as a `TypeError` or a mistake of Affectune's, is raised as it is.

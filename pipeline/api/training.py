@@ -1,4 +1,4 @@
-"""Training for Python programs and for the command line: a corpus in, a model and its bundle out."""
+"""Training for Python programs and the command line: a corpus in, a model and its bundle out."""
 
 from __future__ import annotations
 
