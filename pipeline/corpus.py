@@ -11,8 +11,8 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.display.short_repr import short_repr
 from pipeline.errors import InputError
-from pipeline.short_repr import short_repr
 
 Partition = Literal["train", "devel", "test"]
 PARTITIONS: tuple[Partition, ...] = ("train", "devel", "test")

@@ -12,11 +12,11 @@ from pipeline.api.device import find_device
 from pipeline.api.python_errors import in_python
 from pipeline.api.reading import corpus_to_predict
 from pipeline.corpus import PARTITIONS, Corpus, Partition, Session
-from pipeline.drawing.picture import Picture
+from pipeline.display.picture import Picture
+from pipeline.display.short_repr import short_repr
 from pipeline.errors import InputError
 from pipeline.evaluation.evaluate import as_model_reads
 from pipeline.model.fused_model import FusedModel, Prediction
-from pipeline.short_repr import short_repr
 
 
 class Predictions(Mapping[str, Prediction]):

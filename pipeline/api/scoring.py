@@ -12,7 +12,8 @@ from pipeline.api.predicting import Predictions, check_partition
 from pipeline.api.python_errors import in_python
 from pipeline.api.reading import corpus_to_evaluate
 from pipeline.corpus import Corpus, Partition, Session
-from pipeline.drawing.picture import Picture
+from pipeline.display.picture import Picture
+from pipeline.display.short_repr import short_repr
 from pipeline.errors import InputError
 from pipeline.evaluation import evaluate as evaluations
 from pipeline.evaluation.evaluate import Evaluation, TargetEvaluation
@@ -20,7 +21,6 @@ from pipeline.evaluation.plots import PLOT_KINDS, PlotKind, draw_plot
 from pipeline.metrics.session_parts import SessionParts
 from pipeline.model.fused_model import FusedModel
 from pipeline.preprocessing.corruption import parse_corruption
-from pipeline.short_repr import short_repr
 
 
 class Scores(Mapping[str, TargetEvaluation]):

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.corpus import Corpus, Partition, Session
+from pipeline.display.short_repr import short_repr
 from pipeline.errors import InputError
 from pipeline.evaluation.band_evaluation import BandEvaluation, evaluate_bands
 from pipeline.evaluation.label_rows import at_label_rows
@@ -25,7 +26,6 @@ from pipeline.metrics.session_parts import (
 )
 from pipeline.model.fused_model import FusedModel, Prediction
 from pipeline.preprocessing.columns import ColumnMistake, column_order
-from pipeline.short_repr import short_repr
 from pipeline.stages.difficulty import spearman
 from pipeline.stages.fusion import FLOORS, FUSION, WITHOUT_DIFFICULTY
 from pipeline.stages.label_floors import LABEL_FLOORS

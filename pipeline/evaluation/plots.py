@@ -14,8 +14,8 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from pipeline.corpus import Session
-from pipeline.drawing.picture import Picture, legend_label, names_as_they_are
-from pipeline.drawing.traces import (
+from pipeline.display.picture import Picture, legend_label, names_as_they_are
+from pipeline.display.traces import (
     FUSED_COLOUR,
     MUTED,
     STRIP_HEIGHT,

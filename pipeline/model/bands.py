@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.short_repr import short_repr
+from pipeline.display.short_repr import short_repr
 
 Array = NDArray[np.float64]
 

@@ -12,13 +12,13 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from pipeline.corpus import RESAMPLINGS, Resampling, Session, Times
+from pipeline.display.short_repr import short_repr
 from pipeline.errors import InputError
 from pipeline.model.bands import Band, BandCalibration, sigma_inputs
 from pipeline.model.correction import Correction
 from pipeline.model.raw_session import raw_session
 from pipeline.preprocessing.align import original_columns
 from pipeline.preprocessing.stuck import mark_stuck
-from pipeline.short_repr import short_repr
 from pipeline.spec import Spec
 from pipeline.stages.difficulty import difficulty_columns, percentile, reconstruction_errors
 from pipeline.stages.fusion import (
@@ -36,7 +36,7 @@ from pipeline.stages.unimodal import unimodal_predictions
 from pipeline.stages.upstream import presence_columns
 
 if TYPE_CHECKING:
-    from pipeline.drawing.picture import Picture
+    from pipeline.display.picture import Picture
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -139,10 +139,10 @@ class Prediction:
         Raises:
             InputError: labels of a target that is not predicted, or of another length.
         """
-        from pipeline.drawing.session_picture import SessionTraces, draw_session
+        from pipeline.display.session_picture import SessionTraces, draw_session
 
-        labels = {target: np.asarray(values, float) for target, values in (labels or {}).items()}
-        for target, series in labels.items():
+        known = {target: np.asarray(each, np.float64) for target, each in (labels or {}).items()}
+        for target, series in known.items():
             if target not in self.values or series.shape != self.timestamps_ms.shape:
                 raise InputError(
                     f"labels[{target!r}] has shape {series.shape}: labels are of a target among "
@@ -152,7 +152,7 @@ class Prediction:
             target: SessionTraces(
                 fused=values,
                 unimodal=self.unimodal[target],
-                label=labels.get(target),
+                label=known.get(target),
                 band=(self.bands[target].low, self.bands[target].high)
                 if target in self.bands
                 else None,

@@ -16,11 +16,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipeline.display.short_repr import short_repr
 from pipeline.networks.modality_gate import ModalityGate
 from pipeline.networks.sequence_regressor import SequenceRegressor
 from pipeline.preprocessing.normalisation import Normalisation
 from pipeline.preprocessing.timing import Timing
-from pipeline.short_repr import short_repr
 from pipeline.spec import FitSpec, FusionNetworkSpec, NetworkSpec
 
 INFERENCE_BATCH = 64

@@ -12,14 +12,14 @@ import pandas as pd
 from pipeline.api.python_errors import in_python
 from pipeline.api.scoring import Scores
 from pipeline.corpus import Corpus
-from pipeline.drawing.picture import Picture
+from pipeline.display.picture import Picture
+from pipeline.display.short_repr import short_repr
 from pipeline.errors import InputError
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.evaluation.plots import PlotKind
 from pipeline.model.bundle import load_model
 from pipeline.model.fused_model import FusedModel
 from pipeline.shell_command import near_path
-from pipeline.short_repr import short_repr
 from tuning.journal.history import History, Trial, read_history
 from tuning.planning.judgement import verdict
 from tuning.report.page import REPORT

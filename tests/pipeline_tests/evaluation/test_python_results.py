@@ -10,9 +10,9 @@ import pytest
 
 import affectune
 from pipeline.corpus import Corpus
+from pipeline.display.short_repr import short_repr
 from pipeline.errors import InputError
 from pipeline.model.fused_model import FusedModel
-from pipeline.short_repr import short_repr
 from pipeline.stages.fusion import FUSION
 from tests.pipeline_tests.corpora import band_calibration
 
@@ -71,14 +71,13 @@ def test_scores_are_a_table_of_what_the_command_line_has(model: FusedModel, corp
     frame = scores.to_frame()
     assert frame.index.names == ["target", "prediction"]
     for name, parts in record["predictions"].items():
-        row = frame.loc[("arousal", name)]
-        expected = {key: np.nan if value is None else value for key, value in parts.items()}
-        pd.testing.assert_series_equal(row[list(parts)], pd.Series(expected), check_names=False)
+        for key, value in parts.items():
+            expected = np.nan if value is None else value
+            assert frame[key]["arousal", name] == pytest.approx(expected, abs=0, nan_ok=True)
     difference = scores["arousal"].differences["voice"]
-    voice = frame.loc[("arousal", "voice")]
-    assert voice["fusion_minus_it"] == difference.ccc
-    assert voice["fusion_minus_it_low"] == pytest.approx(difference.low, nan_ok=True)
-    assert np.isnan(frame.loc[("arousal", FUSION), "fusion_minus_it"])
+    assert frame["fusion_minus_it"]["arousal", "voice"] == difference.ccc
+    assert frame["fusion_minus_it_low"]["arousal", "voice"] == difference.low
+    assert np.isnan(frame["fusion_minus_it"]["arousal", FUSION])
 
 
 def test_a_prediction_is_a_table_of_its_series(banded: FusedModel, corpus: Corpus) -> None:
@@ -108,7 +107,7 @@ def test_predictions_of_a_partition_are_those_of_its_sessions(
     frame = predictions.to_frame()
     assert frame.index.names == ["session_id", "timestamp_ms"]
     alone = banded.predict_sessions([corpus.session("x1")])[0]
-    pd.testing.assert_frame_equal(frame.loc["x1"], alone.to_frame())
+    pd.testing.assert_frame_equal(frame.xs("x1"), alone.to_frame())
 
 
 def test_columns_in_another_order_are_predicted_the_same(model: FusedModel, corpus: Corpus) -> None:

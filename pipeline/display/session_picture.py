@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
-from pipeline.drawing.picture import Picture, names_as_they_are
-from pipeline.drawing.traces import (
+from pipeline.display.picture import Picture, names_as_they_are
+from pipeline.display.traces import (
     FUSED_COLOUR,
     MUTED,
     STRIP_HEIGHT,
@@ -26,6 +26,8 @@ from pipeline.drawing.traces import (
 
 WIDTH, ROW_HEIGHT, MARGIN = 8.0, 0.62, 0.9
 """In inches."""
+COLOUR_BAR_ROWS = 2.5
+"""The colour bar is at least as high as so many strips."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +90,10 @@ def _draw_targets(
     for target, traces in targets.items():
         axes: Axes = next(left)
         if traces.band is not None:
-            band = dict(color=FUSED_COLOUR, alpha=0.15, linewidth=0, label="band")
-            axes.fill_between(seconds, *traces.band, **band)
+            low, high = traces.band
+            axes.fill_between(
+                seconds, low, high, color=FUSED_COLOUR, alpha=0.15, linewidth=0, label="band"
+            )
         draw_traces(axes, seconds, traces.fused, traces.unimodal, traces.label)
         axes.plot([], [], color=MUTED, linewidth=0.8, label="one modality")
         axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
@@ -113,5 +117,9 @@ def _draw_difficulty(
         image = draw_strip(axes, seconds, percentile)
         axes.set_ylabel(modality, rotation=0, ha="right", va="center", fontsize=8)
     if image is not None:
-        label = "difficulty\npercentile\n(blue: missing)"
-        figure.colorbar(image, ax=list(rows), label=label, shrink=0.9, aspect=8)
+        # Beside the strips, where legends are above it: a colour bar of its own would lie outside.
+        place = (1.02, 0.0, 0.015, max(1.35 * len(rows), COLOUR_BAR_ROWS))
+        bar = figure.colorbar(image, cax=rows[-1].inset_axes(place), ticks=[0, 50, 100])
+        bar.ax.set_in_layout(False)  # there is room beside the legends
+        bar.ax.tick_params(labelsize=7)
+        bar.set_label("difficulty\n(blue: missing)", fontsize=7)

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
-from pipeline.drawing.picture import legend_label
+from pipeline.display.picture import legend_label
 
 Series = NDArray[np.float64]
 """Shape (frames,)."""

@@ -11,7 +11,7 @@ from matplotlib import rc_context
 from matplotlib.backend_bases import RendererBase
 from matplotlib.figure import Figure
 
-DPI = 120
+DPI, NOTEBOOK_DPI = 120, 90
 
 
 class Picture(Figure):
@@ -22,16 +22,16 @@ class Picture(Figure):
         with names_as_they_are():
             super().draw(renderer)
 
-    def to_png(self) -> bytes:
-        """Return it as the bytes of a PNG file."""
+    def to_png(self, dpi: float = DPI) -> bytes:
+        """Return it as the bytes of a PNG file, with so many dots per inch."""
         stream = io.BytesIO()
         with names_as_they_are():
-            self.savefig(stream, format="png", dpi=DPI, metadata={"Software": ""})
+            self.savefig(stream, format="png", dpi=dpi, metadata={"Software": ""})
         return stream.getvalue()
 
     def _repr_png_(self) -> bytes:
         """Return what a notebook shows."""
-        return self.to_png()
+        return self.to_png(NOTEBOOK_DPI)
 
 
 @contextmanager

@@ -1,1 +1,0 @@
-"""Pictures: of one session over time, and how notebooks show them. Knows no model."""
