@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.corpus import Corpus, Partition, Session
+from pipeline.display.short_repr import short_repr
 from pipeline.errors import InputError
 from pipeline.evaluation.band_evaluation import BandEvaluation, evaluate_bands
 from pipeline.evaluation.label_rows import at_label_rows
@@ -37,7 +38,7 @@ PERIOD_RATIOS = (0.9, 1.1)
 """Between which ratios two frame periods count as the same."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TargetEvaluation:
     """How good a model predicts one target on one partition.
 
@@ -80,11 +81,35 @@ class TargetEvaluation:
     bands: BandEvaluation | None = None
     mean_weights: Mapping[str, float] | None = None
 
+    def __repr__(self) -> str:
+        return short_repr(
+            self,
+            fusion=str(self.fusion),
+            frames=self.frames,
+            sessions=self.sessions,
+            subjects=self.subjects,
+        )
+
+    @property
+    def fusion(self) -> Score:
+        """Return the score of the model's own prediction."""
+        return self.scores[FUSION]
+
+    @property
+    def floors(self) -> dict[str, Score]:
+        """Return what the fusion has to beat: "mean", "weighted mean", "time alone" and so on."""
+        names = (FLOORS | LABEL_FLOORS).values()
+        return {name: self.scores[name] for name in names if name in self.scores}
+
+    @property
+    def unimodal(self) -> dict[str, Score]:
+        """Return the score of what each modality alone predicts."""
+        named = {FUSION, WITHOUT_DIFFICULTY, *self.floors}
+        return {name: score for name, score in self.scores.items() if name not in named}
+
     def to_json(self) -> dict[str, Any]:
         """Return the target's part of `Evaluation.to_json`."""
         floors = FLOORS | LABEL_FLOORS
-        named = {FUSION, WITHOUT_DIFFICULTY, *floors.values()}
-        modalities = [name for name in self.scores if name not in named]
         without = self.scores.get(WITHOUT_DIFFICULTY)
         parts = {
             name: SessionParts(score, self.between[name], self.within[name]).to_json()
@@ -105,7 +130,7 @@ class TargetEvaluation:
                 if name in self.scores
             },
             "unimodal": {
-                modality: _to_number(self.scores[modality].ccc) for modality in modalities
+                modality: _to_number(score.ccc) for modality, score in self.unimodal.items()
             },
             "without_difficulty": None if without is None else _to_number(without.ccc),
             "predictions": parts,
@@ -116,7 +141,7 @@ class TargetEvaluation:
         }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evaluation:
     """All targets on one partition, and the predictions they were computed from.
 
@@ -131,6 +156,9 @@ class Evaluation:
     targets: Mapping[str, TargetEvaluation]
     sessions: tuple[Session, ...]
     predictions: tuple[Prediction, ...]
+
+    def __repr__(self) -> str:
+        return short_repr(self, partition=self.partition, targets=tuple(self.targets))
 
     def to_json(self, model: str) -> dict[str, Any]:
         """Return what `affectune evaluate --json` prints; what is undefined is None.

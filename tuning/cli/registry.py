@@ -198,7 +198,7 @@ def promote_command(
     Example: affectune registry promote affectune challenger
     """
     _print_asking(tracking_uri)
-    from pipeline.cli import find_device
+    from pipeline.api.device import find_device
     from tuning.mlflow_backend.registry.promotion import promote
     from tuning.mlflow_backend.registry.versions import aliases_of, find_version, registry_names
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.api.reading import corpus_to_evaluate
 from pipeline.cli import session_table
 from pipeline.corpus import Corpus
-from pipeline.data.muse import read_corpus
 from pipeline.environment import resolve_tracking_uri
 from pipeline.errors import AffectuneError
 from pipeline.evaluation.evaluate import (
@@ -25,9 +26,10 @@ from pipeline.evaluation.evaluate import (
 )
 from pipeline.evaluation.model_card import distillation_note
 from pipeline.model.bundle import load_model
+from pipeline.model.fused_model import FusedModel
 from pipeline.terminal import cells, title
 from tuning.journal.clock import now
-from tuning.journal.events import ModelRegistered
+from tuning.journal.events import Event, ModelRegistered
 from tuning.journal.history import History
 from tuning.mlflow_backend.registry.registration import register, registrable
 from tuning.mlflow_backend.registry.versions import is_the_champion
@@ -49,6 +51,10 @@ LAST_SEND_TIMEOUT_S = 2.0
 """The same of a study that was told to end."""
 
 
+class StudyInterrupted(AffectuneError):
+    """A study was told to end, and its running trials kept their state."""
+
+
 def run(
     spec: StudySpec,
     corpus: Corpus,
@@ -60,6 +66,7 @@ def run(
     resume: bool = False,
     promote_first: bool = False,
     metrics: StudyMetrics | None = None,
+    on_event: Callable[[History, Event], None] | None = None,
 ) -> dict[str, Any]:
     """Run a study, or go on with it; a finished one is only shown.
 
@@ -73,13 +80,15 @@ def run(
         resume: whether an unfinished study in the folder is to go on.
         promote_first: whether the winner becomes the champion where there is none.
         metrics: what is kept up to date for Prometheus, if anything.
+        on_event: called after every event while it searches.
 
     Returns:
         summary.json.
 
     Raises:
         InputError: before anything starts: what is asked for is not possible.
-        AffectuneError: it was interrupted, or failed; it says how to go on.
+        StudyInterrupted: it was interrupted; it says how to go on.
+        AffectuneError: it failed; it says how to go on.
     """
     uri = resolve_tracking_uri(tracking_uri)
     study = open_study(spec, corpus, corpus_path, options, resume=resume)
@@ -97,6 +106,8 @@ def run(
             if metrics is not None:
                 metrics.backlog = tracker.backlog
             with followed(study, spec.name, console, metrics) as update:
+                if on_event is not None:
+                    _tell_too(study, on_event)
                 run_study(study, on_start=begin_tracking, on_tick=update)
             if study.history.finished is not None:
                 _report_winner(study, tracker, console)
@@ -111,7 +122,7 @@ def run(
             "the same command with --resume sends them."
         )
     if study.is_interrupted:
-        raise AffectuneError(
+        raise StudyInterrupted(
             "Interrupted. Every running trial kept its state: "
             "the same command with --resume goes on."
         )
@@ -136,21 +147,39 @@ def report(
 
     model = load_model(folder / MODEL_FOLDER)
     assert history.opened is not None
-    path = corpus_path or Path(history.opened.corpus["path"])
     evaluation = None
-    if corpus_path is not None or path.is_dir():
-        corpus = read_corpus(
-            path,
-            modalities=model.modalities,
-            targets=model.targets,
-            mark_stuck_rows=False,
-            model_columns=model.columns_in_files,
-            model_set_aside=model.set_aside,
-            resampling=model.resampling_of_sets,
-            time_unit=history.study.time_unit,
-        )
+    if corpus_path is not None or Path(history.opened.corpus["path"]).is_dir():
+        corpus = read_corpus_of(history, model, corpus_path)
         evaluation = evaluate(model, corpus, "devel")
     return write_report(folder, history, evaluation, model, out)
+
+
+def read_corpus_of(history: History, model: FusedModel, path: Path | None = None) -> Corpus:
+    """Read the corpus of a study as its winner reads it.
+
+    Args:
+        history: of the study.
+        model: its winner.
+        path: where the corpus lies; default: where the study read it.
+
+    Raises:
+        InputError: it is not there, or cannot be used.
+    """
+    assert history.opened is not None
+    return corpus_to_evaluate(
+        model, path or Path(history.opened.corpus["path"]), time_unit=history.study.time_unit
+    )
+
+
+def _tell_too(study: Study, tell: Callable[[History, Event], None]) -> None:
+    """Have somebody else told of every event of a study, after who is told already."""
+    before = study.on_event
+
+    def on_event(event: Event) -> None:
+        before(event)
+        tell(study.history, event)
+
+    study.on_event = on_event
 
 
 def _send_timeout_s(study: Study) -> float:
