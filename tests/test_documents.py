@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import ast
-import importlib
 import json
 import re
 import subprocess
 import tomllib
 from collections.abc import Iterator
 from functools import cache
-from inspect import signature
 from pathlib import Path
 
 import pytest
 import typer
 import yaml
 
-import affectune
 from pipeline.spec import Spec
 from serving.settings import Settings
 from tests.infra_tests.own_commands import our_command_line, parse
@@ -29,7 +26,16 @@ HISTORY = re.compile(r"CHANGELOG\.md|docs/decisions/20.*")
 """Tell of what was: their commands and paths may be gone."""
 MAX_PICTURE_BYTES = 300_000
 SOURCE_PATH = re.compile(r"(?:pipeline|tuning|serving|tests|infra|docs|mlflow)/[\w./*-]+")
+STUBS = ROOT / "infra/typing/affectune-stubs/__init__.pyi"
 OWN_PACKAGES = ("affectune", "pipeline", "tuning", "serving")
+OPTIONS_OF_OTHERS = {
+    *("--base", "--engine", "--pip-conf", "--tag", "--torch-index", "--volume"),  # infra/image.py
+    *("--cpus-per-task", "--gpus-per-node"),  # Slurm
+    *("--allowed-hosts", "--entrypoint", "--num-cpus", "--set-file", "--strict"),
+    "--help",  # everybody's
+}
+"""Options in sentences that are none of ours; the last but one line: MLflow, docker, Ray, Helm,
+pip-audit."""
 MADE_BY_RUNNING = {"infra/corpus", "infra/.env"}
 """Paths in documents that a person makes."""
 
@@ -183,6 +189,19 @@ def test_every_command_of_ours_within_a_sentence_has_options_that_exist() -> Non
     assert not mistakes, "\n".join(mistakes)
 
 
+def test_every_option_within_a_sentence_is_one_of_ours_or_listed() -> None:
+    ours = set(_options(our_command_line()))
+    named = {
+        word.partition("=")[0]: name_of(document)
+        for document in CURRENT
+        for span in document.spans()
+        for word in span.split()[:1]
+        if word.startswith("--")
+    }
+    unknown = {option: where for option, where in named.items() if option not in ours}
+    assert set(unknown) == OPTIONS_OF_OTHERS, unknown
+
+
 def test_every_toml_block_is_a_spec_a_study_or_settings_of_the_endpoint(tmp_path: Path) -> None:
     blocks = [block for document in CURRENT for block in document.blocks("toml")]
     assert blocks
@@ -269,6 +288,20 @@ def test_shell_text_is_read_as_its_commands(text: str, words: list[list[str]]) -
 
 
 @pytest.mark.parametrize(
+    ("code", "is_right"),
+    [
+        ("import affectune; affectune.train('c', spec='small')", True),
+        ("affectune.train('c', spek='small')", False),
+        ("affectune.trian('c')", False),
+        ("from pipeline.spec import Spec", True),
+        ("from pipeline.spec import Speck", False),
+    ],
+)
+def test_a_program_that_would_fail_is_noticed(code: str, is_right: bool) -> None:
+    assert (not list(_mistakes_in_python(ast.parse(code)))) == is_right
+
+
+@pytest.mark.parametrize(
     "line",
     [
         "affectune traim --corpus c --out m",
@@ -342,21 +375,49 @@ def _mistake_in_ours(words: list[str], *, is_whole: bool) -> str:
     return ""
 
 
+def _options(command: object) -> Iterator[str]:
+    """Yield the options of a command and of those below it, such as --out."""
+    for parameter in getattr(command, "params", ()):
+        yield from getattr(parameter, "opts", ())
+    for other in getattr(command, "commands", {}).values():
+        yield from _options(other)
+
+
 def _mistakes_in_python(tree: ast.Module) -> Iterator[str]:
-    """Yield what a program asks of our packages that they do not have. Nothing is run."""
+    """Yield what a program asks of our packages that they do not have. Nothing is imported."""
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(OWN_PACKAGES):
-            module = importlib.import_module(node.module or "")
-            names = (alias.name for alias in node.names)
-            yield from (f"no {name} in {node.module}" for name in names if not hasattr(module, name))
-        is_public = isinstance(node, ast.Attribute) and ast.unparse(node.value) == "affectune"
-        if is_public and not hasattr(affectune, node.attr):
-            yield f"no affectune.{node.attr}"
-        if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("affectune."):
-            function = getattr(affectune, ast.unparse(node.func).removeprefix("affectune."), None)
-            given = {word.arg for word in node.keywords}
-            if function is not None and (unknown := given - {*signature(function).parameters}):
-                yield f"{ast.unparse(node.func)} has no {', '.join(map(str, unknown))}"
+            for alias in node.names:
+                if alias.name not in _definitions(node.module or ""):
+                    yield f"no {alias.name} in {node.module}"
+        elif isinstance(node, ast.Attribute) and ast.unparse(node.value) == "affectune":
+            if node.attr not in {*_public_modules(), "__version__"}:
+                yield f"no affectune.{node.attr}"
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).startswith("affectune."):
+            name = ast.unparse(node.func).removeprefix("affectune.")
+            definition = _definitions(_public_modules().get(name, "affectune")).get(name)
+            if isinstance(definition, ast.FunctionDef):
+                arguments = definition.args
+                known = {argument.arg for argument in (*arguments.args, *arguments.kwonlyargs)}
+                unknown = {str(word.arg) for word in node.keywords} - known
+                yield from (f"affectune.{name} has no {word}" for word in unknown)
+
+
+@cache
+def _public_modules() -> dict[str, str]:
+    """Return public name -> the module that defines it, as the stubs of `affectune` say."""
+    tree = ast.parse(STUBS.read_text(encoding="utf-8"))
+    imports = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
+    return {alias.name: node.module or "" for node in imports for alias in node.names}
+
+
+@cache
+def _definitions(module: str) -> dict[str, ast.stmt]:
+    """Return the functions and classes at the top level of one of our modules."""
+    path = ROOT / f"{module.replace('.', '/')}.py"
+    tree = ast.parse(path.read_text(encoding="utf-8")) if path.is_file() else ast.Module([], [])
+    kinds = (ast.FunctionDef, ast.ClassDef)
+    return {node.name: node for node in tree.body if isinstance(node, kinds)}
 
 
 def _mistake_in_make(words: list[str]) -> str:
