@@ -23,6 +23,10 @@ from pipeline.model.fused_model import FusedModel
 from pipeline.preprocessing.corruption import parse_corruption
 
 
+SHOWN = ["ccc", "ccc_low", "ccc_high", "between_ccc", "within_ccc", "fusion_minus_it"]
+"""Columns that a notebook shows."""
+
+
 class Scores(Mapping[str, TargetEvaluation]):
     """How good a model predicts a partition: target -> its CCCs, with 95% intervals over subjects.
 
@@ -63,8 +67,8 @@ class Scores(Mapping[str, TargetEvaluation]):
         return short_repr(self, partition=self.partition, fusion=fusions)
 
     def _repr_html_(self) -> str:
-        """Return what a notebook shows: the table of `to_frame`, rounded."""
-        return str(self.to_frame().to_html(float_format="{:.3f}".format))
+        """Return what a notebook shows: the main columns of `to_frame`, rounded."""
+        return str(self.to_frame()[SHOWN].to_html(float_format="{:.3f}".format, na_rep=""))
 
     def to_frame(self) -> pd.DataFrame:
         """Return the scores as a table with a row for each target and prediction.
