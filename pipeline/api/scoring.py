@@ -22,7 +22,6 @@ from pipeline.metrics.session_parts import SessionParts
 from pipeline.model.fused_model import FusedModel
 from pipeline.preprocessing.corruption import parse_corruption
 
-
 SHOWN = ["ccc", "ccc_low", "ccc_high", "between_ccc", "within_ccc", "fusion_minus_it"]
 """Columns that a notebook shows."""
 
