@@ -10,7 +10,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pipeline.evaluation.evaluate import Evaluation, TargetEvaluation, score_table, text_of
+from pipeline.evaluation.evaluate import (
+    Evaluation,
+    TargetEvaluation,
+    counts_text,
+    interval_note,
+    score_table,
+    text_of,
+)
 from pipeline.evaluation.markdown import code, literal
 from pipeline.metrics.bootstrap import Score
 from pipeline.metrics.session_parts import SessionParts
@@ -286,7 +293,7 @@ def _scores_section(model: FusedModel, evaluation: Evaluation) -> list[str]:
         remark = "one set of networks was trained for it."
 
     lines = [
-        f"## CCC on {evaluation.partition}",
+        f"## CCC on {literal(evaluation.data)}",
         f"Pooled over frames, with 95% intervals from a bootstrap of subjects; {remark}",
         "Between sessions: of the sessions' means, a session counting as often as it has frames. "
         "Within: each session's own",
@@ -321,14 +328,16 @@ def _target_section(
     share = evaluated.label_variance_between_sessions
     shares = [f"Of the label's variance, {share:.0%} lies between sessions."]
     correlations = [
-        f"{literal(modality)} {rho:+.2f}" for modality, rho in evaluated.difficulty_spearman.items()
+        f"{literal(modality)} {f'{rho:+.2f}' if np.isfinite(rho) else 'undefined'}"
+        for modality, rho in evaluated.difficulty_spearman.items()
     ]
+    note = interval_note(evaluated)
 
     return [
         "",
-        f"### {literal(target)}: {evaluated.sessions} sessions of {evaluated.subjects} subjects, "
-        f"{evaluated.frames} frames",
+        f"### {literal(target)}: {counts_text(evaluated)}",
         "",
+        *([note, ""] if note else []),
         "| prediction | CCC | fusion minus it | between sessions | within sessions |",
         "| --- | --- | --- | --- | --- |",
         *table,
@@ -361,7 +370,7 @@ def _weights_section(evaluation: Evaluation) -> list[str]:
 
     return [
         "",
-        f"## Weights on {evaluation.partition}",
+        f"## Weights on {literal(evaluation.data)}",
         "How much the fusion trusts each modality's prediction at a frame, from 0 to 1, "
         "on average over labelled frames.",
         "The weights of a frame sum to 1; every prediction comes with them.",

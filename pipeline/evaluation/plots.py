@@ -5,7 +5,9 @@ Knows no model: an evaluation holds all that is drawn.
 
 from __future__ import annotations
 
+import hashlib
 import io
+import textwrap
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,33 +21,66 @@ from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
 from pipeline.corpus import Session
-from pipeline.evaluation.evaluate import Evaluation
+from pipeline.evaluation.evaluate import Evaluation, interval_note
 from pipeline.metrics.bootstrap import Score
 from pipeline.model.fused_model import Prediction
 from pipeline.stages.fusion import FLOORS, FUSION, WITHOUT_DIFFICULTY
 from pipeline.stages.label_floors import LABEL_FLOORS
 
-PLOT_FILES = ("traces.png", "difficulty.png", "ccc.png")
-"""The plots, in the order they are drawn; each is a file of this name."""
+PLOTS = ("traces", "difficulty", "ccc")
+"""The plots, in the order they are drawn; each is a file, see `plot_files`."""
+MAX_SUFFIX_BYTES = 100
+"""Of the corruptions in the name of a picture, or of a folder of pictures."""
 
 TRUTH_COLOUR, FUSED_COLOUR, REFERENCE_COLOUR, MUTED = "#222222", "#c2410c", "#475569", "#94a3b8"
 MISSING_COLOUR = "#dbeafe"
 TRACED_SESSIONS = 3
 TRACES_HEIGHT, WEIGHTS_HEIGHT, STRIP_HEIGHT = 3.0, 1.1, 0.45
 """How high the traces and weights of a target and the difficulty of a modality are, relatively."""
+ONE_PERSON = "of one person: no interval"
+CHARACTERS_PER_INCH = 11
+"""Of a title."""
 NUM_BINS = 10
 """Into how many equal ranges difficulty's percentiles are divided."""
 
 
 def draw_plots(evaluation: Evaluation) -> dict[str, bytes]:
-    """Draw an evaluation: file name -> PNG, for traces.png, difficulty.png and ccc.png."""
+    """Draw an evaluation: file name -> PNG, the files of `plot_files`.
+
+    Where sessions were corrupted first, every picture says so.
+    """
     with _names_as_they_are():
         figures = (
             _draw_traces(evaluation),
             _draw_error_by_difficulty(evaluation),
             _draw_ccc(evaluation),
         )
-        return dict(zip(PLOT_FILES, map(_to_png, figures), strict=True))
+        for figure in figures:
+            if evaluation.corruptions:
+                figure.suptitle(_corruption_title(evaluation, figure), fontsize=10)
+        names = plot_files(evaluation.corruptions)
+        return dict(zip(names, map(_to_png, figures), strict=True))
+
+
+def plot_files(corruptions: Sequence[str] = ()) -> tuple[str, ...]:
+    """Return the names of the pictures: traces.png, or traces-head-noise-1.0.png."""
+    return tuple(f"{name}{corruption_suffix(corruptions)}.png" for name in PLOTS)
+
+
+def corruption_suffix(corruptions: Sequence[str]) -> str:
+    """Return corruptions as the end of a file's name, such as "-head-noise-1.0"; "" for none."""
+    suffix = "".join(f"-{text.replace('=', '-').replace(':', '-')}" for text in corruptions)
+    if len(suffix.encode()) <= MAX_SUFFIX_BYTES:
+        return suffix
+    # A file's name has an end.
+    digest = hashlib.sha256(suffix.encode()).hexdigest()[:8]
+    return f"-{len(corruptions)} corruptions {digest}"
+
+
+def _corruption_title(evaluation: Evaluation, figure: Figure) -> str:
+    """Return what was corrupted, on as many lines as the width of a figure asks for."""
+    width = max(int(figure.get_figwidth() * CHARACTERS_PER_INCH), 20)
+    return textwrap.fill(evaluation.data, width, break_long_words=True)
 
 
 @contextmanager
@@ -258,7 +293,7 @@ def _draw_error_by_difficulty(evaluation: Evaluation) -> Figure:
                 marker="o",
                 markersize=3,
                 color=f"C{number % 10}",  # a modality keeps its colour from target to target
-                label=f"{_legend_label(modality)} (rank corr. {correlations[modality]:+.2f})",
+                label=_with_correlation(modality, correlations[modality]),
             )
 
         axes.set_title(target, fontsize=10)
@@ -268,6 +303,12 @@ def _draw_error_by_difficulty(evaluation: Evaluation) -> Figure:
         axes.legend(fontsize=7)
 
     return figure
+
+
+def _with_correlation(modality: str, correlation: float) -> str:
+    """Return a modality for the legend, with its rank correlation where that is defined."""
+    text = f"{correlation:+.2f}" if np.isfinite(correlation) else "undefined"
+    return f"{_legend_label(modality)} (rank corr. {text})"
 
 
 def _mean_errors(evaluation: Evaluation, target: str, modality: str) -> list[float]:
@@ -299,7 +340,8 @@ def _draw_ccc(evaluation: Evaluation) -> Figure:
     for axes, target in zip(row_of_axes, targets, strict=True):
         _draw_scores(axes, names, evaluation.targets[target].scores)
         axes.set_title(f"{target} ({evaluation.partition})", fontsize=10)
-        axes.set_xlabel("CCC, 95% interval over subjects")
+        has_intervals = not interval_note(evaluation.targets[target])
+        axes.set_xlabel(f"CCC, {'95% interval over people' if has_intervals else ONE_PERSON}")
         axes.grid(alpha=0.2, axis="x")
 
     return figure
