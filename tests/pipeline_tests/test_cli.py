@@ -191,6 +191,8 @@ def test_evaluate_prints_json_and_draws(
     status, output, _ = run(capsys, *arguments, *corrupt, "--json")
     assert status == 0
     assert json.loads(output)["corrupt"] == ["voice=noise:2", "face=drop"]
+    assert "corrupted by voice=noise:2 and face=drop" in json.loads(output)["note"]
+    assert "traces-voice-noise-2-face-drop.png" in names_in(tmp_path / "plots")
     assert json.loads(output)["targets"]["arousal"]["unimodal"]["face"] is None
 
     status, output, _ = run(capsys, *arguments)

@@ -80,7 +80,7 @@ def label(candidate: Candidate) -> str:
 
 
 def verdict(target: str, judgement: Judgement) -> str:
-    """Say in a sentence what is registered for a target, and what it is no better than.
+    """Say in a sentence what is registered for a target, and what it is not clearly better than.
 
     It is better than another candidate where the interval of the paired difference is above 0.
     Scores are those of sessions as they are, so of one modality alone it also says what it lacks.
@@ -100,7 +100,7 @@ def verdict(target: str, judgement: Judgement) -> str:
 
     clauses = [f"{target}: {label(chosen)} is registered"]
     if no_better:
-        clauses.append(f"no better than {_listed(no_better)}")
+        clauses.append(f"not clearly better than {_listed(no_better)}")
     if better:
         clauses.append(f"better than {_listed(better)}")
     if unknown:

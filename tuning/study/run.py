@@ -238,7 +238,7 @@ def _print_next_steps(study: Study, uri: str, console: Console) -> None:
 
 
 def _print_verdicts(history: History, console: Console) -> None:
-    """Say last what the model is better than, and what it is no better than."""
+    """Say last what the model is better than, and what it is not clearly better than."""
     if history.judged is not None:
         for target, judgement in history.judged.targets.items():
             console.print(Text(verdict(target, judgement)), soft_wrap=True)

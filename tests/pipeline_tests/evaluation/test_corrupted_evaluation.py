@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.corpus import Corpus, Session
-from pipeline.evaluation.evaluate import Evaluation, evaluate
+from pipeline.evaluation.evaluate import Evaluation, evaluate, session_score_title
+from pipeline.evaluation.model_card import model_card
+from pipeline.evaluation.plots import PLOTS, draw_plots
 from pipeline.model.fused_model import FusedModel
 from pipeline.preprocessing.corruption import parse_corruption
 from pipeline.preprocessing.normalisation import Normalisation
@@ -48,6 +50,11 @@ def test_corruption_raises_difficulty_and_a_dropped_modality_leaves_a_score(
         return evaluate(model, corpus, corrupt=parse_corruption(text, normalisations))
 
     clean, noisy = evaluate(model, corpus), evaluate_corrupted("voice=noise:3")
+    assert clean.data == "devel"
+    assert noisy.data == "devel corrupted by voice=noise:3"
+    assert "arousal on devel corrupted by voice=noise:3" in session_score_title(noisy, "arousal")
+    assert "## CCC on devel corrupted by voice=noise:3" in model_card(model, noisy, [])
+    assert set(draw_plots(noisy)) == {f"{name}-voice-noise-3.png" for name in PLOTS}
     assert mean_error(noisy, "voice") > 2 * mean_error(clean, "voice")
 
     dropped = evaluate_corrupted("voice=drop").to_json("m")

@@ -9,6 +9,7 @@ import pytest
 from pipeline.corpus import Corpus
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.evaluation.model_card import floor_warnings, model_card
+from pipeline.evaluation.plots import draw_plots
 from pipeline.metrics.bootstrap import Score
 from pipeline.model.correction import Correction
 from pipeline.model.fused_model import FusedModel
@@ -49,6 +50,23 @@ def test_the_card_says_whom_a_gate_trusts_on_average(
         assert f"| {modality} | {arousal:.2f} | {valence:.2f} |" in card
 
     assert "Weights on" not in model_card(gateless_model, evaluate(gateless_model, corpus), [])
+
+
+def test_one_person_has_no_interval_and_the_card_says_so(model: FusedModel, corpus: Corpus) -> None:
+    person = corpus.partition("devel")[0].subject
+    sessions = tuple(
+        session
+        for session in corpus.sessions
+        if session.partition != "devel" or session.subject == person
+    )
+    evaluation = evaluate(model, replace(corpus, sessions=sessions))
+    card = model_card(model, evaluation, [])
+
+    assert card.count("of one person, so there are no intervals") == len(model.targets)
+    assert "nan" not in card.split("## CCC on devel")[1].split("## CCC on training")[0].lower()
+    for evaluated in evaluation.targets.values():
+        assert not any(score.has_interval for score in evaluated.differences.values())
+    assert all(png.startswith(b"\x89PNG") for png in draw_plots(evaluation).values())
 
 
 def test_a_fusion_below_a_floor_has_a_warning(model: FusedModel, corpus: Corpus) -> None:
