@@ -18,11 +18,10 @@ from tuning.report.results import WinnerScores
 from tuning.report.search_trials import Searches
 
 RIVALS: Mapping[CandidateKind, str] = {
-    "winner": "the winner of the search",
-    "single": "the leading single configuration",
-    "default": "the untuned default",
-    "mean": "the mean of the modalities",
-    "weighted_mean": "the weighted mean of the modalities",
+    "winner": "winner of the search",
+    "default": "untuned default",
+    "mean": "mean of modalities",
+    "weighted_mean": "weighted mean",
 }
 WHAT: Mapping[CandidateKind, str] = {
     "winner": "The winner of the search",
@@ -32,8 +31,12 @@ WHAT: Mapping[CandidateKind, str] = {
     "mean": "The mean of the modalities' predictions",
     "weighted_mean": "The weighted mean of the modalities' predictions",
 }
-OTHER_FLOORS = (*LABEL_FLOORS.values(), WITHOUT_DIFFICULTY)
-"""What a journal has no judgement of, but an evaluation has."""
+ARTICLES: Mapping[str, str] = {
+    **{name: f"the {name}" for name in RIVALS.values()},
+    RIVALS["mean"]: "the mean of the modalities",
+    RIVALS["weighted_mean"]: "their weighted mean",
+}
+"""Names of rivals as a sentence has them, where it has them otherwise."""
 MARKS = {"better": "▲", "worse": "▼", "no clear difference": "≈", "no interval": "?"}
 
 
@@ -42,10 +45,10 @@ class Rival:
     """Something that the registered model is compared with.
 
     Attributes:
-        name: such as "the untuned default".
+        name: such as "untuned default".
         quantity: of which CCCs the difference is: "deciding" or "devel".
         difference: the registered model's CCC minus its, paired over people.
-        scale: the largest number of any interval beside it; the drawing spans -scale to scale.
+        scale: the largest number of those beside it; their drawing spans -scale to scale.
     """
 
     name: str
@@ -107,16 +110,21 @@ class Answer:
     rivals: tuple[Rival, ...]
 
     @property
+    def has_to_beat(self) -> tuple[Rival, ...]:
+        """The rivals without the fusion that reads no difficulty: that is a part left out."""
+        return tuple(rival for rival in self.rivals if rival.name != WITHOUT_DIFFICULTY)
+
+    @property
     def is_doubtful(self) -> bool:
-        """Whether it is not clearly better than everything that it is compared with."""
-        return any(rival.verdict != "better" for rival in self.rivals)
+        """Whether it is not clearly better than everything that it has to beat."""
+        return any(rival.verdict != "better" for rival in self.has_to_beat)
 
     @property
     def sentence(self) -> str:
         """What it is better than, and than what it is not."""
         names: dict[str, list[str]] = {}
-        for rival in self.rivals:
-            names.setdefault(rival.verdict, []).append(rival.name)
+        for rival in self.has_to_beat:
+            names.setdefault(rival.verdict, []).append(ARTICLES.get(rival.name, rival.name))
         clauses = [
             f"{words} {listed(names[verdict])}"
             for verdict, words in (
@@ -221,29 +229,38 @@ def _parts(searches: Searches, target: str, ranks: Mapping[str, int]) -> Iterato
 
 def _rivals(candidates: Sequence[Candidate], scores: WinnerScores) -> tuple[Rival, ...]:
     """Return what is compared: by the judgement where there is one, else on devel alone."""
-    named: list[tuple[str, str, Score]] = []
+    deciding = {}
     for candidate in candidates:
         if candidate.chosen_minus_it is not None and candidate.kind != "single":
-            difference = Score.from_json(candidate.chosen_minus_it.model_dump())
             name = RIVALS.get(candidate.kind) or _strongest(candidate.modality)
-            named.append((name, "deciding", difference))
+            deciding[name] = Score.from_json(candidate.chosen_minus_it.model_dump())
 
-    on_devel = {name: name for name in OTHER_FLOORS}
+    names = {name: name for name in (*LABEL_FLOORS.values(), WITHOUT_DIFFICULTY)}
     if not candidates:
-        means = {name: f"the {name} of the modalities" for name in FLOORS.values()}
-        on_devel = {**means, **_strongest_modality(scores), **on_devel}
-    for name, words in on_devel.items():
-        if name in scores.differences:
-            named.append((words, "devel", scores.differences[name]))
+        means = {
+            FLOORS["mean"]: RIVALS["mean"],
+            FLOORS["weighted_mean"]: RIVALS["weighted_mean"],
+        }
+        names = {**means, **_strongest_modality(scores), **names}
+    devel = {
+        called: scores.differences[name]
+        for name, called in names.items()
+        if name in scores.differences
+    }
+    return (*_in_scale("deciding", deciding), *_in_scale("devel", devel))
 
+
+def _in_scale(quantity: str, differences: Mapping[str, Score]) -> Iterator[Rival]:
+    """Yield the rivals of one quantity, which are drawn side by side."""
     limits = [
         abs(value)
-        for _, _, difference in named
+        for difference in differences.values()
         for value in (difference.ccc, difference.low, difference.high)
         if np.isfinite(value)
     ]
     scale = 1.05 * max(limits, default=0.0) or 1.0
-    return tuple(Rival(name, quantity, each, scale) for name, quantity, each in named)
+    for name, difference in differences.items():
+        yield Rival(name, quantity, difference, scale)
 
 
 def _strongest_modality(scores: WinnerScores) -> dict[str, str]:
@@ -261,4 +278,4 @@ def _strongest_modality(scores: WinnerScores) -> dict[str, str]:
 
 
 def _strongest(modality: str) -> str:
-    return f"{modality} alone, the strongest modality"
+    return f"{modality} alone (strongest)"

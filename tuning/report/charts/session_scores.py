@@ -60,7 +60,10 @@ def session_scores(evaluation: Evaluation, target: str) -> Figure | None:
     )
     if np.isfinite(pooled):
         chart.update_layout(
-            shapes=[vertical_line(pooled, 1.0, "dash") | {"line": {"color": ACCENT, "width": 2}}]
+            shapes=[
+                vertical_line(pooled, 1.0, "dash")
+                | {"line": {"color": ACCENT, "width": 2, "dash": "dash"}}
+            ]
         )
 
     undefined = len(result.session_ccc) - len(ranked)

@@ -97,6 +97,14 @@ function watchPlots() {
   );
   document.querySelectorAll(".plot").forEach((plot) => observer.observe(plot));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
+  let width = innerWidth;
+  let pause;
+  addEventListener("resize", () => {
+    if (innerWidth === width) return;
+    width = innerWidth;
+    clearTimeout(pause);
+    pause = setTimeout(redraw, 200);
+  });
   addEventListener("beforeprint", () => toPaper(true));
   addEventListener("afterprint", () => toPaper(false));
 }

@@ -106,7 +106,7 @@ builders.timeline = () => {
   if (stored) notes.push(`${stored.toLocaleString("en")} from the store took no time.`);
   return {
     data: traces,
-    height: 110 + Math.min(rows * 26, 520),
+    height: 150 + Math.min(rows * 26, 520),
     layout: styled({
       barmode: "overlay",
       bargap: 0.12,

@@ -103,7 +103,8 @@ function trialRow(trial) {
 
 /** The rows that are shown, on all pages, as CSV: a column for each setting. */
 function trialCsv() {
-  const paths = [...new Set(Object.values(data.dimensions).flatMap((dimensions) => dimensions.map(({ path }) => path)))];
+  const searched = Object.values(data.dimensions).flatMap((dimensions) => dimensions.map(({ path }) => path));
+  const paths = [...new Set(searched)].filter((path) => path !== data.modalities_path);
   const fixed = ["trial", "task", "stage", "modalities", "target", "purpose", "state", "measure", "devel", "deciding", "epochs", "begin_s", "seconds", "fold", "seed"];
   const lines = view.rows.map((trial) => [
     trial.name, trial.task, trial.stage, modalitiesOf(trial), trial.target, trial.purpose, trial.state, trial.measure,

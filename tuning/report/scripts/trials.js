@@ -25,9 +25,10 @@ function readTrial([name, task, purpose, state, devel, deciding, epochs, begin, 
   };
 }
 
+/** What a trial reads: feature sets, with commas. */
 function modalitiesOf(trial) {
   if (trial.stage !== "fusion") return trial.modality;
-  return valueText(trial.settings[data.modalities_path] ?? data.modalities.join(","));
+  return trial.settings[data.modalities_path] ?? data.modalities.join(",");
 }
 
 function valueText(value) {
@@ -55,7 +56,7 @@ function settingsText(trial) {
 function describe(trial) {
   const lines = [
     `Trial ${trial.name}: ${trial.task}`,
-    `from ${modalitiesOf(trial)}`,
+    `from ${valueText(modalitiesOf(trial))}`,
     `devel ${trial.measure} ${scoreText(trial.devel)}, deciding ${scoreText(trial.deciding)}`,
     `${trial.purpose}, ${trial.state}, ${trial.epochs} epochs`,
   ];
@@ -84,10 +85,9 @@ function hideTip() {
 /** Shows the trial of a point whose series says that its points are trials. */
 function showTrialOf({ points: [point], event }) {
   if (!point || point.data.meta !== "trials") return;
-  const data = Array.isArray(point.customdata) ? point.customdata[0] : point.customdata;
-  const trial = trialByName.get(String(data).padStart(4, "0"));
+  const trial = trialByName.get(String(point.customdata).padStart(4, "0"));
   if (!trial || !event) return;
   const lines = describe(trial);
-  if (point.data.xaxis !== undefined && point.data.mode === "lines") lines.splice(3, 0, `at epoch ${point.x}: ${point.y.toFixed(3)}`);
+  if (point.data.mode === "lines") lines.splice(3, 0, `at epoch ${point.x}: ${point.y.toFixed(3)}`);
   showTip(lines, event.clientX, event.clientY);
 }
