@@ -79,7 +79,7 @@ def test_the_first_screen_says_what_won_with_what_and_by_how_much(
     assert "not clearly different from the untuned default." in answer
 
     table = page.tables["arousal: deciding CCC, winner minus others"]
-    assert table.headings[0].startswith("deciding CCC, minus that of")
+    assert table.headings[0].startswith("its deciding CCC, minus that of")
     default = _row(table, "untuned default")
     assert default[-2:] == ["+0.010 [-0.020, +0.040]", "≈no clear difference"]
     result = fabricate_evaluation().targets["arousal"].differences["without difficulty"]
