@@ -6,7 +6,7 @@ import base64
 import gzip
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -92,12 +92,6 @@ class Link:
     name: str
     text: str
 
-    @classmethod
-    def from_line(cls, line: str) -> Link:
-        """Return the link that a line such as "Runs: http://host/#/experiments/1" names."""
-        name, _, text = line.partition(": ")
-        return cls(name, text)
-
     @property
     def is_address(self) -> bool:
         """Whether a browser opens it."""
@@ -148,7 +142,8 @@ def write_report(
         evaluation: of the winner on devel; None: the scores come from the study's summary.
         model: the winner; None: its out-of-fold scores come from the study's summary.
         out: the file; None: report.html in the folder.
-        links: lines that say where its runs and its model are seen, such as "Runs: http://...".
+        links: lines that say where MLflow shows it, as they are printed: "Runs: http://..."; or a
+            line that ends with a colon, and below it a command.
 
     Returns:
         The file's path.
@@ -241,7 +236,7 @@ def render(
         alerts=alerts(history, status),
         warnings=score_warnings(evaluation, model),
         answers=answers(searches, scores),
-        links=[Link.from_line(line) for line in links],
+        links=list(_read_links(links)),
         scores=scores,
         judgements=judgement_tables(history),
         intervals={target: score_intervals(target, scores[target]) for target in scores},
@@ -261,6 +256,19 @@ def render(
         command=run_command(history),
         written=date_text(datetime.now(tz=UTC).timestamp()),
     )
+
+
+def _read_links(lines: Sequence[str]) -> Iterator[Link]:
+    """Yield what lines such as "Runs: http://host/#/experiments/1" name."""
+    heading = ""
+    for line in map(str.strip, lines):
+        name, separator, text = line.partition(": ")
+        if line.endswith(":"):
+            heading = line[:-1]
+        elif separator:
+            yield Link(name, text)
+        elif line:
+            yield Link(heading, line)
 
 
 def _environment() -> jinja2.Environment:

@@ -37,6 +37,15 @@ def test_the_page_is_well_formed_and_its_links_lead_somewhere(page: Page) -> Non
     assert all(target[1:] in page.ids for target in targets)
 
 
+def test_links_to_mlflow_are_links_and_commands_are_commands() -> None:
+    address = "http://host:5000/#/experiments/1?workflowType=machine_learning"
+    lines = [f"Runs: {address}", "In MLflow, while this runs:", "  mlflow ui --port 5000"]
+    html = render(history_of(events()[:1]), None, None, links=lines)
+
+    assert ("a", {"href": address}) in Page(html).tags
+    assert "<dt>In MLflow, while this runs</dt><dd><code>mlflow ui --port 5000</code></dd>" in html
+
+
 def test_nothing_is_loaded_from_elsewhere(html: str, page: Page) -> None:
     assert not [tag for tag, _ in page.tags if tag in ("link", "img", "iframe", "object", "base")]
     assert not [attributes for _, attributes in page.tags if "src" in attributes]
