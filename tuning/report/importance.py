@@ -22,9 +22,9 @@ from tuning.spec.space import MODALITIES, Choice, Dimension, IntRange, Value
 
 MIN_TRIALS = 20
 """From fewer trials, an importance would be noise."""
-MAX_TRIALS = 300
+MAX_TRIALS = 200
 """From more, an importance would take minutes for a whole study: so many are drawn evenly."""
-NUM_TREES, MAX_DEPTH = 24, 8
+NUM_TREES, MAX_DEPTH = 24, 6
 
 ScoredTrial = tuple[SearchTrial, float]
 """A trial, and the devel score that counts."""

@@ -76,7 +76,7 @@ REPORT = "report.html"
 MARK = b'<a class="skip" href="#main">Skip to the report</a>'
 """Every report has it near its begin."""
 MAX_BEGIN_BYTES = 2**16
-MAX_POINTS, MIN_POINTS = 48_000, 1500
+MAX_POINTS, MIN_POINTS = 30_000, 1000
 """Of all learning curves together, and of those of one task at least."""
 SCRIPTS = ("plots", "trials", "trial_table", "trial_charts", "parallel", "start")
 """The parts of the page's script, in order."""
