@@ -94,7 +94,6 @@ class Answer:
         settings: what the search chose, as (path, value); () where nothing was searched.
         parts: the regressors and auto-encoders that it reads.
         devel: its CCC on devel.
-        deciding: its CCC on devel and held-out training people; None where it is unknown.
         out_of_fold: its CCC on training people; None where it is unknown.
         rivals: what it is compared with.
     """
@@ -105,7 +104,6 @@ class Answer:
     settings: tuple[tuple[str, str], ...]
     parts: tuple[Part, ...]
     devel: Score
-    deciding: float | None
     out_of_fold: Score | None
     rivals: tuple[Rival, ...]
 
@@ -167,7 +165,6 @@ def _answer(searches: Searches, target: str, scores: WinnerScores) -> Answer:
         settings=_settings(finalist) if finalist is not None and is_searched else (),
         parts=() if kind == "default" else tuple(_parts(searches, target, ranks)),
         devel=scores.devel[FUSION],
-        deciding=chosen.deciding if chosen is not None else None,
         out_of_fold=scores.out_of_fold.get(FUSION),
         rivals=_rivals(judgement.candidates if judgement is not None else (), scores),
     )
