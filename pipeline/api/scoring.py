@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -11,7 +11,7 @@ from pipeline.api.device import find_device
 from pipeline.api.predicting import Predictions, check_partition
 from pipeline.api.python_errors import in_python
 from pipeline.api.reading import corpus_to_evaluate
-from pipeline.corpus import Corpus, Partition, Session
+from pipeline.corpus import Corpus, Partition
 from pipeline.display.picture import Picture
 from pipeline.display.short_repr import short_repr
 from pipeline.errors import InputError
@@ -20,7 +20,7 @@ from pipeline.evaluation.evaluate import Evaluation, TargetEvaluation
 from pipeline.evaluation.plots import PLOT_KINDS, PlotKind, draw_plot
 from pipeline.metrics.session_parts import SessionParts
 from pipeline.model.fused_model import FusedModel
-from pipeline.preprocessing.corruption import parse_corruption
+from pipeline.preprocessing.corruption import Corruption, parse_corruptions
 
 SHOWN = ["ccc", "ccc_low", "ccc_high", "between_ccc", "within_ccc", "fusion_minus_it"]
 """Columns that a notebook shows."""
@@ -63,7 +63,7 @@ class Scores(Mapping[str, TargetEvaluation]):
 
     def __repr__(self) -> str:
         fusions = {target: str(scores.fusion) for target, scores in self.items()}
-        return short_repr(self, partition=self.partition, fusion=fusions)
+        return short_repr(self, data=self.evaluation.data, fusion=fusions)
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows: the main columns of `to_frame`, rounded."""
@@ -142,17 +142,17 @@ def evaluate(
     """
     part, torch_device = check_partition(partition), find_device(device)
     texts = [corrupt] if isinstance(corrupt, str) else list(corrupt)
-    corrupt_session = corruptions(model, texts)
+    corruption = find_corruption(model, texts)
     if not isinstance(corpus, Corpus):
         corpus = corpus_to_evaluate(model, Path(corpus))
     _raise_if_unlabelled(model, corpus)
     return Scores(
-        evaluations.evaluate(model, corpus, part, corrupt=corrupt_session, device=torch_device)
+        evaluations.evaluate(model, corpus, part, corrupt=corruption, device=torch_device)
     )
 
 
-def corruptions(model: FusedModel, texts: Sequence[str]) -> Callable[[Session], Session]:
-    """Return what applies all corruptions to a session, one after the other.
+def find_corruption(model: FusedModel, texts: Sequence[str]) -> Corruption | None:
+    """Return what applies all corruptions to a session, one after the other; None without any.
 
     Raises:
         InputError: one cannot be read, or is of a modality that the model does not read.
@@ -160,14 +160,7 @@ def corruptions(model: FusedModel, texts: Sequence[str]) -> Callable[[Session], 
     normalisations = {
         modality: model.auto_encoders[modality][0].normalisation for modality in model.modalities
     }
-    corruptions = [parse_corruption(text, normalisations) for text in texts]
-
-    def corrupt(session: Session) -> Session:
-        for apply in corruptions:
-            session = apply(session)
-        return session
-
-    return corrupt
+    return parse_corruptions(texts, normalisations)
 
 
 def _raise_if_unlabelled(model: FusedModel, corpus: Corpus) -> None:
