@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline.api.device import find_device
-from pipeline.api.predicting import Predictions, check_partition
+from pipeline.api.predicting import Predictions, check_partition, raise_if_not_loaded
 from pipeline.api.python_errors import in_python
 from pipeline.api.reading import corpus_to_evaluate
 from pipeline.corpus import Corpus, Partition
@@ -140,6 +140,7 @@ def evaluate(
         >>> scores = affectune.evaluate(model, "data/c3_muse_stress")  # doctest: +SKIP
         >>> scores["arousal"].fusion.ccc, scores["arousal"].floors  # doctest: +SKIP
     """
+    raise_if_not_loaded(model)
     part, torch_device = check_partition(partition), find_device(device)
     texts = [corrupt] if isinstance(corrupt, str) else list(corrupt)
     corruption = find_corruption(model, texts)

@@ -154,6 +154,8 @@ def test_mistakes_are_input_errors(model: FusedModel, corpus: Corpus) -> None:
         affectune.predict(model, corpus, "dev")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="`device` is 'gpu'"):
         affectune.evaluate(model, corpus, device="gpu")
+    with pytest.raises(InputError, match=r"affectune\.load\('model'\)"):
+        affectune.predict("model", corpus)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="read without its labels"):
         affectune.evaluate(model, replace(corpus, targets=("arousal",)))
     with pytest.raises(InputError, match="Cannot corrupt 'gaze'"):
