@@ -67,7 +67,6 @@ Model = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
-SUMMARY = "summary.json"
 
 
 def add_commands(app: typer.Typer) -> None:
