@@ -6,7 +6,6 @@ after their first line of output: nobody waits for it without a word.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -68,9 +67,6 @@ Model = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
-SUMMARY = "summary.json"
-MAX_SUFFIX = 100
-"""Characters of the corruptions in the name of a folder of pictures."""
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -248,16 +244,16 @@ def evaluate_command(
     print_status(f"Reading the model '{model}'")
     from pipeline.api.predicting import check_partition
     from pipeline.api.reading import corpus_to_evaluate
-    from pipeline.api.scoring import corruptions
+    from pipeline.api.scoring import find_corruption
     from pipeline.evaluation.evaluate import evaluate
-    from pipeline.evaluation.plots import PLOT_FILES, draw_plots
+    from pipeline.evaluation.plots import corruption_suffix, draw_plots, plot_files
     from pipeline.model.bundle import load_model
 
     torch_device = find_device(device)
     part = check_partition(partition)
     bundle: Path = context.obj(model, tracking_uri)
     fused_model = load_model(bundle)
-    corrupt_session = corruptions(fused_model, corrupt or [])
+    corruption = find_corruption(fused_model, corrupt or [])
 
     print_status(f"Reading the corpus '{corpus}'")
     sessions = corpus_to_evaluate(
@@ -269,14 +265,14 @@ def evaluate_command(
     )
     _print_columns_set_aside(sessions, Console(stderr=True))
     if plots is not None:
-        raise_if_others(plots, PLOT_FILES, "--plots")
-    evaluation = evaluate(fused_model, sessions, part, corrupt=corrupt_session, device=torch_device)
-    folder = plots or _plots_folder(bundle, part, corrupt or [])
+        raise_if_others(plots, plot_files(corrupt or []), "--plots")
+    evaluation = evaluate(fused_model, sessions, part, corrupt=corruption, device=torch_device)
+    beside = bundle.resolve()
+    folder = plots or beside.with_name(f"{beside.name}-{part}{corruption_suffix(corrupt or [])}")
     write_own_files(folder, draw_plots(evaluation), has_name_of_its_own=plots is None)
 
     if as_json:
-        record = evaluation.to_json(model) | ({"corrupt": corrupt} if corrupt else {})
-        typer.echo(json.dumps(record, indent=1))
+        typer.echo(json.dumps(evaluation.to_json(model), indent=1))
         return
     _print_evaluation(evaluation)
     if part == "train":
@@ -284,7 +280,8 @@ def evaluate_command(
             "[yellow]Note:[/] the model learned from these sessions: "
             "the scores say nothing of new ones."
         )
-    pictures = f"Pictures: {', '.join(str(folder / name) for name in sorted(PLOT_FILES))}"
+    names = sorted(plot_files(corrupt or []))
+    pictures = f"Pictures: {', '.join(str(folder / name) for name in names)}"
     Console().print(Text(pictures), soft_wrap=True)
 
 
@@ -388,15 +385,6 @@ def _print_next_steps(
         console.print(f"  {shell_command(*words)}", soft_wrap=True, markup=False, highlight=False)
 
 
-def _plots_folder(bundle: Path, partition: str, corruptions: Sequence[str]) -> Path:
-    suffix = "".join(f"-{text.replace('=', '-').replace(':', '-')}" for text in corruptions)
-    if len(suffix) > MAX_SUFFIX:  # a folder's name has an end
-        digest = hashlib.sha256(suffix.encode()).hexdigest()[:8]
-        suffix = f"-{len(corruptions)} corruptions {digest}"
-    bundle = bundle.resolve()
-    return bundle.with_name(f"{bundle.name}-{partition}{suffix}")
-
-
 def _raise_if_without_bands(model: FusedModel, name: str) -> None:
     without = [target for target in model.targets if target not in model.bands]
     if without:
@@ -474,7 +462,7 @@ def _print_evaluation(evaluation: Evaluation) -> None:
     session_rows = session_score_table(evaluation)
     for target, rows in score_table(evaluation).items():
         scores = evaluation.targets[target]
-        table = _evaluation_table(f"{target} on {evaluation.partition}", scores)
+        table = _evaluation_table(f"{target} on {evaluation.data}", scores)
         for name, score, gap in rows:
             rho = scores.difficulty_spearman.get(name)
             correlation = "" if rho is None or np.isnan(rho) else f"{rho:+.2f}"
@@ -486,21 +474,25 @@ def _print_evaluation(evaluation: Evaluation) -> None:
             bands = scores.bands
             worst = bands.subject_coverage[bands.worst_subject]
             console.print(
-                f"Bands of {bands.level:.0%} cover {bands.coverage:.1%}, of the worst person "
-                f"{worst:.1%}; mean width {bands.mean_width:.3f}, constant "
-                f"{bands.constant_width:.3f}: difficulty and disagreement {bands.verdict}."
+                f"Bands for {bands.level:.0%} of the frames cover {bands.coverage:.1%} of them, "
+                f"and {worst:.1%} of the frames of the worst person. Their mean width is "
+                f"{bands.mean_width:.3f}, that of a constant band {bands.constant_width:.3f}: "
+                f"difficulty and disagreement {bands.verdict}."
             )
 
 
 def _evaluation_table(heading: str, scores: TargetEvaluation) -> Table:
-    from pipeline.evaluation.evaluate import text_of
+    from pipeline.evaluation.evaluate import counts_text, interval_note, text_of
 
-    counts = f"{scores.frames} frames of {scores.sessions} sessions, {scores.subjects} subjects"
+    caption = (
+        f"The sessions' own CCCs: {text_of(scores.session_mean_ccc)} on average, "
+        f"{scores.undefined_sessions} undefined. "
+        "rho: rank correlation of difficulty with absolute error. "
+        f"{interval_note(scores)}"
+    )
     table = Table(
-        title=title(f"{heading}: {counts}"),
-        caption=f"Mean over sessions {text_of(scores.session_mean_ccc)}, "
-        f"undefined in {scores.undefined_sessions}. "
-        "rho: rank correlation of difficulty with absolute error.",
+        title=title(f"{heading}: {counts_text(scores)}"),
+        caption=caption.rstrip(),
         title_justify="left",
         caption_justify="left",
         box=box.SIMPLE,

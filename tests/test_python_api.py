@@ -147,7 +147,7 @@ def test_a_script_without_a_guard_trains_in_several_processes(tmp_path: Path) ->
     # Two folds of an auto-encoder, a regressor and two variants of a fusion, an epoch each.
     assert sum(line.endswith("done") or ", done, " in line for line in steps) == 8
     assert steps[-1].startswith("8 of 8 fits: ")
-    assert scores.startswith("Scores(partition='devel', fusion={'arousal': ")
+    assert scores.startswith("Scores(data='devel', fusion={'arousal': ")
 
 
 @pytest.mark.slow

@@ -102,6 +102,7 @@ def predict(
         >>> model = affectune.load("model")  # doctest: +SKIP
         >>> affectune.predict(model, "data/c3_muse_stress").to_frame()  # doctest: +SKIP
     """
+    raise_if_not_loaded(model)
     part, torch_device = check_partition(partition), find_device(device)
     if not isinstance(corpus, Corpus):
         corpus = corpus_to_predict(model, Path(corpus))
@@ -110,6 +111,16 @@ def predict(
     if not sessions:
         raise InputError(f"Corpus {corpus.name!r} has no {part} sessions.")
     return Predictions(sessions, model.predict_sessions(sessions, device=torch_device))
+
+
+def raise_if_not_loaded(model: object) -> None:
+    """Refuse the name of a model in the place of a model.
+
+    Raises:
+        InputError: it is such a name.
+    """
+    if isinstance(model, str | Path):
+        raise InputError(f"'{model}' names a model: load it first, affectune.load('{model}').")
 
 
 def check_partition(name: str) -> Partition:

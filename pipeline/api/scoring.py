@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from pipeline.api.device import find_device
-from pipeline.api.predicting import Predictions, check_partition
+from pipeline.api.predicting import Predictions, check_partition, raise_if_not_loaded
 from pipeline.api.python_errors import in_python
 from pipeline.api.reading import corpus_to_evaluate
-from pipeline.corpus import Corpus, Partition, Session
+from pipeline.corpus import Corpus, Partition
 from pipeline.display.picture import Picture
 from pipeline.display.short_repr import short_repr
 from pipeline.errors import InputError
@@ -20,7 +20,10 @@ from pipeline.evaluation.evaluate import Evaluation, TargetEvaluation
 from pipeline.evaluation.plots import PLOT_KINDS, PlotKind, draw_plot
 from pipeline.metrics.session_parts import SessionParts
 from pipeline.model.fused_model import FusedModel
-from pipeline.preprocessing.corruption import parse_corruption
+from pipeline.preprocessing.corruption import Corruption, parse_corruptions
+
+SHOWN = ["ccc", "ccc_low", "ccc_high", "between_ccc", "within_ccc", "fusion_minus_it"]
+"""Columns that a notebook shows."""
 
 
 class Scores(Mapping[str, TargetEvaluation]):
@@ -60,11 +63,11 @@ class Scores(Mapping[str, TargetEvaluation]):
 
     def __repr__(self) -> str:
         fusions = {target: str(scores.fusion) for target, scores in self.items()}
-        return short_repr(self, partition=self.partition, fusion=fusions)
+        return short_repr(self, data=self.evaluation.data, fusion=fusions)
 
     def _repr_html_(self) -> str:
-        """Return what a notebook shows: the table of `to_frame`, rounded."""
-        return str(self.to_frame().to_html(float_format="{:.3f}".format))
+        """Return what a notebook shows: the main columns of `to_frame`, rounded."""
+        return str(self.to_frame()[SHOWN].to_html(float_format="{:.3f}".format, na_rep=""))
 
     def to_frame(self) -> pd.DataFrame:
         """Return the scores as a table with a row for each target and prediction.
@@ -137,19 +140,20 @@ def evaluate(
         >>> scores = affectune.evaluate(model, "data/c3_muse_stress")  # doctest: +SKIP
         >>> scores["arousal"].fusion.ccc, scores["arousal"].floors  # doctest: +SKIP
     """
+    raise_if_not_loaded(model)
     part, torch_device = check_partition(partition), find_device(device)
     texts = [corrupt] if isinstance(corrupt, str) else list(corrupt)
-    corrupt_session = corruptions(model, texts)
+    corruption = find_corruption(model, texts)
     if not isinstance(corpus, Corpus):
         corpus = corpus_to_evaluate(model, Path(corpus))
     _raise_if_unlabelled(model, corpus)
     return Scores(
-        evaluations.evaluate(model, corpus, part, corrupt=corrupt_session, device=torch_device)
+        evaluations.evaluate(model, corpus, part, corrupt=corruption, device=torch_device)
     )
 
 
-def corruptions(model: FusedModel, texts: Sequence[str]) -> Callable[[Session], Session]:
-    """Return what applies all corruptions to a session, one after the other.
+def find_corruption(model: FusedModel, texts: Sequence[str]) -> Corruption | None:
+    """Return what applies all corruptions to a session, one after the other; None without any.
 
     Raises:
         InputError: one cannot be read, or is of a modality that the model does not read.
@@ -157,14 +161,7 @@ def corruptions(model: FusedModel, texts: Sequence[str]) -> Callable[[Session], 
     normalisations = {
         modality: model.auto_encoders[modality][0].normalisation for modality in model.modalities
     }
-    corruptions = [parse_corruption(text, normalisations) for text in texts]
-
-    def corrupt(session: Session) -> Session:
-        for apply in corruptions:
-            session = apply(session)
-        return session
-
-    return corrupt
+    return parse_corruptions(texts, normalisations)
 
 
 def _raise_if_unlabelled(model: FusedModel, corpus: Corpus) -> None:

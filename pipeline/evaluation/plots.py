@@ -5,6 +5,8 @@ Knows no model: an evaluation holds all that is drawn.
 
 from __future__ import annotations
 
+import hashlib
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -25,7 +27,7 @@ from pipeline.display.traces import (
     draw_traces,
     draw_weights,
 )
-from pipeline.evaluation.evaluate import Evaluation
+from pipeline.evaluation.evaluate import Evaluation, interval_note
 from pipeline.metrics.bootstrap import Score
 from pipeline.model.fused_model import Prediction
 from pipeline.stages.fusion import FLOORS, FUSION, WITHOUT_DIFFICULTY
@@ -33,22 +35,45 @@ from pipeline.stages.label_floors import LABEL_FLOORS
 
 PlotKind = Literal["traces", "difficulty", "ccc"]
 PLOT_KINDS: tuple[PlotKind, ...] = get_args(PlotKind)
-PLOT_FILES = tuple(f"{kind}.png" for kind in PLOT_KINDS)
-"""The plots, in the order they are drawn; each is a file of this name."""
+"""The plots, in the order they are drawn; each is a file, see `plot_files`."""
+MAX_SUFFIX_BYTES = 100
+"""Of the corruptions in the name of a picture, or of a folder of pictures."""
 
 REFERENCE_COLOUR = "#475569"
 TRACED_SESSIONS = 3
+ONE_PERSON = "of one person: no interval"
+CHARACTERS_PER_INCH = 11
+"""Of a title."""
 NUM_BINS = 10
 """Into how many equal ranges difficulty's percentiles are divided."""
 
 
 def draw_plots(evaluation: Evaluation) -> dict[str, bytes]:
-    """Draw an evaluation: file name -> PNG, for traces.png, difficulty.png and ccc.png."""
-    return {f"{kind}.png": draw_plot(evaluation, kind).to_png() for kind in _DRAW}
+    """Draw an evaluation: file name -> PNG, the files of `plot_files`.
+
+    Where sessions were corrupted first, every picture says so.
+    """
+    pictures = (draw_plot(evaluation, kind).to_png() for kind in PLOT_KINDS)
+    return dict(zip(plot_files(evaluation.corruptions), pictures, strict=True))
+
+
+def plot_files(corruptions: Sequence[str] = ()) -> tuple[str, ...]:
+    """Return the names of the pictures: traces.png, or traces-head-noise-1.0.png."""
+    return tuple(f"{kind}{corruption_suffix(corruptions)}.png" for kind in PLOT_KINDS)
+
+
+def corruption_suffix(corruptions: Sequence[str]) -> str:
+    """Return corruptions as the end of a file's name, such as "-head-noise-1.0"; "" for none."""
+    suffix = "".join(f"-{text.replace('=', '-').replace(':', '-')}" for text in corruptions)
+    if len(suffix.encode()) <= MAX_SUFFIX_BYTES:
+        return suffix
+    # A file's name has an end.
+    digest = hashlib.sha256(suffix.encode()).hexdigest()[:8]
+    return f"-{len(corruptions)} corruptions {digest}"
 
 
 def draw_plot(evaluation: Evaluation, kind: PlotKind) -> Picture:
-    """Draw one picture of an evaluation.
+    """Draw one picture of an evaluation; where sessions were corrupted first, it says so.
 
     Args:
         evaluation: what is drawn.
@@ -56,7 +81,16 @@ def draw_plot(evaluation: Evaluation, kind: PlotKind) -> Picture:
             every prediction with its interval.
     """
     with names_as_they_are():
-        return _DRAW[kind](evaluation)
+        picture = _DRAW[kind](evaluation)
+        if evaluation.corruptions:
+            picture.suptitle(_corruption_title(evaluation, picture), fontsize=10)
+        return picture
+
+
+def _corruption_title(evaluation: Evaluation, picture: Picture) -> str:
+    """Return what was corrupted, on as many lines as the width of a picture asks for."""
+    width = max(int(picture.get_figwidth() * CHARACTERS_PER_INCH), 20)
+    return textwrap.fill(evaluation.data, width, break_long_words=True)
 
 
 @dataclass(frozen=True)
@@ -199,7 +233,7 @@ def _draw_error_by_difficulty(evaluation: Evaluation) -> Picture:
                 marker="o",
                 markersize=3,
                 color=f"C{number % 10}",  # a modality keeps its colour from target to target
-                label=f"{legend_label(modality)} (rank corr. {correlations[modality]:+.2f})",
+                label=_with_correlation(modality, correlations[modality]),
             )
 
         axes.set_title(target, fontsize=10)
@@ -209,6 +243,12 @@ def _draw_error_by_difficulty(evaluation: Evaluation) -> Picture:
         axes.legend(fontsize=7)
 
     return figure
+
+
+def _with_correlation(modality: str, correlation: float) -> str:
+    """Return a modality for the legend, with its rank correlation where that is defined."""
+    text = f"{correlation:+.2f}" if np.isfinite(correlation) else "undefined"
+    return f"{legend_label(modality)} (rank corr. {text})"
 
 
 def _mean_errors(evaluation: Evaluation, target: str, modality: str) -> list[float]:
@@ -240,7 +280,8 @@ def _draw_ccc(evaluation: Evaluation) -> Picture:
     for axes, target in zip(row_of_axes, targets, strict=True):
         _draw_scores(axes, names, evaluation.targets[target].scores)
         axes.set_title(f"{target} ({evaluation.partition})", fontsize=10)
-        axes.set_xlabel("CCC, 95% interval over subjects")
+        has_intervals = not interval_note(evaluation.targets[target])
+        axes.set_xlabel(f"CCC, {'95% interval over people' if has_intervals else ONE_PERSON}")
         axes.grid(alpha=0.2, axis="x")
 
     return figure

@@ -18,7 +18,7 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from threading import Thread
+from threading import Lock, Thread
 from types import ModuleType
 from typing import TypeVar
 
@@ -43,6 +43,9 @@ STOP_FILE = "stop"
 """A file of this name in the pool's folder ends its workers."""
 
 Name = TypeVar("Name", bound=Hashable)
+
+_one_spawns = Lock()
+"""Held while workers are started: what they inherit is this process's for that time."""
 
 
 @dataclass(frozen=True)
@@ -263,13 +266,14 @@ def _spawning() -> Iterator[None]:
     A spawned process would import the program's main module: a script would be run once more in
     each worker, unless it is guarded by `if __name__ == "__main__"`. Ours need nothing of it.
     """
-    program = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        with worker_defaults():
-            yield
-    finally:
-        sys.modules["__main__"] = program
+    with _one_spawns:
+        program = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")
+        try:
+            with worker_defaults():
+                yield
+        finally:
+            sys.modules["__main__"] = program
 
 
 def _remove_abandoned() -> None:

@@ -203,6 +203,8 @@ def test_evaluate_prints_json_and_draws(
     status, output, _ = run(capsys, *arguments, *corrupt, "--json")
     assert status == 0
     assert json.loads(output)["corrupt"] == ["voice=noise:2", "face=drop"]
+    assert "corrupted by voice=noise:2 and face=drop" in json.loads(output)["note"]
+    assert "traces-voice-noise-2-face-drop.png" in names_in(tmp_path / "plots")
     model, corruptions = affectune.load(trained), ["voice=noise:2", "face=drop"]
     scores = affectune.evaluate(model, corpus_path, corrupt=corruptions)
     assert scores.evaluation.to_json("")["targets"] == json.loads(output)["targets"]

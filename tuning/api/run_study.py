@@ -48,7 +48,7 @@ def run_study(
     tracking_uri: str | None = None,
     resume: bool = False,
     promote_first: bool = False,
-    time_budget: str | None = None,
+    time_budget: str | float | None = None,
     workers: int | None = None,
     modalities: Sequence[str] | None = None,
     targets: Sequence[str] | None = None,
@@ -74,7 +74,7 @@ def run_study(
         tracking_uri: MLflow; default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db.
         resume: go on with a study that was stopped or killed.
         promote_first: make the winner the champion where there is none.
-        time_budget: such as "90m" or "2h"; the plan shrinks to fit.
+        time_budget: such as "90m" or "2h", or seconds; the plan shrinks to fit.
         workers: fits at a time on this machine; default: one per core.
         modalities: feature sets; default, here and below: the study's.
         targets: labels.
@@ -118,7 +118,7 @@ def run_study(
 
     place = str(store) if "://" in str(store) else str(Path(store).absolute())
     folder = Path(out or Path("studies") / spec.name).absolute()
-    budget_s = parse_seconds("--time-budget", time_budget)
+    budget_s = parse_seconds("--time-budget", None if time_budget is None else str(time_budget))
     cluster = find_cluster(address, running_cluster)
     raise_if_unusable(spec.name, folder, place, resolve_tracking_uri(tracking_uri))
     sessions = read_corpus(

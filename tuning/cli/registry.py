@@ -391,13 +391,12 @@ def _has_same_split(model: FusedModel, corpus: Corpus) -> bool:
 
 
 def _comparison_table(comparison: Comparison, challenger: str, champion: str) -> Table:
+    num_subjects = comparison.num_subjects
+    people = "one person: no interval" if num_subjects == 1 else f"{num_subjects} subjects"
     table = Table(
         "target",
         "CCC gained [95% interval]",
-        title=(
-            f"Version {challenger} minus version {champion}, devel, "
-            f"{comparison.num_subjects} subjects"
-        ),
+        title=f"Version {challenger} minus version {champion}, devel, {people}",
         title_justify="left",
         box=box.SIMPLE,
         pad_edge=False,

@@ -20,6 +20,7 @@ from pipeline.errors import AffectuneError
 from pipeline.evaluation.evaluate import (
     Evaluation,
     evaluate,
+    interval_note,
     score_table,
     session_score_table,
     session_score_title,
@@ -27,12 +28,14 @@ from pipeline.evaluation.evaluate import (
 from pipeline.evaluation.model_card import distillation_note
 from pipeline.model.bundle import load_model
 from pipeline.model.fused_model import FusedModel
+from pipeline.storage.json_record import read_record
 from pipeline.terminal import cells, title
 from tuning.journal.clock import now
 from tuning.journal.events import Event, ModelRegistered
 from tuning.journal.history import History
 from tuning.mlflow_backend.registry.registration import register, registrable
 from tuning.mlflow_backend.registry.versions import is_the_champion
+from tuning.mlflow_backend.tracking.journal_sender import TRACKING
 from tuning.mlflow_backend.tracking.study_runs import raise_if_not_recordable
 from tuning.mlflow_backend.tracking.tracker import Tracker
 from tuning.monitoring.metrics import StudyMetrics
@@ -40,7 +43,7 @@ from tuning.planning.judgement import verdict
 from tuning.report.page import REPORT, write_report
 from tuning.spec.study_spec import StudySpec
 from tuning.study.following import followed
-from tuning.study.next_steps import next_steps
+from tuning.study.next_steps import next_steps, tracking_lines
 from tuning.study.study import Study, StudyOptions, open_study, run_study
 from tuning.study.study_folder import MODEL_FOLDER, SUMMARY
 
@@ -110,8 +113,7 @@ def run(
                     _tell_too(study, on_event)
                 run_study(study, on_start=begin_tracking, on_tick=update)
             if study.history.finished is not None:
-                _report_winner(study, tracker, console)
-                _register_winner(study, uri, console, promote_first=promote_first)
+                _register_and_report(study, tracker, uri, console, promote_first=promote_first)
         finally:
             study.shared.close(_send_timeout_s(study))
             unsent = tracker.close(_send_timeout_s(study))
@@ -142,8 +144,11 @@ def report(
         corpus_path: default: where the study read it.
         out: the file; default: report.html in the folder.
     """
+    links = []
+    if uri := (read_record(folder / TRACKING) or {}).get("uri"):
+        links = list(tracking_lines(folder, history.registered, uri))
     if not (folder / MODEL_FOLDER).is_dir():
-        return write_report(folder, history, None, None, out)
+        return write_report(folder, history, None, None, out, links)
 
     model = load_model(folder / MODEL_FOLDER)
     assert history.opened is not None
@@ -151,7 +156,7 @@ def report(
     if corpus_path is not None or Path(history.opened.corpus["path"]).is_dir():
         corpus = read_corpus_of(history, model, corpus_path)
         evaluation = evaluate(model, corpus, "devel")
-    return write_report(folder, history, evaluation, model, out)
+    return write_report(folder, history, evaluation, model, out, links)
 
 
 def read_corpus_of(history: History, model: FusedModel, path: Path | None = None) -> Corpus:
@@ -190,35 +195,58 @@ def _send_timeout_s(study: Study) -> float:
     return SEND_TIMEOUT_S if study.history.finished is None else FINAL_SEND_TIMEOUT_S
 
 
-def _report_winner(study: Study, tracker: Tracker, console: Console) -> None:
-    """Write the report and print the winner's scores, where that was not done before."""
+def _register_and_report(
+    study: Study, tracker: Tracker, uri: str, console: Console, *, promote_first: bool
+) -> None:
+    """Register the winner and write the report, as far as that was not done before.
+
+    The report has the version in it; where the registry does not answer, it is written without.
+    """
     folder = study.options.folder
     if study.history.registered is not None and (folder / REPORT).exists():
+        _print_registered(study, console)
         return
 
     model = load_model(folder / MODEL_FOLDER)
     evaluation = evaluate(model, study.corpus, "devel", device=study.options.device)
-    path = write_report(folder, study.history, evaluation, model)
-    tracker.log_artifacts(path, folder / SUMMARY)
     _print_scores(evaluation, console)
     if model.distillation:
         console.print(Text(distillation_note(model)))
 
+    def write() -> None:
+        links = list(tracking_lines(folder, study.history.registered, uri))
+        path = write_report(folder, study.history, evaluation, model, links=links)
+        tracker.log_artifacts(path, folder / SUMMARY)
 
-def _register_winner(study: Study, uri: str, console: Console, *, promote_first: bool) -> None:
-    """Register the winner, where that was not done before."""
-    folder = study.options.folder
-    if study.history.registered is None:
-        bundle = folder / MODEL_FOLDER
-        session = study.corpus.partition("devel")[0]
-        example = {m: session.features[m] for m in load_model(bundle).modalities}
-        name, version = register(
-            bundle, study.history, uri, example=example, promote_first=promote_first
-        )
-        study.record(ModelRegistered(at=now(), model=name, version=version))
+    try:
+        if study.history.registered is None:
+            _register(study, uri, model, promote_first=promote_first)
+    except Exception:
+        write()
+        raise
+    write()
+    _print_registered(study, console)
 
+
+def _register(study: Study, uri: str, model: FusedModel, *, promote_first: bool) -> None:
+    """Make the winner a version of the registered model."""
+    session = study.corpus.partition("devel")[0]
+    example = {modality: session.features[modality] for modality in model.modalities}
+    name, version = register(
+        study.options.folder / MODEL_FOLDER,
+        study.history,
+        uri,
+        example=example,
+        promote_first=promote_first,
+    )
+    study.record(ModelRegistered(at=now(), model=name, version=version))
+
+
+def _print_registered(study: Study, console: Console) -> None:
+    """Say which version the winner is, and what it is better than."""
     registered = study.history.registered
     assert registered is not None
+    folder = study.options.folder
     console.print(
         Text(f"{registered.model} version {registered.version} is registered. Written: {folder}"),
         soft_wrap=True,
@@ -238,7 +266,7 @@ def _print_next_steps(study: Study, uri: str, console: Console) -> None:
 
 
 def _print_verdicts(history: History, console: Console) -> None:
-    """Say last what the model is better than, and what it is no better than."""
+    """Say last what the model is better than, and what it is not clearly better than."""
     if history.judged is not None:
         for target, judgement in history.judged.targets.items():
             console.print(Text(verdict(target, judgement)), soft_wrap=True)
@@ -247,8 +275,14 @@ def _print_verdicts(history: History, console: Console) -> None:
 def _print_scores(evaluation: Evaluation, console: Console) -> None:
     session_rows = session_score_table(evaluation)
     for target, rows in score_table(evaluation).items():
-        heading = title(f"{target} on {evaluation.partition}")
-        table = Table(title=heading, title_justify="left", box=box.SIMPLE, pad_edge=False)
+        table = Table(
+            title=title(f"{target} on {evaluation.data}"),
+            caption=interval_note(evaluation.targets[target]) or None,
+            title_justify="left",
+            caption_justify="left",
+            box=box.SIMPLE,
+            pad_edge=False,
+        )
         for name in ("prediction", "CCC [95% interval]", "fusion minus it"):
             table.add_column(name, no_wrap=True)
         for row in rows:

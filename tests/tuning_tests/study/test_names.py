@@ -31,6 +31,7 @@ import tuning.study.study
 from pipeline.corpus import Corpus
 from pipeline.data.muse import read_corpus
 from pipeline.errors import AffectuneError
+from pipeline.evaluation.plots import plot_files
 from pipeline.names import unescape_key
 from pipeline.storage.csv_text import csv_lines
 from pipeline.storage.stage_store import StageStore
@@ -366,9 +367,7 @@ def test_plots_are_drawn_whatever_the_names_are(
     corrupt = [part for name in SETS for part in ("--corrupt", f"{name}=noise:0.5")]
     printed = call("evaluate", finished.folder / "model", *options, *corrupt)
     assert {path.name for path in (tmp_path / "plots").glob("[!.]*")} == {
-        "traces.png",
-        "difficulty.png",
-        "ccc.png",
+        *plot_files([f"{name}=noise:0.5" for name in SETS])
     }
     for target in TARGETS:
         assert target in printed
