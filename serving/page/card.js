@@ -68,6 +68,7 @@ function splitCells(line) {
 function tableRow(cells, kind) {
   const row = document.createElement("tr");
   row.append(...cells.map((cell) => inline(document.createElement(kind), cell)));
+  if (kind === "th") for (const heading of row.cells) heading.setAttribute("scope", "col");
   return row;
 }
 

@@ -23,11 +23,27 @@ INDEX = "index.html"
 FILES = (
     INDEX,
     "page.css",
-    "page.js",
+    "assignment.js",
     "card.js",
+    "ccc.js",
     "chart.js",
+    "downloads.js",
+    "elements.js",
     "endpoint.js",
+    "file_list.js",
+    "files.js",
+    "model_view.js",
+    "page.js",
+    "partitions.js",
+    "prediction_files.js",
+    "prediction_view.js",
+    "series.js",
     "session.js",
+    "session_table.js",
+    "sessions.js",
+    "snippets.js",
+    "table.js",
+    "zip.js",
 )
 PLOTLY = "plotly.js"
 POLICY = (

@@ -1,0 +1,68 @@
+// The list of files: what each of them is taken for, and a choice where that is wrong or unclear.
+
+import { NOT_USED, allUses, describeUse } from "./assignment.js";
+import { byId, count, make } from "./elements.js";
+
+/**
+ * Shows files, those of one folder that are the same as one entry.
+ *
+ * `onChoice` is called with the files of an entry and their new use.
+ */
+export function showFiles(files, notRead, model, onChoice) {
+  const focused = document.activeElement?.dataset.group;
+  const groups = [...groupFiles(files)].sort(([, one], [, other]) => isOpen(other) - isOpen(one));
+  const items = groups.map(([key, group]) => groupItem(key, group, model, onChoice));
+  byId("groups").replaceChildren(...items);
+  byId("given").hidden = !files.length && !notRead.length;
+  for (const select of byId("groups").querySelectorAll("select")) {
+    if (select.dataset.group === focused) select.focus();
+  }
+
+  const named = notRead.slice(0, 3).map(({ path, why }) => `${path} (${why})`);
+  const more = notRead.length > 3 ? ` and ${count(notRead.length - 3, "other file")}` : "";
+  byId("not-read").textContent = `Not read: ${named.join(", ")}${more}.`;
+  byId("not-read").hidden = !notRead.length;
+}
+
+/** Files by folder and by what they were taken for. */
+function groupFiles(files) {
+  const groups = new Map();
+  for (const file of files) {
+    groups.set(file.group, [...(groups.get(file.group) ?? []), file]);
+  }
+  return groups;
+}
+
+function isOpen([{ use }]) {
+  return use === null ? 1 : 0;
+}
+
+function groupItem(key, group, model, onChoice) {
+  const [{ use, why, columns }] = group;
+  const name = groupName(group);
+  const select = make("select", { "data-group": key, "aria-label": `What ${name} is` });
+  if (use === null) select.append(new Option("Choose what it is", ""));
+  select.append(...allUses(model).map((each) => new Option(describeUse(each), each)));
+  select.append(new Option(NOT_USED, NOT_USED));
+  select.value = use ?? "";
+  select.addEventListener("change", () => onChoice(group, select.value));
+
+  const size = columns.length ? `: ${count(columns.length, "column")}` : "";
+  const item = make("li", {}, select, make("span", {}, `${name}${size}`));
+  if (use === null) {
+    item.className = "open";
+    item.append(make("span", { class: "why" }, `Not assigned. ${why}`));
+  }
+  return item;
+}
+
+/** The last parts of a file's path, or the folder of several. */
+function groupName(group) {
+  const [{ path }] = group;
+  if (group.length === 1) return path.split("/").slice(-3).join("/");
+
+  const folder = path.split("/").slice(-3, -1).join("/");
+  const names = group.map((file) => file.path.split("/").pop());
+  const some = names.slice(0, 3).join(", ") + (names.length > 3 ? ", ..." : "");
+  return `${count(group.length, "file")}${folder ? ` in ${folder}` : ""} (${some})`;
+}

@@ -1,0 +1,113 @@
+// The table of several sessions: what was predicted for each, and how it agrees with its labels.
+
+import { ccc, labelledPairs } from "./ccc.js";
+import { byId, count, make, makeButton } from "./elements.js";
+
+const PARTITIONS = ["train", "devel", "test"];
+
+/** Builds the table, a row for each session; `onChoice` is called with the one to show. */
+export function buildTable(sessions, targets, onChoice) {
+  const hasLabels = sessions.some(({ labels }) => labels.length);
+  const hasPartitions = sessions.some(({ partition }) => partition);
+  const ofTarget = (target) => [`${target}, mean`, ...(hasLabels ? [`${target}, CCC`] : [])];
+  const headings = [
+    "Session",
+    ...(hasPartitions ? ["Partition"] : []),
+    "Frames",
+    ...targets.flatMap(ofTarget),
+    "Warnings",
+  ];
+  const cells = headings.map((text) => make("th", { scope: "col" }, text));
+  const table = byId("sessions");
+  table.tHead.replaceChildren(make("tr", {}, ...cells));
+  table.tBodies[0].replaceChildren(
+    ...sessions.map((session) => {
+      const button = makeButton(session.id, () => onChoice(session));
+      return make("tr", {}, make("th", { scope: "row" }, button));
+    }),
+  );
+  table.tFoot.replaceChildren();
+  sessions.forEach((_, index) => updateRow(sessions, index, targets));
+}
+
+/** Writes what is known of a session into its row. */
+export function updateRow(sessions, index, targets) {
+  const table = byId("sessions");
+  const row = table.tBodies[0].rows[index];
+  const { result, error, partition } = sessions[index];
+  const hasPartitions = sessions.some((session) => session.partition);
+  const numCells = table.tHead.rows[0].cells.length - 1 - (hasPartitions ? 1 : 0);
+  const hasLabels = sessions.some(({ labels }) => labels.length);
+
+  const cells = hasPartitions ? [make("td", {}, partition ?? "")] : [];
+  if (result) {
+    const { timestamps_ms: times, predictions, warnings } = result.response;
+    const ofTarget = (target) => [
+      meanText(predictions[target]),
+      ...(hasLabels ? [cccText(result.labels[target]?.ccc)] : []),
+    ];
+    const texts = [times.length, ...targets.flatMap(ofTarget), warnings.length || "none"];
+    cells.push(...texts.map((text) => make("td", {}, String(text))));
+  } else {
+    const text = error ? error.message : "waiting";
+    const attributes = { colspan: numCells, class: error ? "bad" : "soft" };
+    cells.push(make("td", attributes, text));
+  }
+  row.replaceChildren(row.cells[0], ...cells);
+  row.cells[0].firstChild.disabled = !result;
+}
+
+/** Marks the session that is shown below the table. */
+export function markShown(sessions, shown) {
+  sessions.forEach((session, index) => {
+    const button = byId("sessions").tBodies[0].rows[index].cells[0].firstChild;
+    button.setAttribute("aria-pressed", String(session === shown));
+  });
+}
+
+/** Adds the CCC over the frames of all sessions, or of those of each partition. */
+export function addPooled(sessions, targets) {
+  const done = sessions.filter(({ result }) => result);
+  const hasPartitions = sessions.some(({ partition }) => partition);
+  const groups = hasPartitions
+    ? PARTITIONS.map((name) => [name, done.filter(({ partition }) => partition === name)])
+    : [["all", done]];
+  const rows = groups.map(([name, members]) => pooledRow(name, members, targets, hasPartitions));
+  const known = rows.filter(Boolean);
+  byId("sessions").tFoot.replaceChildren(...known);
+
+  const trained = hasPartitions ? "Training sessions" : "Sessions that the model was trained on";
+  byId("all-reading").textContent =
+    "Pooled: one CCC over the frames of several sessions, as `affectune evaluate` has it. " +
+    `${trained} score higher than new ones.`;
+  byId("all-reading").hidden = !known.length;
+}
+
+/** A row of pooled CCCs; null where no frame has a label. */
+function pooledRow(name, sessions, targets, hasPartitions) {
+  const pairs = targets.map((target) => sessions.flatMap((session) => pairsOf(session, target)));
+  if (!pairs.some(({ length }) => length)) return null;
+
+  const frames = sessions.reduce((sum, { result }) => sum + result.response.timestamps_ms.length, 0);
+  const cells = [
+    make("th", { scope: "row" }, `${name}, pooled`),
+    ...(hasPartitions ? [make("td", {}, count(sessions.length, "session"))] : []),
+    make("td", {}, String(frames)),
+    ...pairs.flatMap((each) => [make("td"), make("td", {}, cccText(each.length ? ccc(each) : null))]),
+    make("td"),
+  ];
+  return make("tr", {}, ...cells);
+}
+
+function pairsOf({ result: { labels, response } }, target) {
+  return labels[target] ? labelledPairs(labels[target], response.predictions[target]) : [];
+}
+
+function meanText(values) {
+  const known = values.filter((value) => value !== null);
+  return known.length ? (known.reduce((sum, value) => sum + value, 0) / known.length).toFixed(3) : "";
+}
+
+function cccText(value) {
+  return Number.isFinite(value) ? value.toFixed(3) : "no label";
+}
