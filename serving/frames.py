@@ -233,7 +233,8 @@ def _gap_notices(timestamps_ms: Times, period_ms: float) -> list[Notice]:
     gaps = int((np.diff(timestamps_ms) > GAP_PERIODS * period_ms).sum())
     if not gaps:
         return []
-    message = f"{gaps} gaps between frames; the model takes frames as {period_ms:g} ms apart."
+    noun = "gap" if gaps == 1 else "gaps"
+    message = f"{gaps} {noun} between frames; the model takes frames as {period_ms:g} ms apart."
     return [Notice(code="gaps", message=message, where="timestamps_ms")]
 
 

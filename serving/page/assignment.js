@@ -34,6 +34,7 @@ export function fileColumns({ features, resampling }) {
 
 /** Returns why a file holds neither features nor labels; "" if it may. */
 export function whyNotRead(path) {
+  if (/(^|\/)\.[^/]*$/.test(path)) return "it is hidden";
   if (!/\.csv$/i.test(path)) return "it is no CSV file";
   return /(^|\/)metadata\//i.test(path) ? "it is about sessions" : "";
 }
@@ -135,11 +136,11 @@ function whyNothingFits(columns, features) {
   if (!columns.length) return "It has no column beside timestamp and segment_id.";
   if (nearest && nearest[2].length) {
     const [set, names, absent] = nearest;
-    const count = `${absent.length} of the ${names.length} columns of ${set} are missing`;
+    const are = absent.length === 1 ? "is" : "are";
+    const count = `${absent.length} of the ${names.length} columns of ${set} ${are} missing`;
     return `${count}: ${shortList(absent)}.`;
   }
-  const has = `Its ${columns.length} columns (${shortList(columns)})`;
-  return `${has} are those of no feature set that the model reads.`;
+  return `The model reads no feature set with its columns (${shortList(columns)}).`;
 }
 
 function shortList(names) {

@@ -1,6 +1,7 @@
 // A prediction as a chart: panels of each target and of whom it trusts, then of each difficulty.
 
 import { emptyFrames, line, ribbon } from "./series.js";
+import { fixed } from "./words.js";
 
 const LIGHT = ["#0b5cad", "#b3460f", "#1a7f5a", "#7a3fa0", "#8a6d00", "#b0215c"];
 const DARK = ["#7ab7ff", "#ffb07a", "#6fd6ae", "#cfa3f0", "#e6cf6b", "#ff9cc2"];
@@ -162,9 +163,9 @@ function title({ name, values, label, isTarget, weights, top }) {
   const other = weights
     ? `trusted for ${bold}`
     : `difficulty of ${bold}${isMissing ? ": missing" : ""}`;
-  const score = label && Number.isFinite(label.ccc) ? `, CCC ${label.ccc.toFixed(3)}` : "";
+  const score = label && Number.isFinite(label.ccc) ? `, CCC ${fixed(label.ccc, 3)}` : "";
   return {
-    text: isTarget ? `${bold}${label ? `, dotted: its label${score}` : ""}` : other,
+    text: isTarget ? `${bold}${label ? ` (dotted: its label${score})` : ""}` : other,
     xref: "paper",
     yref: "paper",
     x: 0,

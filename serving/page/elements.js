@@ -19,8 +19,3 @@ export function makeButton(text, onClick) {
   button.addEventListener("click", onClick);
   return button;
 }
-
-/** Returns a count with its noun: "1 file", "3 files". */
-export function count(number, noun) {
-  return `${number} ${noun}${number === 1 ? "" : "s"}`;
-}

@@ -28,7 +28,10 @@ export function rememberToken(token) {
 export async function fetchJson(path, options = {}) {
   let response = await send(path, options);
   for (let tries = 1; response.status === 503 && tries < MAX_TRIES; tries++) {
-    const { error } = await response.clone().json().catch(() => ({}));
+    const { error } = await response
+      .clone()
+      .json()
+      .catch(() => ({}));
     if (error?.code !== "busy") break;
     const seconds = Number(response.headers.get("Retry-After")) || 1;
     await new Promise((resolve) => setTimeout(resolve, 1000 * seconds));

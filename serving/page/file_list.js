@@ -1,7 +1,8 @@
 // The list of files: what each of them is taken for, and a choice where that is wrong or unclear.
 
 import { NOT_USED, allUses, describeUse } from "./assignment.js";
-import { byId, count, make } from "./elements.js";
+import { byId, make } from "./elements.js";
+import { count } from "./words.js";
 
 /**
  * Shows files, those of one folder that are the same as one entry.
@@ -10,7 +11,8 @@ import { byId, count, make } from "./elements.js";
  */
 export function showFiles(files, notRead, model, onChoice) {
   const focused = document.activeElement?.dataset.group;
-  const groups = [...groupFiles(files)].sort(([, one], [, other]) => isOpen(other) - isOpen(one));
+  const place = ([, [{ use }]]) => [null, ...allUses(model), NOT_USED].indexOf(use);
+  const groups = [...groupFiles(files)].sort((one, other) => place(one) - place(other));
   const items = groups.map(([key, group]) => groupItem(key, group, model, onChoice));
   byId("groups").replaceChildren(...items);
   byId("given").hidden = !files.length && !notRead.length;
@@ -31,10 +33,6 @@ function groupFiles(files) {
     groups.set(file.group, [...(groups.get(file.group) ?? []), file]);
   }
   return groups;
-}
-
-function isOpen([{ use }]) {
-  return use === null ? 1 : 0;
 }
 
 function groupItem(key, group, model, onChoice) {
@@ -62,7 +60,8 @@ function groupName(group) {
   if (group.length === 1) return path.split("/").slice(-3).join("/");
 
   const folder = path.split("/").slice(-3, -1).join("/");
-  const names = group.map((file) => file.path.split("/").pop());
+  if (folder) return `${count(group.length, "file")} in ${folder}`;
+  const names = group.map(({ name }) => name).sort();
   const some = names.slice(0, 3).join(", ") + (names.length > 3 ? ", ..." : "");
-  return `${count(group.length, "file")}${folder ? ` in ${folder}` : ""} (${some})`;
+  return `${count(group.length, "file")} (${some})`;
 }

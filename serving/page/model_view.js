@@ -2,6 +2,7 @@
 
 import { cardElements } from "./card.js";
 import { byId } from "./elements.js";
+import { fixed } from "./words.js";
 
 /** Shows a model as the endpoint describes it. */
 export function showModel(model) {
@@ -14,7 +15,7 @@ function describeModel({ name, version, targets, features, ...scoresOf }) {
   const kinds = { ccc: "CCC", between_ccc: "between sessions", within_ccc: "within" };
   const scores = targets.map((target) => {
     const known = Object.keys(kinds).filter((kind) => typeof scoresOf[kind]?.[target] === "number");
-    const texts = known.map((kind) => `${kinds[kind]} ${scoresOf[kind][target].toFixed(2)}`);
+    const texts = known.map((kind) => `${kinds[kind]} ${fixed(scoresOf[kind][target], 2)}`);
     return texts.length ? `${target} (${texts.join(", ")})` : target;
   });
   const modalities = Object.keys(features).join(", ");

@@ -11,13 +11,13 @@ import {
   saveRequest,
   showCode,
 } from "./downloads.js";
-import { byId, count } from "./elements.js";
+import { byId } from "./elements.js";
 import { TokenNeeded, fetchJson, rememberToken } from "./endpoint.js";
 import { showFiles } from "./file_list.js";
 import { chosenFiles, droppedFiles } from "./files.js";
 import { showModel } from "./model_view.js";
 import { readPartitions } from "./partitions.js";
-import { describeMeans, headingOf, showPrediction } from "./prediction_view.js";
+import { describeResponse, showPrediction } from "./prediction_view.js";
 import { addPooled, buildTable, markShown, updateRow } from "./session_table.js";
 import {
   gatherSessions,
@@ -27,6 +27,7 @@ import {
   readSession,
   recogniseFile,
 } from "./sessions.js";
+import { count } from "./words.js";
 
 /** What was given, and what is shown; `running` ends what is being predicted. */
 const state = {
@@ -64,8 +65,9 @@ async function addFiles(given) {
   if (!given.length || !(await loadModel())) return;
 
   const isRead = ({ path }) => !whyNotRead(path);
-  const added = await Promise.all(given.filter(isRead).map((each) => recogniseFile(each, state.model)));
-  if (state.shown?.request) forget(); // the example
+  const added = [];
+  for (const each of given.filter(isRead)) added.push(await recogniseFile(each, state.model));
+  if (location.hash === EXAMPLE) leaveExample();
   const isKept = (other) => !added.some((file) => isReplacement(file, other));
   state.files = [...state.files.filter(isKept), ...added];
   const notRead = given.filter((each) => !isRead(each));
@@ -133,6 +135,7 @@ async function predictSessions() {
   if (!isSingle) buildTable(sessions, targets, showSession);
   say(isSingle ? "Predicting ..." : `Predicting ${count(sessions.length, "session")} ...`);
   byId("progress").hidden = isSingle;
+  byId("result").hidden = !sessions.some(({ id }) => id === state.shown?.id);
 
   for (const [index, session] of sessions.entries()) {
     byId("bar").value = index / sessions.length;
@@ -162,14 +165,16 @@ function showSessions() {
   }
 
   const isThere = done.some(({ id }) => id === state.shown?.id);
-  const [first] = isThere ? done.filter(({ id }) => id === state.shown.id) : done;
+  const inSight = isThere ? done.filter(({ id }) => id === state.shown.id) : done;
+  // What the model was trained on says little: another session is shown first.
+  const first = inSight.find(({ partition }) => partition !== "train") ?? inSight[0];
   if (first) showSession(first);
   else byId("result").hidden = true;
   say(describeOutcome(sessions, done, failed));
 }
 
 function describeOutcome(sessions, done, failed) {
-  if (sessions.length === 1) return done.length ? describeResult(done[0].result) : "";
+  if (sessions.length === 1) return done.length ? describeResponse(done[0].result.response) : "";
   const rest = sessions.length - done.length - failed.length;
   const texts = [
     `${count(done.length, "session")} predicted`,
@@ -177,12 +182,6 @@ function describeOutcome(sessions, done, failed) {
     rest ? `${rest} not asked for, because you stopped` : "",
   ];
   return `${texts.filter(Boolean).join("; ")}.`;
-}
-
-function describeResult({ response }) {
-  const { warnings } = response;
-  const texts = warnings.length ? ` ${count(warnings.length, "warning")}.` : "";
-  return `${headingOf(response)}, is below. ${describeMeans(response)}${texts}`;
 }
 
 function showSession(session) {
@@ -237,7 +236,11 @@ function forget() {
   hideResults();
   showError(null);
   say("");
-  if (location.hash === EXAMPLE) history.replaceState(null, "", location.pathname + location.search);
+}
+
+function leaveExample() {
+  forget();
+  history.replaceState(null, "", location.pathname + location.search);
 }
 
 function useToken(event) {
@@ -276,7 +279,7 @@ byId("example").addEventListener("click", predictExample);
 byId("join").addEventListener("click", joinSessions);
 byId("stop").addEventListener("click", () => state.running.abort());
 byId("clear").addEventListener("click", () => {
-  forget();
+  leaveExample();
   byId("files").focus(); // the button that had it is gone
 });
 byId("zip").addEventListener("click", () => saveAll(state.sessions));

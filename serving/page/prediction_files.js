@@ -40,11 +40,11 @@ export function responseCsv({ response, labels }) {
  */
 export function predictionFiles(sessions) {
   const files = {};
-  const stems = new Map();
+  const stems = new Set();
   for (const { id, result } of sessions) {
     let stem = fileName(id);
     while (stems.has(stem)) stem += "_"; // two names that differ only in what no file may be named
-    stems.set(stem, id);
+    stems.add(stem);
     for (const target of Object.keys(result.response.predictions)) {
       files[`${fileName(target)}/${stem}.csv`] = targetCsv(result, target);
     }

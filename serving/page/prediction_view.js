@@ -2,8 +2,9 @@
 
 import { tableRows } from "./card.js";
 import { drawChart } from "./chart.js";
-import { byId, count, make } from "./elements.js";
+import { byId, make } from "./elements.js";
 import { emptyFrames } from "./series.js";
+import { count, fixed, mean } from "./words.js";
 
 /** Shows the prediction of a session: `response` of the endpoint, and `labels` by target. */
 export function showPrediction(result, model) {
@@ -25,11 +26,18 @@ export function headingOf({ session_id: id, model }) {
   return `Prediction${session}, by ${model.name} version ${model.version}`;
 }
 
-/** Returns the mean of each target in a sentence. */
-export function describeMeans({ predictions }) {
+/** Returns what is predicted in a few sentences. */
+export function describeResponse(response) {
+  const { warnings } = response;
+  const texts = warnings.length ? ` ${count(warnings.length, "warning")}.` : "";
+  return `${headingOf(response)}, is below. ${describeMeans(response)}${texts}`;
+}
+
+/** The mean of each target in a sentence. */
+function describeMeans({ predictions }) {
   const means = Object.entries(predictions).map(([target, values]) => {
     const known = values.filter((value) => value !== null);
-    return known.length ? `${target} ${mean(known).toFixed(2)}` : `${target} missing`;
+    return known.length ? `${target} ${fixed(mean(known), 2)}` : `${target} missing`;
   });
   return `On average: ${means.join(", ")}.`;
 }
@@ -37,7 +45,7 @@ export function describeMeans({ predictions }) {
 /** What can be read in the chart, sentence by sentence. */
 function describe({ response, labels }, model) {
   const numEmpty = emptyFrames(response).length;
-  const empty = `No feature set has a row at ${count(numEmpty, "frame")}: the chart has gaps there.`;
+  const empty = `At ${count(numEmpty, "frame")} no feature set has a value: gaps in the chart.`;
   const texts = [
     describeBands(model, response.bands),
     ...Object.entries(labels).map(describeLabel),
@@ -64,7 +72,7 @@ function describeLabel([target, { ccc, numPairs }]) {
   if (!numPairs) return `Label of ${target}: no frame has one, so there is no CCC.`;
   const frames = count(numPairs, "frame");
   if (!Number.isFinite(ccc)) return `Label of ${target}: constant over ${frames}, so no CCC.`;
-  return `Label of ${target}: CCC ${ccc.toFixed(3)} over ${frames}.`;
+  return `Label of ${target}: CCC ${fixed(ccc, 3)} over ${frames}.`;
 }
 
 /** What the areas of weights mean, and whom each target trusts on average; "" without any. */
@@ -78,10 +86,6 @@ function describeWeights(weights) {
   });
   if (!targets.length) return "";
   return `Trusted: the share of each feature set in a frame's prediction.${targets.join("")}`;
-}
-
-function mean(values) {
-  return values.reduce((sum, value) => sum + value, 0) / values.length;
 }
 
 function warningItem({ where, message }) {
@@ -108,5 +112,5 @@ function summaryRow(name, values, digits) {
   if (!known.length) return [name, "missing", "missing", "missing"];
 
   const figures = [mean(known), Math.min(...known), Math.max(...known)];
-  return [name, ...figures.map((value) => value.toFixed(digits))];
+  return [name, ...figures.map((value) => fixed(value, digits))];
 }

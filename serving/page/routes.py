@@ -43,6 +43,7 @@ FILES = (
     "sessions.js",
     "snippets.js",
     "table.js",
+    "words.js",
     "zip.js",
 )
 PLOTLY = "plotly.js"

@@ -48,7 +48,8 @@ export function ribbon(times, low, high) {
     const bottom = frames.map((frame) => low[frame]);
     return { x: [...seconds, ...seconds.reverse()], y: [...top, ...bottom.reverse()] };
   });
-  const joined = (axis) => areas.flatMap((area, index) => (index ? [null, ...area[axis]] : area[axis]));
+  const joined = (axis) =>
+    areas.flatMap((area, index) => (index ? [null, ...area[axis]] : area[axis]));
   return { x: joined("x"), y: joined("y") };
 }
 

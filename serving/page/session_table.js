@@ -1,7 +1,8 @@
 // The table of several sessions: what was predicted for each, and how it agrees with its labels.
 
 import { ccc, labelledPairs } from "./ccc.js";
-import { byId, count, make, makeButton } from "./elements.js";
+import { byId, make, makeButton } from "./elements.js";
+import { count, fixed, mean } from "./words.js";
 
 const PARTITIONS = ["train", "devel", "test"];
 
@@ -18,6 +19,7 @@ export function buildTable(sessions, targets, onChoice) {
     "Warnings",
   ];
   const cells = headings.map((text) => make("th", { scope: "col" }, text));
+  if (hasPartitions) cells[1].className = "text";
   const table = byId("sessions");
   table.tHead.replaceChildren(make("tr", {}, ...cells));
   table.tBodies[0].replaceChildren(
@@ -39,12 +41,12 @@ export function updateRow(sessions, index, targets) {
   const numCells = table.tHead.rows[0].cells.length - 1 - (hasPartitions ? 1 : 0);
   const hasLabels = sessions.some(({ labels }) => labels.length);
 
-  const cells = hasPartitions ? [make("td", {}, partition ?? "")] : [];
+  const cells = hasPartitions ? [make("td", { class: "text" }, partition ?? "")] : [];
   if (result) {
     const { timestamps_ms: times, predictions, warnings } = result.response;
     const ofTarget = (target) => [
       meanText(predictions[target]),
-      ...(hasLabels ? [cccText(result.labels[target]?.ccc)] : []),
+      ...(hasLabels ? [labelText(result.labels[target])] : []),
     ];
     const texts = [times.length, ...targets.flatMap(ofTarget), warnings.length || "none"];
     cells.push(...texts.map((text) => make("td", {}, String(text))));
@@ -78,7 +80,7 @@ export function addPooled(sessions, targets) {
 
   const trained = hasPartitions ? "Training sessions" : "Sessions that the model was trained on";
   byId("all-reading").textContent =
-    "Pooled: one CCC over the frames of several sessions, as `affectune evaluate` has it. " +
+    "Pooled: one CCC over the frames of several sessions, as affectune evaluate computes it. " +
     `${trained} score higher than new ones.`;
   byId("all-reading").hidden = !known.length;
 }
@@ -88,12 +90,15 @@ function pooledRow(name, sessions, targets, hasPartitions) {
   const pairs = targets.map((target) => sessions.flatMap((session) => pairsOf(session, target)));
   if (!pairs.some(({ length }) => length)) return null;
 
-  const frames = sessions.reduce((sum, { result }) => sum + result.response.timestamps_ms.length, 0);
+  const frames = sessions.reduce(
+    (sum, { result }) => sum + result.response.timestamps_ms.length,
+    0,
+  );
   const cells = [
     make("th", { scope: "row" }, `${name}, pooled`),
-    ...(hasPartitions ? [make("td", {}, count(sessions.length, "session"))] : []),
+    ...(hasPartitions ? [make("td", { class: "text" }, count(sessions.length, "session"))] : []),
     make("td", {}, String(frames)),
-    ...pairs.flatMap((each) => [make("td"), make("td", {}, cccText(each.length ? ccc(each) : null))]),
+    ...pairs.flatMap((each) => [make("td"), make("td", {}, cccText(ccc(each), each.length))]),
     make("td"),
   ];
   return make("tr", {}, ...cells);
@@ -103,11 +108,17 @@ function pairsOf({ result: { labels, response } }, target) {
   return labels[target] ? labelledPairs(labels[target], response.predictions[target]) : [];
 }
 
-function meanText(values) {
-  const known = values.filter((value) => value !== null);
-  return known.length ? (known.reduce((sum, value) => sum + value, 0) / known.length).toFixed(3) : "";
+function labelText(label) {
+  return cccText(label?.ccc, label?.numPairs);
 }
 
-function cccText(value) {
-  return Number.isFinite(value) ? value.toFixed(3) : "no label";
+function meanText(values) {
+  const known = values.filter((value) => value !== null);
+  return known.length ? fixed(mean(known), 3) : "missing";
+}
+
+/** A CCC of so many labelled frames; it is undefined where they are constant. */
+function cccText(value, numPairs) {
+  if (!numPairs) return "no label";
+  return Number.isFinite(value) ? fixed(value, 3) : "undefined";
 }

@@ -15,7 +15,8 @@ import { segmentsOf } from "./prediction_files.js";
 import { labelFrames, nearestFrames, toLabel, toRequest } from "./session.js";
 import { FileMistake, readHeader, readTable } from "./table.js";
 
-const HEADER_BYTES = 1 << 20;
+const HEADER_BYTES = 1 << 16;
+const MAX_HEADER_BYTES = 1 << 22;
 let numFiles = 0;
 
 /** Returns a file with what it is for a model, as far as its header and its names tell. */
@@ -25,15 +26,21 @@ export async function recogniseFile({ path, file }, model) {
   let columns = [];
   let guess;
   try {
-    columns = readHeader(await file.slice(0, HEADER_BYTES).text(), name);
+    columns = readHeader(await readStart(file), name);
     guess = assign(path, columns, model);
   } catch (error) {
     guess = { use: null, why: error.message };
   }
 
-  const group = [folder, guess.use ?? guess.why].join("\n");
+  const group = [folder, guess.use ?? guess.why, columns.length].join("\n");
   const session = sessionOf(path, model);
   return { number: numFiles++, path, name, file, columns, session, group, ...guess };
+}
+
+/** The start of a file that has its first line. */
+async function readStart(file) {
+  const start = await file.slice(0, HEADER_BYTES).text();
+  return /\S.*[\n\r]/.test(start) ? start : file.slice(0, MAX_HEADER_BYTES).text();
 }
 
 /** Whether a file replaces another one that was given before: the same name and columns. */
@@ -119,8 +126,11 @@ function checkUses({ id, features, labels }) {
 
 async function readTables(files, prefix) {
   const tables = {};
-  for (const { use, name, file } of files) {
-    tables[use.slice(prefix.length)] = readTable(await file.text(), name);
+  for (const { use, name, path, file } of files) {
+    // Files of several folders may be chosen one by one, and all have the same name.
+    const place = path.includes("/") ? path.split("/").slice(-2).join("/") : name;
+    const where = place === name ? `${name} (${describeUse(use)})` : place;
+    tables[use.slice(prefix.length)] = readTable(await file.text(), where);
   }
   return tables;
 }

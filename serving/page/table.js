@@ -84,7 +84,10 @@ export function csvText(rows) {
 
 /** The names of all columns, and which are the timestamp, the segment and the features. */
 function parseHeader(line, name) {
-  const names = withoutBlankEnd(splitLine(line).map((cell) => cell.trim()), 1);
+  const names = withoutBlankEnd(
+    splitLine(line).map((cell) => cell.trim()),
+    1,
+  );
   const plain = names.map((cell) => cell.toLowerCase());
   const timeIndex = plain.indexOf("timestamp");
   if (timeIndex < 0) throw new FileMistake(`${name} has no column "timestamp".`);

@@ -20,22 +20,46 @@ export function zipBytes(files) {
     const content = encoder.encode(text);
     const common = commonFields(content, name.length);
     const local = concatenated([fields([4, 0x04034b50]), common, name, content]);
-    const ofFile = [[2, 0], [2, 0], [2, 0], [4, 0], [4, offset]];
+    const ofFile = [
+      [2, 0],
+      [2, 0],
+      [2, 0],
+      [4, 0],
+      [4, offset],
+    ];
     directory.push(fields([4, 0x02014b50], [2, VERSION]), common, fields(...ofFile), name);
     pieces.push(local);
     offset += local.length;
   }
 
   const central = concatenated(directory);
-  const counts = [[2, entries.length], [2, entries.length]];
-  const end = [[4, 0x06054b50], [2, 0], [2, 0], ...counts, [4, central.length], [4, offset], [2, 0]];
+  const counts = [
+    [2, entries.length],
+    [2, entries.length],
+  ];
+  const end = [
+    [4, 0x06054b50],
+    [2, 0],
+    [2, 0],
+    ...counts,
+    [4, central.length],
+    [4, offset],
+    [2, 0],
+  ];
   return concatenated([...pieces, central, fields(...end)]);
 }
 
 /** What a file's own header and the directory both say of it. */
 function commonFields(content, nameLength) {
-  const sizes = [[4, crc32(content)], [4, content.length], [4, content.length]];
-  const times = [[2, 0], [2, DATE]];
+  const sizes = [
+    [4, crc32(content)],
+    [4, content.length],
+    [4, content.length],
+  ];
+  const times = [
+    [2, 0],
+    [2, DATE],
+  ];
   return fields([2, VERSION], [2, UTF8_NAMES], [2, 0], ...times, ...sizes, [2, nameLength], [2, 0]);
 }
 
