@@ -26,27 +26,30 @@ export function showFiles(files, notRead, model, onChoice) {
   byId("not-read").hidden = !notRead.length;
 }
 
-/** Files by folder and by what they were taken for. */
+/** Files by folder and by what they were taken for; two of one session stand alone. */
 function groupFiles(files) {
   const groups = new Map();
+  const add = (key, file) => groups.set(key, [...(groups.get(key) ?? []), file]);
   for (const file of files) {
-    groups.set(file.group, [...(groups.get(file.group) ?? []), file]);
+    const isSame = (other) => other.group === file.group && other.session === file.session;
+    const isTwice = files.some((other) => other !== file && isSame(other));
+    add(isTwice ? `${file.group}\n${file.number}` : file.group, file);
   }
   return groups;
 }
 
 function groupItem(key, group, model, onChoice) {
   const [{ use, why, columns }] = group;
-  const name = groupName(group);
-  const select = make("select", { "data-group": key, "aria-label": `What ${name} is` });
+  const size = columns.length ? `, ${count(columns.length, "column")}` : "";
+  const name = groupName(group) + size;
+  const select = make("select", { "data-group": key, "aria-label": `What is ${name}?` });
   if (use === null) select.append(new Option("Choose what it is", ""));
   select.append(...allUses(model).map((each) => new Option(describeUse(each), each)));
   select.append(new Option(NOT_USED, NOT_USED));
   select.value = use ?? "";
   select.addEventListener("change", () => onChoice(group, select.value));
 
-  const size = columns.length ? `: ${count(columns.length, "column")}` : "";
-  const item = make("li", {}, select, make("span", {}, `${name}${size}`));
+  const item = make("li", {}, select, make("span", {}, name));
   if (use === null) {
     item.className = "open";
     item.append(make("span", { class: "why" }, `Not assigned. ${why}`));

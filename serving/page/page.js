@@ -18,7 +18,7 @@ import { chosenFiles, droppedFiles } from "./files.js";
 import { showModel } from "./model_view.js";
 import { readPartitions } from "./partitions.js";
 import { describeResponse, showPrediction } from "./prediction_view.js";
-import { addPooled, buildTable, markShown, updateRow } from "./session_table.js";
+import { addPooled, buildTable, describeOutcome, markShown, updateRow } from "./session_table.js";
 import {
   gatherSessions,
   isReplacement,
@@ -60,10 +60,17 @@ async function loadModel() {
 
 // ---- files
 
-/** Adds files, and predicts their sessions. */
-async function addFiles(given) {
-  if (!given.length || !(await loadModel())) return;
+/** Adds files, when they are there, and predicts their sessions. */
+async function addFiles(files) {
+  try {
+    const given = await files;
+    if (given.length && (await loadModel())) await takeFiles(given);
+  } catch (error) {
+    showError(error); // a file or folder that may not be read
+  }
+}
 
+async function takeFiles(given) {
   const isRead = ({ path }) => !whyNotRead(path);
   const added = [];
   for (const each of given.filter(isRead)) added.push(await recogniseFile(each, state.model));
@@ -170,18 +177,8 @@ function showSessions() {
   const first = inSight.find(({ partition }) => partition !== "train") ?? inSight[0];
   if (first) showSession(first);
   else byId("result").hidden = true;
-  say(describeOutcome(sessions, done, failed));
-}
-
-function describeOutcome(sessions, done, failed) {
-  if (sessions.length === 1) return done.length ? describeResponse(done[0].result.response) : "";
-  const rest = sessions.length - done.length - failed.length;
-  const texts = [
-    `${count(done.length, "session")} predicted`,
-    failed.length ? `${failed.length} failed, with the reason in the table` : "",
-    rest ? `${rest} not asked for, because you stopped` : "",
-  ];
-  return `${texts.filter(Boolean).join("; ")}.`;
+  if (sessions.length > 1) say(describeOutcome(sessions));
+  else say(first ? describeResponse(first.result.response) : "");
 }
 
 function showSession(session) {
@@ -253,13 +250,13 @@ function useToken(event) {
 /** Asks for the model, and shows the example where the address says so. */
 async function start() {
   if (location.hash === EXAMPLE) await predictExample();
-  else if (await loadModel()) if (state.files.length) await update();
+  else if ((await loadModel()) && state.files.length) await update();
 }
 
 async function addDropped(event) {
   event.preventDefault();
   byId("drop").classList.remove("over");
-  await addFiles(await droppedFiles(event));
+  await addFiles(droppedFiles(event));
 }
 
 async function addChosen({ target: input }) {

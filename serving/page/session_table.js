@@ -53,7 +53,7 @@ export function updateRow(sessions, index, targets) {
   } else {
     const text = error ? error.message : "waiting";
     const attributes = { colspan: numCells, class: error ? "bad" : "soft" };
-    cells.push(make("td", attributes, text));
+    cells.push(make("td", attributes, make("span", {}, text)));
   }
   row.replaceChildren(row.cells[0], ...cells);
   row.cells[0].firstChild.disabled = !result;
@@ -83,6 +83,19 @@ export function addPooled(sessions, targets) {
     "Pooled: one CCC over the frames of several sessions, as affectune evaluate computes it. " +
     `${trained} score higher than new ones.`;
   byId("all-reading").hidden = !known.length;
+}
+
+/** Returns how many sessions are predicted, and why others are not. */
+export function describeOutcome(sessions) {
+  const numDone = sessions.filter(({ result }) => result).length;
+  const numFailed = sessions.filter(({ error }) => error).length;
+  const rest = sessions.length - numDone - numFailed;
+  const texts = [
+    `${count(numDone, "session")} predicted`,
+    numFailed ? `${numFailed} failed, with the reason in the table` : "",
+    rest ? `${rest} not asked for, because you stopped` : "",
+  ];
+  return `${texts.filter(Boolean).join("; ")}.`;
 }
 
 /** A row of pooled CCCs; null where no frame has a label. */

@@ -90,6 +90,9 @@ function parseHeader(line, name) {
   );
   const plain = names.map((cell) => cell.toLowerCase());
   const timeIndex = plain.indexOf("timestamp");
+  if (timeIndex < 0 && names.length === 1 && /[;\t]/.test(line)) {
+    throw new FileMistake(`${name} has no commas between its cells: save it as CSV with commas.`);
+  }
   if (timeIndex < 0) throw new FileMistake(`${name} has no column "timestamp".`);
 
   const segmentIndex = plain.indexOf(SEGMENT_NAMES.find((segment) => plain.includes(segment)));
