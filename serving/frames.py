@@ -202,7 +202,7 @@ def _common_num_frames(feature_sets: Mapping[str, FeatureSet]) -> int:
             raise RequestError.unprocessable("unequal_frames", message, f"features.{name}")
 
     if num_frames < 2:
-        message = f"{num_frames} frames; a session has at least 2."
+        message = f"A session has at least 2 frames, not {num_frames}."
         raise RequestError.unprocessable("too_few_frames", message, "features")
     return num_frames
 
@@ -219,7 +219,7 @@ def _timestamps(
         message = f"{len(sent_ms)} timestamps for {num_frames} frames."
         raise RequestError.unprocessable("wrong_timestamps", message, where)
     if num_frames < 2:
-        message = f"{num_frames} frames; a session has at least 2."
+        message = f"A session has at least 2 frames, not {num_frames}."
         raise RequestError.unprocessable("too_few_frames", message, where)
     _raise_if_no_numbers(sent_ms, where)
 

@@ -245,7 +245,9 @@ function difficultyTraces({ name, values, colour: number }, seconds) {
 }
 
 function areaTrace(area, fillcolor) {
-  const shape = { mode: "lines", line: { width: 0 }, fill: "toself", connectgaps: false };
+  // Simplified, areas that touch would no longer do so.
+  const outline = { width: 0, simplify: false };
+  const shape = { mode: "lines", line: outline, fill: "toself", connectgaps: false };
   return { ...area, ...shape, fillcolor, hoverinfo: "skip" };
 }
 

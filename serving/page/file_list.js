@@ -26,6 +26,16 @@ export function showFiles(files, notRead, model, onChoice) {
   byId("not-read").hidden = !notRead.length;
 }
 
+/** Offers to take sessions as one, if it would have nothing twice. */
+export function offerToJoin(sessions) {
+  const uses = sessions.flatMap(({ features, labels }) => [...features, ...labels]);
+  const isOnce = new Set(uses.map(({ use }) => use)).size === uses.length;
+  byId("one-session").hidden = sessions.length < 2 || !isOnce;
+  const number = count(sessions.length, "session");
+  byId("one-session-text").textContent =
+    `By their names these files belong to ${number}, but no feature set is there twice.`;
+}
+
 /** Files by folder and by what they were taken for; two of one session stand alone. */
 function groupFiles(files) {
   const groups = new Map();

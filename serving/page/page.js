@@ -13,20 +13,13 @@ import {
 } from "./downloads.js";
 import { byId } from "./elements.js";
 import { TokenNeeded, fetchJson, rememberToken } from "./endpoint.js";
-import { showFiles } from "./file_list.js";
+import { offerToJoin, showFiles } from "./file_list.js";
 import { chosenFiles, droppedFiles } from "./files.js";
 import { showModel } from "./model_view.js";
 import { readPartitions } from "./partitions.js";
 import { describeResponse, showPrediction } from "./prediction_view.js";
 import { addPooled, buildTable, describeOutcome, markShown, updateRow } from "./session_table.js";
-import {
-  gatherSessions,
-  isReplacement,
-  mayBeOne,
-  predict,
-  readSession,
-  recogniseFile,
-} from "./sessions.js";
+import { gatherSessions, isReplacement, predict, readSession, recogniseFile } from "./sessions.js";
 import { count } from "./words.js";
 
 /** What was given, and what is shown; `running` ends what is being predicted. */
@@ -99,7 +92,7 @@ async function update() {
   for (const session of state.sessions) {
     session.result = before.find(({ key }) => key === session.key)?.result;
   }
-  offerOneSession();
+  offerToJoin(state.sessions);
   if (state.sessions.length) {
     await predictSessions();
     return;
@@ -112,15 +105,6 @@ async function update() {
   } else {
     showError(new Error("None of these files is used, so there is nothing to predict."));
   }
-}
-
-function offerOneSession() {
-  const isOffered = mayBeOne(state.sessions);
-  byId("one-session").hidden = !isOffered;
-  if (!isOffered) return;
-  const sessions = count(state.sessions.length, "session");
-  byId("one-session-text").textContent =
-    `By their names these files belong to ${sessions}, but none has the same feature set twice.`;
 }
 
 function joinSessions() {
@@ -142,11 +126,13 @@ async function predictSessions() {
   if (!isSingle) buildTable(sessions, targets, showSession);
   say(isSingle ? "Predicting ..." : `Predicting ${count(sessions.length, "session")} ...`);
   byId("progress").hidden = isSingle;
+  byId("stop").textContent = "Stop";
   byId("result").hidden = !sessions.some(({ id }) => id === state.shown?.id);
 
   for (const [index, session] of sessions.entries()) {
     byId("bar").value = index / sessions.length;
     byId("bar-text").textContent = `${index} of ${sessions.length}`;
+    session.error = null;
     try {
       session.result ??= await predict(await readSession(session, model), model, running.signal);
     } catch (error) {
@@ -162,9 +148,14 @@ async function predictSessions() {
 /** Shows what was predicted, or why nothing was. */
 function showSessions() {
   const { sessions, model } = state;
-  byId("progress").hidden = true;
   const done = sessions.filter(({ result }) => result);
   const failed = sessions.filter(({ error }) => error);
+  const rest = sessions.filter(({ result, error }) => !result && !error);
+  byId("progress").hidden = !rest.length;
+  byId("stop").textContent = "Go on";
+  for (const session of rest) {
+    updateRow(sessions, sessions.indexOf(session), model.targets, "not predicted");
+  }
   if (sessions.length > 1) addPooled(sessions, model.targets);
   byId("zip").disabled = !done.length;
   if (sessions.length === 1 || failed.some(({ error }) => error instanceof TokenNeeded)) {
@@ -274,7 +265,10 @@ byId("drop").addEventListener("drop", addDropped);
 for (const id of ["files", "folder"]) byId(id).addEventListener("change", addChosen);
 byId("example").addEventListener("click", predictExample);
 byId("join").addEventListener("click", joinSessions);
-byId("stop").addEventListener("click", () => state.running.abort());
+byId("stop").addEventListener("click", () => {
+  if (state.running.signal.aborted) predictSessions();
+  else state.running.abort();
+});
 byId("clear").addEventListener("click", () => {
   leaveExample();
   byId("files").focus(); // the button that had it is gone

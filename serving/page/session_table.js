@@ -30,10 +30,11 @@ export function buildTable(sessions, targets, onChoice) {
   );
   table.tFoot.replaceChildren();
   sessions.forEach((_, index) => updateRow(sessions, index, targets));
+  byId("all-reading").hidden = true;
 }
 
-/** Writes what is known of a session into its row. */
-export function updateRow(sessions, index, targets) {
+/** Writes what is known of a session into its row, or why nothing is. */
+export function updateRow(sessions, index, targets, waiting = "waiting") {
   const table = byId("sessions");
   const row = table.tBodies[0].rows[index];
   const { result, error, partition } = sessions[index];
@@ -51,7 +52,7 @@ export function updateRow(sessions, index, targets) {
     const texts = [times.length, ...targets.flatMap(ofTarget), warnings.length || "none"];
     cells.push(...texts.map((text) => make("td", {}, String(text))));
   } else {
-    const text = error ? error.message : "waiting";
+    const text = error ? error.message : waiting;
     const attributes = { colspan: numCells, class: error ? "bad" : "soft" };
     cells.push(make("td", attributes, make("span", {}, text)));
   }
@@ -93,7 +94,7 @@ export function describeOutcome(sessions) {
   const texts = [
     `${count(numDone, "session")} predicted`,
     numFailed ? `${numFailed} failed, with the reason in the table` : "",
-    rest ? `${rest} not asked for, because you stopped` : "",
+    rest ? `${rest} not predicted, because you stopped` : "",
   ];
   return `${texts.filter(Boolean).join("; ")}.`;
 }

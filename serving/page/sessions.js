@@ -66,12 +66,6 @@ export function gatherSessions(files, partitions = {}) {
   });
 }
 
-/** Whether several sessions may be one whose files have different names. */
-export function mayBeOne(sessions) {
-  const uses = sessions.flatMap(({ features, labels }) => [...features, ...labels]);
-  return sessions.length > 1 && new Set(uses.map(({ use }) => use)).size === uses.length;
-}
-
 /** Reads a session's files; returns what is asked of the endpoint, and its labels and tables. */
 export async function readSession(session, model) {
   if (session.request) return { request: session.request, tables: [], labels: {} }; // no files

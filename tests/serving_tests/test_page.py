@@ -305,7 +305,7 @@ def test_mistakes_are_sentences(page: Page, corpus: Corpus, tmp_path: Path) -> N
 
     Path(path).write_text("\n".join(text.splitlines()[:2]))
     _drop(page, [path])
-    playwright.expect(page.get_by_role("alert")).to_contain_text("a session has at least 2")
+    playwright.expect(page.get_by_role("alert")).to_contain_text("A session has at least 2 frames")
     assert page.locator("#result").is_hidden()
 
 
