@@ -231,7 +231,7 @@ def _num_outside(values: NDArray[np.float32], scale: Normalisation) -> int:
 
 def _missing(modality: str, cause: str, code: str = "missing_modality") -> Notice:
     message = (
-        f"{cause}: imputed by the training mean and counted as hardest, "
-        "as the model's card says. Predictions may be less reliable."
+        f"{cause}: read as the training mean and counted as hardest. Predictions may be less "
+        "reliable."
     )
     return Notice(code=code, message=message, where=f"features.{modality}")

@@ -28,9 +28,7 @@ def programs(client: Client, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def answer(request: urllib.request.Request) -> io.BytesIO:
         path = request.full_url.removeprefix("http://127.0.0.1:8000")
         headers = {name.lower(): value for name, value in request.header_items()}
-        response = client.send(
-            request.get_method(), path, content=request.data, headers=headers
-        )
+        response = client.send(request.get_method(), path, content=request.data, headers=headers)
         assert response.status_code == 200, response.text
         return io.BytesIO(response.content)
 
@@ -73,6 +71,4 @@ def test_the_program_that_sends_arrow_gets_a_table(
     assert isinstance(table, pa.Table)
     assert {"timestamp_ms", "arousal", "valence", "voice.error"} <= set(table.column_names)
     [expected] = predictor.model.predict_sessions([session])
-    np.testing.assert_allclose(
-        table["arousal"].to_numpy(), expected.values["arousal"], atol=1e-5
-    )
+    np.testing.assert_allclose(table["arousal"].to_numpy(), expected.values["arousal"], atol=1e-5)
