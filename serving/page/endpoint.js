@@ -40,8 +40,10 @@ export async function fetchJson(path, options = {}) {
   if (response.ok) return response.json();
 
   const body = await response.json().catch(() => null);
-  const message = errorMessage(body?.error, response.status);
-  throw response.status === 401 ? new TokenNeeded(message) : new Error(message);
+  if (response.status === 401) {
+    throw new TokenNeeded(hasToken() ? "The endpoint does not take this token." : "");
+  }
+  throw new Error(errorMessage(body?.error, response.status));
 }
 
 async function send(path, options) {

@@ -35,9 +35,9 @@ const state = {
 
 // ---- the model
 
-/** Asks which model is served, once; returns whether one is. */
-async function loadModel() {
-  if (state.model) return true;
+/** Asks which model is served, if that is not known or not true any more; returns whether one is. */
+async function loadModel(isStale = false) {
+  if (state.model && !isStale) return true;
   try {
     state.model = await fetchJson("v1/model");
   } catch (error) {
@@ -161,6 +161,10 @@ function showSessions() {
   if (sessions.length === 1 || failed.some(({ error }) => error instanceof TokenNeeded)) {
     showError(failed[0]?.error);
   }
+
+  // The endpoint may have followed its alias to another version since.
+  const isOther = ({ result }) => result.response.model.version !== model.version;
+  if (done.some(isOther)) loadModel(true);
 
   const isThere = done.some(({ id }) => id === state.shown?.id);
   const inSight = isThere ? done.filter(({ id }) => id === state.shown.id) : done;
