@@ -176,9 +176,12 @@ builders.slices = (plot, canvas, width) => {
 
 /** Where trials stand on the axis of a setting, and the axis: a listed value has its own place. */
 function positionsOf(dimension, known) {
-  if (!dimension.is_choice) {
+  if (dimension.kind !== "choice") {
     const positions = known.map((trial) => trial.settings[dimension.path]);
-    return { positions, axis: { type: dimension.log ? "log" : "linear", nticks: 5, ...(dimension.log ? { dtick: "D2", tickformat: "~g" } : {}) } };
+    const [low, high] = dimension.values;
+    const isCounted = dimension.kind === "whole" && !dimension.log && high - low <= 8;
+    const steps = dimension.log ? { type: "log", dtick: "D2", tickformat: "~g" } : isCounted ? { dtick: 1 } : {};
+    return { positions, axis: { nticks: 5, ...steps } };
   }
   const values = dimension.values.filter((value) => known.some((trial) => trial.settings[dimension.path] === value));
   const positions = known.map((trial) => values.indexOf(trial.settings[dimension.path]) + (((trial.index * 0.618) % 1) - 0.5) * 0.36);
