@@ -43,7 +43,8 @@ def trial_data(searches: Searches) -> dict[str, Any]:
     assert history.opened is not None
     number_of = {task: number for number, task in enumerate(searches.tasks)}
 
-    rows, errors = [], {}
+    rows: list[list[Any]] = []
+    errors: dict[int, str] = {}
     for trial in history.trials.values():
         if trial.has_failed and trial.ended is not None:
             errors[len(rows)] = trial.ended.error or "unknown"
