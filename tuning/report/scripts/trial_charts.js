@@ -49,7 +49,7 @@ builders.progress = (plot) => {
       customdata: points.map((trial) => trial.name),
       meta: "trials",
       hoverinfo: "none",
-      name: isFusion ? "fusion" : task.modality,
+      name: isFusion ? "fusion" : escapeText(task.modality),
       mode: "lines+markers",
       line: { shape: "hv", width: isFusion ? 3 : 1.8, color: isFusion ? "var(--accent)" : PALETTE[number % PALETTE.length] },
       marker: { size: isFusion ? 7 : 5 },
@@ -63,7 +63,9 @@ builders.progress = (plot) => {
       yaxis: { title: { text: words } },
       margin: { t: 40, r: 10, b: 45, l: 20 },
     }),
-    note: "Of the search's trials, stopped ones too. A mark is a trial that came out ahead; tasks begin when those that they read are completed.",
+    note: traces.length
+      ? "Of the search's trials, stopped ones too. A mark is a trial that came out ahead. A task begins when those that it reads are completed."
+      : "No trial of these tasks has ended yet.",
   };
 };
 
@@ -102,6 +104,7 @@ builders.timeline = () => {
   const left = timed.length - longest.size;
   const stored = trials.filter((trial) => trial.state === "from the store").length;
   const notes = ["A bar is a trial. The journal does not name workers: each trial is in the first row that is free when its fit begins, so there are as many rows as fits at a time."];
+  if (!timed.length) notes[0] = "No trial has taken any time yet.";
   if (left) notes.push(`The ${MAX_BARS.toLocaleString("en")} longest are drawn, ${left.toLocaleString("en")} shorter ones are not.`);
   if (stored) notes.push(`${stored.toLocaleString("en")} from the store took no time.`);
   return {
