@@ -19,5 +19,5 @@ def find_device(name: str) -> str:
     import torch
 
     if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda: torch finds no CUDA device. Use --device cpu.")
+        raise InputError("--device 'cuda': torch finds no CUDA device. Use --device 'cpu'.")
     return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"

@@ -16,8 +16,11 @@ from pipeline.errors import AffectuneError
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
-OPTION = re.compile(r"(?<![\w-])--(?P<name>[a-z]+(?:-[a-z]+)*)(?![\w-])(?P<value> (?=['\"\d]))?")
-"""An option of the command line, and the space before its value if one follows."""
+OPTION = re.compile(
+    r"(?P<command>`[^`-][^`]*`|\baffectune [a-z].*?(?=[.;:]?(?:\s[A-Z]|$)))"
+    r"|(?<![\w-])--(?P<name>[a-z]+(?:-[a-z]+)*)(?![\w-])(?P<value> (?=['\"\d]))?"
+)
+"""A whole command, which stays as it is; or an option, and the space before its value."""
 
 
 def in_python(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
@@ -64,7 +67,7 @@ def with_arguments(message: str, parameters: Mapping[str, inspect.Parameter]) ->
     """
 
     def argument(match: re.Match[str]) -> str:
-        name = match["name"].replace("-", "_")
+        name = (match["name"] or "").replace("-", "_")
         if name not in parameters:
             return match[0]
         if match["value"]:

@@ -61,17 +61,20 @@ def read_corpus(
                 "The model says which modalities and targets are read: leave out "
                 "modalities and targets, or the model."
             )
-        return corpus_to_predict(
+        corpus = corpus_to_predict(
             model, Path(path), tolerance_ms=tolerance_ms, resampling=resampling, time_unit=unit
         )
-    return muse.read_corpus(
-        Path(path),
-        modalities=check_names("modalities", modalities),
-        targets=check_names("targets", targets),
-        tolerance_ms=tolerance_ms,
-        resampling=resampling,
-        time_unit=unit,
-    )
+    else:
+        corpus = muse.read_corpus(
+            Path(path),
+            modalities=check_names("modalities", modalities),
+            targets=check_names("targets", targets),
+            tolerance_ms=tolerance_ms,
+            resampling=resampling,
+            time_unit=unit,
+        )
+    _raise_if_not_read(resampling, corpus)
+    return corpus
 
 
 @in_python
@@ -181,6 +184,16 @@ def check_resampling(resample: Resample | None) -> Resample | None:
         if kind is not None and kind not in RESAMPLINGS:
             raise InputError(f"resample is {kind!r}; it must be one of {', '.join(RESAMPLINGS)}.")
     return resample
+
+
+def _raise_if_not_read(resampling: Resample | None, corpus: Corpus) -> None:
+    """Refuse a way to resample what is no feature set of the corpus."""
+    if isinstance(resampling, Mapping):
+        for name in resampling:
+            if name not in corpus.columns:
+                raise InputError(
+                    f"resample names {name!r}; the corpus has {', '.join(corpus.columns)}."
+                )
 
 
 def check_time_unit(time_unit: TimeUnit | None) -> TimeUnit | None:

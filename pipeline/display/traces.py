@@ -75,7 +75,7 @@ def draw_weights(
 
 def draw_strip(axes: Axes, seconds: Series, percentile: Series) -> AxesImage:
     """Draw the difficulty of one modality as a strip of colours over time."""
-    mean_period_s = (seconds[-1] - seconds[0]) / max(len(seconds) - 1, 1)
+    mean_period_s = (seconds[-1] - seconds[0]) / max(len(seconds) - 1, 1) or 1.0
     image = axes.imshow(
         percentile[None, :],
         aspect="auto",

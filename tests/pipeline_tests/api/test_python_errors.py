@@ -23,6 +23,12 @@ def example(*, out: str = "", resume: bool = False, time_budget: str | None = No
         ("--time-budget is 'x'", "`time_budget` is 'x'"),
         ("Use --workers 1, or `mlflow ui --backend-store-uri`.", None),
         ("a--out and --outer stay", None),
+        ("`affectune train --out x` writes it.", None),
+        ("Run affectune study run demo --out x.db", None),
+        (
+            "Such as affectune train --out a.b. Or --out.",
+            "Such as affectune train --out a.b. Or `out`.",
+        ),
     ],
 )
 def test_options_are_written_as_arguments(message: str, expected: str | None) -> None:
