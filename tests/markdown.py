@@ -1,14 +1,19 @@
-"""Markdown files, read as far as tests of the documents need: blocks, spans, links, headings."""
+"""The project's Markdown files, as far as tests need them: blocks, spans, links, headings."""
 
 from __future__ import annotations
 
 import re
 import shlex
+import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
+ROOT = Path(__file__).parent.parent
+HISTORY = re.compile(r"CHANGELOG\.md|docs/decisions/20.*")
+"""Tell of what was: their commands and paths may be gone."""
 FENCE = re.compile(
     r"^(?P<indent> *)```(?P<language>\w*)\n(?P<text>.*?)^(?P=indent)```$", re.M | re.S
 )
@@ -55,6 +60,11 @@ class Document:
         return [block for block in found if not languages or block.language in languages]
 
     @property
+    def name(self) -> str:
+        """Its path from the root of the project."""
+        return str(self.path.relative_to(ROOT))
+
+    @property
     def prose(self) -> str:
         """Its text without fenced blocks."""
         return FENCE.sub("", self.text)
@@ -76,6 +86,23 @@ class Document:
             anchors.add(f"{name}-{seen[name]}" if seen[name] else name)
             seen[name] += 1
         return anchors
+
+
+@cache
+def all_documents() -> list[Document]:
+    """Return the Markdown files of the project: those git tracks, or, without git, all."""
+    try:
+        command = ["git", "ls-files", "*.md"]
+        output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        paths = [ROOT / name for name in output.stdout.splitlines()]
+    except (OSError, subprocess.CalledProcessError):
+        paths = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("infra/**/*.md")]
+    return [Document.read(path) for path in sorted(paths) if path.exists()]
+
+
+def current_documents() -> list[Document]:
+    """Return all documents that say what is, not what was."""
+    return [document for document in all_documents() if not HISTORY.fullmatch(document.name)]
 
 
 def anchor(heading: str) -> str:
