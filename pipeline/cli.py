@@ -505,7 +505,15 @@ def _evaluation_table(heading: str, scores: TargetEvaluation) -> Table:
 
 def session_table(heading: str, rows: Sequence[tuple[str, str, str]]) -> Table:
     """Return a target's rows of `session_score_table` as a table, 80 columns wide at most."""
-    table = Table(title=title(heading), title_justify="left", box=box.SIMPLE, pad_edge=False)
+    has_all = all("[" in score or score == "undefined" for _, *scores in rows for score in scores)
+    table = Table(
+        title=title(heading),
+        caption=None if has_all else "Without an interval: too few people for one.",
+        title_justify="left",
+        caption_justify="left",
+        box=box.SIMPLE,
+        pad_edge=False,
+    )
     for name in ("prediction", "CCC between sessions", "CCC within sessions"):
         table.add_column(name, no_wrap=True)
     for row in rows:

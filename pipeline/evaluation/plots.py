@@ -279,7 +279,8 @@ def _draw_ccc(evaluation: Evaluation) -> Picture:
 
     for axes, target in zip(row_of_axes, targets, strict=True):
         _draw_scores(axes, names, evaluation.targets[target].scores)
-        axes.set_title(f"{target} ({evaluation.partition})", fontsize=10)
+        spoilt = ", corrupted" if evaluation.corruptions else ""
+        axes.set_title(f"{target} ({evaluation.partition}{spoilt})", fontsize=10)
         has_intervals = not interval_note(evaluation.targets[target])
         axes.set_xlabel(f"CCC, {'95% interval over people' if has_intervals else ONE_PERSON}")
         axes.grid(alpha=0.2, axis="x")

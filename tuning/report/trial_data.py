@@ -13,7 +13,7 @@ from tuning.journal.events import Purpose, Reason
 from tuning.journal.history import History, Trial
 from tuning.report.formats import display_sign, measure_name
 from tuning.report.search_trials import Searches
-from tuning.spec.space import MODALITIES, STAGES, Choice, Dimension, Value
+from tuning.spec.space import MODALITIES, STAGES, Choice, Dimension, IntRange, Value
 
 PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
 STATES: Mapping[Reason, str] = {
@@ -33,7 +33,7 @@ def trial_data(searches: Searches) -> dict[str, Any]:
 
     Returns:
         "tasks" ("name", "stage", "modality", "target", "measure"), "dimensions" (stage -> "path",
-        "is_choice", "log" and "values" of each), "purposes", "states", "modalities", "errors"
+        "kind", "log" and "values" of each), "purposes", "states", "modalities", "errors"
         (row -> cause), and "trials": one row per trial with name, task, purpose, state, devel and
         deciding score, epochs, begin and end (seconds since the study began), fold, seed, and the
         values of its stage's dimensions (null where they do not apply). A reconstruction error is
@@ -43,7 +43,8 @@ def trial_data(searches: Searches) -> dict[str, Any]:
     assert history.opened is not None
     number_of = {task: number for number, task in enumerate(searches.tasks)}
 
-    rows, errors = [], {}
+    rows: list[list[Any]] = []
+    errors: dict[int, str] = {}
     for trial in history.trials.values():
         if trial.has_failed and trial.ended is not None:
             errors[len(rows)] = trial.ended.error or "unknown"
@@ -123,6 +124,7 @@ def _dimension_record(dimension: Dimension) -> dict[str, Any]:
     domain = dimension.domain
     if isinstance(domain, Choice):
         values = [_value(value) for value in domain.values]
-        return {"path": dimension.path, "is_choice": True, "log": False, "values": values}
+        return {"path": dimension.path, "kind": "choice", "log": False, "values": values}
+    kind = "whole" if isinstance(domain, IntRange) else "real"
     limits = [_value(domain.low), _value(domain.high)]
-    return {"path": dimension.path, "is_choice": False, "log": domain.log, "values": limits}
+    return {"path": dimension.path, "kind": kind, "log": domain.log, "values": limits}

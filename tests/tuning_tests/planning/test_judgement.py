@@ -130,7 +130,7 @@ def test_a_study_whose_default_fails_is_judged_without_it(tmp_path: Path) -> Non
     assert "winner" in candidates(planner, "arousal")
 
 
-def judgement(**differences: tuple[float, float, float] | None) -> Judgement:
+def judgement(**differences: tuple[float, float | None, float | None] | None) -> Judgement:
     """Return a judgement; kind of candidate -> the chosen one minus it; None for the chosen one."""
     return Judgement.model_validate(
         {

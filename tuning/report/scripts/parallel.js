@@ -22,8 +22,8 @@ function colourAt(share) {
 }
 
 /** An axis: its title, its labels, and where a trial crosses it, 0 at the bottom to 1 on top. */
-function settingAxis({ path, is_choice: isChoice, log, values }, ofTask) {
-  if (isChoice) {
+function settingAxis({ path, kind, log, values }, ofTask) {
+  if (kind === "choice") {
     const tried = values.filter((value) => ofTask.some((trial) => trial.settings[path] === value));
     const step = 1 / Math.max(tried.length - 1, 1);
     const every = Math.ceil(tried.length / 10);
@@ -44,7 +44,9 @@ function settingAxis({ path, is_choice: isChoice, log, values }, ofTask) {
   return {
     title: shortPath(path),
     full: log ? `${path} (logarithmic)` : path,
-    ticks: [[0, valueText(values[0])], [0.5, valueText(middle)], [1, valueText(values[1])]],
+    ticks: [[0, values[0]], [0.5, middle], [1, values[1]]]
+      .filter(([, value]) => kind === "real" || Number.isInteger(value))
+      .map(([share, value]) => [share, valueText(value)]),
     at: (trial) => (trial.settings[path] === undefined ? null : (scaled(trial.settings[path]) - low) / span),
   };
 }

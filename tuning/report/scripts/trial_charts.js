@@ -49,7 +49,7 @@ builders.progress = (plot) => {
       customdata: points.map((trial) => trial.name),
       meta: "trials",
       hoverinfo: "none",
-      name: isFusion ? "fusion" : task.modality,
+      name: isFusion ? "fusion" : escapeText(task.modality),
       mode: "lines+markers",
       line: { shape: "hv", width: isFusion ? 3 : 1.8, color: isFusion ? "var(--accent)" : PALETTE[number % PALETTE.length] },
       marker: { size: isFusion ? 7 : 5 },
@@ -63,7 +63,9 @@ builders.progress = (plot) => {
       yaxis: { title: { text: words } },
       margin: { t: 40, r: 10, b: 45, l: 20 },
     }),
-    note: "Of the search's trials, stopped ones too. A mark is a trial that came out ahead; tasks begin when those that they read are completed.",
+    note: traces.length
+      ? "Of the search's trials, stopped ones too. A mark is a trial that came out ahead. A task begins when those that it reads are completed."
+      : "No trial of these tasks has ended yet.",
   };
 };
 
@@ -102,6 +104,7 @@ builders.timeline = () => {
   const left = timed.length - longest.size;
   const stored = trials.filter((trial) => trial.state === "from the store").length;
   const notes = ["A bar is a trial. The journal does not name workers: each trial is in the first row that is free when its fit begins, so there are as many rows as fits at a time."];
+  if (!timed.length) notes[0] = "No trial has taken any time yet.";
   if (left) notes.push(`The ${MAX_BARS.toLocaleString("en")} longest are drawn, ${left.toLocaleString("en")} shorter ones are not.`);
   if (stored) notes.push(`${stored.toLocaleString("en")} from the store took no time.`);
   return {
@@ -176,9 +179,12 @@ builders.slices = (plot, canvas, width) => {
 
 /** Where trials stand on the axis of a setting, and the axis: a listed value has its own place. */
 function positionsOf(dimension, known) {
-  if (!dimension.is_choice) {
+  if (dimension.kind !== "choice") {
     const positions = known.map((trial) => trial.settings[dimension.path]);
-    return { positions, axis: { type: dimension.log ? "log" : "linear", nticks: 5, ...(dimension.log ? { dtick: "D2", tickformat: "~g" } : {}) } };
+    const [low, high] = dimension.values;
+    const isCounted = dimension.kind === "whole" && !dimension.log && high - low <= 8;
+    const steps = dimension.log ? { type: "log", dtick: "D2", tickformat: "~g" } : isCounted ? { dtick: 1 } : {};
+    return { positions, axis: { nticks: 5, ...steps } };
   }
   const values = dimension.values.filter((value) => known.some((trial) => trial.settings[dimension.path] === value));
   const positions = known.map((trial) => values.indexOf(trial.settings[dimension.path]) + (((trial.index * 0.618) % 1) - 0.5) * 0.36);
