@@ -133,7 +133,10 @@ class StudyOnHosts:
 
     def wait_for_fits(self, number: int, timeout_s: float = 120.0) -> None:
         """Wait until so many fits have ended."""
-        wait_until(lambda: self.num_ended >= number, timeout_s, f"too few fits: {self.said}")
+        try:
+            wait_until(lambda: self.num_ended >= number, timeout_s, "")
+        except TimeoutError:
+            raise AssertionError(f"too few fits: {self.said}") from None
 
     def history(self) -> History:
         """Read the journal."""

@@ -19,7 +19,7 @@ from tuning.publication.head import SILENT_S
 
 pytestmark = pytest.mark.cluster
 STORE = f"s3://{BUCKET}/lab/store"
-STUDY = small_study("travelling", epochs=60, trials=4, is_stopped_early=False)
+STUDY = small_study("travelling", epochs=30, trials=4, is_stopped_early=False)
 
 NUM_ENDED = 6
 """Fits after which the first host goes down; some thirty are to come."""
