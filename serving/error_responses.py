@@ -35,7 +35,7 @@ ERROR_RESPONSES: Responses = {
 
 HTTP_ERRORS = {
     404: ("not_found", "There is nothing here. See /openapi.json."),
-    405: ("method", "Not so. See Allow."),
+    405: ("method", "Method not allowed; see the Allow header."),
 }
 """Status -> code and message of what the router raises."""
 

@@ -202,7 +202,7 @@ def _common_num_frames(feature_sets: Mapping[str, FeatureSet]) -> int:
             raise RequestError.unprocessable("unequal_frames", message, f"features.{name}")
 
     if num_frames < 2:
-        message = f"{num_frames} frames; a session has at least 2."
+        message = f"A session has at least 2 frames, not {num_frames}."
         raise RequestError.unprocessable("too_few_frames", message, "features")
     return num_frames
 
@@ -219,7 +219,7 @@ def _timestamps(
         message = f"{len(sent_ms)} timestamps for {num_frames} frames."
         raise RequestError.unprocessable("wrong_timestamps", message, where)
     if num_frames < 2:
-        message = f"{num_frames} frames; a session has at least 2."
+        message = f"A session has at least 2 frames, not {num_frames}."
         raise RequestError.unprocessable("too_few_frames", message, where)
     _raise_if_no_numbers(sent_ms, where)
 
@@ -233,7 +233,8 @@ def _gap_notices(timestamps_ms: Times, period_ms: float) -> list[Notice]:
     gaps = int((np.diff(timestamps_ms) > GAP_PERIODS * period_ms).sum())
     if not gaps:
         return []
-    message = f"{gaps} gaps between frames; the model takes frames as {period_ms:g} ms apart."
+    noun = "gap" if gaps == 1 else "gaps"
+    message = f"{gaps} {noun} between frames; the model takes frames as {period_ms:g} ms apart."
     return [Notice(code="gaps", message=message, where="timestamps_ms")]
 
 

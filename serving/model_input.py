@@ -111,7 +111,7 @@ def _raise_if_not_read(feature_sets: Mapping[str, FeatureSet], model: FusedModel
     known = ", ".join(model.columns)
     for name in feature_sets:
         if name not in model.columns:
-            message = f"The model reads {known}."
+            message = f"The model has no such feature set. It reads {known}."
             place = f"features.{printable_name(name)}"
             raise RequestError.unprocessable("unknown_feature_set", message, place)
 
@@ -191,7 +191,7 @@ def _feature_warnings(
     if scale is not None and (num_outside := _num_outside(values[present], scale)):
         message = (
             f"{num_outside} values are more than {CLIP:g} standard deviations "
-            "from the training mean, and are cut."
+            "from the training mean, and are clipped."
         )
         warnings.append(Notice(code="outside_training_range", message=message, where=where))
     return warnings
@@ -231,7 +231,7 @@ def _num_outside(values: NDArray[np.float32], scale: Normalisation) -> int:
 
 def _missing(modality: str, cause: str, code: str = "missing_modality") -> Notice:
     message = (
-        f"{cause}: imputed by the training mean and counted as hardest, "
-        "as the model's card says. Expect less."
+        f"{cause}: read as the training mean and counted as hardest. Predictions may be less "
+        "reliable."
     )
     return Notice(code=code, message=message, where=f"features.{modality}")

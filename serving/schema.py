@@ -336,7 +336,7 @@ def raise_if_too_many_numbers(num_numbers: int, limits: Limits) -> None:
 def _without_byte_order_mark(body: bytes) -> bytes:
     """Return a body without the mark that editors and Windows write before UTF-8."""
     if body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise RequestError(400, "not_json", "The body is UTF-16. JSON is UTF-8: send it so.")
+        raise RequestError(400, "not_json", "The body is UTF-16. Send JSON as UTF-8.")
     return body.removeprefix(codecs.BOM_UTF8)
 
 

@@ -1,5 +1,7 @@
 // The model card and tables as elements: the little Markdown that a card is written in.
 
+import { make } from "./elements.js";
+
 const INLINE = /(&lt;|\\[!-/:-@[-`{-~]|\*\*[^*]+\*\*|`[^`]+`)/;
 const CELL_END = /(?<!\\)\|/;
 const TABLE_RULE = /^\|[\s|:-]+$/;
@@ -51,10 +53,11 @@ const ELEMENTS = {
     return list;
   },
   table: (lines) => {
-    const table = document.createElement("table");
     const rows = lines.filter((line) => !TABLE_RULE.test(line)).map(splitCells);
-    table.append(...tableRows(rows));
-    return table;
+    const table = make("table", {}, ...tableRows(rows));
+    // Wider than a phone: it scrolls, also by keyboard.
+    const attributes = { class: "scroll", tabindex: "0", role: "group", "aria-label": "Table" };
+    return make("div", attributes, table);
   },
 };
 
@@ -68,6 +71,7 @@ function splitCells(line) {
 function tableRow(cells, kind) {
   const row = document.createElement("tr");
   row.append(...cells.map((cell) => inline(document.createElement(kind), cell)));
+  if (kind === "th") for (const heading of row.cells) heading.setAttribute("scope", "col");
   return row;
 }
 

@@ -1,382 +1,295 @@
-// The page: files in, a prediction drawn, errors as sentences.
+// The page: files in, predictions out, errors as sentences. What each part does is in its module.
 
-import { cardElements, tableRows } from "./card.js";
+import { whyNotRead } from "./assignment.js";
 import { drawChart } from "./chart.js";
-import { TokenNeeded, fetchJson, rememberToken } from "./endpoint.js";
 import {
-  FileMistake,
-  checkNumbers,
-  csvText,
-  fileColumns,
-  findSet,
-  readTable,
-  toRequest,
-} from "./session.js";
+  EXAMPLE,
+  copyText,
+  saveAll,
+  savePicture,
+  savePrediction,
+  saveRequest,
+  showCode,
+} from "./downloads.js";
+import { byId } from "./elements.js";
+import { TokenNeeded, fetchJson, rememberToken } from "./endpoint.js";
+import { offerToJoin, showFiles } from "./file_list.js";
+import { chosenFiles, droppedFiles } from "./files.js";
+import { showModel } from "./model_view.js";
+import { readPartitions } from "./partitions.js";
+import { describeResponse, showPrediction } from "./prediction_view.js";
+import { addPooled, buildTable, describeOutcome, markShown, updateRow } from "./session_table.js";
+import { gatherSessions, isReplacement, predict, readSession, recogniseFile } from "./sessions.js";
+import { count } from "./words.js";
 
-/** What is shown: the model, the tables that were read, and the last response. */
-const state = { model: null, tables: [], response: null };
+/** What was given, and what is shown; `running` ends what is being predicted. */
+const state = {
+  model: null,
+  files: [],
+  notRead: [],
+  partitions: {},
+  sessions: [],
+  shown: null,
+  running: new AbortController(),
+};
 
 // ---- the model
 
-async function loadModel() {
+/** Asks which model is served, if that is not known or not true any more; returns whether one is. */
+async function loadModel(isStale = false) {
+  if (state.model && !isStale) return true;
   try {
     state.model = await fetchJson("v1/model");
   } catch (error) {
-    element("model").textContent = "No model answers.";
+    byId("model").textContent = "No model answers.";
     showError(error);
-    return;
+    return false;
   }
 
-  element("model").textContent = describeModel(state.model);
-  element("card").replaceChildren(...cardElements(state.model.card));
-  clearError();
-}
-
-function describeModel({ name, version, targets, features, ...scoresOf }) {
-  const kinds = { ccc: "CCC", between_ccc: "between sessions", within_ccc: "within" };
-  const scores = targets.map((target) => {
-    const known = Object.keys(kinds).filter((kind) => typeof scoresOf[kind]?.[target] === "number");
-    const texts = known.map((kind) => `${kinds[kind]} ${scoresOf[kind][target].toFixed(2)}`);
-    return texts.length ? `${target} (${texts.join(", ")})` : target;
-  });
-  const modalities = Object.keys(features).join(", ");
-  return `${name}, version ${version}: ${scores.join(", ")} from ${modalities}`;
+  showModel(state.model);
+  showError(null);
+  return true;
 }
 
 // ---- files
 
-function sessionId(path) {
-  return path.split("/").pop().replace(/\.csv$/i, "");
-}
-
-function isTable({ path }) {
-  return /\.csv$/i.test(path) && !/(^|\/)metadata\//.test(path);
-}
-
-/** Reads files, and predicts the session that they hold. */
+/** Adds files, when they are there, and predicts their sessions. */
 async function addFiles(files) {
-  if (!state.model) await loadModel();
-  if (!state.model) return;
+  try {
+    const given = await files;
+    if (given.length && (await loadModel())) await takeFiles(given);
+  } catch (error) {
+    showError(error); // a file or folder that may not be read
+  }
+}
 
-  const mistakes = await readTables(files.filter(isTable));
-  listSessions();
-  if (mistakes.length) {
-    showError(mistakes[0]);
-  } else if (!state.tables.length) {
-    showError(new Error("None of these files holds features that the model reads."));
+async function takeFiles(given) {
+  const isRead = ({ path }) => !whyNotRead(path);
+  const added = [];
+  for (const each of given.filter(isRead)) added.push(await recogniseFile(each, state.model));
+  if (location.hash === EXAMPLE) leaveExample();
+  const isKept = (other) => !added.some((file) => isReplacement(file, other));
+  state.files = [...state.files.filter(isKept), ...added];
+  const notRead = given.filter((each) => !isRead(each));
+  state.notRead = notRead.map(({ path }) => ({ path, why: whyNotRead(path) }));
+  state.partitions = { ...state.partitions, ...(await readPartitions(given)) };
+  await update();
+}
+
+/** Shows the files that there are, and predicts their sessions if each file is assigned. */
+async function update() {
+  state.running.abort();
+  showError(null);
+  byId("clear").hidden = false;
+  showFiles(state.files, state.notRead, state.model, (files, use) => {
+    for (const file of files) file.use = use;
+    update();
+  });
+
+  const open = state.files.filter(({ use }) => use === null);
+  const before = state.sessions;
+  state.sessions = open.length ? [] : gatherSessions(state.files, state.partitions);
+  for (const session of state.sessions) {
+    session.result = before.find(({ key }) => key === session.key)?.result;
+  }
+  offerToJoin(state.sessions);
+  if (state.sessions.length) {
+    await predictSessions();
+    return;
+  }
+
+  hideResults();
+  if (open.length) {
+    const files = open.length === 1 ? "1 file is" : `${open.length} files are`;
+    say(`${files} not assigned. Nothing is predicted until you choose above what each file is.`);
   } else {
-    await predictSession();
+    showError(new Error("None of these files is used, so there is nothing to predict."));
   }
 }
 
-/** Adds tables to the state; returns the mistakes in others. */
-async function readTables(files) {
-  const mistakes = [];
-  for (const { path, file } of files) {
+function joinSessions() {
+  for (const file of state.files) file.session = state.sessions[0].id;
+  byId("groups").querySelector("select")?.focus();
+  update();
+}
+
+// ---- predictions
+
+/** Predicts the sessions that are not predicted yet, one after the other. */
+async function predictSessions() {
+  const { sessions, model } = state;
+  const { targets } = model;
+  const running = new AbortController();
+  state.running = running;
+  const isSingle = sessions.length === 1;
+  byId("all").hidden = isSingle;
+  if (!isSingle) buildTable(sessions, targets, showSession);
+  say(isSingle ? "Predicting ..." : `Predicting ${count(sessions.length, "session")} ...`);
+  byId("progress").hidden = isSingle;
+  byId("stop").textContent = "Stop";
+  byId("result").hidden = !sessions.some(({ id }) => id === state.shown?.id);
+
+  for (const [index, session] of sessions.entries()) {
+    byId("bar").value = index / sessions.length;
+    byId("bar-text").textContent = `${index} of ${sessions.length}`;
+    session.error = null;
     try {
-      const table = readTable(await file.text(), `${sessionId(path)}.csv`);
-      const columns = fileColumns(state.model);
-      const set = findSet(path, table, columns);
-      if (set !== null) checkNumbers(table, columns[set]);
-      // In a folder, what fits no feature set belongs to another model, or is a label.
-      const isOther = path.includes("/") || table.columns.join() === "value";
-      if (set !== null || !isOther) state.tables.push({ path, table, set });
+      session.result ??= await predict(await readSession(session, model), model, running.signal);
     } catch (error) {
-      mistakes.push(error);
+      if (running.signal.aborted) break;
+      session.error = error;
     }
+    if (running.signal.aborted) break;
+    if (!isSingle) updateRow(sessions, index, targets);
   }
-  return mistakes;
+  if (state.running === running) showSessions();
 }
 
-function listSessions() {
-  const ids = [...new Set(state.tables.map(({ path }) => sessionId(path)))].sort();
-  element("session").replaceChildren(...ids.map((id) => new Option(id, id)));
-  element("choice").hidden = ids.length < 2;
-  element("clear").hidden = state.tables.length === 0;
-}
-
-/** The session that is chosen, and its tables. */
-function chosenSession() {
-  const id = element("session").value;
-  return { id, tables: state.tables.filter(({ path }) => sessionId(path) === id) };
-}
-
-function listTables(tables) {
-  element("sets").replaceChildren(...tables.map(tableItem));
-}
-
-/** A table with a choice of the feature set that it is. */
-function tableItem(entry) {
-  const { name, columns, times } = entry.table;
-  const select = document.createElement("select");
-  const names = Object.keys(state.model.features);
-  select.append(new Option("not used", ""), ...names.map((set) => new Option(set, set)));
-  select.value = entry.set ?? "";
-  select.setAttribute("aria-label", `Feature set of ${name}, ${columns.length} columns`);
-  select.addEventListener("change", () => {
-    entry.set = select.value || null;
-    predictSession();
-  });
-
-  const item = document.createElement("li");
-  item.append(select, ` ${name}: ${columns.length} columns, ${times.length} rows`);
-  return item;
-}
-
-// ---- a prediction
-
-/** Predicts the session that is chosen. */
-async function predictSession() {
-  const { id, tables } = chosenSession();
-  listTables(tables);
-  try {
-    await predict(toRequest(id, tablesBySet(tables), fileColumns(state.model)));
-  } catch (error) {
-    showError(error);
+/** Shows what was predicted, or why nothing was. */
+function showSessions() {
+  const { sessions, model } = state;
+  const done = sessions.filter(({ result }) => result);
+  const failed = sessions.filter(({ error }) => error);
+  const rest = sessions.filter(({ result, error }) => !result && !error);
+  byId("progress").hidden = !rest.length;
+  byId("stop").textContent = "Go on";
+  for (const session of rest) {
+    updateRow(sessions, sessions.indexOf(session), model.targets, "not predicted");
   }
-}
-
-function tablesBySet(tables) {
-  const bySet = {};
-  for (const { set, table } of tables.filter(({ set }) => set !== null)) {
-    if (set in bySet) {
-      throw new FileMistake(`Two files are given for "${set}". Choose what one of them is.`);
-    }
-    bySet[set] = table;
+  if (sessions.length > 1) addPooled(sessions, model.targets);
+  byId("zip").disabled = !done.length;
+  if (sessions.length === 1 || failed.some(({ error }) => error instanceof TokenNeeded)) {
+    showError(failed[0]?.error);
   }
 
-  if (!Object.keys(bySet).length) {
-    throw new FileMistake("Which feature set is this? Choose it above.");
-  }
-  return bySet;
+  // The endpoint may have followed its alias to another version since.
+  const isOther = ({ result }) => result.response.model.version !== model.version;
+  if (done.some(isOther)) loadModel(true);
+
+  const isThere = done.some(({ id }) => id === state.shown?.id);
+  const inSight = isThere ? done.filter(({ id }) => id === state.shown.id) : done;
+  // What the model was trained on says little: another session is shown first.
+  const first = inSight.find(({ partition }) => partition !== "train") ?? inSight[0];
+  if (first) showSession(first);
+  else byId("result").hidden = true;
+  if (sessions.length > 1) say(describeOutcome(sessions));
+  else say(first ? describeResponse(first.result.response) : "");
 }
 
-async function predict(request) {
-  clearError();
-  element("status").textContent = "Predicting ...";
-  try {
-    state.response = await fetchJson("v1/predictions", {
-      method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify(request),
-    });
-    showResponse(state.response);
-  } catch (error) {
-    showError(error);
-  } finally {
-    element("status").textContent = "";
-  }
+function showSession(session) {
+  state.shown = session;
+  if (state.sessions.length > 1) markShown(state.sessions, session);
+  showPrediction(session.result, state.model);
+  showCode(session);
 }
 
+/** Predicts the invented example of the endpoint. */
 async function predictExample() {
-  clear();
+  forget();
+  const { running } = state;
+  if (!(await loadModel())) return;
   try {
-    if (!state.model) await loadModel();
-    if (state.model) await predict(await fetchJson("v1/example"));
+    const request = await fetchJson("v1/example", { signal: running.signal });
+    const session = { id: request.session_id, request, features: [], labels: [] };
+    state.sessions = [session];
   } catch (error) {
-    showError(error);
+    if (!running.signal.aborted) showError(error);
+    return;
   }
-}
-
-function showResponse(response) {
-  const { session_id: id, model, warnings } = response;
-  const session = id ? ` for ${id}` : "";
-  element("result").hidden = false;
-  element("result-title").textContent =
-    `Prediction${session}, by ${model.name} version ${model.version}`;
-  element("warnings").replaceChildren(...warnings.map(warningItem));
-  element("summary").replaceChildren(...tableRows(summaryRows(response)));
-  element("band-reading").textContent = describeBands(state.model, response.bands);
-  element("weights-reading").textContent = describeWeights(response.weights);
-  element("weights-reading").hidden = !Object.keys(response.weights).length;
-  drawChart(element("chart"), response);
-}
-
-/** What the shaded bands mean; nothing where there are none. */
-function describeBands(model, bands) {
-  const levels = Object.keys(bands).map((target) => model.bands[target]?.level);
-  const known = [...new Set(levels.filter((level) => level !== undefined))];
-  if (!known.length) return "";
-
-  const shares = known.map((level) => `${Math.round(100 * level)}%`).join(" or ");
-  const meaning = `the band that holds the label in ${shares} of a new person's frames`;
-  return `Shaded: ${meaning}, on average over people.`;
-}
-
-/** What the areas of weights mean, and whom each target trusts on average; "" without any. */
-function describeWeights(weights) {
-  const targets = Object.entries(weights).map(([target, byModality]) => {
-    const shares = Object.entries(byModality)
-      .map(([modality, values]) => [modality, mean(values)])
-      .sort(([, first], [, second]) => second - first)
-      .map(([modality, share]) => `${modality} ${Math.round(100 * share)}%`);
-    return ` For ${target}, on average: ${shares.join(", ")}.`;
-  });
-  if (!targets.length) return "";
-  return `Trusted: the share of each feature set in a frame's prediction.${targets.join("")}`;
-}
-
-function mean(values) {
-  return values.reduce((sum, value) => sum + value, 0) / values.length;
-}
-
-function warningItem({ where, message }) {
-  const item = document.createElement("li");
-  const place = where.split(".")[1] || where;
-  item.textContent = place ? `${place}: ${message}` : message;
-  return item;
-}
-
-function summaryRows({ predictions, difficulty, weights }) {
-  const headings = ["", "mean", "lowest", "highest"];
-  const targets = Object.entries(predictions).map(([name, values]) => summaryRow(name, values, 3));
-  const modalities = Object.entries(difficulty).map(([name, { percentile }]) =>
-    summaryRow(`difficulty of ${name}`, percentile, 0),
-  );
-  const trusted = Object.entries(weights).flatMap(([target, byModality]) =>
-    Object.entries(byModality).map(([name, values]) =>
-      summaryRow(`weight of ${name} for ${target}`, values, 2),
-    ),
-  );
-  return [headings, ...targets, ...modalities, ...trusted];
-}
-
-function summaryRow(name, values, digits) {
-  const known = values.filter((value) => value !== null);
-  if (!known.length) return [name, "missing", "missing", "missing"];
-
-  const figures = [mean(known), Math.min(...known), Math.max(...known)];
-  return [name, ...figures.map((value) => value.toFixed(digits))];
-}
-
-/** Saves the response as CSV, one row per frame. */
-function download() {
-  const {
-    session_id: id,
-    timestamps_ms: times,
-    predictions,
-    bands,
-    difficulty,
-    weights,
-  } = state.response;
-  const columns = { timestamp: times, ...predictions };
-  for (const [name, { low, high }] of Object.entries(bands)) {
-    columns[`${name}.low`] = low;
-    columns[`${name}.high`] = high;
-  }
-  for (const [name, { percentile }] of Object.entries(difficulty)) {
-    columns[`${name}.difficulty`] = percentile;
-  }
-  for (const [target, byModality] of Object.entries(weights)) {
-    for (const [name, values] of Object.entries(byModality)) {
-      columns[`${target}.weight.${name}`] = values;
-    }
-  }
-
-  const series = Object.values(columns);
-  const rows = times.map((_, frame) => series.map((values) => values[frame] ?? ""));
-  const text = csvText([Object.keys(columns), ...rows]);
-  saveFile(text, `${id ?? "session"}-predictions.csv`);
-}
-
-function saveFile(text, name) {
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([text], { type: "text/csv" }));
-  link.download = name;
-  link.click();
-  URL.revokeObjectURL(link.href);
+  if (running.signal.aborted) return; // files came in the meantime
+  byId("clear").hidden = false;
+  history.replaceState(null, "", EXAMPLE);
+  await predictSessions();
 }
 
 // ---- the page
 
-function element(id) {
-  return document.getElementById(id);
+/** Says what happened, also to who cannot see it. */
+function say(text) {
+  byId("status").textContent = text;
 }
 
-/** Shows a mistake as a sentence, in place of a prediction. */
+/** Shows a mistake as a sentence; null for none. */
 function showError(error) {
-  if (error instanceof TokenNeeded) element("access").hidden = false;
-  element("error").textContent = error.message;
-  element("error").hidden = false;
-  element("result").hidden = true;
+  if (error instanceof TokenNeeded) byId("access").hidden = false;
+  byId("error").textContent = error?.message ?? "";
 }
 
-function clearError() {
-  element("error").textContent = "";
-  element("error").hidden = true;
+function hideResults() {
+  for (const id of ["all", "result", "progress"]) byId(id).hidden = true;
 }
 
-/** Forgets all files and the prediction. */
-function clear() {
-  state.tables = [];
-  state.response = null;
-  element("sets").replaceChildren();
-  for (const id of ["choice", "result", "clear"]) element(id).hidden = true;
-  clearError();
+/** Forgets all files and predictions. */
+function forget() {
+  state.running.abort();
+  state.running = new AbortController();
+  Object.assign(state, { files: [], notRead: [], partitions: {}, sessions: [], shown: null });
+  for (const id of ["given", "clear", "one-session"]) byId(id).hidden = true;
+  hideResults();
+  showError(null);
+  say("");
 }
 
-/** All files under an entry that was dropped, with their paths. */
-async function walk(entry, parent = "") {
-  const path = parent ? `${parent}/${entry.name}` : entry.name;
-  if (entry.isFile) {
-    const file = await new Promise((resolve, reject) => entry.file(resolve, reject));
-    return [{ path, file }];
-  }
-
-  const reader = entry.createReader();
-  const files = [];
-  for (;;) {
-    const batch = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
-    if (!batch.length) return files;
-    for (const inner of batch) files.push(...(await walk(inner, path)));
-  }
-}
-
-async function addDropped(event) {
-  event.preventDefault();
-  element("drop").classList.remove("over");
-
-  // Read before anything is awaited: afterwards the event has no items any more.
-  const items = [...event.dataTransfer.items].map((item) => {
-    return { entry: item.webkitGetAsEntry?.(), file: item.getAsFile() };
-  });
-  const files = [];
-  for (const { entry, file } of items) {
-    if (entry) files.push(...(await walk(entry)));
-    else if (file) files.push({ path: file.name, file });
-  }
-  await addFiles(files);
-}
-
-async function addChosen(event) {
-  const files = [...event.target.files].map((file) => {
-    return { path: file.webkitRelativePath || file.name, file };
-  });
-  await addFiles(files);
-  event.target.value = "";
+function leaveExample() {
+  forget();
+  history.replaceState(null, "", location.pathname + location.search);
 }
 
 function useToken(event) {
   event.preventDefault();
-  rememberToken(element("token").value);
-  element("access").hidden = true;
-  loadModel();
+  rememberToken(byId("token").value);
+  byId("access").hidden = true;
+  start();
 }
 
-element("drop").addEventListener("dragover", (event) => {
+/** Asks for the model, and shows the example where the address says so. */
+async function start() {
+  if (location.hash === EXAMPLE) await predictExample();
+  else if ((await loadModel()) && state.files.length) await update();
+}
+
+async function addDropped(event) {
   event.preventDefault();
-  element("drop").classList.add("over");
+  byId("drop").classList.remove("over");
+  await addFiles(droppedFiles(event));
+}
+
+async function addChosen({ target: input }) {
+  const files = chosenFiles(input);
+  input.value = "";
+  await addFiles(files);
+}
+
+byId("drop").addEventListener("dragover", (event) => {
+  event.preventDefault();
+  byId("drop").classList.add("over");
 });
-element("drop").addEventListener("dragleave", () => element("drop").classList.remove("over"));
-element("drop").addEventListener("drop", addDropped);
-element("files").addEventListener("change", addChosen);
-element("session").addEventListener("change", predictSession);
-element("example").addEventListener("click", predictExample);
-element("clear").addEventListener("click", clear);
-element("download").addEventListener("click", download);
-element("access").addEventListener("submit", useToken);
+byId("drop").addEventListener("dragleave", () => byId("drop").classList.remove("over"));
+byId("drop").addEventListener("drop", addDropped);
+for (const id of ["files", "folder"]) byId(id).addEventListener("change", addChosen);
+byId("example").addEventListener("click", predictExample);
+byId("join").addEventListener("click", joinSessions);
+byId("stop").addEventListener("click", () => {
+  if (state.running.signal.aborted) predictSessions();
+  else state.running.abort();
+});
+byId("clear").addEventListener("click", () => {
+  leaveExample();
+  byId("files").focus(); // the button that had it is gone
+});
+byId("zip").addEventListener("click", () => saveAll(state.sessions));
+byId("download").addEventListener("click", () => savePrediction(state.shown));
+byId("picture").addEventListener("click", () => savePicture(state.shown));
+byId("save-request").addEventListener("click", () => saveRequest(state.shown, state.model));
+for (const button of document.querySelectorAll(".copy")) {
+  button.addEventListener("click", async () => say(await copyText(byId(button.dataset.of))));
+}
+byId("access").addEventListener("submit", useToken);
+addEventListener("hashchange", () => {
+  if (location.hash === EXAMPLE) predictExample();
+});
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
-  if (state.response) drawChart(element("chart"), state.response);
+  if (state.shown) drawChart(byId("chart"), state.shown.result);
 });
 
-loadModel();
+start();
