@@ -1,18 +1,19 @@
 """What a study on three hosts endures: SIGKILLs of workers, raylets, the head and the driver.
 
-AFFECTUNE_BENCH_KILLS (5) says how many of each; AFFECTUNE_BENCH_STORE names a store other than a
-folder that the hosts share. Needs root, as hosts do.
+The store is an S3 server, and MLflow has PostgreSQL where that is installed. AFFECTUNE_BENCH_KILLS
+(5) says how many of each. Needs root, as hosts do.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
 from collections import Counter
-from pathlib import Path
+from email.utils import parsedate_to_datetime
 from random import Random
 
 from tests.benchmarks.rows import Row
@@ -25,11 +26,12 @@ from tests.infra_tests.ray_cluster import (
     start_head,
     start_node,
 )
+from tests.infra_tests.s3_server import BUCKET, PORT, serve_s3
 from tests.infra_tests.tracking_server import start_tracking_server
 from tuning.journal.history import History
 from tuning.mlflow_backend.tracking.study_runs import STUDY_TAG
 
-KILLS, STORE = "AFFECTUNE_BENCH_KILLS", "AFFECTUNE_BENCH_STORE"
+KILLS = "AFFECTUNE_BENCH_KILLS"
 EPOCHS, TRIALS = 100, 6
 PARTITION_S = 60.0
 MAX_REPEATED_S = 15.0
@@ -69,6 +71,9 @@ class _Disturbance:
         self.repeated_s: dict[str, list[float]] = {}
         self.options = ["--wait-for-cluster", "10m"]
         self.tracking = start_tracking_server(hosts)
+        variables = serve_s3(hosts[0])
+        for host in hosts:
+            host.variables = variables
         start_cluster(hosts)
 
     def rows(self) -> list[Row]:
@@ -107,10 +112,7 @@ class _Disturbance:
 
     def _study(self, name: str) -> StudyOnHosts:
         study = StudyOnHosts(self.hosts, name, epochs=EPOCHS, trials=TRIALS)
-        given = os.environ.get(STORE)
-        study.store = (
-            f"{given.rstrip('/')}/{name}" if given else f"{self.hosts.shared}/{name}.store"
-        )
+        study.store = f"s3://{BUCKET}/{name}"
         return study
 
     def _start(self, study: StudyOnHosts) -> subprocess.Popen[bytes]:
@@ -136,7 +138,8 @@ class _Disturbance:
                 next_at = time.monotonic() + self.random.uniform(0.5, 8.0)
             if self.plan and time.monotonic() > next_at:
                 kind = self.plan.pop()
-                self.repeated_s.setdefault(kind, []).append(_since_last_state_s(study))
+                seconds = _since_last_state_s(study, self.hosts[0])
+                self.repeated_s.setdefault(kind, []).append(seconds)
                 print(f"{kind}, {num_ended} fits ended", flush=True)
                 if kind == "driver":
                     self._kill_driver(study, process)
@@ -197,18 +200,20 @@ def _doubled(study: StudyOnHosts, tracking: str, host: Host) -> int:
     return sum(number - 1 for counter in counters for number in counter.values())
 
 
-def _since_last_state_s(study: StudyOnHosts) -> float:
+def _since_last_state_s(study: StudyOnHosts, s3: Host) -> float:
     """Return how many seconds of training a kill costs at most: since a running fit's last state.
 
-    A store that is no folder tells no times: then what a fit has trained since its begin.
+    Args:
+        study: that runs.
+        s3: the host of the S3 server, which says when a state was written, to the second.
     """
-    now = time.time()
-    running = [trial for trial in study.history().trials.values() if trial.ended is None]
     seconds = []
-    for trial in running:
-        begun = trial.proposed.at
-        state = Path(study.store) / f"{trial.proposed.key}-checkpoint"
-        if state.exists():
-            begun = max(begun, state.stat().st_mtime)
-        seconds.append(now - begun)
+    for trial in study.history().trials.values():
+        if trial.ended is None:
+            begun = trial.proposed.at
+            entry = study.store.removeprefix("s3://") + f"/{trial.proposed.key}-checkpoint.zip"
+            answer = s3.shell(f"curl -sI http://{s3.name}:{PORT}/{entry}").stdout
+            if written := re.search(r"(?im)^last-modified: (.+?)\r?$", answer):
+                begun = max(begun, parsedate_to_datetime(written[1]).timestamp())
+            seconds.append(time.time() - begun)
     return max(seconds, default=0.0)

@@ -29,12 +29,13 @@ from tuning.ray_backend.cluster import cluster
 
 TRAINING_BAR, SLEEPING_BAR = 0.9, 0.95
 NUM_NODES = (4, 16)
+TRAINING_FITS, TRAINING_EPOCHS = 16, 200
 FITS_PER_NODE, SLEEPING_EPOCHS, SLEEP_S = 8, 3, 2.0
 SETUP_HOOK = "tests.benchmarks.sleeping_fits.sleep_before_epochs"
 STUDY = """
 name = "scaling"
 folds = 2
-inference = "ensemble"
+inference = "fold_mean"
 [auto_encoder]
 network = {{ num_layers = {layers} }}
 fit = {{ max_epochs = {epochs}, patience = {epochs} }}
@@ -73,13 +74,13 @@ def scaling_rows() -> list[Row]:
 
 def _training(corpus: Corpus, folder: Path) -> float:
     """Return the fits per second of two workers, over twice those of one."""
-    study = study_of(STUDY.format(layers=2, epochs=12, trials=24), corpus)
+    study = study_of(STUDY.format(layers=2, epochs=TRAINING_EPOCHS, trials=TRAINING_FITS), corpus)
     rates = []
     for workers in (1, 2):
         with cluster(None, workers):
             timed = timed_study(study, corpus, folder / f"workers-{workers}")
         busy, seconds = _busy(timed, workers)
-        mean_s = sum(end.wall_s for end in timed.ended[:24]) / 24
+        mean_s = sum(end.wall_s for end in timed.ended[:TRAINING_FITS]) / TRAINING_FITS
         rates.append(busy * workers / mean_s)
         print(f"{workers} workers: busy {busy:.1%} of {seconds:.0f} s, {mean_s:.2f} s a fit")
     return rates[1] / (2 * rates[0])

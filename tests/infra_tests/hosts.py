@@ -65,6 +65,7 @@ class Host:
         name: by which the others reach it.
         address: its IP address.
         home: its own home folder.
+        variables: that all of its processes get.
     """
 
     def __init__(self, number: int, base: Path, names: Path) -> None:
@@ -73,6 +74,7 @@ class Host:
         self._base = base / self.name
         self.home = self._base / "home"
         self.home.mkdir(parents=True)
+        self.variables: dict[str, str] = {}
         self._names = names
         self._started: list[subprocess.Popen[bytes]] = []
         self._start()
@@ -105,7 +107,7 @@ class Host:
         own = {name: value for name, value in os.environ.items() if not name.startswith(SETTINGS)}
         path = f"{Path(sys.executable).parent}:{own['PATH']}"
         inherited = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HOME": str(self.home)}
-        return own | inherited | {"PATH": path} | dict(extra or {})
+        return own | inherited | {"PATH": path} | self.variables | dict(extra or {})
 
     def command(self, *arguments: str) -> list[str]:
         """Return a command line that runs another one in this host."""

@@ -13,6 +13,7 @@ import psutil
 
 from pipeline.data.synthetic.corpus import synthesize
 from tests.infra_tests.hosts import ROOT, Host, Hosts, wait_until
+from tests.infra_tests.small_study import small_study
 from tuning.journal.history import History, read_history
 
 DOCUMENT = ROOT / "docs" / "cluster.md"
@@ -23,48 +24,6 @@ NUM_TRIES = 3
 SCP = """#!/bin/sh
 # Stands for scp, because no host runs an ssh server: HOST:PATH to a file here.
 exec cp --preserve=mode "$HOMES/${1%%:*}/home/${1#*:}" "$2"
-"""
-STUDY = """
-name = "small"
-folds = 2
-targets = ["arousal"]
-modalities = ["voice", "face"]
-[auto_encoder]
-network = { num_layers = 1, hidden_size = 8 }
-fit = { max_epochs = 6, patience = 6 }
-[unimodal]
-network = { num_layers = 1, hidden_size = 8 }
-fit = { max_epochs = %(epochs)d, patience = %(epochs)d }
-[fusion]
-network = { num_layers = 1, hidden_size = 8 }
-fit = { max_epochs = 6, patience = 6 }
-[search.auto_encoder]
-trials = 2
-sampler = "random"
-finalists = 1
-seeds = 1
-race_folds = 1
-grace_epochs = 3
-[search.auto_encoder.space]
-"fit.learning_rate" = { loguniform = [0.0005, 0.02] }
-[search.unimodal]
-trials = %(trials)d
-sampler = "random"
-finalists = 1
-seeds = 1
-race_folds = 1
-grace_epochs = 3
-[search.unimodal.space]
-"fit.learning_rate" = { loguniform = [0.0005, 0.02] }
-[search.fusion]
-trials = 2
-sampler = "random"
-finalists = 1
-seeds = 1
-race_folds = 1
-grace_epochs = 3
-[search.fusion.space]
-"fit.learning_rate" = { loguniform = [0.0005, 0.02] }
 """
 
 
@@ -100,7 +59,7 @@ def start_node(hosts: Hosts, host: Host, *options: str) -> None:
 def start_cluster(hosts: Hosts) -> None:
     """Start a head that runs no trials on the first host, and a node of one core on the others."""
     first, *others = hosts
-    start_head(first, "--num-cpus=0")
+    start_head(first, "--num-cpus=0", "--include-dashboard=false")
     for host in others:
         start_node(hosts, host, "--num-cpus=1")
 
@@ -135,7 +94,7 @@ class StudyOnHosts:
         self.out = hosts.shared / name
         self.output = hosts.shared / f"{name}.txt"
         self.file = hosts.shared / f"{name}.toml"
-        text = STUDY % {"epochs": epochs, "trials": trials}
+        text = small_study(epochs=epochs, trials=trials)
         self.file.write_text(text, encoding="utf-8")
         self.store = str(hosts.shared / "store")
         self.corpus = hosts.shared / "corpus"
@@ -174,7 +133,10 @@ class StudyOnHosts:
 
     def wait_for_fits(self, number: int, timeout_s: float = 120.0) -> None:
         """Wait until so many fits have ended."""
-        wait_until(lambda: self.num_ended >= number, timeout_s, f"too few fits: {self.said}")
+        try:
+            wait_until(lambda: self.num_ended >= number, timeout_s, "")
+        except TimeoutError:
+            raise AssertionError(f"too few fits: {self.said}") from None
 
     def history(self) -> History:
         """Read the journal."""

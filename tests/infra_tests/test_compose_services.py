@@ -19,6 +19,7 @@ import pytest
 
 from tests.infra_tests.compose_file import ComposeFile, Service, SourceFile, read_compose
 from tests.infra_tests.hosts import ROOT, Host, Hosts, make_hosts, reason_to_skip, wait_until
+from tests.infra_tests.small_study import small_study
 
 pytestmark = pytest.mark.cluster
 INFRA = ROOT / "infra"
@@ -36,29 +37,6 @@ PLACES = {
 """Service -> its host."""
 ENTRIES = {"prometheus": ["prometheus"]}
 """Service -> its image's own entry point, where that is no more than a program."""
-STUDY = """
-name = "tiny"
-folds = 2
-modalities = ["voice"]
-targets = ["arousal"]
-[auto_encoder]
-network = { num_layers = 1, hidden_size = 4 }
-fit = { max_epochs = 2, patience = 2 }
-[unimodal]
-network = { num_layers = 1, hidden_size = 4 }
-fit = { max_epochs = 3, patience = 3 }
-[fusion]
-network = { num_layers = 1, hidden_size = 4 }
-fit = { max_epochs = 2, patience = 2 }
-[search.unimodal]
-trials = 2
-sampler = "random"
-grace_epochs = 1
-finalists = 1
-seeds = 1
-[search.unimodal.space]
-"fit.learning_rate" = { loguniform = [0.001, 0.01] }
-"""
 
 
 class Services:
@@ -224,7 +202,8 @@ def test_services_of_the_compose_file_train_register_serve_and_are_watched(
     started = "Ray runtime started"
     services.wait("ray-worker", lambda: started in services.log("ray-worker").read_text(), 120)
     folder = here.home
-    (study_file := services.secrets.parent / "tiny.toml").write_text(STUDY)
+    study_file = services.secrets.parent / "tiny.toml"
+    study_file.write_text(small_study(modalities=("voice",)))
     corpus = services.secrets.parent / "corpus"
     services.host("study").shell(f"affectune corpus synthesize {corpus} --subjects 8 --minutes 0.4")
     output = services.run(

@@ -6,6 +6,7 @@ Ray and MLflow, and writing 2.4 GB of layers. `make test` has the rest.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -156,6 +157,15 @@ def test_image_trains_predicts_and_serves_with_a_read_only_root(image: Image) ->
 
     done = image.run(entry=["sh", "-c", SERVE])
     assert done.returncode == 0, done.stdout + (image.data / "serve.log").read_text()
+
+
+@pytest.mark.image
+def test_doctor_finds_nothing_wrong_in_the_image(image: Image) -> None:
+    done = image.run("doctor", "--json")
+    findings = json.loads(done.stdout[done.stdout.index("[\n") :])
+    wrong = [finding for finding in findings if finding["status"] == "error"]
+    assert (done.returncode, wrong) == (0, [])
+    assert {"versions", "store", "MLflow"} <= {finding["check"] for finding in findings}
 
 
 @pytest.mark.image

@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.infra_tests.hosts import Host, Hosts
+from tests.infra_tests.ray_cluster import HEAD, start_cluster
 
 pytestmark = pytest.mark.cluster
-ADDRESS = "host1:6379"
 WITH_TOKEN = {"RAY_AUTH_MODE": "token"}
-START = "ray start --disable-usage-stats"
 DOCTOR = ("python", "-m", "affectune", "doctor", "--json")
 PATIENCE = 3
 Findings = list[dict[str, str]]
@@ -22,14 +21,7 @@ Findings = list[dict[str, str]]
 @pytest.fixture
 def cluster(hosts: Hosts) -> Hosts:
     """A cluster with one token; host1 is its head, and has no cores."""
-    head, *others = hosts
-    head.shell(f"ray get-auth-token --generate && chmod 600 {head.home}/.ray/auth_token")
-    options = "--head --node-ip-address=10.77.0.1 --port=6379 --num-cpus=0"
-    head.shell(f"{START} {options} --include-dashboard=false", WITH_TOKEN)
-    for host in others:
-        host.shell(
-            f"cp -r {head.home}/.ray ~/ && {START} --address={ADDRESS} --num-cpus=1", WITH_TOKEN
-        )
+    start_cluster(hosts)
     (hosts.shared / "store").mkdir()
     return hosts
 
@@ -54,7 +46,7 @@ def test_doctor_tells_healthy_hosts_from_others_and_a_store_that_is_not_shared_i
     _, second, third = cluster
     store = cluster.shared / "store"
     for _ in range(PATIENCE):  # on a busy machine a node may be slow to start its first process
-        status, findings = examine(second, "--address", ADDRESS, "--store", str(store))
+        status, findings = examine(second, "--address", HEAD, "--store", str(store))
         if status == 0:
             break
     assert (status, wrong(findings)) == (0, {})
@@ -64,7 +56,7 @@ def test_doctor_tells_healthy_hosts_from_others_and_a_store_that_is_not_shared_i
     third.shell(f"mount -t tmpfs tmpfs {store}")
     second.shell("chmod 644 ~/.ray/auth_token")
     mlflow = ("--tracking-uri", "http://host1:5999")
-    status, findings = examine(second, "--address", ADDRESS, "--store", str(store), *mlflow)
+    status, findings = examine(second, "--address", HEAD, "--store", str(store), *mlflow)
     errors = wrong(findings)
     assert (status, set(errors)) == (1, {"nodes", "secrets", "MLflow"}), findings
     assert f"'{store}' on host3 is not the driver's" in errors["nodes"]
@@ -73,7 +65,7 @@ def test_doctor_tells_healthy_hosts_from_others_and_a_store_that_is_not_shared_i
     assert list(store.glob(".*")) == []
 
     status, findings = examine(
-        second, "--address", ADDRESS, env={"RAY_AUTH_TOKEN": "another-token-of-some-length"}
+        second, "--address", HEAD, env={"RAY_AUTH_TOKEN": "another-token-of-some-length"}
     )
     assert status == 1
     assert {"Ray token", "Ray cluster"} & set(wrong(findings))
@@ -90,7 +82,7 @@ def refuse_study(host: Host, shared: Path, store: Path) -> None:
     corpus = shared / "corpus"
     made = host.shell(f"python -m affectune corpus synthesize {corpus} --subjects 6 --minutes 0.5")
     assert made.returncode == 0, made.stdout
-    options = f"--corpus {corpus} --address {ADDRESS} --store {store} --out {shared}/study"
+    options = f"--corpus {corpus} --address {HEAD} --store {store} --out {shared}/study"
 
     begin = time.monotonic()
     ended = host.shell(f"python -m affectune study run demo {options}", WITH_TOKEN)

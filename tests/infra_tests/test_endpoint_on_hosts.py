@@ -10,6 +10,7 @@ import pytest
 
 from pipeline.corpus import Corpus
 from tests.infra_tests.hosts import Host, Hosts, wait_until
+from tests.infra_tests.ray_cluster import start_head, start_node
 from tests.serving_tests import conftest
 from tests.serving_tests.registry import Registry
 from tests.serving_tests.sessions import as_json, columns_of
@@ -20,16 +21,6 @@ PORT = 8000
 bundle, store, corpus = conftest.bundle, conftest.store, conftest.corpus
 """Fixtures of the endpoint's tests."""
 SECRET = "hush-hush-7319"
-START_HEAD = """
-ray get-auth-token --generate > /dev/null
-start="ray start --head --node-ip-address=10.77.0.1 --port=6379 --num-cpus=1"
-$start || { ray stop --force; $start; }
-"""
-START_WORKER = """
-start="ray start --address=host1:6379 --num-cpus=1"
-$start || { ray stop --force; $start; }
-"""
-"""Ray gives a node 30 s to start, which on a busy machine may take two attempts."""
 WRITE_CONFIG = """
 affectune serve --write-config serve.yaml --model models:/affectune@champion --host 0.0.0.0 \
   --replicas 1 --max-replicas 3
@@ -75,15 +66,12 @@ def cluster(hosts: Hosts, registry: Registry, corpus: Corpus) -> Hosts:
     _repeat(request, 4000)
     (hosts.shared / "body.json").write_text(json.dumps(request))
 
+    for host in hosts:
+        host.variables = {"MLFLOW_TRACKING_URI": registry.uri}
     first, *others = hosts
-    variables = TOKEN | {"MLFLOW_TRACKING_URI": registry.uri}
-    assert not (output := first.shell(START_HEAD, env=variables)).returncode, output.stdout
+    start_head(first, "--num-cpus=1")
     for host in others:
-        (host.home / ".ray").mkdir(mode=0o700)
-        token = host.home / ".ray" / "auth_token"
-        token.touch(mode=0o600)
-        token.write_bytes((first.home / ".ray" / "auth_token").read_bytes())
-        assert not (output := host.shell(START_WORKER, env=variables)).returncode, output.stdout
+        start_node(hosts, host, "--num-cpus=1")
     return hosts
 
 
@@ -92,7 +80,6 @@ def test_replicas_follow_load_and_alias_without_a_failed_request(
 ) -> None:
     first, shared = cluster[0], cluster.shared
     variables = TOKEN | {
-        "MLFLOW_TRACKING_URI": registry.uri,
         "AFFECTUNE_SERVE_FOLLOW_PERIOD_S": "0.5",
         "AFFECTUNE_SERVE_UPSCALE_DELAY_S": "1",
         "AFFECTUNE_SERVE_DOWNSCALE_DELAY_S": "3",
@@ -130,7 +117,6 @@ def test_serve_on_a_cluster_takes_the_registrys_password_along(
 ) -> None:
     first = cluster[0]
     variables = TOKEN | {
-        "MLFLOW_TRACKING_URI": registry.uri,
         "MLFLOW_TRACKING_TOKEN": SECRET,
         "RAY_ADDRESS": "host1:6379",
     }

@@ -14,29 +14,14 @@ import yaml
 from pipeline.errors import InputError
 from tests.infra_tests.chart import EXAMPLES, Object, Pod, example, of_kind, pods, render
 from tests.infra_tests.hosts import Host, Hosts, make_hosts, reason_to_skip, wait_until
+from tests.infra_tests.small_study import small_study
 from tuning.journal.history import read_history
 
 pytestmark = pytest.mark.cluster
 TOKEN = "clients-token"
 RAY = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "5f" * 32}
 """KubeRay's part: it makes a token for each cluster, and gives it to every pod."""
-STAGE = """
-[{stage}]
-network = {{ num_layers = 1, hidden_size = 8 }}
-fit = {{ max_epochs = 6, patience = 6 }}
-[search.{stage}]
-trials = 2
-sampler = "random"
-grace_epochs = 3
-finalists = 1
-seeds = 1
-race_folds = 1
-[search.{stage}.space]
-"fit.learning_rate" = {{ loguniform = [0.001, 0.02] }}
-"""
-STUDY = 'name = "small"\nfolds = 2\n' + "".join(
-    STAGE.format(stage=stage) for stage in ("auto_encoder", "unimodal", "fusion")
-)
+STUDY = small_study()
 VALUES: dict[str, Any] = {
     "study": {
         "file": STUDY,

@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict
 from pipeline.data.synthetic.corpus import synthesize
 from serving.metrics import Metrics
 from tests.infra_tests.hosts import ROOT, wait_until
-from tests.infra_tests.test_slurm import STUDY
+from tests.infra_tests.small_study import small_study
 from tests.serving_tests.conftest import bundle, corpus, store  # noqa: F401  # fixtures
 from tests.serving_tests.endpoint_process import free_port, running, running_endpoint
 from tests.tuning_tests.monitoring.test_metrics import finished_history
@@ -225,8 +225,7 @@ def test_every_query_of_every_panel_and_alert_is_answered(
 ) -> None:
     server, study_port, endpoint_port = prometheus
     synthesize(tmp_path / "corpus", subjects=6, minutes=0.25, seed=0, preset="small")
-    before, _, after = STUDY.rpartition("trials = 2")
-    before = before.replace("trials = 4", "trials = 2").replace("10", "4")
+    before, _, after = small_study().rpartition("trials = 2")
     (tmp_path / "study.toml").write_text(
         f"{before}trials = 400{after}"
     )  # in fusion until it is told

@@ -10,6 +10,7 @@ import pytest
 
 from pipeline.data.synthetic.corpus import synthesize
 from tests.infra_tests.hosts import ROOT, Host, Hosts, wait_until
+from tests.infra_tests.small_study import small_study
 from tests.tuning_tests.command import num_ended_fits
 from tuning.journal.events import StudyFinished, StudyResumed, StudyStopped
 from tuning.journal.file import JOURNAL, read_journal
@@ -41,49 +42,7 @@ SlurmdLogFile={shared}/slurmd-%h.log
 NodeName=host[1-3] CPUs=2 RealMemory=1000 State=UNKNOWN
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
-# What early stopping decides depends on which fit reports first: here each is trained to its end.
-STUDY = """
-name = "small"
-folds = 2
-targets = ["arousal"]
-modalities = ["voice", "face"]
-[auto_encoder]
-network = { num_layers = 1, hidden_size = 4 }
-fit = { max_epochs = 3 }
-[unimodal]
-network = { num_layers = 1, hidden_size = 8 }
-fit = { max_epochs = 10, patience = 10 }
-[fusion]
-network = { num_layers = 1, hidden_size = 4 }
-fit = { max_epochs = 3 }
-[search.auto_encoder]
-trials = 2
-sampler = "random"
-finalists = 1
-seeds = 1
-race_folds = 1
-grace_epochs = 3
-[search.auto_encoder.space]
-"fit.learning_rate" = { loguniform = [0.001, 0.1] }
-[search.unimodal]
-trials = 4
-sampler = "random"
-finalists = 1
-seeds = 1
-race_folds = 1
-grace_epochs = 10
-[search.unimodal.space]
-"fit.learning_rate" = { loguniform = [0.001, 0.1] }
-[search.fusion]
-trials = 2
-sampler = "random"
-finalists = 1
-seeds = 1
-race_folds = 1
-grace_epochs = 3
-[search.fusion.space]
-"fit.learning_rate" = { loguniform = [0.001, 0.1] }
-"""
+STUDY = small_study(epochs=10, trials=4, is_stopped_early=False)
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")
 
 

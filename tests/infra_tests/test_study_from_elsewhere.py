@@ -11,6 +11,7 @@ import pytest
 from pipeline.data.synthetic.corpus import synthesize
 from tests.infra_tests.hosts import Host, Hosts, wait_until
 from tests.infra_tests.s3_server import BUCKET, json_of, serve_s3
+from tests.infra_tests.small_study import small_study
 from tests.tuning_tests.command import num_ended_fits
 from tests.tuning_tests.damages.recovery import winner_of
 from tuning.journal.history import read_history
@@ -18,43 +19,7 @@ from tuning.publication.head import SILENT_S
 
 pytestmark = pytest.mark.cluster
 STORE = f"s3://{BUCKET}/lab/store"
-# Without early stopping: what ended in the seconds before a kill comes back from the store, without
-# the scores at rungs by which others are stopped.
-STUDY = """
-name = "travelling"
-folds = 2
-[auto_encoder]
-network = { num_layers = 1, hidden_size = 8 }
-fit = { max_epochs = 6, patience = 6 }
-[unimodal]
-network = { num_layers = 2, hidden_size = 32 }
-fit = { max_epochs = 40, patience = 40 }
-[fusion]
-network = { num_layers = 1, hidden_size = 8 }
-fit = { max_epochs = 6, patience = 6 }
-[search.auto_encoder]
-trials = 2
-grace_epochs = 6
-finalists = 1
-seeds = 1
-[search.auto_encoder.space]
-"fit.learning_rate" = { loguniform = [0.001, 0.02] }
-[search.unimodal]
-trials = 4
-sampler = "tpe"
-grace_epochs = 40
-finalists = 1
-seeds = 1
-[search.unimodal.space]
-"fit.learning_rate" = { loguniform = [0.001, 0.02] }
-[search.fusion]
-trials = 2
-grace_epochs = 6
-finalists = 1
-seeds = 1
-[search.fusion.space]
-"fit.learning_rate" = { loguniform = [0.001, 0.02] }
-"""
+STUDY = small_study("travelling", epochs=30, trials=4, is_stopped_early=False)
 
 NUM_ENDED = 6
 """Fits after which the first host goes down; some thirty are to come."""

@@ -14,7 +14,6 @@ from tests.infra_tests.ray_cluster import (
     StudyOnHosts,
     commands,
     kill,
-    start_cluster,
     start_head,
     start_node,
     wait_for_end,
@@ -80,8 +79,7 @@ def _write(path: Path, text: str | None) -> None:
 
 def test_a_head_that_is_lost_is_told_and_waited_for_and_new_nodes_are_used(hosts: Hosts) -> None:
     first, second, third = hosts
-    start_cluster(hosts)
-    third.shell("ray stop --force")
+    _start(hosts, first, second)
     study = StudyOnHosts(hosts, epochs=400, trials=4)
 
     process = study.start(second)
@@ -96,7 +94,7 @@ def test_a_head_that_is_lost_is_told_and_waited_for_and_new_nodes_are_used(hosts
     assert "--resume" in study.said
     assert "terminate" not in study.said
 
-    _start_again(hosts, first, second)
+    _start(hosts, first, second)
     process = study.start(second, "--resume", "--wait-for-cluster", "10m")
     study.wait_for_fits(study.num_ended + 1)
 
@@ -104,7 +102,7 @@ def test_a_head_that_is_lost_is_told_and_waited_for_and_new_nodes_are_used(hosts
     wait_until(lambda: bool(third.processes("Trainable")), NEW_NODE_S, "the new node is not used")
 
     kill(first.processes("gcs_server"))
-    _start_again(hosts, first, second)
+    _start(hosts, first, second)
     status, _ = wait_for_end(process, 300)
     assert status == 0, study.said
     # Ray may end the driver when its node ends, before the watch has noticed the new head.
@@ -113,11 +111,11 @@ def test_a_head_that_is_lost_is_told_and_waited_for_and_new_nodes_are_used(hosts
     assert all(end is not None and end.reason != "error" for end in ended)
 
 
-def _start_again(hosts: Hosts, head: Host, node: Host) -> None:
-    """Start a cluster anew where another one was."""
+def _start(hosts: Hosts, head: Host, node: Host) -> None:
+    """Start a cluster of two, also where another one was."""
     for host in (head, node):
         host.shell("ray stop --force")
-    start_head(head, "--num-cpus=0")
+    start_head(head, "--num-cpus=0", "--include-dashboard=false")
     start_node(hosts, node, "--num-cpus=1")
 
 

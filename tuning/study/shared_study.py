@@ -15,7 +15,7 @@ from pipeline.status_line import print_status
 from pipeline.storage.atomic_file import write_atomically
 from pipeline.storage.json_record import read_record
 from pipeline.storage.stage_store import StageStore
-from tuning.journal.events import StudyOpened
+from tuning.journal.events import Event, RungDecision, StudyOpened, TrialEnded
 from tuning.journal.file import Journal
 from tuning.publication.head import Head, head_or_none
 from tuning.publication.publication import Publication
@@ -97,6 +97,14 @@ class SharedStudy:
             )
         elif head is None or head.is_open or not head.is_registered:
             self._publish(self._begin_term(opened.id), opened)
+
+    def take_note(self, event: Event) -> None:
+        """Publish at once what another machine would decide otherwise, if it did not know of it.
+
+        The store tells it which fits have ended, and not what early stopping knew of them.
+        """
+        if self._publisher is not None and isinstance(event, RungDecision | TrialEnded):
+            self._publisher.hasten()
 
     @property
     def position(self) -> int:

@@ -167,7 +167,12 @@ class Study:
         self.journal.append(*events)
         for event in events:
             self.history.apply(event)
-            self.on_event(event)
+            self.tell(event)
+
+    def tell(self, event: Event) -> None:
+        """Let others know of an event that was written and taken into account."""
+        self.shared.take_note(event)
+        self.on_event(event)
 
     def discard(self) -> None:
         """Remove the journal of a study that was refused, and the folders made for it."""
@@ -282,7 +287,7 @@ def run_study(
         study.history,
         device=options.trial_device,
         budget_s=options.budget_s,
-        on_event=study.on_event,
+        on_event=study.tell,
     )
 
     is_started = False

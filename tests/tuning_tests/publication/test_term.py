@@ -18,7 +18,7 @@ from tuning.journal.events import StudyOpened
 from tuning.journal.file import JOURNAL, Journal
 from tuning.publication.head import read_head
 from tuning.publication.publication import Publication
-from tuning.publication.publisher import Publisher
+from tuning.publication.publisher import HASTENED_PAUSE_S, Publisher
 from tuning.publication.term import Term, begin_term, is_replaced
 
 STUDY = "ab" * 16
@@ -140,3 +140,18 @@ def test_who_was_replaced_stops_and_publishes_nothing_more(
     head = read_head(objects, STUDY)
     assert head is not None
     assert head.is_open
+
+
+def test_what_is_hastened_is_published_before_the_next_beat_and_not_more_often_than_bounded(
+    objects: Objects, tmp_path: Path
+) -> None:
+    publication = _publication(objects, _begin(objects, "first"), tmp_path)
+    publisher = Publisher(publication, beat_s=3600.0)
+    begin = time.monotonic()
+    publisher.start()
+    while (head := read_head(objects, STUDY)) is None or head.beat < 4:
+        publisher.hasten()
+        time.sleep(0.01)
+        assert time.monotonic() < begin + 20
+    assert time.monotonic() >= begin + 3 * HASTENED_PAUSE_S
+    publisher.close(5.0)
