@@ -32,7 +32,7 @@ demo: install
 	$(BIN)/affectune registry show affectune
 	$(BIN)/affectune evaluate models:/affectune@champion --corpus demo/corpus --plots demo/plots --corrupt voice=noise:2.0
 	$(BIN)/affectune predict models:/affectune@champion --corpus demo/corpus --out demo/predictions
-	@echo "Look at demo/study/report.html, demo/plots/traces.png and the model card demo/study/model/README.md."
+	@echo "Look at demo/study/report.html, demo/plots/traces-voice-noise-2.0.png and the model card demo/study/model/README.md."
 	@$(BIN)/python infra/demo.py demo/mlflow.db $(if $(KEEP),--keep)
 
 # FULL=1: pip installs all that the wheel declares into its environment, which takes minutes.

@@ -1,7 +1,34 @@
-"""The command line, and the public Python API. Knows which packages have commands; nothing else."""
+"""Predict emotions over time from several modalities, and say how difficult each frame is.
+
+A corpus is a folder in a MuSe layout: feature sets and labels of sessions, one CSV file each. A
+model is trained on it in three stages: auto-encoders, whose error is the difficulty of a frame; a
+regressor per modality and target; a fusion of them. Here with a synthetic corpus:
+
+    import affectune
+
+    affectune.synthesize_corpus("corpus")
+    model = affectune.train("corpus", spec="small", out="model")
+
+    scores = affectune.evaluate(model, "corpus")        # on devel, with intervals and floors
+    print(scores["arousal"].fusion)
+    scores.plot("traces").savefig("traces.png")
+
+    predictions = affectune.predict(model, "corpus")    # of the test partition
+    predictions.to_frame().to_csv("predictions.csv")
+
+    model = affectune.load("model")                     # or "models:/affectune@champion"
+    prediction = model.predict({"voice": voice, "face": face, ...})
+
+`run_study` searches for the best settings, and registers the winner in MLflow. Every function does
+what the command of its name does, with the same defaults, and is silent: `on_progress` tells how
+far it is. Mistakes and failures are an `AffectuneError`, unusable input is an `InputError`.
+
+Importing this module imports no library: each name is imported when it is first used.
+"""
 
 from __future__ import annotations
 
+import importlib
 import logging
 import signal
 import sys
@@ -11,10 +38,62 @@ from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
+    from pipeline.api.bundles import save
+    from pipeline.api.predicting import Predictions, predict
+    from pipeline.api.progress import Progress
+    from pipeline.api.reading import read_corpus, synthesize_corpus
+    from pipeline.api.scoring import Scores, evaluate
+    from pipeline.api.training import train
     from pipeline.command_line import Command
-    from pipeline.model.fused_model import FusedModel
+    from pipeline.corpus import Corpus, Session
+    from pipeline.errors import AffectuneError, InputError
+    from pipeline.model.fused_model import FusedModel, Prediction
+    from pipeline.spec import Spec
+    from serving.loading import load
+    from tuning.api.run_study import run_study
+    from tuning.api.study_result import StudyResult, load_study
 
-__all__ = ["load", "main"]
+    __version__: str
+
+__all__ = [
+    "AffectuneError",
+    "Corpus",
+    "FusedModel",
+    "InputError",
+    "Prediction",
+    "Predictions",
+    "Progress",
+    "Scores",
+    "Session",
+    "Spec",
+    "StudyResult",
+    "evaluate",
+    "load",
+    "load_study",
+    "predict",
+    "read_corpus",
+    "run_study",
+    "save",
+    "synthesize_corpus",
+    "train",
+]
+
+_MODULES = {
+    "pipeline.api.bundles": ("save",),
+    "pipeline.api.predicting": ("Predictions", "predict"),
+    "pipeline.api.progress": ("Progress",),
+    "pipeline.api.reading": ("read_corpus", "synthesize_corpus"),
+    "pipeline.api.scoring": ("Scores", "evaluate"),
+    "pipeline.api.training": ("train",),
+    "pipeline.corpus": ("Corpus", "Session"),
+    "pipeline.errors": ("AffectuneError", "InputError"),
+    "pipeline.model.fused_model": ("FusedModel", "Prediction"),
+    "pipeline.spec": ("Spec",),
+    "serving.loading": ("load",),
+    "tuning.api.run_study": ("run_study",),
+    "tuning.api.study_result": ("StudyResult", "load_study"),
+}
+"""Where each public name is; it is imported when it is first asked for."""
 
 NAME = "affectune"
 ORDER = ("corpus", "train", "evaluate", "predict", "study", "store", "registry", "serve", "doctor")
@@ -44,27 +123,23 @@ LONG_COMMANDS = {
 """The commands that run supervised, with the way to go on after a stop."""
 
 
-def load(folder: Path | str) -> FusedModel:
-    """Load a trained model from its bundle, and check the hash of every file.
+def __getattr__(name: str) -> object:
+    """Import a public name, and keep it."""
+    if name == "__version__":
+        from pipeline.command_line import version
 
-    Args:
-        folder: the bundle, as `affectune train --out` wrote it; or, as text, its URI in an object
-            store, or the name of a registered model.
+        return version(NAME)
+    for module, names in _MODULES.items():
+        if name in names:
+            value: object = getattr(importlib.import_module(module), name)
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
-    Returns:
-        The model; its `predict` takes raw features.
 
-    Raises:
-        pipeline.errors.InputError: the folder is no bundle, or a file was changed.
-
-    Example:
-        >>> model = affectune.load("model")  # doctest: +SKIP
-        >>> prediction = model.predict({"head": head, "gaze": gaze})  # doctest: +SKIP
-        >>> prediction.values["arousal"]  # doctest: +SKIP
-    """
-    from pipeline.model.bundle import load_model
-
-    return load_model(_find_bundle(folder) if isinstance(folder, str) else folder)
+def __dir__() -> list[str]:
+    """Return the public names, for completion and `help`."""
+    return sorted({*globals(), *__all__, "__version__"})
 
 
 def main() -> None:
@@ -209,15 +284,10 @@ def _exit(error: Exception, *, status: int) -> NoReturn:
 
 
 def _find_bundle(model: str, tracking_uri: str | None = None) -> Path:
-    """Return the folder of a model: its own, or a verified copy from the registry or a store."""
-    if not model.startswith("models:") and "://" not in model:
-        return Path(model)
+    """Return the folder of a model by its name; what that needs is imported now."""
+    from serving.loading import find_bundle
 
-    from serving.model_source import find_source
-    from serving.settings import Settings
-
-    source = find_source(Settings(model=model, tracking_uri=tracking_uri))
-    return source.fetch(source.newest()).folder
+    return find_bundle(model, tracking_uri)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,8 @@ from demo import free_port, predict_example, print_response, running
 ROOT = Path(__file__).resolve().parents[1]
 DIST, WORK = ROOT / "dist", ROOT / "build" / "wheel"
 PACKAGES = ("pipeline", "tuning", "serving")
+STUBS = "affectune-stubs"
+"""The types of the module affectune, from a folder of its own below infra."""
 NOT_SOURCE = {"build", "demo", "dist", "mlruns", "studies", "mlflow.db", "bench.json"}
 """In the root: what running the program leaves there."""
 NOT_SHIPPED = {"docs", "tests", "mlflow", "infra"}
@@ -92,8 +94,11 @@ def _check_contents(sdist: Path, wheel: Path) -> None:
 
     tops = {name.partition("/")[0] for name in in_wheel}
     info = {top for top in tops if top.endswith(".dist-info")}
-    _fail_if("The wheel's top level has", tops - {*PACKAGES, "affectune.py", *info})
-    _fail_if("The sdist has", (name for name in in_sdist if name.split("/")[0] in NOT_SHIPPED))
+    _fail_if("The wheel's top level has", tops - {*PACKAGES, STUBS, "affectune.py", *info})
+    not_shipped = (name for name in in_sdist if name.split("/")[0] in NOT_SHIPPED)
+    _fail_if("The sdist has", (name for name in not_shipped if f"/{STUBS}/" not in name))
+    types = {f"{STUBS}/__init__.pyi", *(f"{top}/py.typed" for top in (*PACKAGES, STUBS))}
+    _fail_if("The wheel lacks", types - in_wheel)
 
     source = WORK / "source"
     packaged = {
@@ -152,6 +157,7 @@ def _do_main_job(python: Path, folder: Path) -> None:
     study = ("study", "run", "demo", "--corpus", "corpus", "--out", "study", "--promote-first")
     run(*study, *SMALL, *BUDGET)
     run("study", "report", "study")
+    _use_from_python(python, folder)
     run("registry", "show", "affectune")
     model = ("models:/affectune@champion", "--corpus", "corpus")
     evaluation: dict[str, Any] = json.loads(run("evaluate", *model, "--json"))
@@ -165,6 +171,26 @@ def _do_main_job(python: Path, folder: Path) -> None:
     print(f"$ {' '.join(['affectune', *serve[1:]])}", flush=True)
     with running(serve, f"{endpoint}/readyz", folder / "serve.log", folder):
         print_response(predict_example(endpoint))
+
+
+def _use_from_python(python: Path, folder: Path) -> None:
+    """Open the study from a Python program, whose types a checker knows."""
+    program = folder / "program.py"
+    program.write_text(
+        "import affectune\n"
+        'scores = affectune.load_study("study").scores\n'
+        'ccc: float = scores["arousal"].fusion.ccc\n'
+        "print(scores, affectune.__version__)\n"
+    )
+    print(_run([python, program], cwd=folder, is_quiet=True).strip())
+    mypy = [sys.executable, "-m", "mypy", "--strict", "--python-executable", python]
+    _run([*mypy, "--cache-dir", folder / "mypy", program], cwd=folder, is_quiet=True)
+    mistake = program.with_name("mistake.py")
+    mistake.write_text("import affectune\naffectune.train(1)\n")
+    command = [str(part) for part in (*mypy, "--cache-dir", folder / "mypy", mistake)]
+    checked = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if "arg-type" not in checked.stdout:
+        sys.exit(f"A type checker does not know the types of affectune: {checked.stdout}")
 
 
 def _check_imports(python: Path, folder: Path) -> None:

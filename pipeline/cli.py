@@ -6,13 +6,10 @@ after their first line of output: nobody waits for it without a word.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
@@ -22,7 +19,9 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.corpus import PARTITIONS, Corpus, LabelRows, Partition, Session
+from pipeline.api.clock import Clock
+from pipeline.api.device import find_device
+from pipeline.corpus import Corpus, LabelRows, Session
 from pipeline.data.cli import (
     ResampleOption,
     TimeUnitOption,
@@ -32,18 +31,16 @@ from pipeline.data.cli import (
     print_corpus_warnings,
 )
 from pipeline.errors import AffectuneError, InputError
-from pipeline.preprocessing.corruption import FORMS, parse_corruption
+from pipeline.preprocessing.corruption import FORMS
 from pipeline.shipped import SPECS
 from pipeline.status_line import print_status
 from pipeline.storage.csv_text import csv_text
 from pipeline.storage.own_files import raise_if_others, write_own_files
-from pipeline.storage.result_folder import what_is_in_the_way, write_result
 from pipeline.supervisor import end_in_order
 from pipeline.terminal import Console, cells, note, title
 
 if TYPE_CHECKING:
     from pipeline.evaluation.evaluate import Evaluation, TargetEvaluation
-    from pipeline.fitting.worker_pool import WorkerPool
     from pipeline.model.fused_model import FusedModel, Prediction
 
 CorpusPath = Annotated[
@@ -70,9 +67,6 @@ Model = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
-SUMMARY = "summary.json"
-MAX_SUFFIX = 100
-"""Characters of the corruptions in the name of a folder of pictures."""
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -142,28 +136,27 @@ def train_command(
 
     Example: affectune train --corpus data/c3_muse_stress --out model --workers 4
     """
-    clock = _Clock()
+    clock = Clock()
     print_status(f"Reading the corpus '{corpus}'")
+    from pipeline.api.bundles import raise_if_not_replaceable
+    from pipeline.api.training import find_spec, run_training, write_training
     from pipeline.data.muse import read_corpus
     from pipeline.evaluation.evaluate import evaluate
     from pipeline.evaluation.model_card import (
         distillation_note,
         floor_warnings,
-        model_card,
         out_of_fold_warnings,
     )
     from pipeline.fitting.progress_bar import ProgressBar
-    from pipeline.fitting.worker_pool import WorkerPool
-    from pipeline.model.bundle import bundle_files
-    from pipeline.spec import Spec, override, read_spec
+    from pipeline.spec import override
     from pipeline.stages.requirements import raise_if_untrainable
     from pipeline.storage.stage_store import StageStore, raise_if_not_writable
-    from pipeline.train import num_fits, train
+    from pipeline.train import num_fits
 
     if spec in SPECS.names():
         print_status(f"With {SPECS.describe(spec)}")
     settings = override(
-        read_spec(SPECS.find(spec)) if spec else Spec(),
+        find_spec(spec or None),
         protocol=protocol,
         folds=folds,
         split=split,
@@ -172,7 +165,7 @@ def train_command(
     )
     torch_device = find_device(device)
     out = out.resolve()
-    _raise_if_not_replaceable(out, store)
+    raise_if_not_replaceable(out, store)
     raise_if_not_writable(store)
 
     sessions = read_corpus(
@@ -189,35 +182,35 @@ def train_command(
     print_corpus_warnings(sessions, console)
 
     end_in_order()
-    with (
-        ProgressBar(num_fits(sessions, settings), console) as progress,
-        WorkerPool(
-            sessions, StageStore(store), workers=workers, device=torch_device, on_progress=progress
-        ) as pool,
-    ):
+    with ProgressBar(num_fits(sessions, settings), console) as progress:
         try:
-            model = train(sessions, settings, pool)
+            training = run_training(
+                sessions,
+                settings,
+                store=store,
+                workers=workers,
+                device=torch_device,
+                clock=clock,
+                on_progress=progress,
+            )
         except KeyboardInterrupt:
             raise AffectuneError(
                 "Interrupted. What is trained is in the store: run the same command to go on."
             ) from None
 
+    model = training.model
     evaluation = evaluate(model, sessions, "devel", device=torch_device)
-    warnings = floor_warnings(evaluation)
-    summary = evaluation.to_json(str(out)) | _training_summary(pool, model, clock)
-    text = json.dumps(summary, indent=1)
-    card = model_card(model, evaluation, warnings)
-    write_result(out, bundle_files(model, card) | {SUMMARY: text.encode()}, _any_bundle)
+    summary = write_training(training, evaluation, out)
 
     if as_json:
-        typer.echo(text)
+        typer.echo(json.dumps(summary, indent=1))
         return
     _print_evaluation(evaluation)
-    for warning in [*warnings, *out_of_fold_warnings(model.out_of_fold)]:
+    for warning in [*floor_warnings(evaluation), *out_of_fold_warnings(model.out_of_fold)]:
         console.print(note(warning))
     if model.distillation:
         console.print(Text(distillation_note(model)))
-    fits = f"{summary['trials']} fits ({pool.store_hits} from the store)"
+    fits = f"{training.fits} fits ({training.store_hits} from the store)"
     written = f"{fits}, {summary['wall_s']:.0f} s. Written: {out}"
     Console().print(Text(written), soft_wrap=True)
     _print_next_steps(sessions, corpus, out, tolerance_ms)
@@ -249,39 +242,37 @@ def evaluate_command(
     Example: affectune evaluate model --corpus data/c3_muse_stress --corrupt voice=noise:1.0
     """
     print_status(f"Reading the model '{model}'")
-    from pipeline.data.muse import read_corpus
+    from pipeline.api.predicting import check_partition
+    from pipeline.api.reading import corpus_to_evaluate
+    from pipeline.api.scoring import find_corruption
     from pipeline.evaluation.evaluate import evaluate
-    from pipeline.evaluation.plots import PLOT_FILES, draw_plots
+    from pipeline.evaluation.plots import corruption_suffix, draw_plots, plot_files
     from pipeline.model.bundle import load_model
 
     torch_device = find_device(device)
-    part = _parse_partition(partition)
+    part = check_partition(partition)
     bundle: Path = context.obj(model, tracking_uri)
     fused_model = load_model(bundle)
-    corrupt_session = _corruptions(fused_model, corrupt or [])
+    corruption = find_corruption(fused_model, corrupt or [])
 
     print_status(f"Reading the corpus '{corpus}'")
-    sessions = read_corpus(
+    sessions = corpus_to_evaluate(
+        fused_model,
         corpus,
-        modalities=fused_model.modalities,
-        targets=fused_model.targets,
         tolerance_ms=tolerance_ms,
-        resampling=parse_resampling(resample) or fused_model.resampling_of_sets,
+        resampling=parse_resampling(resample),
         time_unit=parse_time_unit(time_unit),
-        mark_stuck_rows=False,  # the model does, by its own limits
-        model_columns=fused_model.columns_in_files,
-        model_set_aside=fused_model.set_aside,
     )
     _print_columns_set_aside(sessions, Console(stderr=True))
     if plots is not None:
-        raise_if_others(plots, PLOT_FILES, "--plots")
-    evaluation = evaluate(fused_model, sessions, part, corrupt=corrupt_session, device=torch_device)
-    folder = plots or _plots_folder(bundle, part, corrupt or [])
+        raise_if_others(plots, plot_files(corrupt or []), "--plots")
+    evaluation = evaluate(fused_model, sessions, part, corrupt=corruption, device=torch_device)
+    beside = bundle.resolve()
+    folder = plots or beside.with_name(f"{beside.name}-{part}{corruption_suffix(corrupt or [])}")
     write_own_files(folder, draw_plots(evaluation), has_name_of_its_own=plots is None)
 
     if as_json:
-        record = evaluation.to_json(model) | ({"corrupt": corrupt} if corrupt else {})
-        typer.echo(json.dumps(record, indent=1))
+        typer.echo(json.dumps(evaluation.to_json(model), indent=1))
         return
     _print_evaluation(evaluation)
     if part == "train":
@@ -289,7 +280,8 @@ def evaluate_command(
             "[yellow]Note:[/] the model learned from these sessions: "
             "the scores say nothing of new ones."
         )
-    pictures = f"Pictures: {', '.join(str(folder / name) for name in sorted(PLOT_FILES))}"
+    names = sorted(plot_files(corrupt or []))
+    pictures = f"Pictures: {', '.join(str(folder / name) for name in names)}"
     Console().print(Text(pictures), soft_wrap=True)
 
 
@@ -321,13 +313,13 @@ def predict_command(
     Example: affectune predict model --corpus data/c3_muse_stress --partition test --out predictions
     """
     print_status(f"Reading the model '{model}'")
-    from pipeline.data.layout import find_layout
-    from pipeline.data.muse import read_corpus
+    from pipeline.api.predicting import check_partition
+    from pipeline.api.reading import corpus_to_predict
     from pipeline.evaluation.evaluate import raise_if_incompatible
     from pipeline.model.bundle import load_model
 
     torch_device = find_device(device)
-    part = _parse_partition(partition)
+    part = check_partition(partition)
     fused_model = load_model(context.obj(model, tracking_uri))
     if bands:
         _raise_if_without_bands(fused_model, model)
@@ -335,18 +327,12 @@ def predict_command(
         _raise_if_no_weights(fused_model, weights, out)
 
     print_status(f"Reading the corpus '{corpus}'")
-    labelled = find_layout(corpus, fused_model.modalities, None).labels
-    read = read_corpus(
+    read = corpus_to_predict(
+        fused_model,
         corpus,
-        modalities=fused_model.modalities,
-        targets=[target for target in fused_model.targets if target in labelled],
         tolerance_ms=tolerance_ms,
-        resampling=parse_resampling(resample) or fused_model.resampling_of_sets,
+        resampling=parse_resampling(resample),
         time_unit=parse_time_unit(time_unit),
-        frame_period_ms=fused_model.frame_period_ms,
-        mark_stuck_rows=False,
-        model_columns=fused_model.columns_in_files,
-        model_set_aside=fused_model.set_aside,
     )
     _print_columns_set_aside(read, Console(stderr=True))
     raise_if_incompatible(fused_model, read)
@@ -377,50 +363,6 @@ def predict_command(
         Console().print(Text(line), soft_wrap=True)
 
 
-def find_device(name: str) -> str:
-    """Return the device to compute on.
-
-    Raises:
-        InputError: an unknown name, or no CUDA device where one was asked for.
-    """
-    if name not in {"auto", "cpu", "cuda"}:
-        raise InputError(f"--device is {name!r}; it must be auto, cpu or cuda.")
-    import torch
-
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda: torch finds no CUDA device. Use --device cpu.")
-    return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
-
-
-class _Clock:
-    """Seconds since it was made, on the wall and of this process."""
-
-    def __init__(self) -> None:
-        self._wall, self._cpu = time.monotonic(), time.process_time()
-
-    def wall_s(self) -> float:
-        return time.monotonic() - self._wall
-
-    def cpu_s(self) -> float:
-        return time.process_time() - self._cpu
-
-
-def _training_summary(pool: WorkerPool, model: FusedModel, clock: _Clock) -> dict[str, Any]:
-    """Say what the training took, for summary.json."""
-    # Fits in this process are in its own time already.
-    worker_cpu_s = sum(stage.cpu_s for stage in pool.trained) if pool.workers > 1 else 0.0
-    return {
-        "trials": len(pool.trained) + pool.store_hits,
-        "epochs_trained": sum(len(stage.history) for stage in pool.trained),
-        "wall_s": round(clock.wall_s(), 3),
-        "cpu_s": round(clock.cpu_s() + worker_cpu_s, 3),
-        "store_hits": pool.store_hits,
-        "out_of_fold": model.out_of_fold,
-        "inference": model.composition,
-        "distillation": model.distillation,
-    }
-
-
 def _print_next_steps(
     sessions: Corpus, corpus: Path, out: Path, tolerance_ms: float | None
 ) -> None:
@@ -441,30 +383,6 @@ def _print_next_steps(
         ["serve", "--model", model],
     ):
         console.print(f"  {shell_command(*words)}", soft_wrap=True, markup=False, highlight=False)
-
-
-def _corruptions(model: FusedModel, texts: Sequence[str]) -> Callable[[Session], Session]:
-    """Return what applies all corruptions to a session, one after the other."""
-    normalisations = {
-        modality: model.auto_encoders[modality][0].normalisation for modality in model.modalities
-    }
-    corruptions = [parse_corruption(text, normalisations) for text in texts]
-
-    def corrupt(session: Session) -> Session:
-        for apply in corruptions:
-            session = apply(session)
-        return session
-
-    return corrupt
-
-
-def _plots_folder(bundle: Path, partition: str, corruptions: Sequence[str]) -> Path:
-    suffix = "".join(f"-{text.replace('=', '-').replace(':', '-')}" for text in corruptions)
-    if len(suffix) > MAX_SUFFIX:  # a folder's name has an end
-        digest = hashlib.sha256(suffix.encode()).hexdigest()[:8]
-        suffix = f"-{len(corruptions)} corruptions {digest}"
-    bundle = bundle.resolve()
-    return bundle.with_name(f"{bundle.name}-{partition}{suffix}")
 
 
 def _raise_if_without_bands(model: FusedModel, name: str) -> None:
@@ -528,38 +446,6 @@ def _weights_csv(rows: LabelRows, weights: Mapping[str, NDArray[np.float64]]) ->
     return csv_text({**frames, **{name: series[rows.frames] for name, series in weights.items()}})
 
 
-def _parse_partition(name: str) -> Partition:
-    for partition in PARTITIONS:
-        if name == partition:
-            return partition
-    raise InputError(f"--partition is {name!r}; it must be one of {', '.join(PARTITIONS)}.")
-
-
-def _raise_if_not_replaceable(out: Path, store: str) -> None:
-    """Refuse to replace what is not a bundle, or cannot be written, before anything is trained."""
-    if cause := what_is_in_the_way(out, _any_bundle):
-        raise InputError(
-            f"--out '{out}' would be replaced, but it {cause}. Choose another folder, or move it "
-            "away."
-        )
-
-    if "://" not in store and Path(store).absolute().is_relative_to(out):
-        raise InputError(
-            f"--store '{store}' lies in --out '{out}', which is replaced. Choose another --store."
-        )
-
-    parent = next(folder for folder in out.parents if folder.exists())
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise InputError(
-            f"--out '{out}' cannot be written: '{parent}' takes no folder. Choose another one."
-        )
-
-
-def _any_bundle(files: Mapping[str, bytes]) -> bool:
-    """Return True: a new model replaces any other."""
-    return True
-
-
 def _print_columns_set_aside(corpus: Corpus, console: Console) -> None:
     from pipeline.data.checks.column_findings import SET_ASIDE
 
@@ -576,7 +462,7 @@ def _print_evaluation(evaluation: Evaluation) -> None:
     session_rows = session_score_table(evaluation)
     for target, rows in score_table(evaluation).items():
         scores = evaluation.targets[target]
-        table = _evaluation_table(f"{target} on {evaluation.partition}", scores)
+        table = _evaluation_table(f"{target} on {evaluation.data}", scores)
         for name, score, gap in rows:
             rho = scores.difficulty_spearman.get(name)
             correlation = "" if rho is None or np.isnan(rho) else f"{rho:+.2f}"
@@ -588,21 +474,25 @@ def _print_evaluation(evaluation: Evaluation) -> None:
             bands = scores.bands
             worst = bands.subject_coverage[bands.worst_subject]
             console.print(
-                f"Bands of {bands.level:.0%} cover {bands.coverage:.1%}, of the worst person "
-                f"{worst:.1%}; mean width {bands.mean_width:.3f}, constant "
-                f"{bands.constant_width:.3f}: difficulty and disagreement {bands.verdict}."
+                f"Bands for {bands.level:.0%} of the frames cover {bands.coverage:.1%} of them, "
+                f"and {worst:.1%} of the frames of the worst person. Their mean width is "
+                f"{bands.mean_width:.3f}, that of a constant band {bands.constant_width:.3f}: "
+                f"difficulty and disagreement {bands.verdict}."
             )
 
 
 def _evaluation_table(heading: str, scores: TargetEvaluation) -> Table:
-    from pipeline.evaluation.evaluate import text_of
+    from pipeline.evaluation.evaluate import counts_text, interval_note, text_of
 
-    counts = f"{scores.frames} frames of {scores.sessions} sessions, {scores.subjects} subjects"
+    caption = (
+        f"The sessions' own CCCs: {text_of(scores.session_mean_ccc)} on average, "
+        f"{scores.undefined_sessions} undefined. "
+        "rho: rank correlation of difficulty with absolute error. "
+        f"{interval_note(scores)}"
+    )
     table = Table(
-        title=title(f"{heading}: {counts}"),
-        caption=f"Mean over sessions {text_of(scores.session_mean_ccc)}, "
-        f"undefined in {scores.undefined_sessions}. "
-        "rho: rank correlation of difficulty with absolute error.",
+        title=title(f"{heading}: {counts_text(scores)}"),
+        caption=caption.rstrip(),
         title_justify="left",
         caption_justify="left",
         box=box.SIMPLE,
@@ -615,7 +505,15 @@ def _evaluation_table(heading: str, scores: TargetEvaluation) -> Table:
 
 def session_table(heading: str, rows: Sequence[tuple[str, str, str]]) -> Table:
     """Return a target's rows of `session_score_table` as a table, 80 columns wide at most."""
-    table = Table(title=title(heading), title_justify="left", box=box.SIMPLE, pad_edge=False)
+    has_all = all("[" in score or score == "undefined" for _, *scores in rows for score in scores)
+    table = Table(
+        title=title(heading),
+        caption=None if has_all else "Without an interval: too few people for one.",
+        title_justify="left",
+        caption_justify="left",
+        box=box.SIMPLE,
+        pad_edge=False,
+    )
     for name in ("prediction", "CCC between sessions", "CCC within sessions"):
         table.add_column(name, no_wrap=True)
     for row in rows:

@@ -122,12 +122,13 @@ def _callback(first_steps: str) -> Callable[..., None]:
 def _print_versions(is_asked: bool) -> None:
     """Print the versions of Affectune, Python and the libraries, and end; imports none of them."""
     if is_asked:
-        libraries = ", ".join(f"{name} {_version(name)}" for name in LIBRARIES)
-        typer.echo(f"affectune {_version('affectune')}\nPython {python_version()}, {libraries}")
+        libraries = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
+        typer.echo(f"affectune {version('affectune')}\nPython {python_version()}, {libraries}")
         raise typer.Exit
 
 
-def _version(distribution: str) -> str:
+def version(distribution: str) -> str:
+    """Return the version of what is installed, "(not installed)" where it is not."""
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:

@@ -11,6 +11,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.display.short_repr import short_repr
 from pipeline.errors import InputError
 
 Partition = Literal["train", "devel", "test"]
@@ -48,7 +49,7 @@ class Finding:
     message: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LabelRows:
     """The rows of a label file, as they are written back beside predictions, and their frames.
 
@@ -64,8 +65,11 @@ class LabelRows:
     frames: NDArray[np.intp]
     values: NDArray[np.float64]
 
+    def __repr__(self) -> str:
+        return short_repr(self, rows=len(self.frames))
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Session:
     """One recording: frames in time order, every feature set and label on the same frames.
 
@@ -98,6 +102,17 @@ class Session:
     timestamps: NDArray[np.str_] | None = None
     label_rows: Mapping[str, LabelRows] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        return short_repr(
+            self,
+            session_id=self.session_id,
+            subject=self.subject,
+            partition=self.partition,
+            frames=self.num_frames,
+            features=tuple(self.features),
+            labels=tuple(self.labels),
+        )
+
     @property
     def num_frames(self) -> int:
         """Return the number of frames."""
@@ -115,7 +130,7 @@ class Session:
         return LabelRows(timestamps, self.segment_ids, np.arange(self.num_frames), values)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Corpus:
     """The sessions of one data set, over the same feature sets and targets.
 
@@ -146,6 +161,17 @@ class Corpus:
     max_held_frames: Mapping[str, int] = field(default_factory=dict)
     set_aside: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     resampling: Mapping[str, Resampling] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        counts = [f"{len(self.partition(name))} {name}" for name in PARTITIONS]
+        return short_repr(
+            self,
+            name=self.name,
+            sessions=", ".join(counts),
+            modalities=self.modalities,
+            targets=self.targets,
+            frame_period_ms=self.frame_period_ms,
+        )
 
     @property
     def modalities(self) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ Knows no corpus and no network.
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -96,6 +97,13 @@ class Settings(BaseModel):
     """Settings that cannot be changed, in which an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    def __repr_args__(self) -> Iterator[tuple[str, object]]:
+        """Yield what differs from the defaults: that is what a person looks for."""
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            if field.is_required() or value != field.get_default():
+                yield name, value
 
 
 class NetworkSpec(Settings):

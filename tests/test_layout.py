@@ -15,6 +15,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("pipeline", "tuning", "serving")
 FOLDERS = [
     "pipeline",
+    "pipeline/api",
     "pipeline/credentials",
     "pipeline/data",
     "pipeline/data/checks",
@@ -25,6 +26,7 @@ FOLDERS = [
     "pipeline/data/synthetic",
     "pipeline/data/tables",
     "pipeline/data/timeline",
+    "pipeline/display",
     "pipeline/distillation",
     "pipeline/doctor",
     "pipeline/evaluation",
@@ -40,6 +42,7 @@ FOLDERS = [
     "serving",
     "serving/page",
     "tuning",
+    "tuning/api",
     "tuning/audit",
     "tuning/cli",
     "tuning/doctor",

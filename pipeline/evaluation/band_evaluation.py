@@ -52,6 +52,8 @@ class BandEvaluation:
     @property
     def verdict(self) -> str:
         """Return what difficulty and disagreement do to the width: "narrow them" and so on."""
+        if not np.isfinite([self.width_difference_low, self.width_difference_high]).all():
+            return "cannot be judged from one person"
         if self.width_difference_high < 0:
             return "narrow them"
         if self.width_difference_low > 0:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.corpus import Corpus, Partition, Session
+from pipeline.display.short_repr import short_repr
 from pipeline.errors import InputError
 from pipeline.evaluation.band_evaluation import BandEvaluation, evaluate_bands
 from pipeline.evaluation.label_rows import at_label_rows
@@ -25,6 +26,7 @@ from pipeline.metrics.session_parts import (
 )
 from pipeline.model.fused_model import FusedModel, Prediction
 from pipeline.preprocessing.columns import ColumnMistake, column_order
+from pipeline.preprocessing.corruption import Corruption
 from pipeline.stages.difficulty import spearman
 from pipeline.stages.fusion import FLOORS, FUSION, WITHOUT_DIFFICULTY
 from pipeline.stages.label_floors import LABEL_FLOORS
@@ -37,7 +39,7 @@ PERIOD_RATIOS = (0.9, 1.1)
 """Between which ratios two frame periods count as the same."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TargetEvaluation:
     """How good a model predicts one target on one partition.
 
@@ -80,11 +82,35 @@ class TargetEvaluation:
     bands: BandEvaluation | None = None
     mean_weights: Mapping[str, float] | None = None
 
+    def __repr__(self) -> str:
+        return short_repr(
+            self,
+            fusion=str(self.fusion),
+            frames=self.frames,
+            sessions=self.sessions,
+            subjects=self.subjects,
+        )
+
+    @property
+    def fusion(self) -> Score:
+        """Return the score of the model's own prediction."""
+        return self.scores[FUSION]
+
+    @property
+    def floors(self) -> dict[str, Score]:
+        """Return what the fusion has to beat: "mean", "weighted mean", "time alone" and so on."""
+        names = (FLOORS | LABEL_FLOORS).values()
+        return {name: self.scores[name] for name in names if name in self.scores}
+
+    @property
+    def unimodal(self) -> dict[str, Score]:
+        """Return the score of what each modality alone predicts."""
+        named = {FUSION, WITHOUT_DIFFICULTY, *self.floors}
+        return {name: score for name, score in self.scores.items() if name not in named}
+
     def to_json(self) -> dict[str, Any]:
         """Return the target's part of `Evaluation.to_json`."""
         floors = FLOORS | LABEL_FLOORS
-        named = {FUSION, WITHOUT_DIFFICULTY, *floors.values()}
-        modalities = [name for name in self.scores if name not in named]
         without = self.scores.get(WITHOUT_DIFFICULTY)
         parts = {
             name: SessionParts(score, self.between[name], self.within[name]).to_json()
@@ -105,7 +131,7 @@ class TargetEvaluation:
                 if name in self.scores
             },
             "unimodal": {
-                modality: _to_number(self.scores[modality].ccc) for modality in modalities
+                modality: _to_number(score.ccc) for modality, score in self.unimodal.items()
             },
             "without_difficulty": None if without is None else _to_number(without.ccc),
             "predictions": parts,
@@ -116,7 +142,7 @@ class TargetEvaluation:
         }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evaluation:
     """All targets on one partition, and the predictions they were computed from.
 
@@ -125,12 +151,24 @@ class Evaluation:
         targets: target -> how good it is predicted.
         sessions: those with a label of any target, corrupted if the evaluation was.
         predictions: one per session.
+        corruptions: what was done to the sessions first, such as ("head=noise:1.0",).
     """
 
     partition: Partition
     targets: Mapping[str, TargetEvaluation]
     sessions: tuple[Session, ...]
     predictions: tuple[Prediction, ...]
+    corruptions: tuple[str, ...] = ()
+
+    @property
+    def data(self) -> str:
+        """Return what was predicted, for titles: "devel", or "devel corrupted by head=drop"."""
+        if not self.corruptions:
+            return self.partition
+        return f"{self.partition} corrupted by {' and '.join(self.corruptions)}"
+
+    def __repr__(self) -> str:
+        return short_repr(self, data=self.data, targets=tuple(self.targets))
 
     def to_json(self, model: str) -> dict[str, Any]:
         """Return what `affectune evaluate --json` prints; what is undefined is None.
@@ -139,8 +177,12 @@ class Evaluation:
             model: the model's name, as it was given.
         """
         targets = {target: scores.to_json() for target, scores in self.targets.items()}
+        record = {"model": model, "partition": self.partition, "targets": targets}
+        if not self.corruptions:
+            return record
 
-        return {"model": model, "partition": self.partition, "targets": targets}
+        note = f"These are scores on {self.data}: not on the sessions as they were recorded."
+        return record | {"corrupt": list(self.corruptions), "note": note}
 
 
 def evaluate(
@@ -157,7 +199,8 @@ def evaluate(
         model: what is evaluated.
         corpus: read with the model's modalities and targets.
         partition: which sessions to predict; those without any label are left out.
-        corrupt: applied to every session first; what it freezes is then missing to the model.
+        corrupt: applied to every session first; what it freezes is then missing to the model. All
+            titles name it.
         device: "cpu" or "cuda".
 
     Raises:
@@ -183,7 +226,14 @@ def evaluate(
         target: _evaluate_target(model, target, *at_label_rows(target, sessions, predictions))
         for target in model.targets
     }
-    return Evaluation(partition, targets, sessions, predictions)
+    return Evaluation(partition, targets, sessions, predictions, _texts(corrupt))
+
+
+def _texts(corrupt: Callable[[Session], Session] | None) -> tuple[str, ...]:
+    """Return what a corruption is called."""
+    if corrupt is None:
+        return ()
+    return corrupt.texts if isinstance(corrupt, Corruption) else ("a function",)
 
 
 def score_table(evaluation: Evaluation) -> Mapping[str, list[tuple[str, str, str]]]:
@@ -211,8 +261,24 @@ def session_score_title(evaluation: Evaluation, target: str) -> str:
     """Return what stands above a target's rows of `session_score_table`."""
     share = evaluation.targets[target].label_variance_between_sessions
     if not np.isfinite(share):
-        return f"{target} on {evaluation.partition}, between and within sessions"
-    return f"{target} on {evaluation.partition}: {share:.0%} of its variance between sessions"
+        return f"{target} on {evaluation.data}, between and within sessions"
+    return f"{target} on {evaluation.data}: {share:.0%} of its variance between sessions"
+
+
+def counts_text(evaluated: TargetEvaluation) -> str:
+    """Return what was scored, such as "240 frames of 2 sessions, 1 subject"."""
+    sessions, subjects = evaluated.sessions, evaluated.subjects
+    return (
+        f"{evaluated.frames:,} frames of {sessions} session{'s' if sessions != 1 else ''}, "
+        f"{subjects} subject{'s' if subjects != 1 else ''}"
+    )
+
+
+def interval_note(evaluated: TargetEvaluation) -> str:
+    """Return why scores have no interval, as a sentence; "" where they have one."""
+    if evaluated.subjects != 1:
+        return ""
+    return "All sessions are of one person, so there are no intervals: they would be over people."
 
 
 def text_of(value: float) -> str:

@@ -10,7 +10,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pipeline.evaluation.evaluate import Evaluation, TargetEvaluation, score_table, text_of
+from pipeline.evaluation.evaluate import (
+    Evaluation,
+    TargetEvaluation,
+    counts_text,
+    interval_note,
+    score_table,
+    text_of,
+)
 from pipeline.evaluation.markdown import code, literal
 from pipeline.metrics.bootstrap import Score
 from pipeline.metrics.session_parts import SessionParts
@@ -160,8 +167,8 @@ def _protocol_section(model: FusedModel) -> list[str]:
         "## Protocol",
         f"`{spec.protocol}`{method}, seed {spec.seed}. Test sessions were not read in training.",
         *questions,
-        "Devel decided when each fit stopped and weights the weighted mean, "
-        "so devel scores are optimistic.",
+        "Devel scores are optimistic: devel decided when each fit stopped, "
+        "and sets the weights of the weighted mean.",
         *_correction_lines(model),
         "",
     ]
@@ -256,13 +263,14 @@ def _study_section(study: Mapping[str, Any]) -> list[str]:
 
 
 def _verdicts(verdicts: Mapping[str, str]) -> list[str]:
-    """Return what the model is better than, and what it is no better than, target by target."""
+    """Return what the model is clearly better than, and what not, target by target."""
     if not verdicts:
         return []
     return [
-        "Compared, paired over people, on devel and training subjects that its models held out "
-        "(where fusions, but not",
-        "modalities and means, are slightly optimistic):",
+        "Compared on devel and on training subjects whom its models held out, paired over people. "
+        "On training subjects, scores of",
+        "fusions are slightly optimistic; those of modalities and means are not.",
+        "",
         *(f"- {literal(verdict)}" for verdict in verdicts.values()),
         "",
     ]
@@ -281,17 +289,18 @@ def _seed_spread(scores: Sequence[float]) -> str:
 
 def _scores_section(model: FusedModel, evaluation: Evaluation) -> list[str]:
     if model.study:
-        remark = "they say nothing of the choice among trials."
+        remark = "They leave out how uncertain the choice among trials is."
     else:
-        remark = "one set of networks was trained for it."
+        remark = "They are of one set of networks: another seed would give others."
 
     lines = [
-        f"## CCC on {evaluation.partition}",
-        f"Pooled over frames, with 95% intervals from a bootstrap of subjects; {remark}",
-        "Between sessions: of the sessions' means, a session counting as often as it has frames. "
-        "Within: each session's own",
-        "mean of label and of prediction removed, then pooled. The pooled CCC is a weighted mean "
-        "of the two.",
+        f"## CCC on {literal(evaluation.data)}",
+        "Each CCC is pooled over all frames. Brackets are 95% intervals from a bootstrap of "
+        f"subjects. {remark}",
+        "Between sessions: the CCC of the sessions' means, each counted once per frame. "
+        "Within sessions: the CCC after each",
+        "session's own mean is taken off its labels and its predictions. "
+        "The pooled CCC is a weighted mean of the two.",
         *_floor_lines(evaluation),
     ]
     for target, rows in score_table(evaluation).items():
@@ -321,14 +330,16 @@ def _target_section(
     share = evaluated.label_variance_between_sessions
     shares = [f"Of the label's variance, {share:.0%} lies between sessions."]
     correlations = [
-        f"{literal(modality)} {rho:+.2f}" for modality, rho in evaluated.difficulty_spearman.items()
+        f"{literal(modality)} {f'{rho:+.2f}' if np.isfinite(rho) else 'undefined'}"
+        for modality, rho in evaluated.difficulty_spearman.items()
     ]
+    note = interval_note(evaluated)
 
     return [
         "",
-        f"### {literal(target)}: {evaluated.sessions} sessions of {evaluated.subjects} subjects, "
-        f"{evaluated.frames} frames",
+        f"### {literal(target)}: {counts_text(evaluated)}",
         "",
+        *([note, ""] if note else []),
         "| prediction | CCC | fusion minus it | between sessions | within sessions |",
         "| --- | --- | --- | --- | --- |",
         *table,
@@ -361,7 +372,7 @@ def _weights_section(evaluation: Evaluation) -> list[str]:
 
     return [
         "",
-        f"## Weights on {evaluation.partition}",
+        f"## Weights on {literal(evaluation.data)}",
         "How much the fusion trusts each modality's prediction at a frame, from 0 to 1, "
         "on average over labelled frames.",
         "The weights of a frame sum to 1; every prediction comes with them.",
@@ -382,10 +393,11 @@ def _out_of_fold_section(model: FusedModel) -> list[str]:
     return [
         "",
         "## CCC on training subjects out of fold",
-        "More subjects than devel, and no fit was stopped by them. "
-        "A modality's own prediction owes nothing to the",
-        f"labels of the {HELD_OUT[model.spec.split]}; the two fusions' does, at second hand, "
-        "and is optimistic.",
+        "Each training session is predicted by models that never saw its "
+        f"{UNSEEN[model.spec.split]}. No fit was stopped by these scores.",
+        "Those of the two fusions are slightly optimistic: what a fusion reads was learned with "
+        f"labels of the {HELD_OUT[model.spec.split]}, too.",
+        "Those of single modalities and of the means are not.",
         "",
         f"| prediction | {_cells(model.targets)} |",
         f"| --- |{' --- |' * len(model.targets)}",
@@ -455,7 +467,7 @@ def _bands_section(model: FusedModel, evaluation: Evaluation) -> list[str]:
         if scores.bands is not None
     }
     if not evaluated:
-        return ["", "## Bands", f"None: {_why_no_bands(model)}."]
+        return ["", "## Bands", f"There are none: {_why_no_bands(model)}."]
 
     rows, verdicts = [], []
     for target, bands in evaluated.items():
@@ -470,8 +482,8 @@ def _bands_section(model: FusedModel, evaluation: Evaluation) -> list[str]:
         )
         verdicts.append(
             f"- {literal(target)}: difficulty and disagreement {bands.verdict}: "
-            f"{narrowed.with_sign()} against the constant band. "
-            f"A deviation more widens by {_widening(model, target)}."
+            f"{narrowed.with_sign()} against the constant band. One standard deviation more of an "
+            f"input multiplies the width by {_widening(model, target)}."
         )
 
     levels = sorted({f"{bands.level:.0%}" for bands in evaluated.values()})
@@ -479,18 +491,18 @@ def _bands_section(model: FusedModel, evaluation: Evaluation) -> list[str]:
     return [
         "",
         "## Bands",
-        f"A band covers {' or '.join(levels)} of a new person's frames on average over people, not "
-        "of each person's. Calibrated on",
-        f"{' or '.join(people)} training people out of fold; neither devel nor test was read. Each "
-        f"person counts alike. On {evaluation.partition}:",
+        f"On average over new people, a band covers {' or '.join(levels)} of a person's frames; of "
+        "a single person it may cover fewer.",
+        f"Bands were calibrated on {' or '.join(people)} training people out of fold, each of whom "
+        f"counts alike; devel and test were not read. On {literal(evaluation.data)}:",
         "",
         "| target | coverage | worst person | mean width | constant band (coverage) |",
         "| --- | --- | --- | --- | --- |",
         *rows,
         "",
         "A band's width grows with the difficulties and with how much the modalities disagree. "
-        "Its mean, at equal nominal",
-        "coverage, with 95% intervals from a bootstrap of subjects:",
+        "Its mean width, minus that of a",
+        "constant band of the same level, with 95% intervals from a bootstrap of subjects:",
         "",
         *verdicts,
     ]
@@ -509,7 +521,10 @@ def _why_no_bands(model: FusedModel) -> str:
         return "in sample no person is held out to calibrate them on"
     people = model.data["subjects"]["train"]
     if people < fewest_people(LEVEL):
-        return f"{LEVEL:.0%} needs {fewest_people(LEVEL)} training people, there are {people}"
+        return (
+            f"bands of {LEVEL:.0%} need at least {fewest_people(LEVEL)} training people, and there "
+            f"are {people}"
+        )
     return "the errors of the training people differ too much to bound those of a new one"
 
 

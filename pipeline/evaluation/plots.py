@@ -5,60 +5,92 @@ Knows no model: an evaluation holds all that is drawn.
 
 from __future__ import annotations
 
-import io
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import hashlib
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
-from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
 from pipeline.corpus import Session
-from pipeline.evaluation.evaluate import Evaluation
+from pipeline.display.picture import Picture, legend_label, names_as_they_are
+from pipeline.display.traces import (
+    FUSED_COLOUR,
+    MUTED,
+    STRIP_HEIGHT,
+    TRACES_HEIGHT,
+    WEIGHTS_HEIGHT,
+    draw_strip,
+    draw_traces,
+    draw_weights,
+)
+from pipeline.evaluation.evaluate import Evaluation, interval_note
 from pipeline.metrics.bootstrap import Score
 from pipeline.model.fused_model import Prediction
 from pipeline.stages.fusion import FLOORS, FUSION, WITHOUT_DIFFICULTY
 from pipeline.stages.label_floors import LABEL_FLOORS
 
-PLOT_FILES = ("traces.png", "difficulty.png", "ccc.png")
-"""The plots, in the order they are drawn; each is a file of this name."""
+PlotKind = Literal["traces", "difficulty", "ccc"]
+PLOT_KINDS: tuple[PlotKind, ...] = get_args(PlotKind)
+"""The plots, in the order they are drawn; each is a file, see `plot_files`."""
+MAX_SUFFIX_BYTES = 100
+"""Of the corruptions in the name of a picture, or of a folder of pictures."""
 
-TRUTH_COLOUR, FUSED_COLOUR, REFERENCE_COLOUR, MUTED = "#222222", "#c2410c", "#475569", "#94a3b8"
-MISSING_COLOUR = "#dbeafe"
+REFERENCE_COLOUR = "#475569"
 TRACED_SESSIONS = 3
-TRACES_HEIGHT, WEIGHTS_HEIGHT, STRIP_HEIGHT = 3.0, 1.1, 0.45
-"""How high the traces and weights of a target and the difficulty of a modality are, relatively."""
+ONE_PERSON = "of one person: no interval"
+CHARACTERS_PER_INCH = 11
+"""Of a title."""
 NUM_BINS = 10
 """Into how many equal ranges difficulty's percentiles are divided."""
 
 
 def draw_plots(evaluation: Evaluation) -> dict[str, bytes]:
-    """Draw an evaluation: file name -> PNG, for traces.png, difficulty.png and ccc.png."""
-    with _names_as_they_are():
-        figures = (
-            _draw_traces(evaluation),
-            _draw_error_by_difficulty(evaluation),
-            _draw_ccc(evaluation),
-        )
-        return dict(zip(PLOT_FILES, map(_to_png, figures), strict=True))
+    """Draw an evaluation: file name -> PNG, the files of `plot_files`.
+
+    Where sessions were corrupted first, every picture says so.
+    """
+    pictures = (draw_plot(evaluation, kind).to_png() for kind in PLOT_KINDS)
+    return dict(zip(plot_files(evaluation.corruptions), pictures, strict=True))
 
 
-@contextmanager
-def _names_as_they_are() -> Iterator[None]:
-    """Have matplotlib read no formula into a name with dollars, and draw what its font has not."""
-    with rc_context({"text.parse_math": False}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")
-        yield
+def plot_files(corruptions: Sequence[str] = ()) -> tuple[str, ...]:
+    """Return the names of the pictures: traces.png, or traces-head-noise-1.0.png."""
+    return tuple(f"{kind}{corruption_suffix(corruptions)}.png" for kind in PLOT_KINDS)
 
 
-def _legend_label(name: str) -> str:
-    """Return a name for a legend, which leaves out what begins with an underscore."""
-    return f" {name}" if name.startswith("_") else name
+def corruption_suffix(corruptions: Sequence[str]) -> str:
+    """Return corruptions as the end of a file's name, such as "-head-noise-1.0"; "" for none."""
+    suffix = "".join(f"-{text.replace('=', '-').replace(':', '-')}" for text in corruptions)
+    if len(suffix.encode()) <= MAX_SUFFIX_BYTES:
+        return suffix
+    # A file's name has an end.
+    digest = hashlib.sha256(suffix.encode()).hexdigest()[:8]
+    return f"-{len(corruptions)} corruptions {digest}"
+
+
+def draw_plot(evaluation: Evaluation, kind: PlotKind) -> Picture:
+    """Draw one picture of an evaluation; where sessions were corrupted first, it says so.
+
+    Args:
+        evaluation: what is drawn.
+        kind: "traces" of three sessions with their difficulty, error by "difficulty", or "ccc" of
+            every prediction with its interval.
+    """
+    with names_as_they_are():
+        picture = _DRAW[kind](evaluation)
+        if evaluation.corruptions:
+            picture.suptitle(_corruption_title(evaluation, picture), fontsize=10)
+        return picture
+
+
+def _corruption_title(evaluation: Evaluation, picture: Picture) -> str:
+    """Return what was corrupted, on as many lines as the width of a picture asks for."""
+    width = max(int(picture.get_figwidth() * CHARACTERS_PER_INCH), 20)
+    return textwrap.fill(evaluation.data, width, break_long_words=True)
 
 
 @dataclass(frozen=True)
@@ -81,7 +113,7 @@ class _TracedSession:
         return self.session.session_id + (f" ({self.reason})" if self.reason else "")
 
 
-def _draw_traces(evaluation: Evaluation) -> Figure:
+def _draw_traces(evaluation: Evaluation) -> Picture:
     """Draw a column for each traced session: traces by target, then difficulty by modality.
 
     Below the traces of a target whose fusion has a gate are the weights of its modalities.
@@ -95,7 +127,7 @@ def _draw_traces(evaluation: Evaluation) -> Figure:
     num_target_rows = len(heights)
     heights += [STRIP_HEIGHT] * len(modalities)
     size = (4.6 * len(traced) + 0.6, 0.62 * sum(heights) + 0.9)
-    figure = Figure(figsize=size, layout="constrained")
+    figure = Picture(figsize=size, layout="constrained")
     grid = figure.subplots(
         len(heights), len(traced), squeeze=False, sharex="col", height_ratios=heights
     )
@@ -109,12 +141,15 @@ def _draw_traces(evaluation: Evaluation) -> Figure:
             _draw_target(grid[row, column], one, target, session_ccc, is_first=row == 0)
             grid[row, column].set_ylabel(target if column == 0 else "")
             if len(target_heights[target]) > 1:
-                _draw_weights(grid[row + 1, column], one, target, modalities, has_legend=is_last)
+                weights = one.prediction.weights[target]
+                axes = grid[row + 1, column]
+                draw_weights(axes, one.seconds, weights, modalities, has_legend=is_last)
                 grid[row + 1, column].set_ylabel("trusted" if column == 0 else "", fontsize=8)
             row += len(target_heights[target])
 
         for row, modality in enumerate(modalities, start=num_target_rows):
-            image = _draw_strip(grid[row, column], one, modality)
+            percentile = one.prediction.difficulty[modality].percentile
+            image = draw_strip(grid[row, column], one.seconds, percentile)
             if column == 0:
                 grid[row, column].set_ylabel(
                     modality, rotation=0, ha="right", va="center", fontsize=8
@@ -165,19 +200,13 @@ def _draw_target(
     is_first: bool,
 ) -> None:
     """Draw the label, the fused and the unimodal predictions; the first row names the session."""
-    seconds, prediction = traced.seconds, traced.prediction
-    for unimodal in prediction.unimodal[target].values():
-        axes.plot(seconds, unimodal, color=MUTED, linewidth=0.8, alpha=0.7)
-    labels = traced.session.labels[target]
-    axes.plot(seconds, labels, color=TRUTH_COLOUR, linewidth=1.8, label="annotated")
-    fused = prediction.values[target]
-    axes.plot(seconds, fused, color=FUSED_COLOUR, linewidth=1.8, label="predicted")
+    fused, unimodal = traced.prediction.values[target], traced.prediction.unimodal[target]
+    draw_traces(axes, traced.seconds, fused, unimodal, traced.session.labels[target])
 
     coefficient = session_ccc.get(traced.session.session_id, np.nan)
     name = f"{traced.title}\n" if is_first else ""
     text = "undefined" if np.isnan(coefficient) else format(coefficient, ".2f")
     axes.set_title(f"{name}CCC {text}", fontsize=9)
-    axes.grid(alpha=0.2)
 
 
 def _target_heights(evaluation: Evaluation, target: str) -> list[float]:
@@ -186,65 +215,11 @@ def _target_heights(evaluation: Evaluation, target: str) -> list[float]:
     return [TRACES_HEIGHT, WEIGHTS_HEIGHT] if has_weights else [TRACES_HEIGHT]
 
 
-def _draw_weights(
-    axes: Axes,
-    traced: _TracedSession,
-    target: str,
-    modalities: Sequence[str],
-    *,
-    has_legend: bool,
-) -> None:
-    """Draw how much each modality is trusted, stacked up to 1.
-
-    Args:
-        axes: where.
-        traced: what.
-        target: whose fusion trusts them.
-        modalities: all of the model: a modality has the colour of its place among them.
-        has_legend: whether to name the modalities, at the right of the axes.
-    """
-    weights = traced.prediction.weights[target]
-    axes.stackplot(
-        traced.seconds,
-        *weights.values(),
-        labels=[_legend_label(modality) for modality in weights],
-        colors=[f"C{modalities.index(modality) % 10}" for modality in weights],
-        alpha=0.55,
-        linewidth=0,
-    )
-    axes.set_ylim(0, 1)
-    axes.set_yticks([0, 0.5, 1], ["0", "", "1"], fontsize=7)
-    if has_legend:
-        # From top to bottom, as they are stacked.
-        axes.legend(
-            fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, reverse=True
-        )
-
-
-def _draw_strip(axes: Axes, traced: _TracedSession, modality: str) -> AxesImage:
-    """Draw the difficulty of one modality as a strip of colours over time."""
-    seconds = traced.seconds
-    mean_period_s = (seconds[-1] - seconds[0]) / max(len(seconds) - 1, 1)
-    image = axes.imshow(
-        traced.prediction.difficulty[modality].percentile[None, :],
-        aspect="auto",
-        cmap="YlOrRd",
-        vmin=0,
-        vmax=100,
-        extent=(0, seconds[-1] + mean_period_s, 0, 1),
-        interpolation="nearest",
-    )
-
-    axes.set_facecolor(MISSING_COLOUR)
-    axes.set_yticks([])
-    return image
-
-
-def _draw_error_by_difficulty(evaluation: Evaluation) -> Figure:
+def _draw_error_by_difficulty(evaluation: Evaluation) -> Picture:
     """Draw the mean absolute error of each unimodal prediction by percentile of difficulty."""
     targets = list(evaluation.targets)
     modalities = list(evaluation.predictions[0].difficulty)
-    figure = Figure(figsize=(4.2 * len(targets) + 1.2, 3.4), layout="constrained")
+    figure = Picture(figsize=(4.2 * len(targets) + 1.2, 3.4), layout="constrained")
     row_of_axes = figure.subplots(1, len(targets), squeeze=False)[0]
 
     for axes, target in zip(row_of_axes, targets, strict=True):
@@ -258,7 +233,7 @@ def _draw_error_by_difficulty(evaluation: Evaluation) -> Figure:
                 marker="o",
                 markersize=3,
                 color=f"C{number % 10}",  # a modality keeps its colour from target to target
-                label=f"{_legend_label(modality)} (rank corr. {correlations[modality]:+.2f})",
+                label=_with_correlation(modality, correlations[modality]),
             )
 
         axes.set_title(target, fontsize=10)
@@ -268,6 +243,12 @@ def _draw_error_by_difficulty(evaluation: Evaluation) -> Figure:
         axes.legend(fontsize=7)
 
     return figure
+
+
+def _with_correlation(modality: str, correlation: float) -> str:
+    """Return a modality for the legend, with its rank correlation where that is defined."""
+    text = f"{correlation:+.2f}" if np.isfinite(correlation) else "undefined"
+    return f"{legend_label(modality)} (rank corr. {text})"
 
 
 def _mean_errors(evaluation: Evaluation, target: str, modality: str) -> list[float]:
@@ -288,18 +269,20 @@ def _mean_errors(evaluation: Evaluation, target: str, modality: str) -> list[flo
     ]
 
 
-def _draw_ccc(evaluation: Evaluation) -> Figure:
+def _draw_ccc(evaluation: Evaluation) -> Picture:
     """Draw the score of every prediction with its interval."""
     targets = list(evaluation.targets)
     names = _score_names(evaluation)
     size = (4.0 * len(targets) + 1.6, 0.34 * len(names) + 1.2)
-    figure = Figure(figsize=size, layout="constrained")
+    figure = Picture(figsize=size, layout="constrained")
     row_of_axes = figure.subplots(1, len(targets), squeeze=False, sharey=True)[0]
 
     for axes, target in zip(row_of_axes, targets, strict=True):
         _draw_scores(axes, names, evaluation.targets[target].scores)
-        axes.set_title(f"{target} ({evaluation.partition})", fontsize=10)
-        axes.set_xlabel("CCC, 95% interval over subjects")
+        spoilt = ", corrupted" if evaluation.corruptions else ""
+        axes.set_title(f"{target} ({evaluation.partition}{spoilt})", fontsize=10)
+        has_intervals = not interval_note(evaluation.targets[target])
+        axes.set_xlabel(f"CCC, {'95% interval over people' if has_intervals else ONE_PERSON}")
         axes.grid(alpha=0.2, axis="x")
 
     return figure
@@ -337,7 +320,8 @@ def _score_colour(name: str) -> str:
     )
 
 
-def _to_png(figure: Figure) -> bytes:
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=120, metadata={"Software": ""})
-    return stream.getvalue()
+_DRAW: Mapping[PlotKind, Callable[[Evaluation], Picture]] = {
+    "traces": _draw_traces,
+    "difficulty": _draw_error_by_difficulty,
+    "ccc": _draw_ccc,
+}

@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import socket
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
@@ -17,13 +18,15 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from threading import Thread
+from threading import Lock, Thread
+from types import ModuleType
 from typing import TypeVar
 
 import torch
 
 from pipeline.corpus import Corpus
 from pipeline.credentials.outlets import mask_outlets
+from pipeline.environment import worker_defaults
 from pipeline.errors import AffectuneError
 from pipeline.fitting.resumable_fit import CLAIM_S, ResumableFit
 from pipeline.fitting.shared_corpus import map_shared, write_shared
@@ -40,6 +43,9 @@ STOP_FILE = "stop"
 """A file of this name in the pool's folder ends its workers."""
 
 Name = TypeVar("Name", bound=Hashable)
+
+_one_spawns = Lock()
+"""Held while workers are started: what they inherit is this process's for that time."""
 
 
 @dataclass(frozen=True)
@@ -175,9 +181,11 @@ class WorkerPool:
     ) -> Iterator[tuple[SupervisedProblem, Solution]]:
         executor = self._start_workers()
         self._running = {problem.key: problem for problem in problems}
-        futures: dict[Future[Solution], SupervisedProblem] = {
-            executor.submit(_fit_in_worker, problem, self.device): problem for problem in problems
-        }
+        with _spawning():
+            futures: dict[Future[Solution], SupervisedProblem] = {
+                executor.submit(_fit_in_worker, problem, self.device): problem
+                for problem in problems
+            }
 
         try:
             for future in as_completed(futures):
@@ -249,6 +257,23 @@ class WorkerPool:
                     self.on_progress(FitProgress(problem, epoch=Epoch(*numbers)))
             except Exception:  # an error in showing progress must not stop it from being read
                 log.exception("Progress could not be shown.")
+
+
+@contextlib.contextmanager
+def _spawning() -> Iterator[None]:
+    """Have workers that are started in a block be quick, whatever program starts them.
+
+    A spawned process would import the program's main module: a script would be run once more in
+    each worker, unless it is guarded by `if __name__ == "__main__"`. Ours need nothing of it.
+    """
+    with _one_spawns:
+        program = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")
+        try:
+            with worker_defaults():
+                yield
+        finally:
+            sys.modules["__main__"] = program
 
 
 def _remove_abandoned() -> None:

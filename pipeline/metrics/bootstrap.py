@@ -210,8 +210,9 @@ def bootstrap(
         seed: of the draws.
 
     Returns:
-        The score. A subject of whom no frame counts is not drawn. The interval is NaN of fewer than
-        two subjects, the CCC too where it is undefined; draws with an undefined CCC are left out.
+        The score. A subject of whom no frame counts is not drawn. Draws with an undefined CCC are
+        left out. The interval is NaN of fewer than two subjects, and where only one combination of
+        subjects has a defined CCC: nothing varies then. The CCC is NaN where it is undefined.
     """
     has_frames = (subjects[..., 0] > 0).reshape(-1, subjects.shape[-2]).any(axis=0)
     subjects = subjects[..., has_frames, :]
@@ -228,8 +229,9 @@ def bootstrap(
         value = value - _mean_ccc(other.sum(axis=-2)[..., None, :])
         drawn = drawn - _mean_ccc(draws @ other)
 
-    drawn = drawn[np.isfinite(drawn)]
-    if num_subjects < 2 or not drawn.size:
+    is_defined = np.isfinite(drawn)
+    drawn = drawn[is_defined]
+    if num_subjects < 2 or not drawn.size or _is_one_combination(draws[is_defined], drawn):
         return Score(value.item(), np.nan, np.nan)
     low, high = np.percentile(drawn, INTERVAL_PERCENTILES)
     return Score(value.item(), float(low), float(high))
@@ -258,6 +260,16 @@ def bootstrap_mean(subjects: NDArray[np.float64], *, seed: int = 0) -> tuple[flo
     drawn = draws @ subjects
     low, high = np.percentile(drawn[:, 1] / drawn[:, 0], INTERVAL_PERCENTILES)
     return total / frames, float(low), float(high)
+
+
+def _is_one_combination(draws: NDArray[np.int64], drawn: NDArray[np.float64]) -> bool:
+    """Return whether all draws are of the same subjects, as often each.
+
+    Args:
+        draws: how often each subject was drawn, shape (draws, subjects).
+        drawn: their CCCs, shape (draws,).
+    """
+    return bool(np.ptp(drawn) == 0 and (draws == draws[0]).all())
 
 
 def _mean_ccc(sums: NDArray[np.float64]) -> NDArray[np.float64]:

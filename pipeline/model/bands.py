@@ -31,6 +31,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.display.short_repr import short_repr
+
 Array = NDArray[np.float64]
 
 LEVEL = 0.9
@@ -49,7 +51,7 @@ SMALLEST = 1e-12
 """Keeps the logarithm of an error of 0 finite."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Band:
     """Where the label lies with the calibration's probability.
 
@@ -60,6 +62,9 @@ class Band:
 
     low: Array
     high: Array
+
+    def __repr__(self) -> str:
+        return short_repr(self, frames=len(self.low))
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from pipeline.corpus import RESAMPLINGS, Resampling, Session, Times
+from pipeline.display.short_repr import short_repr
+from pipeline.errors import InputError
 from pipeline.model.bands import Band, BandCalibration, sigma_inputs
 from pipeline.model.correction import Correction
 from pipeline.model.raw_session import raw_session
@@ -33,11 +35,14 @@ from pipeline.stages.trained_stage import Columns, TrainedStage, mean_of
 from pipeline.stages.unimodal import unimodal_predictions
 from pipeline.stages.upstream import presence_columns
 
+if TYPE_CHECKING:
+    from pipeline.display.picture import Picture
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Difficulty:
     """How difficult each frame of one modality is; NaN where the modality is missing.
 
@@ -49,10 +54,19 @@ class Difficulty:
     error: NDArray[np.float64]
     percentile: NDArray[np.float64]
 
+    def __repr__(self) -> str:
+        return short_repr(self, frames=len(self.error))
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Prediction:
     """A model's prediction of one session; every series has shape (frames,), in the label's unit.
+
+    Example:
+        >>> prediction = model.predict({"voice": voice, "face": face})  # doctest: +SKIP
+        >>> prediction.values["arousal"]  # doctest: +SKIP
+        >>> prediction.to_frame()  # doctest: +SKIP
+        >>> prediction.plot()  # doctest: +SKIP
 
     Attributes:
         timestamps_ms: the frames.
@@ -78,10 +92,85 @@ class Prediction:
     weights: Mapping[str, Mapping[str, NDArray[np.float64]]] = field(default_factory=dict)
     bands: Mapping[str, Band] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        return short_repr(
+            self,
+            frames=len(self.timestamps_ms),
+            targets=tuple(self.values),
+            modalities=tuple(self.difficulty),
+        )
 
-@dataclass(frozen=True)
+    def to_frame(self) -> pd.DataFrame:
+        """Return all series as a table with a row for each frame.
+
+        Returns:
+            Its index is "timestamp_ms". Its columns have two levels, "target" and "series": below
+            each target "prediction", "low" and "high" (of the band), what each modality alone
+            predicts, and where a gate decides, its weight; below "difficulty" each modality's
+            percentile, 0 to 100. Such as `frame["arousal", "prediction"]`, `frame["arousal",
+            "voice alone"]`, `frame["arousal", "weight of voice"]`, `frame["difficulty", "voice"]`.
+        """
+        columns = {}
+        for target, values in self.values.items():
+            columns[target, "prediction"] = values
+            if target in self.bands:
+                columns[target, "low"] = self.bands[target].low
+                columns[target, "high"] = self.bands[target].high
+            for modality, series in self.unimodal[target].items():
+                columns[target, f"{modality} alone"] = series
+            for modality, weight in self.weights.get(target, {}).items():
+                columns[target, f"weight of {modality}"] = weight
+        for modality, difficulty in self.difficulty.items():
+            columns["difficulty", modality] = difficulty.percentile
+
+        names = pd.MultiIndex.from_tuples(columns, names=["target", "series"])
+        index = pd.Index(self.timestamps_ms, name="timestamp_ms")
+        return pd.DataFrame(dict(zip(names, columns.values(), strict=True)), index=index)
+
+    def plot(self, labels: Mapping[str, ArrayLike] | None = None) -> Picture:
+        """Draw the session: predictions and bands, weights, and below them the difficulties.
+
+        Args:
+            labels: target -> the annotated values, shape (frames,), to be drawn with them.
+
+        Returns:
+            A matplotlib figure. A notebook shows it; `savefig` writes it to a file.
+
+        Raises:
+            InputError: labels of a target that is not predicted, or of another length.
+        """
+        from pipeline.display.session_picture import SessionTraces, draw_session
+
+        known = {target: np.asarray(each, np.float64) for target, each in (labels or {}).items()}
+        for target, series in known.items():
+            if target not in self.values or series.shape != self.timestamps_ms.shape:
+                raise InputError(
+                    f"labels[{target!r}] has shape {series.shape}: labels are of a target among "
+                    f"{', '.join(self.values)}, of shape {self.timestamps_ms.shape}."
+                )
+        traces = {
+            target: SessionTraces(
+                fused=values,
+                unimodal=self.unimodal[target],
+                label=known.get(target),
+                band=(self.bands[target].low, self.bands[target].high)
+                if target in self.bands
+                else None,
+                weights=self.weights.get(target),
+            )
+            for target, values in self.values.items()
+        }
+        difficulty = {name: each.percentile for name, each in self.difficulty.items()}
+        return draw_session(self.timestamps_ms, traces, difficulty)
+
+
+@dataclass(frozen=True, repr=False)
 class FusedModel:
     """All stages for all targets: each has its modalities, encoders, regressors and fusion.
+
+    Example:
+        >>> model = affectune.load("model")  # doctest: +SKIP
+        >>> prediction = model.predict({"voice": voice, "face": face})  # doctest: +SKIP
 
     Wherever there are several models (folds, seeds, members of an ensemble), their mean is taken; a
     model that is there twice counts twice, and predicts once.
@@ -161,7 +250,7 @@ class FusedModel:
     floor_of: Mapping[str, str] = field(default_factory=dict)
     set_aside: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     resampling: Mapping[str, Resampling] = field(default_factory=dict)
-    pool: Executor | None = field(default=None, compare=False, repr=False)
+    pool: Executor | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         paths = {
@@ -191,6 +280,15 @@ class FusedModel:
         )
         if not is_consistent:
             raise ValueError("the stages are not those that the targets read")
+
+    def __repr__(self) -> str:
+        return short_repr(
+            self,
+            targets=self.targets,
+            modalities=self.modalities,
+            networks=self.composition,
+            frame_period_ms=self.frame_period_ms,
+        )
 
     @property
     def modalities(self) -> tuple[str, ...]:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,8 +20,6 @@ from pipeline.errors import InputError
 if TYPE_CHECKING:
     from pipeline.preprocessing.normalisation import Normalisation
     from pipeline.spec import CorruptionKind
-
-Corruption = Callable[[Session], Session]
 
 FORMS = "SET=noise:STD, SET=drop, SET=freeze or SET=shift:FRAMES"
 """The corruptions that `parse_corruption` reads, for messages and help."""
@@ -40,6 +38,44 @@ _PATTERN = re.compile(
 )
 
 
+@dataclass(frozen=True)
+class Corruption:
+    """A function from a session to its corrupted copy, which knows what it is called.
+
+    Attributes:
+        texts: what it does, one after the other, such as ("head=noise:1.0",).
+        apply: does it.
+    """
+
+    texts: tuple[str, ...]
+    apply: Callable[[Session], Session]
+
+    def __call__(self, session: Session) -> Session:
+        return self.apply(session)
+
+
+def parse_corruptions(
+    texts: Sequence[str], normalisations: Mapping[str, Normalisation]
+) -> Corruption | None:
+    """Return what applies several corruptions, one after the other; None where there are none.
+
+    Args:
+        texts: as `parse_corruption` reads them.
+        normalisations: likewise.
+
+    Raises:
+        InputError: see `parse_corruption`.
+    """
+    corruptions = [parse_corruption(text, normalisations) for text in texts]
+
+    def apply(session: Session) -> Session:
+        for corrupt in corruptions:
+            session = corrupt(session)
+        return session
+
+    return Corruption(tuple(texts), apply) if corruptions else None
+
+
 def parse_corruption(
     text: str, normalisations: Mapping[str, Normalisation], *, seed: int = 0
 ) -> Corruption:
@@ -52,9 +88,6 @@ def parse_corruption(
             early), and what leaves the session is missing.
         normalisations: modality -> the normalisation that was fitted on its training frames.
         seed: of the noise, which differs between sessions and modalities.
-
-    Returns:
-        A function from a session to its corrupted copy.
 
     Raises:
         InputError: the text has another form, or names a modality without a normalisation.
@@ -71,12 +104,13 @@ def parse_corruption(
 
     if match["std"]:
         column_std = float(match["std"]) * _column_std(normalisations[modality])
-        return lambda session: _add_noise(session, modality, column_std, seed)
+        return Corruption((text,), lambda session: _add_noise(session, modality, column_std, seed))
     if match["drop"]:
-        return lambda session: _drop(session, modality)
+        return Corruption((text,), lambda session: _drop(session, modality))
     if match["freeze"]:
-        return lambda session: _freeze(session, modality)
-    return lambda session: _shift(session, modality, int(match["frames"]))
+        return Corruption((text,), lambda session: _freeze(session, modality))
+    num_frames = int(match["frames"])
+    return Corruption((text,), lambda session: _shift(session, modality, num_frames))
 
 
 def corrupted_copy(

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipeline.display.short_repr import short_repr
 from pipeline.networks.modality_gate import ModalityGate
 from pipeline.networks.sequence_regressor import SequenceRegressor
 from pipeline.preprocessing.normalisation import Normalisation
@@ -49,7 +50,7 @@ class Epoch:
     score: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TrainedStage:
     """The solution of a supervised problem: the best epoch's weights and normalisation.
 
@@ -81,10 +82,14 @@ class TrainedStage:
     score: float
     history: tuple[Epoch, ...]
     cpu_s: float
-    weights: Mapping[str, Tensor] = field(repr=False)
+    weights: Mapping[str, Tensor]
     num_modalities: int = 0
     num_other_predictions: int = 0
     timing: Timing = field(default_factory=Timing)
+
+    def __repr__(self) -> str:
+        epochs = len(self.history)
+        return short_repr(self, name=self.name, score=round(self.score, 4), epochs=epochs)
 
     @property
     def has_gate(self) -> bool:

@@ -173,8 +173,20 @@ def test_a_repeated_train_trains_nothing_and_gives_the_same_bytes(
     assert status == 0
     summary = json.loads(output)
     assert (summary["trials"], summary["store_hits"], summary["epochs_trained"]) == (30, 30, 0)
+
+    # From Python, too.
+    affectune.train(
+        corpus_path,
+        out=tmp_path / "same",
+        spec=spec_path,
+        modalities=["voice", "face"],
+        store=trained.parent / "store",
+    )
+    assert read_json(tmp_path / "same" / "summary.json")["store_hits"] == 30
     for name in ("model.json", "weights.safetensors", "README.md"):
-        assert (tmp_path / "model" / name).read_bytes() == (trained / name).read_bytes()
+        for folder in (tmp_path / "model", tmp_path / "same"):
+            assert (folder / name).read_bytes() == (trained / name).read_bytes()
+    assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.slow
@@ -191,6 +203,11 @@ def test_evaluate_prints_json_and_draws(
     status, output, _ = run(capsys, *arguments, *corrupt, "--json")
     assert status == 0
     assert json.loads(output)["corrupt"] == ["voice=noise:2", "face=drop"]
+    assert "corrupted by voice=noise:2 and face=drop" in json.loads(output)["note"]
+    assert "traces-voice-noise-2-face-drop.png" in names_in(tmp_path / "plots")
+    model, corruptions = affectune.load(trained), ["voice=noise:2", "face=drop"]
+    scores = affectune.evaluate(model, corpus_path, corrupt=corruptions)
+    assert scores.evaluation.to_json("")["targets"] == json.loads(output)["targets"]
     assert json.loads(output)["targets"]["arousal"]["unimodal"]["face"] is None
 
     status, output, _ = run(capsys, *arguments)
@@ -228,7 +245,9 @@ def test_predict_writes_the_format_of_the_challenge(
     assert status == 0
 
     sessions = read_corpus(corpus_path, modalities=["voice", "face"]).partition("test")
-    predictions = affectune.load(trained).predict_sessions(sessions)
+    by_session = affectune.predict(affectune.load(trained), corpus_path)
+    assert list(by_session) == [session.session_id for session in sessions]
+    predictions = list(by_session.values())
     for target in ("arousal", "valence"):
         folder = tmp_path / "p" / target
         assert names_in(folder) == {f"{session.session_id}.csv" for session in sessions}

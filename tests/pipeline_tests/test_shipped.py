@@ -9,7 +9,7 @@ import pytest
 from pipeline.errors import InputError
 from pipeline.shipped import SPECS
 from pipeline.spec import read_spec
-from tuning.cli.shipped_studies import STUDIES
+from tuning.api.studies import STUDIES
 from tuning.spec.study_spec import read_study
 
 OWN = "name = 'own'"

@@ -376,3 +376,9 @@ def test_kinds_of_corruption_are_a_list_or_text_and_have_one_order() -> None:
 def test_unknown_kinds_of_corruption_are_refused(kinds: object) -> None:
     with pytest.raises(ValidationError, match="one or more of drop, freeze, noise, shift"):
         FusionSpec.model_validate({"corruption": {"kinds": kinds}})
+
+
+def test_a_spec_shows_what_differs_from_the_defaults() -> None:
+    assert repr(Spec()) == "Spec()"
+    spec = Spec.model_validate({"folds": 3, "unimodal": {"fit": {"max_epochs": 2}}})
+    assert repr(spec) == "Spec(unimodal=UnimodalSpec(fit=FitSpec(max_epochs=2)), folds=3)"

@@ -30,11 +30,11 @@ UNKNOWN = "-"
 """Stands for an estimate that too few trials allow."""
 HEADINGS = ("task", "to the\nend", "rank\ncorrelation", "best\nstopped", "regret", "saved")
 CAPTION = (
-    "To the end: of the stopped trials those that were trained to the end. "
-    "Rank correlation: of scores at a rung with final scores. "
-    "Best stopped: chance that the best trial is among the stopped. "
-    "Regret: best final score of all trials minus that of the kept ones. "
-    "Saved: epochs. In brackets: 95% intervals. -: too few trials to tell."
+    "To the end: how many stopped trials the audit trained to their end. "
+    "Rank correlation: of the scores at a rung with the final scores. "
+    "Best stopped: the chance that the best trial was stopped. "
+    "Regret: the best final score of all trials, minus the best of those that were not stopped. "
+    "Saved: the share of epochs. Brackets are 95% intervals. -: too few trials to tell."
 )
 
 

@@ -198,7 +198,7 @@ def promote_command(
     Example: affectune registry promote affectune challenger
     """
     _print_asking(tracking_uri)
-    from pipeline.cli import find_device
+    from pipeline.api.device import find_device
     from tuning.mlflow_backend.registry.promotion import promote
     from tuning.mlflow_backend.registry.versions import aliases_of, find_version, registry_names
 
@@ -391,13 +391,12 @@ def _has_same_split(model: FusedModel, corpus: Corpus) -> bool:
 
 
 def _comparison_table(comparison: Comparison, challenger: str, champion: str) -> Table:
+    num_subjects = comparison.num_subjects
+    people = "one person: no interval" if num_subjects == 1 else f"{num_subjects} subjects"
     table = Table(
         "target",
         "CCC gained [95% interval]",
-        title=(
-            f"Version {challenger} minus version {champion}, devel, "
-            f"{comparison.num_subjects} subjects"
-        ),
+        title=f"Version {challenger} minus version {champion}, devel, {people}",
         title_justify="left",
         box=box.SIMPLE,
         pad_edge=False,

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.shipped import ShippedFiles
 from pipeline.status_line import print_status
+from tuning.api.studies import STUDIES
 
 if TYPE_CHECKING:
     from tuning.spec.study_spec import StudySpec
 
-STUDIES = ShippedFiles("study", "tuning", "studies")
 EXAMPLE_MODALITIES, EXAMPLE_TARGETS = ("set 1", "set 2", "set 3"), ("target 1", "target 2")
 """How many fits a study has depends on the corpus: they are counted for one of this size."""
 TIME_NOTE = (

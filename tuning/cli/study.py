@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 import sys
 from collections.abc import Iterator
 from math import inf
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from pipeline.cli import find_device
+from pipeline.api.device import find_device
 from pipeline.cluster_address import find_cluster
 from pipeline.data.cli import (
     ResampleOption,
@@ -30,7 +29,9 @@ from pipeline.shell_command import same_command
 from pipeline.status_line import print_status
 from pipeline.supervisor import end_in_order, start_again
 from pipeline.terminal import Console, note
-from tuning.cli.shipped_studies import STUDIES, add_commands
+from tuning.api.duration import parse_seconds
+from tuning.api.studies import STUDIES
+from tuning.cli.shipped_studies import add_commands
 from tuning.ray_backend.head_watch import ClusterLost
 from tuning.ray_backend.own_cluster import running_cluster
 
@@ -61,7 +62,6 @@ StudyFolder = Annotated[
     Path, typer.Argument(help="What `study run --out` wrote.", show_default=False)
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
-UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600}
 
 
 @study_app.command("run")
@@ -430,19 +430,3 @@ def _begun_again_after_loss(options: StudyOptions) -> Iterator[None]:
             raise
         Console(stderr=True).print(note(str(error)), soft_wrap=True)
         raise typer.Exit(1) from None
-
-
-def parse_seconds(option: str, text: str | None) -> float | None:
-    """Return a time in seconds; None where none was given.
-
-    Raises:
-        InputError: it is no time, or none at all.
-    """
-    if text is None:
-        return None
-
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip(), re.ASCII)
-    seconds = float(match[1]) * UNITS_S[match[2]] if match else 0.0
-    if not 0.0 < seconds < inf:
-        raise InputError(f"{option} is {text!r}; write a time such as 90m, 2h or 5400s.")
-    return seconds

@@ -80,27 +80,31 @@ def label(candidate: Candidate) -> str:
 
 
 def verdict(target: str, judgement: Judgement) -> str:
-    """Say in a sentence what is registered for a target, and what it is no better than.
+    """Say in a sentence what is registered for a target, and what it is not clearly better than.
 
     It is better than another candidate where the interval of the paired difference is above 0.
     Scores are those of sessions as they are, so of one modality alone it also says what it lacks.
     """
     chosen = judgement.chosen
-    better, no_better = [], []
+    better, no_better, unknown = [], [], []
     for other in judgement.candidates:
         difference = other.chosen_minus_it
         if difference is None:
             continue
-        if difference.ccc_low is not None and difference.ccc_low > 0:
+        if difference.ccc_low is None:
+            unknown.append(f"{label(other)} ({_signed(difference)})")
+        elif difference.ccc_low > 0:
             better.append(label(other))
         else:
             no_better.append(f"{label(other)} ({_signed(difference)})")
 
     clauses = [f"{target}: {label(chosen)} is registered"]
     if no_better:
-        clauses.append(f"no better than {_listed(no_better)}")
+        clauses.append(f"not clearly better than {_listed(no_better)}")
     if better:
         clauses.append(f"better than {_listed(better)}")
+    if unknown:
+        clauses.append(f"without an interval, so not shown to differ from {_listed(unknown)}")
     sentence = "; ".join(clauses) + "."
     has_others = any(other.kind == "mean" for other in judgement.candidates)
     if chosen.kind == "modality" and has_others:

@@ -77,6 +77,11 @@ def values_text(values: Mapping[str, Value]) -> str:
     return ", ".join(f"{path} = {value_text(value)}" for path, value in values.items())
 
 
+def listed(names: Sequence[str]) -> str:
+    """Return names as a sentence lists them: "a", "a and b", "a, b and c"."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
 def score_text(score: Score | None) -> str:
     """Return a CCC with its interval, where it has one."""
     if score is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 
 import optuna
 from optuna.distributions import (
@@ -21,7 +22,9 @@ from tuning.spec.space import MODALITIES, Choice, Dimension, IntRange, Value
 
 MIN_TRIALS = 20
 """From fewer trials, an importance would be noise."""
-NUM_TREES = 24
+MAX_TRIALS = 200
+"""From more, an importance would take minutes for a whole study: so many are drawn evenly."""
+NUM_TREES, MAX_DEPTH = 24, 6
 
 ScoredTrial = tuple[SearchTrial, float]
 """A trial, and the devel score that counts."""
@@ -46,7 +49,7 @@ def importance(searches: Searches, task: Task) -> Importance:
     """Estimate which settings of a task matter, by fANOVA (Hutter et al., 2014).
 
     The trials that were trained to the end count; where these are too few, all of them at the
-    first rung.
+    first rung. Of more than `MAX_TRIALS`, some are left out evenly.
     """
     trials = searches.trials(task)
     complete = [(trial, trial.devel) for trial in trials if trial.is_complete]
@@ -61,7 +64,9 @@ def importance(searches: Searches, task: Task) -> Importance:
         dimensions = _varied_dimensions(searches.dimensions(task.stage), scored)
         has_different_scores = len({score for _, score in scored}) > 1
         if len(scored) >= MIN_TRIALS and len(dimensions) > 1 and has_different_scores:
-            return Importance(_shares(dimensions, scored), basis, "")
+            kept = scored[:: ceil(len(scored) / MAX_TRIALS)]
+            part = f", of which {len(kept)} were taken" if len(kept) < len(scored) else ""
+            return Importance(_shares(dimensions, kept), f"{basis}{part}", "")
 
     if len(at_rung) < MIN_TRIALS:
         note = (
@@ -102,7 +107,7 @@ def _shares(dimensions: Sequence[Dimension], scored: Sequence[ScoredTrial]) -> d
                 optuna.trial.create_trial(params=params, distributions=distributions, value=score)
             )
 
-        evaluator = FanovaImportanceEvaluator(n_trees=NUM_TREES, seed=0)
+        evaluator = FanovaImportanceEvaluator(n_trees=NUM_TREES, max_depth=MAX_DEPTH, seed=0)
         importances = evaluator.evaluate(study)
 
     total = sum(importances.values()) or 1.0

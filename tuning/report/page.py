@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
 import logging
-import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,9 +24,7 @@ from pipeline.evaluation.model_card import (
     HELD_OUT,
     QUESTIONS,
     UNSEEN,
-    floor_warnings,
     folds_text,
-    out_of_fold_warnings,
 )
 from pipeline.model.fused_model import FusedModel
 from pipeline.stages.fusion import FLOORS, FUSION, WITHOUT_DIFFICULTY
@@ -33,17 +33,13 @@ from pipeline.storage.atomic_file import write_atomically
 from pipeline.storage.json_record import read_record
 from tuning.audit.cli_output import AUDIT
 from tuning.journal.history import History
-from tuning.monitoring.status import (
-    StudyStatus,
-    TaskStatus,
-    format_duration,
-    study_status,
-)
+from tuning.monitoring.status import TaskStatus, study_status
+from tuning.report.answer import answers
 from tuning.report.charts.importance_bars import importance_bars
 from tuning.report.charts.learning_curves import learning_curves
-from tuning.report.charts.parallel_coordinates import parallel_coordinates
 from tuning.report.charts.plotly_style import Figure
 from tuning.report.charts.score_intervals import score_intervals
+from tuning.report.charts.session_scores import session_scores
 from tuning.report.charts.session_traces import session_traces
 from tuning.report.comparisons import comparisons
 from tuning.report.formats import (
@@ -56,6 +52,13 @@ from tuning.report.formats import (
 )
 from tuning.report.importance import Importance, importance
 from tuning.report.nested_scores import NESTED, WINNER, NestedScores
+from tuning.report.overview import (
+    alerts,
+    num_configurations,
+    overview,
+    run_command,
+    score_warnings,
+)
 from tuning.report.results import (
     failed_trials,
     finalist_rows,
@@ -65,6 +68,7 @@ from tuning.report.results import (
     winner_scores,
 )
 from tuning.report.search_trials import Searches
+from tuning.report.trial_data import trial_data
 
 log = logging.getLogger(__name__)
 
@@ -72,26 +76,45 @@ REPORT = "report.html"
 MARK = b'<a class="skip" href="#main">Skip to the report</a>'
 """Every report has it near its begin."""
 MAX_BEGIN_BYTES = 2**16
+MAX_POINTS, MIN_POINTS = 30_000, 1000
+"""Of all learning curves together, and of those of one task at least."""
+SCRIPTS = ("plots", "trials", "trial_table", "trial_charts", "parallel", "start")
+"""The parts of the page's script, in order."""
 HERE = resources.files(__package__)
 
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
+class Link:
+    """Where something of the study is seen: an address or a command, and what is there."""
+
+    name: str
+    text: str
+
+    @property
+    def is_address(self) -> bool:
+        """Whether a browser opens it."""
+        return self.text.startswith(("http://", "https://"))
+
+
+@dataclass(frozen=True)
 class TaskCharts:
-    """The charts of one task; a chart is None where there is too little to draw.
+    """The charts of one task that are made here; the page's script makes those of trials.
 
     Attributes:
+        number: of the task, among the tasks of the study.
         status: how far the task is.
-        curves: learning curves.
-        parallel: parallel coordinates.
-        importance: of the task's settings, and `shares` its chart.
+        curves: learning curves; None where no epoch has passed.
+        is_varied: its trials differ in some setting, so that there is more to draw.
+        importance: of the task's settings, and `shares` its chart; None where there is none.
         shares: the chart of the importance.
     """
 
+    number: int
     status: TaskStatus
     curves: Figure | None
-    parallel: Figure | None
+    is_varied: bool
     importance: Importance
     shares: Figure | None
 
@@ -107,6 +130,7 @@ def write_report(
     evaluation: Evaluation | None,
     model: FusedModel | None,
     out: Path | None = None,
+    links: Sequence[str] = (),
 ) -> Path:
     """Write a study's report.html, with its audit and nested scores where there are any.
 
@@ -118,6 +142,8 @@ def write_report(
         evaluation: of the winner on devel; None: the scores come from the study's summary.
         model: the winner; None: its out-of-fold scores come from the study's summary.
         out: the file; None: report.html in the folder.
+        links: lines that say where MLflow shows it, as they are printed: "Runs: http://..."; or a
+            line that ends with a colon, and below it a command.
 
     Returns:
         The file's path.
@@ -131,7 +157,7 @@ def write_report(
         raise InputError(f"'{path}' is no report of a study, and is left as it is. Move it away.")
 
     audit, nested = _result(folder / AUDIT, dict), _result(folder / NESTED, NestedScores.from_json)
-    text = render(history, evaluation, model, audit, nested)
+    text = render(history, evaluation, model, audit, nested, links)
 
     write_atomically(path, text)
 
@@ -170,11 +196,12 @@ def render(
     model: FusedModel | None,
     audit: dict[str, Any] | None = None,
     nested: NestedScores | None = None,
+    links: Sequence[str] = (),
 ) -> str:
     """Return the page as HTML.
 
     Args:
-        history: as for `write_report`; likewise evaluation and model.
+        history: as for `write_report`; likewise evaluation, model and links.
         audit: the content of audit.json.
         nested: how good the search is on people it never saw.
 
@@ -188,7 +215,11 @@ def render(
     searches = Searches(history)
     scores = winner_scores(history, evaluation, model)
     finalists = finalist_rows(searches)
-    charts = [_task_charts(searches, task_status) for task_status in status.tasks]
+    max_points = max(MIN_POINTS, MAX_POINTS // max(len(status.tasks), 1))
+    charts = [
+        _task_charts(searches, number, task_status, max_points)
+        for number, task_status in enumerate(status.tasks)
+    ]
 
     template = _environment().get_template("page.html")
     return template.render(
@@ -199,10 +230,13 @@ def render(
         held_out=HELD_OUT[searches.study.split],
         unseen=UNSEEN[searches.study.split],
         question=QUESTIONS[searches.study.split],
-        num_configurations=_num_configurations(history),
+        num_configurations=num_configurations(history),
         num_tasks=len(status.tasks),
-        overview=_overview(history, status),
-        warnings=_warnings(history, status, evaluation, model),
+        overview=overview(history, status),
+        alerts=alerts(history, status),
+        warnings=score_warnings(evaluation, model),
+        answers=answers(searches, scores),
+        links=list(_read_links(links)),
         scores=scores,
         judgements=judgement_tables(history),
         intervals={target: score_intervals(target, scores[target]) for target in scores},
@@ -211,14 +245,30 @@ def render(
         finalists=finalists,
         winners=winner_rows(finalists),
         charts=charts,
+        trial_data=trial_data(searches),
+        targets_of_progress=[*searches.targets, ""],
+        session_scores=_session_scores(evaluation),
         traces=session_traces(evaluation) if evaluation is not None else [],
         failures=failed_trials(history),
         audit=audit,
         nested=nested,
         settings=json.dumps(history.opened.study, indent=1, ensure_ascii=False),
-        command=_command(history),
+        command=run_command(history),
         written=date_text(datetime.now(tz=UTC).timestamp()),
     )
+
+
+def _read_links(lines: Sequence[str]) -> Iterator[Link]:
+    """Yield what lines such as "Runs: http://host/#/experiments/1" name."""
+    heading = ""
+    for line in map(str.strip, lines):
+        name, separator, text = line.partition(": ")
+        if line.endswith(":"):
+            heading = line[:-1]
+        elif separator:
+            yield Link(name, text)
+        elif line:
+            yield Link(heading, line)
 
 
 def _environment() -> jinja2.Environment:
@@ -237,12 +287,12 @@ def _environment() -> jinja2.Environment:
         "without": WITHOUT_DIFFICULTY,
         "floors": (*FLOORS.values(), *LABEL_FLOORS.values()),
         "explanations": EXPLANATIONS,
-        "plotly": Markup(get_plotlyjs()),
+        "plotly": Markup(_packed_plotly()),
         "style": Markup((HERE / "page.css").read_text(encoding="utf-8")),
-        "script": Markup((HERE / "page.js").read_text(encoding="utf-8")),
+        "script": Markup(_script()),
     }
     environment.filters |= {
-        "chart_json": _chart_json,
+        "script_json": _script_json,
         "date": date_text,
         "difference": difference_text,
         "estimate": estimate_text,
@@ -254,84 +304,53 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-def _num_configurations(history: History) -> int:
-    return sum(trial.proposed.purpose == "search" for trial in history.trials.values())
+@cache
+def _packed_plotly() -> str:
+    """Return plotly's script, compressed, as text: a quarter of its size."""
+    packed = gzip.compress(get_plotlyjs().encode(), compresslevel=9, mtime=0)
+    return base64.b64encode(packed).decode()
 
 
-def _overview(history: History, status: StudyStatus) -> list[tuple[str, str]]:
-    """Return the figures at the top as (name, value)."""
-    ended = [trial.ended for trial in history.trials.values() if trial.ended is not None]
-    cpu_s = sum(end.cpu_s for end in ended if end.reason != "store")
-    num_stopped = status.total("stopped") + status.total("cut")
-    num_saved = status.total("epochs_saved")
-
-    return [
-        ("configurations", str(_num_configurations(history))),
-        ("fits", str(len(history.trials))),
-        ("trained to the end", str(status.total("done"))),
-        ("stopped early", str(num_stopped)),
-        ("failed", str(status.total("failed"))),
-        ("epochs trained", f"{status.total('epochs'):,}"),
-        ("epochs saved, at most", f"{num_saved:,} ({status.saved_share:.0%})"),
-        ("time", format_duration(status.used_s)),
-        ("processor time", format_duration(cpu_s)),
-    ]
+def _script() -> str:
+    """Return the page's script."""
+    parts = [(HERE / "scripts" / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS]
+    return "\n".join(['"use strict";', *parts])
 
 
-def _warnings(
-    history: History,
-    status: StudyStatus,
-    evaluation: Evaluation | None,
-    model: FusedModel | None,
-) -> list[str]:
-    """Return the sentences that must not be overlooked."""
-    warnings = []
-    if not status.is_finished:
-        waiting = [str(task.task) for task in status.tasks if task.task not in history.completed]
-        missing = f" Not completed: {', '.join(waiting)}." if waiting else ""
-        warnings.append(f"This study has not finished; the report shows what there is.{missing}")
-
-    if num_failed := status.total("failed"):
-        num_fits = len(history.trials)
-        warnings.append(f"{num_failed} of {num_fits} fits failed; their causes are below.")
-
-    if num_cut := status.total("cut"):
-        warnings.append(
-            f"The time budget ended {num_cut} fits before early stopping or patience did."
-        )
-
-    if evaluation is not None:
-        warnings += [f"Devel CCC of {sentence}" for sentence in floor_warnings(evaluation)]
-    if model is not None:
-        warnings += [f"CCC of {sentence}" for sentence in out_of_fold_warnings(model.out_of_fold)]
-
-    return warnings
-
-
-def _task_charts(searches: Searches, status: TaskStatus) -> TaskCharts:
+def _task_charts(
+    searches: Searches, number: int, status: TaskStatus, max_points: int
+) -> TaskCharts:
     task = status.task
     task_importance = importance(searches, task)
-
+    trials = searches.trials(task)
+    is_varied = any(
+        len({trial.trial.proposed.configuration.get(dimension.path) for trial in trials}) > 1
+        for dimension in searches.dimensions(task.stage)
+    )
     return TaskCharts(
+        number=number,
         status=status,
-        curves=learning_curves(searches, task),
-        parallel=parallel_coordinates(searches, task),
+        curves=learning_curves(searches, task, max_points),
+        is_varied=is_varied,
         importance=task_importance,
         shares=importance_bars(task, task_importance),
     )
 
 
-def _command(history: History) -> str:
-    """Return the command that runs the study once more."""
-    assert history.opened is not None
-    path = history.opened.corpus.get("path")
-    corpus = f" --corpus {shlex.quote(str(path))}" if path else ""
-    return f"affectune study run STUDY.toml{corpus} --out NEW"
+def _session_scores(evaluation: Evaluation | None) -> list[Figure]:
+    """Return the charts of the CCC by session, one for each target that has any."""
+    if evaluation is None:
+        return []
+    figures = [session_scores(evaluation, target) for target in evaluation.targets]
+    return [figure for figure in figures if figure is not None]
 
 
-def _chart_json(figure: Figure) -> Markup:
-    """Return a chart's JSON for a script element, which nothing in it can end."""
-    data = figure.data
+def _script_json(value: Figure | Mapping[str, Any]) -> Markup:
+    """Return a chart, or data, as JSON for a script element, which nothing in it can end."""
+    if isinstance(value, Figure):
+        data = value.data
+    else:
+        data = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     for character in "<>&":
         data = data.replace(character, f"\\u{ord(character):04x}")
     return Markup(data)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
@@ -153,15 +153,26 @@ def read_study(path: Path | str) -> StudySpec:
     Raises:
         InputError: no such file, not TOML, an unknown key, a space that is empty or not possible.
     """
-    table = read_toml(path, "study")
+    return parse_study(read_toml(path, "study"), f"The study '{path}'")
 
+
+def parse_study(table: Mapping[str, Any], called: str) -> StudySpec:
+    """Return the study that a table describes, checked as `read_study` does.
+
+    Args:
+        table: as in a study file.
+        called: how messages call it, such as "The study 'mine.toml'".
+
+    Raises:
+        InputError: an unknown key, a space that is empty or not possible.
+    """
     try:
         study = StudySpec.model_validate(table)
         _raise_if_impossible(study)
     except ValidationError as error:
-        raise InputError(f"The study '{path}' does not fit. {_explanation(error)}") from error
+        raise InputError(f"{called} does not fit. {_explanation(error)}") from error
     except InputError as error:
-        raise InputError(f"The study '{path}' does not fit. {error}") from error
+        raise InputError(f"{called} does not fit. {error}") from error
     return study
 
 

@@ -160,7 +160,7 @@ def run_nested(
         console.print(table)
     console.print(
         Text(
-            "This scores the search; run without --nested for a model. "
+            "These scores are the search's. For a model, run it without --nested. "
             f"Written: {options.folder / NESTED}"
         ),
         soft_wrap=True,

@@ -33,7 +33,7 @@ def next_steps(
 
     return [
         f"Report: {report.absolute()}",
-        *_links(folder, registered, uri),
+        *tracking_lines(folder, registered, uri),
         "",
         f"Next (version {version} is the champion already):" if is_champion else "Next:",
         f"  {shell_command('study', 'report', near_path(folder))}",
@@ -42,14 +42,22 @@ def next_steps(
     ]
 
 
-def _links(folder: Path, registered: ModelRegistered, uri: str) -> Iterator[str]:
-    """Yield where runs and model are seen in MLflow, or the command that shows them."""
+def tracking_lines(folder: Path, registered: ModelRegistered | None, uri: str) -> Iterator[str]:
+    """Yield where runs and model are seen in MLflow, or the command that shows them.
+
+    Args:
+        folder: of the study.
+        registered: the version that it became, if it did.
+        uri: of the tracking server; one with a password is not told.
+    """
     if uri.startswith(("http://", "https://")):
         base = masked_uri(uri).rstrip("/")
         experiment = (read_record(folder / TRACKING) or {}).get("experiment_id")
         if experiment is not None:
             yield f"Runs: {base}/#/experiments/{experiment}?workflowType=machine_learning"
-        yield f"Model: {base}/#/models/{_quoted(registered.model)}/versions/{registered.version}"
+        if registered is not None:
+            name = _quoted(registered.model)
+            yield f"Model: {base}/#/models/{name}/versions/{registered.version}"
     elif masked_uri(uri) == uri:
         yield f"Runs and model: {library_command('mlflow', 'ui', '--backend-store-uri', uri)}"
 

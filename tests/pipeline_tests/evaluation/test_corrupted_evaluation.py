@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.corpus import Corpus, Session
-from pipeline.evaluation.evaluate import Evaluation, evaluate
+from pipeline.evaluation.evaluate import Evaluation, evaluate, session_score_title
+from pipeline.evaluation.model_card import model_card
+from pipeline.evaluation.plots import plot_files
 from pipeline.model.fused_model import FusedModel
 from pipeline.preprocessing.corruption import parse_corruption
 from pipeline.preprocessing.normalisation import Normalisation
@@ -48,6 +50,11 @@ def test_corruption_raises_difficulty_and_a_dropped_modality_leaves_a_score(
         return evaluate(model, corpus, corrupt=parse_corruption(text, normalisations))
 
     clean, noisy = evaluate(model, corpus), evaluate_corrupted("voice=noise:3")
+    assert clean.data == "devel"
+    assert noisy.data == "devel corrupted by voice=noise:3"
+    assert "arousal on devel corrupted by voice=noise:3" in session_score_title(noisy, "arousal")
+    assert "## CCC on devel corrupted by voice=noise:3" in model_card(model, noisy, [])
+    assert plot_files(noisy.corruptions)[0] == "traces-voice-noise-3.png"
     assert mean_error(noisy, "voice") > 2 * mean_error(clean, "voice")
 
     dropped = evaluate_corrupted("voice=drop").to_json("m")
@@ -59,9 +66,9 @@ def test_a_frozen_modality_is_missing_to_the_model(model: FusedModel, corpus: Co
     """The model's own limits say so, whatever was done when the corpus was read."""
     normalisations = model_normalisations(model)
 
-    def scores(model: FusedModel, corpus: Corpus, text: str) -> dict[str, object]:
+    def scores(model: FusedModel, corpus: Corpus, text: str) -> object:
         corrupt = parse_corruption(text, normalisations)
-        return evaluate(model, corpus, corrupt=corrupt).to_json("m")
+        return evaluate(model, corpus, corrupt=corrupt).to_json("m")["targets"]
 
     without_limits = replace(model, max_held_frames={})
     dropped = scores(model, corpus, "voice=drop")

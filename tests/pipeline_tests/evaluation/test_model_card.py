@@ -51,6 +51,22 @@ def test_the_card_says_whom_a_gate_trusts_on_average(
     assert "Weights on" not in model_card(gateless_model, evaluate(gateless_model, corpus), [])
 
 
+def test_one_person_has_no_interval_and_the_card_says_so(model: FusedModel, corpus: Corpus) -> None:
+    person = corpus.partition("devel")[0].subject
+    sessions = tuple(
+        session
+        for session in corpus.sessions
+        if session.partition != "devel" or session.subject == person
+    )
+    evaluation = evaluate(model, replace(corpus, sessions=sessions))
+    card = model_card(model, evaluation, [])
+
+    assert card.count("of one person, so there are no intervals") == len(model.targets)
+    assert "nan" not in card.split("## CCC on devel")[1].split("## CCC on training")[0].lower()
+    for evaluated in evaluation.targets.values():
+        assert not any(score.has_interval for score in evaluated.differences.values())
+
+
 def test_a_fusion_below_a_floor_has_a_warning(model: FusedModel, corpus: Corpus) -> None:
     """There is one sentence for every floor that is not reached."""
     evaluation = evaluate(model, corpus)
@@ -92,7 +108,7 @@ def test_the_card_says_what_bands_cover_and_how_predictions_are_corrected(
 
     assert bands is not None
     assert f"| arousal | {bands.coverage:.1%} |" in card
-    assert "A band covers 90% of a new person's frames on average" in card
+    assert "On average over new people, a band covers 90% of a person's frames" in card
     assert f"arousal: difficulty and disagreement {bands.verdict}" in card
     # exp(0.2), exp(0.1) and exp(0.3), the weights of `band_calibration`.
     assert "1.22 (difficulty of voice), 1.11 (difficulty of face), 1.35 (disagreement)" in card
@@ -103,7 +119,7 @@ def test_the_card_of_a_model_without_bands_says_why(model: FusedModel, corpus: C
     """Six training people are too few."""
     card = model_card(model, evaluate(model, corpus), [])
 
-    assert "90% needs 10 training people, there are 6" in card
+    assert "bands of 90% need at least 10 training people, and there are 6" in card
 
 
 def test_the_card_says_which_feature_sets_are_averaged(model: FusedModel, corpus: Corpus) -> None:

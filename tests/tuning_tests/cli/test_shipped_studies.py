@@ -8,7 +8,7 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
-from tuning.cli.shipped_studies import STUDIES
+from tuning.api.studies import STUDIES
 from tuning.cli.study import study_app
 
 

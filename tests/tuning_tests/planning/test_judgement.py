@@ -130,7 +130,7 @@ def test_a_study_whose_default_fails_is_judged_without_it(tmp_path: Path) -> Non
     assert "winner" in candidates(planner, "arousal")
 
 
-def judgement(**differences: tuple[float, float, float] | None) -> Judgement:
+def judgement(**differences: tuple[float, float | None, float | None] | None) -> Judgement:
     """Return a judgement; kind of candidate -> the chosen one minus it; None for the chosen one."""
     return Judgement.model_validate(
         {
@@ -153,7 +153,7 @@ def judgement(**differences: tuple[float, float, float] | None) -> Judgement:
     )
 
 
-def test_a_verdict_says_what_the_winner_is_no_better_than() -> None:
+def test_a_verdict_says_what_the_winner_is_not_clearly_better_than() -> None:
     clear = judgement(winner=None, default=(0.1, 0.05, 0.2), mean=(0.2, 0.1, 0.3))
     assert verdict("arousal", clear) == (
         "arousal: the winner of the search is registered; better than the untuned default and "
@@ -164,9 +164,9 @@ def test_a_verdict_says_what_the_winner_is_no_better_than() -> None:
         winner=None, default=(0.01, -0.02, 0.04), modality=(0.0, 0.0, 0.0), mean=(0.2, 0.1, 0.3)
     )
     assert verdict("arousal", doubtful) == (
-        "arousal: the winner of the search is registered; no better than the untuned default "
-        "(+0.010 [-0.020, +0.040]) and voice alone (+0.000 [+0.000, +0.000]); better than the mean "
-        "of the modalities."
+        "arousal: the winner of the search is registered; not clearly better than the untuned "
+        "default (+0.010 [-0.020, +0.040]) and voice alone (+0.000 [+0.000, +0.000]); better than "
+        "the mean of the modalities."
     )
 
 
@@ -177,8 +177,16 @@ def test_a_verdict_says_what_is_registered_in_place_of_the_winner() -> None:
     )
     beaten = judgement(winner=(0.01, -0.1, 0.2), default=None)
     assert verdict("arousal", beaten) == (
-        "arousal: the untuned default is registered; no better than the winner of the search "
-        "(+0.010 [-0.100, +0.200])."
+        "arousal: the untuned default is registered; not clearly better than the winner of the "
+        "search (+0.010 [-0.100, +0.200])."
+    )
+
+
+def test_a_verdict_without_an_interval_claims_no_difference() -> None:
+    one_person = judgement(winner=None, default=(0.1, None, None))
+    assert verdict("arousal", one_person) == (
+        "arousal: the winner of the search is registered; without an interval, so not shown to "
+        "differ from the untuned default (+0.100)."
     )
 
 

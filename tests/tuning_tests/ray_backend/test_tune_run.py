@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -16,6 +17,7 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster as Nodes
 
+import affectune
 from pipeline.corpus import Corpus
 from pipeline.data.muse import read_corpus
 from pipeline.data.synthetic.corpus import synthesize
@@ -294,16 +296,20 @@ def test_a_node_that_is_lost_costs_no_trial(
         (('name = "tiny"', 'name = "tiny"\nmodalities = ["voise"]'), "voise"),
     ],
 )
-@pytest.mark.slow
 def test_wrong_input_is_refused_before_ray_starts(
     tmp_path: Path, study_path: Path, corpus_path: Path, change: tuple[str, str], message: str
 ) -> None:
     study_path.write_text(STUDY.replace(*change), encoding="utf-8")
-    status, output = Command(tmp_path, study_path, corpus_path, 1, selection=()).run()
-
-    assert (status, "Traceback" in output) == (2, False), output
-    assert message in output
-    assert not (tmp_path / "out").exists()
+    with pytest.raises(InputError, match=re.escape(message)):
+        affectune.run_study(
+            study_path,
+            corpus_path,
+            out=tmp_path / "out",
+            store=tmp_path / "store",
+            tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}",
+        )
+    assert [path.name for path in tmp_path.iterdir()] == [study_path.name]
+    assert not ray.is_initialized()
 
 
 def test_a_study_of_other_data_or_settings_is_not_resumed(

@@ -28,6 +28,7 @@ class Page(HTMLParser):
         tags: every element with its attributes, in order.
         open: elements that have not ended.
         charts: label -> plotly's JSON.
+        trial_data: what the page's script knows of all trials.
         tables: label -> table.
         num_scripts: scripts that run.
         text: all text that is not script or style.
@@ -39,6 +40,7 @@ class Page(HTMLParser):
         self.open: list[str] = []
         self.charts: dict[str, dict[str, Any]] = {}
         self.tables: dict[str, PageTable] = {}
+        self.trial_data: dict[str, Any] = {}
         self.num_scripts = 0
         self.text = ""
         self._label = ""
@@ -53,7 +55,7 @@ class Page(HTMLParser):
         """Note an element."""
         attributes = dict(attrs)
         self.tags.append((tag, attributes))
-        if tag not in ("meta", "br", "img"):
+        if tag not in ("meta", "br", "img", "input"):
             self.open.append(tag)
         self.num_scripts += tag == "script" and "type" not in attributes
 
@@ -76,7 +78,10 @@ class Page(HTMLParser):
         """Read text, or the data of a chart."""
         parent = self.open[-1] if self.open else ""
         if parent == "script" and self.tags[-1][1].get("type") == "application/json":
-            self.charts[self._label] = json.loads(data)
+            if self.tags[-1][1].get("id") == "trial-data":
+                self.trial_data = json.loads(data)
+            else:
+                self.charts[self._label] = json.loads(data)
         if parent in ("script", "style"):
             return
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from tests.tuning_tests.evaluations import fabricate_evaluation
 from tests.tuning_tests.journals import events
 from tests.tuning_tests.report.pages import Page, numbers
-from tuning.journal.events import Event, TrialEnded
+from tuning.journal.events import Event
 from tuning.journal.history import history_of
 from tuning.report.page import render
 from tuning.spec.tasks import parse_task
@@ -43,31 +44,42 @@ def test_reconstruction_errors_are_drawn_without_a_sign(page: Page) -> None:
     assert all(np.nanmin(numbers(trace["y"])) > 0 for trace in chart["data"])
 
 
-def test_the_lowest_reconstruction_error_is_on_top_of_its_axis(
-    page: Page, study_events: list[Event]
-) -> None:
-    trials = history_of(study_events).trials_of(parse_task("auto_encoder/gaze"), "search")
-    errors = [-trial.best_devel for trial in trials if trial.best_devel is not None]
+def test_the_table_of_trials_repeats_the_journal(page: Page, study_events: list[Event]) -> None:
+    history = history_of(study_events)
+    data = page.trial_data
+    assert [row[0] for row in data["trials"]] == list(history.trials)
 
-    layout = page.charts["Parallel coordinates of auto_encoder/gaze"]["layout"]
-    score_axis = len(layout["xaxis"]["ticktext"]) - 1
-    ticks = {note["y"]: note["text"] for note in layout["annotations"] if note["x"] == score_axis}
-    assert ticks == {0.0: f"{max(errors):.3f}", 1.0: f"{min(errors):.3f}"}
+    for row in data["trials"]:
+        name, task, purpose, state, devel, _, epochs, begin, end, *_, values = row
+        trial = history.trials[name]
+        record = data["tasks"][task]
+        assert record["name"] == str(trial.task)
+        assert data["purposes"][purpose] == trial.proposed.purpose
+        assert epochs == len(trial.epochs)
+        # An error is written as people read it: without the sign that makes it a score.
+        sign = 1 if record["measure"] == "CCC" else -1
+        score = None if trial.best_devel is None else sign * trial.best_devel
+        assert devel == (None if score is None else pytest.approx(score, abs=1e-5))
+        assert 0 <= begin <= end
+
+        paths = [dimension["path"] for dimension in data["dimensions"][record["stage"]]]
+        settings = dict(zip(paths, values, strict=True))
+        known = {path: value for path, value in settings.items() if value is not None}
+        assert known.keys() == trial.proposed.configuration.keys()
+        for path, value in trial.proposed.configuration.items():
+            is_number = isinstance(value, float)
+            assert known[path] == (pytest.approx(value, rel=1e-5) if is_number else value)
+        assert trial.ended is not None
+        is_stopped = trial.ended.reason == "asha"
+        assert (data["states"][state] == "stopped early") == is_stopped
 
 
-def test_a_negative_ccc_keeps_its_sign_under_the_pointer() -> None:
-    study_events = [
-        event.model_copy(update={"devel": -0.25})
-        if isinstance(event, TrialEnded) and event.reason == "asha"
-        else event
-        for event in events(modalities=("gaze", "head"), targets=("arousal",))
-    ]
-    page = Page(render(history_of(study_events), None, None))
-
-    chart = page.charts["Parallel coordinates of fusion/arousal"]
-    stopped = next(trace for trace in chart["data"] if trace["name"].startswith("stopped"))
-    scores = numbers(stopped["customdata"]).reshape(-1, 2)[:, 1]
-    assert set(scores[np.isfinite(scores)]) == {-0.25}
+def test_sessions_are_ranked_by_their_ccc(page: Page) -> None:
+    result = fabricate_evaluation().targets["valence"]
+    chart = page.charts["CCC of valence by session"]
+    defined = sorted((ccc for ccc in result.session_ccc.values() if np.isfinite(ccc)), reverse=True)
+    assert numbers(chart["data"][0]["x"]) == pytest.approx(defined, abs=1e-6)
+    assert "1 without a defined CCC left out" in page.text
 
 
 def test_long_sessions_are_thinned() -> None:

@@ -17,6 +17,7 @@ from tests.tuning_tests.report.pages import Page, PageTable
 from tuning.audit.cli_output import AUDIT
 from tuning.journal.events import Event, Finalist
 from tuning.journal.history import History, history_of
+from tuning.report.formats import value_text
 from tuning.report.page import REPORT, render, write_report
 from tuning.spec.tasks import parse_task
 
@@ -59,12 +60,31 @@ def test_scores_between_and_within_sessions_stand_in_a_table_of_their_own(page: 
     )
 
 
-def test_the_summary_names_the_score_of_each_prediction(page: Page) -> None:
-    assert "devel CCC of the fusion" in page.text
-    assert "devel CCC, floor: weighted mean" in page.text
-    assert "devel CCC within sessions, fusion" in page.text
-    assert "devel CCC, without difficulty" in page.text
-    assert "out of fold CCC, fusion" in page.text
+def test_the_first_screen_says_what_won_with_what_and_by_how_much(
+    page: Page, study_history: History
+) -> None:
+    winner = study_history.completed[FusionTask(target="arousal")][0]
+    begin = page.text.index("What won", page.text.index("How to reproduce"))
+    answer = page.text[begin : page.text.index("All candidates, with their scores")]
+
+    assert "The winner of the search" in answer
+    score = fabricate_evaluation().targets["arousal"].scores["fusion"]
+    assert f"{score.ccc:.3f} devel CCC [{score.low:.3f}, {score.high:.3f}]" in answer
+    for path, value in winner.configuration.items():
+        assert f"{path} {value_text(value)}" in answer
+    assert (
+        "Better than pupil alone (strongest), the mean of the modalities and their weighted mean"
+        in answer
+    )
+    assert "not clearly different from the untuned default." in answer
+
+    table = page.tables["arousal: deciding CCC, winner minus others"]
+    assert table.headings[0].startswith("its deciding CCC, minus that of")
+    default = _row(table, "untuned default")
+    assert default[-2:] == ["+0.010 [-0.020, +0.040]", "≈no clear difference"]
+    result = fabricate_evaluation().targets["arousal"].differences["without difficulty"]
+    on_devel = _row(page.tables["arousal: devel CCC, winner minus others"], "without difficulty")
+    assert on_devel[-2] == result.with_sign()
 
 
 @pytest.mark.parametrize(
@@ -159,21 +179,6 @@ def test_learning_curves_are_devel_scores(
     chart = page.charts[f"Learning curves of {task}"]
     assert _axis_title(chart, "yaxis") == measure
     assert [name for name in _trace_names(chart) if name.startswith(highest)]
-
-
-@pytest.mark.parametrize(
-    ("task", "measure", "fifth"),
-    [
-        ("fusion/valence", "devel CCC", "fifth of these with the highest devel CCC"),
-        ("auto_encoder/gaze", "devel RE", "fifth of these with the lowest devel RE"),
-    ],
-)
-def test_parallel_coordinates_end_at_the_devel_score(
-    page: Page, task: str, measure: str, fifth: str
-) -> None:
-    chart = page.charts[f"Parallel coordinates of {task}"]
-    assert chart["layout"]["xaxis"]["ticktext"][-1] == measure
-    assert [name for name in _trace_names(chart) if name.startswith(fifth)]
 
 
 def test_importance_is_that_of_the_devel_score(page: Page) -> None:

@@ -31,6 +31,7 @@ import tuning.study.study
 from pipeline.corpus import Corpus
 from pipeline.data.muse import read_corpus
 from pipeline.errors import AffectuneError
+from pipeline.evaluation.plots import plot_files
 from pipeline.names import unescape_key
 from pipeline.storage.csv_text import csv_lines
 from pipeline.storage.stage_store import StageStore
@@ -247,6 +248,43 @@ def test_the_registry_is_shown_with_every_name(finished: Finished) -> None:
     assert find_source(served).newest() == "1"
 
 
+def test_the_study_is_opened_from_python_with_every_name(
+    finished: Finished, corpus_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = affectune.load_study(finished.folder)
+    assert (result.name, result.is_finished) == (STUDY, True)
+    assert result.registered == f"models:/{MODEL}/1"
+    assert result.report == finished.folder / "report.html"
+    assert len(repr(result)) < 500
+    assert set(result.verdicts) == set(TARGETS)
+    assert result.settings.keys() >= {f"fusion/{target}" for target in TARGETS}
+
+    summary = json.loads((finished.folder / "summary.json").read_text())
+    assert result.scores.evaluation.to_json("")["targets"] == summary["targets"]
+    assert result.plot().to_png().startswith(b"\x89PNG")
+
+    frame = result.to_frame()
+    assert len(frame) == summary["trials"]
+    assert set(frame["target"]) == {*TARGETS, ""}
+    assert set(frame["modality"]) == {*SETS, ""}
+    assert set(frame["state"]) == {"complete"}
+    assert frame["fit.learning_rate"].isin([0.01, 0.02]).any()
+
+    # Run again it is only opened.
+    again = affectune.run_study(
+        finished.folder.parent / "study.toml",
+        corpus_path,
+        out=finished.folder,
+        store=finished.folder.parent / "store",
+        tracking_uri=finished.uri,
+    )
+    assert again.registered == result.registered
+    assert again.scores.to_frame().equals(result.scores.to_frame())
+    loaded = affectune.load(str(again.registered), tracking_uri=finished.uri)
+    assert loaded.data == result.model.data
+    assert capsys.readouterr() == ("", "")
+
+
 def test_mlflow_loads_the_model_under_its_name(finished: Finished, corpus_path: Path) -> None:
     source = connect(finished.uri).get_model_version_download_uri(MODEL, "1")
     model = mlflow.pyfunc.load_model(source)
@@ -329,9 +367,7 @@ def test_plots_are_drawn_whatever_the_names_are(
     corrupt = [part for name in SETS for part in ("--corrupt", f"{name}=noise:0.5")]
     printed = call("evaluate", finished.folder / "model", *options, *corrupt)
     assert {path.name for path in (tmp_path / "plots").glob("[!.]*")} == {
-        "traces.png",
-        "difficulty.png",
-        "ccc.png",
+        *plot_files([f"{name}=noise:0.5" for name in SETS])
     }
     for target in TARGETS:
         assert target in printed

@@ -28,7 +28,11 @@ def importance_bars(task: Task, importance: Importance) -> Figure | None:
     )
     chart = go.Figure(bars)
     chart.update_layout(
-        xaxis={"tickformat": ".0%", "rangemode": "tozero"},
-        margin={"t": 30, "r": 10, "b": 30, "l": 20},
+        xaxis={
+            "title": {"text": "share of the variance explained"},
+            "tickformat": ".0%",
+            "rangemode": "tozero",
+        },
+        margin={"t": 30, "r": 10, "b": 45, "l": 20},
     )
-    return styled_figure(f"Importance of the settings of {task}", chart, 90 + 28 * len(paths))
+    return styled_figure(f"Importance of the settings of {task}", chart, 105 + 28 * len(paths))

@@ -28,8 +28,6 @@ from tuning.report.charts.plotly_style import (
 from tuning.report.formats import display_sign, measure_name
 from tuning.report.search_trials import Searches
 
-MAX_POINTS = 6000
-"""Drawn of all curves of a task; of more, epochs are left out evenly."""
 GROUPS = (
     ("trained to the end", COOL, "solid"),
     ("stopped early", MUTED, "dot"),
@@ -41,8 +39,13 @@ GROUPS = (
 GROUP_OF_REASON = {"asha": "stopped early", "budget": "cut by the time budget", "error": "failed"}
 
 
-def learning_curves(searches: Searches, task: Task) -> Figure | None:
+def learning_curves(searches: Searches, task: Task, max_points: int) -> Figure | None:
     """Draw the devel score by epoch of every trial of a search, and the rungs.
+
+    Args:
+        searches: of the study.
+        task: whose search.
+        max_points: drawn of all curves; of more, epochs are left out evenly.
 
     Returns:
         None where no epoch has passed.
@@ -51,7 +54,7 @@ def learning_curves(searches: Searches, task: Task) -> Figure | None:
     if not trials:
         return None
 
-    step = ceil(sum(len(trial.epochs) for trial in trials) / MAX_POINTS)
+    step = ceil(sum(len(trial.epochs) for trial in trials) / max_points)
     chart = go.Figure()
     _add_groups(chart, task, trials, step)
     _add_highest(chart, task, trials)
@@ -143,7 +146,8 @@ def _curves(
         width=width,
         dash=dash,
         customdata=joined_lines(numbers),
-        hovertemplate="trial %{customdata:04d}<br>epoch %{x}: %{y:.3f}<extra></extra>",
+        meta="trials",
+        hoverinfo="none",
     )
 
 

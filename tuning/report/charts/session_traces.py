@@ -20,6 +20,8 @@ MAX_FRAMES = 600
 """Drawn of a session; of a longer one, frames are left out evenly."""
 TARGET_HEIGHT = 190.0
 """Pixels for the curves of one target."""
+STRIP_BAR_HEIGHT = 90
+"""Pixels of the colour bar beside the strips."""
 SHADES = [[0.0, "#fde68a"], [0.5, "#f97316"], [1.0, "#7f1d1d"]]
 """From easy to difficult."""
 
@@ -75,7 +77,7 @@ def _session_figure(evaluation: Evaluation, row: int) -> Figure:
     step = max(1, ceil(len(session.timestamps_ms) / MAX_FRAMES))
     seconds = _thinned((session.timestamps_ms - session.timestamps_ms[0]) / 1000, step)
     strip_row = len(targets) + 1
-    strip_height = 24.0 * len(prediction.difficulty) + 8
+    strip_height = max(24.0 * len(prediction.difficulty) + 8, STRIP_BAR_HEIGHT)
 
     chart = make_subplots(
         rows=strip_row,
@@ -157,7 +159,15 @@ def _difficulty_strips(
         zmin=0,
         zmax=100,
         colorscale=SHADES,
-        showscale=False,
+        colorbar={
+            "title": {"text": "difficulty<br>(percentile)", "side": "right"},
+            "thickness": 10,
+            "len": STRIP_BAR_HEIGHT,
+            "lenmode": "pixels",
+            "y": 0,
+            "yanchor": "bottom",
+            "tickvals": [0, 50, 100],
+        },
         hovertemplate="%{y}: percentile %{z:.0f}<extra></extra>",
     )
 

@@ -1,0 +1,1 @@
+"""How results show themselves: a line in a console, a picture in a notebook. Knows no model."""

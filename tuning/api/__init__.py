@@ -1,0 +1,1 @@
+"""The Python API of studies: what `affectune` exports of searching."""
