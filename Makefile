@@ -43,8 +43,10 @@ test: install
 	$(BIN)/python -m pytest -n 2
 
 # Several hosts, made as namespaces of this one: as root, on Linux. What cannot run here says so, and skips.
+# CLUSTER=--last-failed: what has failed before, once more.
+CLUSTER ?=
 test-cluster: install
-	$(BIN)/python -m pytest -m cluster
+	$(BIN)/python -m pytest -o addopts="-q -rs --strict-markers $(CLUSTER)" -n 2 --dist worksteal -m cluster
 
 # The container image, on a Debian that is made for it: as root, with buildah and debootstrap.
 test-image: install
