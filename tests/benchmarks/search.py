@@ -5,7 +5,7 @@ same one with random search and as many fits; and with and without each of `ABLA
 of people whom no part of the search saw, and every difference is paired over people.
 
     AFFECTUNE_CORPORA=data/ceap360vr=pupil+gaze+head,data/bidmc make bench BENCH=search
-    python -m tests.benchmarks.search data/ceap360vr data/bidmc --out docs/results.md
+    python -m tests.benchmarks.search data/ceap360vr data/bidmc --out docs/results/nested.md
 
 A corpus is a folder, with the names of its feature sets after "=" where not all are wanted. What is
 done is kept in --work: the same command goes on where it was stopped.
@@ -40,7 +40,7 @@ from tuning.study.nested import NestedRun, run_nested
 from tuning.study.study import StudyOptions
 
 CORPORA = "AFFECTUNE_CORPORA"
-RESULTS = Path("docs/results.md")
+RESULTS = Path("docs/results/nested.md")
 WORK = Path(".affectune/bench-search")
 NUM_FOLDS = 5
 SYNTHETIC_FOLDS = 2
@@ -206,7 +206,7 @@ class CorpusResult:
 
 
 def search_rows() -> list[Row]:
-    """Run on the corpora that the environment names; write the table to docs/results.md.
+    """Run on the corpora that the environment names; write the table to docs/results/nested.md.
 
     Without any, on a synthetic one, and the table is only printed.
     """
@@ -218,7 +218,7 @@ def main(arguments: Sequence[str]) -> None:
     """Run on the corpora that are named, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("corpora", nargs="*", metavar="FOLDER[=SET+SET]")
-    parser.add_argument("--out", type=Path, help="the table, such as docs/results.md")
+    parser.add_argument("--out", type=Path, help="the table, such as docs/results/nested.md")
     parser.add_argument("--work", type=Path, default=WORK, help="what is done is kept here")
     parser.add_argument("--folds", type=int, default=NUM_FOLDS, help="outer folds of people")
     options = parser.parse_args(arguments)

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import shlex
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from affectune import command_line
+
+if TYPE_CHECKING:
+    from pipeline.command_line import Command
+
+
+@cache
+def our_command_line() -> Command:
+    """Return the command line; it takes a moment to make."""
+    return command_line()
 
 
 def parse(words: str | list[str]) -> dict[str, Any]:
@@ -18,8 +28,9 @@ def parse(words: str | list[str]) -> dict[str, Any]:
     program, *rest = shlex.split(words) if isinstance(words, str) else words
     assert program == "affectune", f"{program} is another program"
 
-    command = command_line()
+    command = our_command_line()
     while hasattr(command, "commands"):
+        assert rest, f"{program} needs the name of a command"
         name, *rest = rest
         assert name in command.commands, f"there is no command {name}"
         program, command = f"{program} {name}", command.commands[name]

@@ -1,4 +1,4 @@
-"""Sessions as requests: JSON and Arrow, as the README's client writes them."""
+"""Sessions as requests: JSON and Arrow, as the documented clients write them."""
 
 from __future__ import annotations
 

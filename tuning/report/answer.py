@@ -16,6 +16,7 @@ from tuning.journal.events import Candidate, CandidateKind, Finalist
 from tuning.report.formats import listed, value_text
 from tuning.report.results import WinnerScores
 from tuning.report.search_trials import Searches
+from tuning.spec.space import MODALITIES
 
 RIVALS: Mapping[CandidateKind, str] = {
     "winner": "winner of the search",
@@ -118,6 +119,14 @@ class Answer:
         return any(rival.verdict != "better" for rival in self.has_to_beat)
 
     @property
+    def key(self) -> str:
+        """What the marks of its rivals mean."""
+        verdicts = {rival.verdict for rival in self.rivals}
+        return ", ".join(
+            f"{mark} {verdict}" for verdict, mark in MARKS.items() if verdict in verdicts
+        )
+
+    @property
     def sentence(self) -> str:
         """What it is better than, and than what it is not."""
         names: dict[str, list[str]] = {}
@@ -129,7 +138,7 @@ class Answer:
                 ("better", "better than"),
                 ("no clear difference", "not clearly different from"),
                 ("worse", "worse than"),
-                ("no interval", "not comparable, for want of an interval, with"),
+                ("no interval", "without an interval, so not comparable with"),
             )
             if verdict in names
         ]
@@ -153,7 +162,7 @@ def _answer(searches: Searches, target: str, scores: WinnerScores) -> Answer:
     if kind == "modality" and chosen is not None:
         ranks = {chosen.modality: 1}
     elif finalist is not None:
-        ranks = finalist.upstream_ranks
+        ranks = finalist.upstream_ranks or _unranked(searches, finalist)
     elif kind == "default":
         ranks = dict.fromkeys(searches.modalities, 0)
     is_searched = kind in ("winner", "single", "modality")
@@ -168,6 +177,12 @@ def _answer(searches: Searches, target: str, scores: WinnerScores) -> Answer:
         out_of_fold=scores.out_of_fold.get(FUSION),
         rivals=_rivals(judgement.candidates if judgement is not None else (), scores),
     )
+
+
+def _unranked(searches: Searches, fusion: Finalist) -> dict[str, int]:
+    """Return the modalities that a fusion reads, where it does not say which of their best."""
+    names = fusion.configuration.get(MODALITIES)
+    return dict.fromkeys(str(names).split(",") if names else searches.modalities, 0)
 
 
 def _finalist(

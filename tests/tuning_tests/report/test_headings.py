@@ -67,7 +67,8 @@ def test_the_first_screen_says_what_won_with_what_and_by_how_much(
     begin = page.text.index("What won", page.text.index("How to reproduce"))
     answer = page.text[begin : page.text.index("All candidates, with their scores")]
 
-    assert "The winner of the search" in answer
+    modalities = str(winner.configuration["modalities"]).replace(",", " + ")
+    assert f"The winner of the search, from {modalities}." in answer
     score = fabricate_evaluation().targets["arousal"].scores["fusion"]
     assert f"{score.ccc:.3f} devel CCC [{score.low:.3f}, {score.high:.3f}]" in answer
     for path, value in winner.configuration.items():

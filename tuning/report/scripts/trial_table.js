@@ -76,7 +76,7 @@ function showRows() {
   element("trial-count").textContent = rows.length
     ? `${(first + 1).toLocaleString("en")} to ${(first + shown.length).toLocaleString("en")} of ${rows.length.toLocaleString("en")} trials`
       + (rows.length === trials.length ? "" : ` (${trials.length.toLocaleString("en")} in all)`)
-    : "No trial matches. Clear a filter.";
+    : trials.length ? "No trial matches. Clear a filter." : "There is no trial yet.";
   element("page-back").disabled = view.page === 0;
   element("page-on").disabled = view.page >= numPages - 1;
   element("filter-clear").disabled = rows.length === trials.length && !view.only;
