@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import quote
 
-from pipeline.credentials.masking import masked_uri
-from pipeline.shell_command import library_command, near_path, shell_command
-from pipeline.storage.json_record import read_record
+from pipeline.shell_command import near_path, shell_command
 from tuning.journal.events import ModelRegistered
-from tuning.mlflow_backend.tracking.journal_sender import TRACKING
+from tuning.mlflow_backend.links import WORKFLOW, experiment_link, model_link, pages_of, run_link
+from tuning.mlflow_backend.tracking.journal_sender import recorded_run
 
 
 def next_steps(
@@ -33,7 +30,7 @@ def next_steps(
 
     return [
         f"Report: {report.absolute()}",
-        *_links(folder, registered, uri),
+        *mlflow_lines(folder, uri, registered),
         "",
         f"Next (version {version} is the champion already):" if is_champion else "Next:",
         f"  {shell_command('study', 'report', near_path(folder))}",
@@ -42,17 +39,39 @@ def next_steps(
     ]
 
 
-def _links(folder: Path, registered: ModelRegistered, uri: str) -> Iterator[str]:
-    """Yield where runs and model are seen in MLflow, or the command that shows them."""
-    if uri.startswith(("http://", "https://")):
-        base = masked_uri(uri).rstrip("/")
-        experiment = (read_record(folder / TRACKING) or {}).get("experiment_id")
-        if experiment is not None:
-            yield f"Runs: {base}/#/experiments/{experiment}?workflowType=machine_learning"
-        yield f"Model: {base}/#/models/{_quoted(registered.model)}/versions/{registered.version}"
-    elif masked_uri(uri) == uri:
-        yield f"Runs and model: {library_command('mlflow', 'ui', '--backend-store-uri', uri)}"
+def mlflow_lines(folder: Path, uri: str, registered: ModelRegistered | None) -> list[str]:
+    """Return where MLflow shows a study, its runs and its model, and the command that is needed.
+
+    Args:
+        folder: of the study.
+        uri: of the tracking server.
+        registered: the version that the study became, if it has.
+    """
+    if (pages := pages_of(uri)) is None:
+        return []
+    links = {}
+    if (ids := recorded_run(folder)) is not None:
+        experiment_id, run_id = ids
+        links["Results"] = run_link(experiment_id, run_id)
+        links["Runs"] = experiment_link(experiment_id)
+    if registered is not None:
+        links["Model"] = model_link(registered.model, registered.version)
+
+    lines = [f"  {name}: {pages.address}{link}" for name, link in links.items()]
+    heading = f"In MLflow, after {pages.command}:" if pages.command else "In MLflow:"
+    return [heading, *lines] if lines else []
 
 
-def _quoted(name: str) -> str:
-    return quote(name, safe="")
+def where_seen(folder: Path, uri: str) -> str:
+    """Return in one line where MLflow shows a study that runs; "" where that cannot be said.
+
+    Args:
+        folder: of the study.
+        uri: of the tracking server.
+    """
+    if (pages := pages_of(uri)) is None:
+        return ""
+    if pages.command:
+        return pages.command
+    ids = recorded_run(folder)
+    return pages.address + (experiment_link(ids[0]) if ids is not None else f"/?{WORKFLOW}")

@@ -36,6 +36,7 @@ from tuning.mlflow_backend.tracking.tracker import Tracker
 from tuning.monitoring.metrics import StudyMetrics
 from tuning.planning.judgement import verdict
 from tuning.report.page import REPORT, write_report
+from tuning.report.pictures import draw_pictures
 from tuning.spec.study_spec import StudySpec
 from tuning.study.following import followed
 from tuning.study.next_steps import next_steps
@@ -96,7 +97,7 @@ def run(
         try:
             if metrics is not None:
                 metrics.backlog = tracker.backlog
-            with followed(study, spec.name, console, metrics) as update:
+            with followed(study, spec.name, console, metrics, uri) as update:
                 run_study(study, on_start=begin_tracking, on_tick=update)
             if study.history.finished is not None:
                 _report_winner(study, tracker, console)
@@ -171,6 +172,7 @@ def _report_winner(study: Study, tracker: Tracker, console: Console) -> None:
     evaluation = evaluate(model, study.corpus, "devel", device=study.options.device)
     path = write_report(folder, study.history, evaluation, model)
     tracker.log_artifacts(path, folder / SUMMARY)
+    tracker.log_pictures(draw_pictures(study.history, evaluation))
     _print_scores(evaluation, console)
     if model.distillation:
         console.print(Text(distillation_note(model)))

@@ -62,7 +62,7 @@ class JournalSender:
         self._experiment_id = find_or_create_experiment(client, uri, opened.study["name"])
         self._runs = RunWriter(client, self._experiment_id, opened.id)
 
-        self._tree = RunTree()
+        self._tree = RunTree(self._experiment_id)
         self._pending: dict[str, RunUpdate] = {}
         self._read_position = self._num_read = 0
         self.position = self.num_sent = 0
@@ -96,6 +96,10 @@ class JournalSender:
         """Upload a file, or a folder under its name; one that is not there is left out."""
         self._runs.log_artifact(path)
 
+    def log_picture(self, name: str, content: bytes) -> None:
+        """Upload a picture under a name, in which there may be a folder."""
+        self._runs.log_picture(name, content)
+
     def remove_duplicates(self) -> None:
         """Remove runs that the server created after a request was given up."""
         self._runs.remove_duplicates()
@@ -122,7 +126,7 @@ class JournalSender:
 
     def _skip(self, position: int) -> None:
         """Apply the events up to a position without sending them; ignore a position in a line."""
-        tree = RunTree()
+        tree = RunTree(self._experiment_id)
         for number, (event, event_end) in enumerate(read_journal(self._folder / JOURNAL), 1):
             if event_end > position:
                 break
@@ -144,6 +148,17 @@ class JournalSender:
         with contextlib.suppress(IsADirectoryError):  # then the next process sends all of it again
             temporary.write_text(json.dumps(record, indent=1))
             temporary.replace(self._folder / TRACKING)
+
+
+def recorded_run(folder: Path) -> tuple[str, str] | None:
+    """Return the ids of the experiment and the run that a study was last recorded in, if any.
+
+    Args:
+        folder: of the study.
+    """
+    record = read_record(folder / TRACKING) or {}
+    ids = record.get("experiment_id"), record.get("run_id")
+    return (str(ids[0]), str(ids[1])) if all(isinstance(part, str) for part in ids) else None
 
 
 def _read_position(folder: Path, uri: str) -> int:

@@ -52,7 +52,7 @@ def fabricated_study() -> Iterator[Event]:
 @pytest.fixture(scope="module")
 def logged() -> dict[str, dict[str, set[str]]]:
     """The names that a study logs, by "metrics" or "tags" and the kind of run."""
-    tree = RunTree()
+    tree = RunTree("1")
     kinds: dict[str, str] = {}
     names: dict[str, dict[str, set[str]]] = {"metrics": {}, "tags": {}}
     for event in fabricated_study():
@@ -96,7 +96,7 @@ def test_the_name_of_every_score_says_which_score_it_is(
 
 
 def test_a_metric_of_a_trial_and_one_of_its_task_mean_the_same_score() -> None:
-    tree = RunTree()
+    tree = RunTree("1")
     completed = TaskCompleted(at=1300, task="auto_encoder/head", finalists=(finalist(),))
     trial = whole_trial(0, "patience", "auto_encoder/head")
 
@@ -110,7 +110,7 @@ def test_a_metric_of_a_trial_and_one_of_its_task_mean_the_same_score() -> None:
 
 
 def test_an_epoch_that_is_reported_twice_is_logged_once() -> None:
-    tree = RunTree()
+    tree = RunTree("1")
     for event in (study_opened(), *whole_trial(0, "patience")):
         tree.apply(event)
 
@@ -119,6 +119,6 @@ def test_an_epoch_that_is_reported_twice_is_logged_once() -> None:
 
 
 def test_the_format_of_runs_is_a_tag_of_the_study() -> None:
-    (update,) = RunTree().apply(study_opened())
+    (update,) = RunTree("1").apply(study_opened())
     assert update.name == STUDY
-    assert update.tags[FORMAT_TAG] == FORMAT == "2"
+    assert update.tags[FORMAT_TAG] == FORMAT == "3"
