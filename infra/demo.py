@@ -20,7 +20,7 @@ from statistics import fmean
 from typing import Any
 
 from tuning.mlflow_backend.links import WORKFLOW, experiment_link, run_link
-from tuning.mlflow_backend.tracking.journal_sender import recorded_run
+from tuning.mlflow_backend.tracking.record import recorded_run
 
 STARTUP_TIMEOUT_S = 180
 SHUTDOWN_TIMEOUT_S = 60

@@ -34,7 +34,7 @@ LINE_S = 30.0
 TABLE_LINES = 2
 """Lines of a table that are not rows of tasks: its heading, and the rule below it."""
 STYLES = {"waiting": "dim", "search": "cyan", "refit": "magenta", "completed": "green"}
-BEST = "Best: the highest deciding score of a trial so far; winner: its mean over seeds."
+BEST = "Best: highest deciding score of a trial so far, on one fold; winner: on all."
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,8 @@ def _table(status: StudyStatus, course: Course, size: tuple[int, int] | None) ->
 def _task_table(tasks: list[TaskStatus]) -> Table:
     """Return a row per task; a column of failed fits only where there are any."""
     has_failed = any(task.failed for task in tasks)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+    padding = (0, 0) if has_failed else (0, 1, 0, 0)  # 80 columns are enough for either
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=padding)
     table.add_column("task", no_wrap=True, overflow="ellipsis")
     table.add_column("phase", no_wrap=True)
     for name in ("fits", "running", "stopped", *(["failed"] if has_failed else [])):

@@ -7,7 +7,7 @@ from pathlib import Path
 from pipeline.shell_command import near_path, shell_command
 from tuning.journal.events import ModelRegistered
 from tuning.mlflow_backend.links import WORKFLOW, experiment_link, model_link, pages_of, run_link
-from tuning.mlflow_backend.tracking.journal_sender import recorded_run
+from tuning.mlflow_backend.tracking.record import recorded_run
 
 
 def next_steps(
@@ -58,8 +58,9 @@ def mlflow_lines(folder: Path, uri: str, registered: ModelRegistered | None) -> 
         links["Model"] = model_link(registered.model, registered.version)
 
     lines = [f"  {name}: {pages.address}{link}" for name, link in links.items()]
-    heading = f"In MLflow, after {pages.command}:" if pages.command else "In MLflow:"
-    return [heading, *lines] if lines else []
+    if pages.command:
+        return ["In MLflow, while this runs:", f"  {pages.command}", *lines]
+    return ["In MLflow:", *lines] if lines else []
 
 
 def where_seen(folder: Path, uri: str) -> str:

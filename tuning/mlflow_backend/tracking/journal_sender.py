@@ -5,24 +5,19 @@ Knows no thread and no time: whatever fails is sent by the next call.
 
 from __future__ import annotations
 
-import contextlib
-import json
 from collections.abc import Callable
 from itertools import islice, takewhile
 from math import inf
 from pathlib import Path
 
-from pipeline.credentials.masking import masked_uri
-from pipeline.storage.json_record import read_record
 from tuning.journal.events import Event, StudyOpened
 from tuning.journal.file import JOURNAL, read_journal
 from tuning.mlflow_backend.client import Connect
+from tuning.mlflow_backend.tracking.record import read_position, write_position
 from tuning.mlflow_backend.tracking.run_updates import RunTree, RunUpdate
 from tuning.mlflow_backend.tracking.run_writer import RunWriter
 from tuning.mlflow_backend.tracking.study_runs import find_or_create_experiment
 
-TRACKING = "tracking.json"
-"""File in a study's folder: how far the journal has been sent, and where to."""
 MAX_EVENTS = 500  # read at a time; while a server is away, the rest stays in the journal
 
 
@@ -72,7 +67,7 @@ class JournalSender:
 
         # A server that does not know the study gets all of it.
         if self._runs.study_run_id is not None:
-            self._skip(_read_position(folder, uri))
+            self._skip(read_position(folder, uri))
 
     def send(self) -> bool:
         """Send the next events.
@@ -89,7 +84,8 @@ class JournalSender:
 
         self.position, self.num_sent = self._read_position, self._num_read
         self.oldest_at = None
-        self._write_position()
+        study_run_id = self._runs.study_run_id
+        write_position(self._folder, self._uri, self.position, self._experiment_id, study_run_id)
         return False
 
     def log_artifact(self, path: Path) -> None:
@@ -135,35 +131,3 @@ class JournalSender:
                 self._tree = tree
                 self._read_position = self.position = position
                 self._num_read = self.num_sent = number
-
-    def _write_position(self) -> None:
-        """Write the position, without a sync: from an older one, the same rows are sent twice."""
-        record = {
-            "uri": masked_uri(self._uri),
-            "position": self.position,
-            "experiment_id": self._experiment_id,
-            "run_id": self._runs.study_run_id,
-        }
-        temporary = self._folder / f".{TRACKING}.tmp"
-        with contextlib.suppress(IsADirectoryError):  # then the next process sends all of it again
-            temporary.write_text(json.dumps(record, indent=1))
-            temporary.replace(self._folder / TRACKING)
-
-
-def recorded_run(folder: Path) -> tuple[str, str] | None:
-    """Return the ids of the experiment and the run that a study was last recorded in, if any.
-
-    Args:
-        folder: of the study.
-    """
-    record = read_record(folder / TRACKING) or {}
-    ids = record.get("experiment_id"), record.get("run_id")
-    return (str(ids[0]), str(ids[1])) if all(isinstance(part, str) for part in ids) else None
-
-
-def _read_position(folder: Path, uri: str) -> int:
-    """Return how far the journal has been sent to this server; 0 where that is not known."""
-    record = read_record(folder / TRACKING) or {}
-    position = record.get("position")
-    is_same_server = record.get("uri") == masked_uri(uri)
-    return position if is_same_server and isinstance(position, int) else 0

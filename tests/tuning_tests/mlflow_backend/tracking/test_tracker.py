@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import pytest
 from mlflow import MlflowClient
@@ -39,7 +40,7 @@ from tuning.journal.events import (
     StudyStopped,
     TaskCompleted,
 )
-from tuning.mlflow_backend.tracking.journal_sender import TRACKING
+from tuning.mlflow_backend.tracking.record import TRACKING
 from tuning.mlflow_backend.tracking.run_updates import FORMAT_TAG
 from tuning.mlflow_backend.tracking.study_runs import find_runs, raise_if_not_recordable
 from tuning.mlflow_backend.tracking.tracker import Tracker
@@ -164,6 +165,8 @@ def test_completed_tasks_and_the_summary_are_metrics(folder: Path, uri: str) -> 
         folder,
         study_opened(),
         *whole_trial(0, "patience"),
+        *whole_trial(1, "patience", "unimodal/it's/arousal"),
+        *whole_trial(2, "asha"),
         TaskCompleted(at=1300, task=TASK, finalists=(finalist(),)),
         StudyFinished(at=1301, summary={"trials": 1, "targets": {"arousal": scores}}),
     )
@@ -188,6 +191,16 @@ def test_completed_tasks_and_the_summary_are_metrics(folder: Path, uri: str) -> 
         "arousal.devel_frames": 7,
         "arousal.devel_ccc.floor.mean": 0.4,
     }
+    assert task.data.params["a"] == study.data.params[f"winner.{TASK}.a"] == "1, 2"
+    assert task.data.params["members"] == "1, 2"
+
+    note = study.data.tags["mlflow.note.content"]
+    assert "| arousal | **0.500** |" in note
+    link = next(word for word in note.split("](#") if "searchFilter" in word).split(")")[0]
+    query = parse_qs(link.split("?", 1)[1])
+    client = MlflowClient(uri, uri)
+    found = client.search_runs([study.info.experiment_id], *query["searchFilter"])
+    assert {run.info.run_name for run in found} == {"0000", "0002"}
 
 
 def test_an_interrupted_study_is_killed_and_runs_again_after_it_is_resumed(
@@ -307,7 +320,7 @@ def test_runs_of_an_earlier_format_are_refused_before_the_study_goes_on(
 
 def test_lost_answers_give_no_second_run_and_cost_no_metric(folder: Path, uri: str) -> None:
     """A third of the requests fails, and half of these were carried out all the same."""
-    drawn = random.Random(0)
+    drawn = random.Random(1)
     lost = Counter[str]()
 
     def failure(name: str) -> str | None:
