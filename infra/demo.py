@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from tuning.mlflow_backend.links import WORKFLOW, experiment_link, run_link
+from tuning.mlflow_backend.links import experiment_link, experiments_link, run_link
 from tuning.mlflow_backend.tracking.record import recorded_run
 
 STARTUP_TIMEOUT_S = 180
@@ -66,7 +66,7 @@ def _mlflow_links(study: Path) -> dict[str, str]:
     """Return what MLflow shows of the study in a folder, and the links to it."""
     ids = recorded_run(study)
     if ids is None:
-        return {"MLflow:": f"/?{WORKFLOW}"}
+        return {"Runs and models:": experiments_link()}
     return {
         "The study in MLflow:": run_link(*ids),
         "Its runs and models:": experiment_link(ids[0]),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import quote, urlencode
 
+from pipeline.credentials.known import MASK
 from pipeline.credentials.masking import masked_uri
 from pipeline.shell_command import library_command
 
@@ -45,10 +46,16 @@ class Pages:
 def pages_of(uri: str) -> Pages | None:
     """Return where a tracking URI is seen; None for a database whose URI holds a password."""
     if uri.startswith(("http://", "https://")):
-        return Pages(masked_uri(uri).rstrip("/"), "")
+        # Without a user and a password: MLflow's pages ask for them.
+        return Pages(masked_uri(uri).replace(f"//{MASK}@", "//").rstrip("/"), "")
     if masked_uri(uri) != uri:
         return None
     return Pages(LOCAL_ADDRESS, library_command("mlflow", "ui", "--backend-store-uri", uri))
+
+
+def experiments_link() -> str:
+    """Return what follows the address in the link to all experiments."""
+    return f"/#/experiments?{WORKFLOW}"
 
 
 def experiment_link(experiment_id: str) -> str:
@@ -59,6 +66,11 @@ def experiment_link(experiment_id: str) -> str:
 def run_link(experiment_id: str, run_id: str) -> str:
     """Return what follows the address in the link to a run."""
     return f"/#/experiments/{experiment_id}/runs/{run_id}?{WORKFLOW}"
+
+
+def models_link(experiment_id: str) -> str:
+    """Return what follows the address in the link to an experiment's models and their scores."""
+    return f"/#/experiments/{experiment_id}/models?{WORKFLOW}"
 
 
 def model_link(name: str, version: str = "") -> str:

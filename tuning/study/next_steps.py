@@ -6,7 +6,13 @@ from pathlib import Path
 
 from pipeline.shell_command import near_path, shell_command
 from tuning.journal.events import ModelRegistered
-from tuning.mlflow_backend.links import WORKFLOW, experiment_link, model_link, pages_of, run_link
+from tuning.mlflow_backend.links import (
+    experiment_link,
+    experiments_link,
+    model_link,
+    pages_of,
+    run_link,
+)
 from tuning.mlflow_backend.tracking.record import recorded_run
 
 
@@ -30,7 +36,7 @@ def next_steps(
 
     return [
         f"Report: {report.absolute()}",
-        *mlflow_lines(folder, uri, registered),
+        *_mlflow_lines(folder, registered, uri),
         "",
         f"Next (version {version} is the champion already):" if is_champion else "Next:",
         f"  {shell_command('study', 'report', near_path(folder))}",
@@ -39,14 +45,8 @@ def next_steps(
     ]
 
 
-def mlflow_lines(folder: Path, uri: str, registered: ModelRegistered | None) -> list[str]:
-    """Return where MLflow shows a study, its runs and its model, and the command that is needed.
-
-    Args:
-        folder: of the study.
-        uri: of the tracking server.
-        registered: the version that the study became, if it has.
-    """
+def _mlflow_lines(folder: Path, registered: ModelRegistered, uri: str) -> list[str]:
+    """Return where MLflow shows a study, its runs and its model, and the command that is needed."""
     if (pages := pages_of(uri)) is None:
         return []
     links = {}
@@ -54,13 +54,12 @@ def mlflow_lines(folder: Path, uri: str, registered: ModelRegistered | None) -> 
         experiment_id, run_id = ids
         links["Results"] = run_link(experiment_id, run_id)
         links["Runs"] = experiment_link(experiment_id)
-    if registered is not None:
-        links["Model"] = model_link(registered.model, registered.version)
+    links["Model"] = model_link(registered.model, registered.version)
 
     lines = [f"  {name}: {pages.address}{link}" for name, link in links.items()]
     if pages.command:
         return ["In MLflow, while this runs:", f"  {pages.command}", *lines]
-    return ["In MLflow:", *lines] if lines else []
+    return ["In MLflow:", *lines]
 
 
 def where_seen(folder: Path, uri: str) -> str:
@@ -75,4 +74,4 @@ def where_seen(folder: Path, uri: str) -> str:
     if pages.command:
         return pages.command
     ids = recorded_run(folder)
-    return pages.address + (experiment_link(ids[0]) if ids is not None else f"/?{WORKFLOW}")
+    return pages.address + (experiments_link() if ids is None else experiment_link(ids[0]))

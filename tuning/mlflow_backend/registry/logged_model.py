@@ -16,6 +16,7 @@ from pipeline.environment import TRACKING_URI
 from tuning.journal.history import History
 from tuning.mlflow_backend.registry.version_tags import IDENTITY_TAG
 from tuning.mlflow_backend.tracking.run_metrics import model_metrics
+from tuning.mlflow_backend.tracking.run_notes import NOTE_TAG, results_line
 from tuning.mlflow_backend.tracking.run_params import task_key, to_text, winner_params
 from tuning.mlflow_backend.tracking.run_updates import corpus_dataset
 
@@ -49,7 +50,7 @@ def find_or_create_logged_model(
         experiment_id,
         name=history.study.registered_model,
         source_run_id=run_id,
-        tags={IDENTITY_TAG: identity},
+        tags={IDENTITY_TAG: identity, NOTE_TAG: _note(history)},
         params=_params(history),
         model_type=MODEL_TYPE,
     )
@@ -104,6 +105,12 @@ def default_tracking(uri: str) -> Iterator[None]:
         os.environ.pop(TRACKING_URI, None)  # MLflow sets it, too
         if variable is not None:
             os.environ[TRACKING_URI] = variable
+
+
+def _note(history: History) -> str:
+    """Return how good the winner is, and where its card is."""
+    results = results_line(history.finished.summary) if history.finished is not None else ""
+    return f"{results}\n\nThe versions below have its model card as their description.".strip()
 
 
 def _params(history: History) -> dict[str, str]:

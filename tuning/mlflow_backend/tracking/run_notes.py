@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from pipeline.evaluation.markdown import literal
+from pipeline.evaluation.markdown import code, literal
 from pipeline.stages.task import Task
 from tuning.journal.events import (
     Difference,
@@ -22,7 +22,7 @@ from tuning.journal.events import (
     StudyOpened,
     TaskCompleted,
 )
-from tuning.mlflow_backend.links import model_link, trials_link
+from tuning.mlflow_backend.links import model_link, models_link, trials_link
 from tuning.mlflow_backend.tracking.run_params import task_params
 from tuning.planning.judgement import label, verdict
 from tuning.spec.space import Value
@@ -54,8 +54,8 @@ def study_title(opened: StudyOpened) -> str:
 
 def study_note(facts: StudyFacts, experiment_id: str) -> str:
     """Return a study's results, its winner's settings, and links to the trials of each task."""
-    head = [*_origin(facts.opened), *_results(facts)]
-    tail = [_software(facts.opened)]
+    head = list(_results(facts))
+    tail = [_origin(facts.opened), _software(facts.opened)]
     rows = list(_task_rows(facts, experiment_id))
     return _fitted(head, ["task", "winner's settings", "deciding score", "trials"], rows, tail)
 
@@ -76,7 +76,7 @@ def task_note(event: TaskCompleted, opened: StudyOpened, trials: str, experiment
         for rank, finalist in enumerate(event.finalists, start=1)
     ]
     link = trials_link(experiment_id, opened.id, task_params(task))
-    head = [f"**[Compare the trials of this search](#{link.removeprefix('/#')})**"]
+    head = [f"**[Compare the trials of this search]({link.removeprefix('/#')})**"]
     tail = ["Scores of several seeds are their mean."]
     if trials:
         tail.append(f"The winner was trained by the trials {trials}.")
@@ -86,43 +86,51 @@ def task_note(event: TaskCompleted, opened: StudyOpened, trials: str, experiment
 SCORE_NAMES = ("deciding", "out-of-fold", "devel")
 
 
-def experiment_note(study: str) -> str:
-    """Return what an experiment says of itself.
+def results_line(summary: Mapping[str, Any]) -> str:
+    """Return how good a study's winner is on devel, for every target.
 
     Args:
-        study: name of the studies in it.
+        summary: the content of summary.json.
     """
+    targets = summary.get("targets", {})
+    cccs = [f"{literal(target)} {_interval(scores)}" for target, scores in targets.items()]
+    return f"**CCC on devel: {', '.join(cccs)}**" if cccs else ""
+
+
+def experiment_note(experiment_id: str) -> str:
+    """Return what an experiment says of itself; MLflow shows the first line of it."""
+    models = models_link(experiment_id).removeprefix("/")
     return (
-        f"Each run named {literal(study)} with a date is one study: its description holds the "
-        "results, the winner's settings and links that compare the trials. Below it are the runs "
-        "of its tasks, and below these those of their trials."
+        f"[The best models and their CCCs]({models}). Each run with a date is one study; its "
+        "description compares the trials.\n\nBelow a study are the runs of its tasks, and below "
+        "these those of their trials."
     )
 
 
-def _origin(opened: StudyOpened) -> Iterator[str]:
+def _origin(opened: StudyOpened) -> str:
     corpus = opened.corpus
     sessions = ", ".join(f"{count} {name}" for name, count in corpus.get("sessions", {}).items())
     digest = str(corpus.get("digest", ""))[:DIGEST_START]
     details = ", ".join(part for part in (f"digest {digest}", f"sessions: {sessions}") if part)
-    yield (
-        f"Study {literal(str(opened.study['name']))} on the corpus "
-        f"{literal(str(corpus.get('name', '')))} ({details}), begun {_date(opened.at)}."
-    )
+    name, corpus_name = str(opened.study["name"]), str(corpus.get("name", ""))
+    return f"Study {code(name)}, begun {_date(opened.at)}; corpus {code(corpus_name)} ({details})."
 
 
 def _results(facts: StudyFacts) -> Iterator[str]:
-    """Yield what is registered for every target and how good it is, or that this comes later."""
-    if facts.registered is not None:
-        name, version = facts.registered.model, facts.registered.version
-        link = model_link(name, version).removeprefix("/#")
-        yield f"**Registered as [{literal(name)} version {version}](#{link})**"
-
+    """Yield how good the winner is and what it became, or that this comes at the end."""
     judgements = facts.judged.targets if facts.judged is not None else {}
     scores = facts.finished.summary.get("targets", {}) if facts.finished is not None else {}
     targets = list(dict.fromkeys([*scores, *judgements]))
     if not targets:
         yield "It has not finished: the results come here at its end."
         return
+
+    line = results_line(facts.finished.summary) if facts.finished is not None else ""
+    if facts.registered is not None:
+        name, version = facts.registered.model, facts.registered.version
+        link = model_link(name, version).removeprefix("/")
+        line += f" - registered as **[{literal(name)} version {version}]({link})**"
+    yield line
 
     heading = ["target", "devel CCC [95% interval]", "deciding CCC", "out-of-fold CCC"]
     rows = [
@@ -160,7 +168,7 @@ def _task_rows(facts: StudyFacts, experiment_id: str) -> Iterator[list[str]]:
         best = tasks[task].finalists[0]
         link = trials_link(experiment_id, facts.opened.id, task_params(task))
         score = f"{_measure(task)} {_score(task, best.mean_deciding)}"
-        compare = f"[compare](#{link.removeprefix('/#')})"
+        compare = f"[compare]({link.removeprefix('/#')})"
         yield [literal(str(task)), _settings(best), score, compare]
 
 

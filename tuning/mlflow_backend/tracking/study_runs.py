@@ -90,7 +90,7 @@ def raise_if_not_recordable(uri: str, study: str) -> None:
         client.set_experiment_tag(experiment_id, "affectune", "study")
         for tag, value in (
             (KIND_OF_EXPERIMENT, MODEL_TRAINING),
-            (NOTE_TAG, experiment_note(study)),
+            (NOTE_TAG, experiment_note(experiment_id)),
         ):
             if tag not in experiment.tags:  # a person may have changed it
                 client.set_experiment_tag(experiment_id, tag, value)

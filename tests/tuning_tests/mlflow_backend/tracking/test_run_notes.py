@@ -5,6 +5,12 @@ from __future__ import annotations
 import re
 
 from tests.tuning_tests.journals import events
+from tests.tuning_tests.mlflow_backend.tracking.study_events import (
+    TASK,
+    finalist,
+    study_opened,
+    whole_trial,
+)
 from tuning.journal.events import ModelRegistered, StudyJudged, TaskCompleted
 from tuning.mlflow_backend.tracking.run_notes import MAX_NOTE, NOTE_TAG
 from tuning.mlflow_backend.tracking.run_updates import STUDY, RunTree
@@ -39,10 +45,16 @@ def test_a_study_says_what_it_registered_how_good_it_is_and_with_which_settings(
 
 
 def test_a_task_lists_its_finalists_and_the_trials_that_trained_its_winner() -> None:
-    completed = next(event for event in events() if isinstance(event, TaskCompleted))
-    note = notes()[completed.task]
-    assert note.count("\n| ") >= len(completed.finalists)
-    assert re.search(r"trained by the trials \d{4}", note)
+    best = finalist().model_copy(update={"keys": (("key 2", "key 0"), ("of another study",))})
+    completed = TaskCompleted(at=1300, task=TASK, finalists=(best, finalist()))
+    tree = RunTree("3")
+    for event in (study_opened(), *whole_trial(0, "store"), *whole_trial(2, "patience")):
+        tree.apply(event)
+
+    note = next(u for u in tree.apply(completed) if u.name == TASK).tags[NOTE_TAG]
+    assert "| 1 | 1 x (a 1); 2 x (a 2) | 0.500 | 0.300 | 0.600 |" in note
+    assert "| 2 | 1 x" in note
+    assert "trained by the trials 0000, 0002." in note
 
 
 def test_a_note_of_many_tasks_fits_and_says_what_is_left_out() -> None:
