@@ -6,6 +6,7 @@ They are PNGs, which MLflow shows in place; report.html has the same as charts.
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Mapping, Sequence
 from math import ceil, inf
 
@@ -55,7 +56,8 @@ def _draw_curves(history: History, tasks: Sequence[Task]) -> bytes:
     """Draw the devel score by epoch of all trials, with axes for every task."""
     num_columns = min(COLUMNS, len(tasks))
     num_rows = ceil(len(tasks) / num_columns)
-    with rc_context({"text.parse_math": False}):
+    with rc_context({"text.parse_math": False}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")
         figure = Figure(figsize=(3.6 * num_columns, 2.6 * num_rows + 0.4), layout="constrained")
         grid = figure.subplots(num_rows, num_columns, squeeze=False)
         for axes, task in zip(grid.flat, tasks, strict=False):

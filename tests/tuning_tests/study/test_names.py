@@ -51,7 +51,7 @@ from tuning.study.study import StudyOptions
 
 SETS = ("late-fusion-egemaps+vggface", "_$x_{1}$ |[red]<b>&amp; 5%#\"'` \U0001f600=é:")
 TARGETS = ("a.b ~*?é\\_x2B_", "arousal (z) & <i>1")
-MODEL = "émo [v2] + \U0001f600, a=b&c"
+MODEL = "émo [v2.1] + \U0001f600, a=b&c"
 STUDY = "-a%b, [c] #1 \U0001f600"
 SESSIONS = {
     "007": "train",

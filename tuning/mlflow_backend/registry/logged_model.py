@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,10 +16,11 @@ from typing import TYPE_CHECKING
 from pipeline.environment import TRACKING_URI
 from tuning.journal.history import History
 from tuning.mlflow_backend.registry.version_tags import IDENTITY_TAG
-from tuning.mlflow_backend.tracking.run_metrics import model_metrics
+from tuning.mlflow_backend.tracking.run_metrics import MAX_KEY, model_metrics
 from tuning.mlflow_backend.tracking.run_notes import NOTE_TAG, results_line
 from tuning.mlflow_backend.tracking.run_params import task_key, to_text, winner_params
 from tuning.mlflow_backend.tracking.run_updates import corpus_dataset
+from tuning.mlflow_backend.tracking.run_writer import MAX_METRICS
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 VERSIONS_TAG = "mlflow.modelVersions"
 """Tag in which MLflow keeps the versions that a logged model became."""
 MODEL_TYPE = "affectune"
+NOT_IN_NAMES = re.compile(r"[/:.%\"']")
+"""Characters that a registered model may have in its name, and a logged model may not."""
 
 
 def find_or_create_logged_model(
@@ -42,13 +46,13 @@ def find_or_create_logged_model(
         history: of the study.
     """
     condition = f"tags.`{IDENTITY_TAG}` = '{identity}'"
-    models = client.search_logged_models([experiment_id], condition)
-    if models:
-        return models[0]
+    for model in client.search_logged_models([experiment_id], condition):
+        if model.source_run_id == run_id:
+            return model
 
     return client.create_logged_model(
         experiment_id,
-        name=history.study.registered_model,
+        name=NOT_IN_NAMES.sub("-", history.study.registered_model),
         source_run_id=run_id,
         tags={IDENTITY_TAG: identity, NOTE_TAG: _note(history)},
         params=_params(history),
@@ -63,14 +67,12 @@ def finish_logged_model(
 
     Args:
         client: of the tracking server.
-        model: which may have been finished before.
+        model: which may have been finished before; then the same is done once more.
         folder: MLflow's model folder.
         history: of the study.
     """
     from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
-    if model.status == LoggedModelStatus.READY:
-        return
     client.log_model_artifacts(model.model_id, str(folder))
 
     run_id = str(model.source_run_id)
@@ -91,10 +93,14 @@ def link_version(client: MlflowClient, model: LoggedModel, name: str, version: s
 
 @contextlib.contextmanager
 def default_tracking(uri: str) -> Iterator[None]:
-    """Have MLflow look logged models up at a URI, as it does where a version is made of one.
+    """Have MLflow look logged models up at a URI where it makes a version of one.
 
-    It asks the tracking server of the whole process then, and not the one of its client.
+    With a database it does not ask its client's URI then, but the one of the whole process. A
+    server looks them up itself.
     """
+    if uri.startswith(("http://", "https://")):
+        yield
+        return
     from mlflow.tracking._tracking_service.utils import _use_tracking_uri
 
     variable = os.environ.get(TRACKING_URI)
@@ -127,7 +133,7 @@ def _params(history: History) -> dict[str, str]:
     for task, finalists in history.completed.items():
         for path, text in winner_params(finalists[0]).items():
             params[f"{task_key(str(task))}.{path}"] = text
-    return {key: to_text(value) for key, value in params.items() if value}
+    return {key: to_text(text) for key, text in params.items() if text and len(key) <= MAX_KEY}
 
 
 def _log_scores(client: MlflowClient, model: LoggedModel, history: History) -> None:
@@ -144,4 +150,5 @@ def _log_scores(client: MlflowClient, model: LoggedModel, history: History) -> N
         Metric(row.key, row.value, row.at_ms, row.step, **place)
         for row in model_metrics(history.finished.summary, history.finished.at)
     ]
-    client.log_batch(str(model.source_run_id), metrics=metrics)
+    for first in range(0, len(metrics), MAX_METRICS):
+        client.log_batch(str(model.source_run_id), metrics=metrics[first : first + MAX_METRICS])

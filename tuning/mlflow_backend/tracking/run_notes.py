@@ -76,7 +76,7 @@ def task_note(event: TaskCompleted, opened: StudyOpened, trials: str, experiment
         for rank, finalist in enumerate(event.finalists, start=1)
     ]
     link = trials_link(experiment_id, opened.id, task_params(task))
-    head = [f"**[Compare the trials of this search]({link.removeprefix('/#')})**"]
+    head = [f"**[Compare the trials of this search]({_here(link)})**"]
     tail = ["Scores of several seeds are their mean."]
     if trials:
         tail.append(f"The winner was trained by the trials {trials}.")
@@ -99,7 +99,7 @@ def results_line(summary: Mapping[str, Any]) -> str:
 
 def experiment_note(experiment_id: str) -> str:
     """Return what an experiment says of itself; MLflow shows the first line of it."""
-    models = models_link(experiment_id).removeprefix("/")
+    models = _here(models_link(experiment_id))
     return (
         f"[The best models and their CCCs]({models}). Each run with a date is one study; its "
         "description compares the trials.\n\nBelow a study are the runs of its tasks, and below "
@@ -128,7 +128,7 @@ def _results(facts: StudyFacts) -> Iterator[str]:
     line = results_line(facts.finished.summary) if facts.finished is not None else ""
     if facts.registered is not None:
         name, version = facts.registered.model, facts.registered.version
-        link = model_link(name, version).removeprefix("/")
+        link = _here(model_link(name, version))
         line += f" - registered as **[{literal(name)} version {version}]({link})**"
     yield line
 
@@ -168,7 +168,7 @@ def _task_rows(facts: StudyFacts, experiment_id: str) -> Iterator[list[str]]:
         best = tasks[task].finalists[0]
         link = trials_link(experiment_id, facts.opened.id, task_params(task))
         score = f"{_measure(task)} {_score(task, best.mean_deciding)}"
-        compare = f"[compare]({link.removeprefix('/#')})"
+        compare = f"[compare]({_here(link)})"
         yield [literal(str(task)), _settings(best), score, compare]
 
 
@@ -229,6 +229,11 @@ def _gain(difference: Difference | None) -> str:
 def _software(opened: StudyOpened) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in opened.versions.items())
     return f"Software: {literal(versions)}." if versions else ""
+
+
+def _here(link: str) -> str:
+    """Return a link as a description has it: to a page of the same MLflow, wherever that is."""
+    return link.removeprefix("/")
 
 
 def _date(seconds: float) -> str:

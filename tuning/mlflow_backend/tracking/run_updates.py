@@ -279,7 +279,9 @@ class RunTree:
 
         update = self._describe_study(event)
         prefix = f"winner.{task_key(event.task)}"
-        update.params = {f"{prefix}.{path}"[:MAX_KEY]: text for path, text in settings.items()}
+        params = {f"{prefix}.{path}": text for path, text in settings.items()}
+        # Cut, two of them could be one, and MLflow would refuse the other with all around it.
+        update.params = {key: text for key, text in params.items() if len(key) <= MAX_KEY}
         yield update
 
     def _finish_study(self, event: StudyFinished) -> RunUpdate:
