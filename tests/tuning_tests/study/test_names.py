@@ -230,6 +230,14 @@ def test_keys_in_mlflow_give_every_name_back(finished: Finished) -> None:
         assert f"devel_ccc.{target}" in tags
         assert {f"{target}.devel_ccc.unimodal.{name}" for name in SETS} <= metrics
 
+    plots = {file.path for file in client.list_artifacts(run.info.run_id, "plots")}
+    stages = ("auto_encoder", "unimodal", "fusion")
+    curves = {f"plots/learning_curves_{stage}.png" for stage in stages}
+    assert plots == {"plots/traces.png", "plots/difficulty.png", "plots/ccc.png"} | curves
+    [output] = run.outputs.model_outputs
+    assert version.source == f"models:/{output.model_id}"
+    assert len(run.inputs.dataset_inputs) == 1
+
     runs = client.search_runs([run.info.experiment_id])
     names = {each.data.tags["mlflow.runName"] for each in runs}
     assert {f"unimodal/{name}/{target}" for name in SETS for target in TARGETS} <= names
