@@ -37,7 +37,11 @@ def exported_metrics(host: str | None, port: int | None) -> Iterator[StudyMetric
 
 @contextlib.contextmanager
 def followed(
-    study: Study, name: str, console: Console, metrics: StudyMetrics | None, tracking_uri: str
+    study: Study,
+    name: str,
+    console: Console,
+    metrics: StudyMetrics | None,
+    tracking_uri: str | None = None,
 ) -> Iterator[Callable[[], None]]:
     """Show a study while it runs, and keep its metrics up to date.
 
@@ -46,7 +50,7 @@ def followed(
         name: by which its metrics call it.
         console: where it is shown.
         metrics: may be None.
-        tracking_uri: of MLflow.
+        tracking_uri: of MLflow; None: it is not recorded.
 
     Yields:
         What is to be called some times a second.
@@ -62,7 +66,7 @@ def followed(
 
     def course() -> Course:
         options = study.options
-        where = where_seen(options.folder, tracking_uri)
+        where = where_seen(options.folder, tracking_uri) if tracking_uri else ""
         return Course(study.num_workers, options.budget_s, where)
 
     with LiveTable(console) as table:

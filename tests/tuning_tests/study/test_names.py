@@ -234,6 +234,8 @@ def test_keys_in_mlflow_give_every_name_back(finished: Finished) -> None:
     stages = ("auto_encoder", "unimodal", "fusion")
     curves = {f"plots/learning_curves_{stage}.png" for stage in stages}
     assert plots == {"plots/traces.png", "plots/difficulty.png", "plots/ccc.png"} | curves
+    assert run.outputs is not None
+    assert run.inputs is not None
     [output] = run.outputs.model_outputs
     assert version.source == f"models:/{output.model_id}"
     assert len(run.inputs.dataset_inputs) == 1

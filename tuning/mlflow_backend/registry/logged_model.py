@@ -116,7 +116,7 @@ def default_tracking(uri: str) -> Iterator[None]:
 def _note(history: History) -> str:
     """Return how good the winner is, and where its card is."""
     results = results_line(history.finished.summary) if history.finished is not None else ""
-    return f"{results}\n\nThe versions below have its model card as their description.".strip()
+    return f"{results}\n\nIts versions have the model card as their description.".strip()
 
 
 def _params(history: History) -> dict[str, str]:

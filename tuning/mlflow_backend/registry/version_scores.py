@@ -80,5 +80,6 @@ def _is_interval(values: object) -> bool:
 
 
 def _is_ccc(value: object) -> bool:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and math.isfinite(value) and abs(value) <= 1
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return math.isfinite(value) and abs(value) <= 1

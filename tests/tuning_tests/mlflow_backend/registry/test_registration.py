@@ -72,6 +72,7 @@ def test_a_version_says_where_it_comes_from_and_leads_to_its_run_and_its_logged_
     experiment_id = find_or_create_experiment(client, uri, "registered")
     [run] = find_runs(client, experiment_id, study_opened().id)["study"]
     assert version.run_id == run.info.run_id
+    assert run.outputs is not None
     [output] = run.outputs.model_outputs
     model = client.get_logged_model(output.model_id)
     assert version.source == f"models:/{model.model_id}"
@@ -174,6 +175,7 @@ def test_lost_answers_give_no_second_version(bundle: Path, uri: str) -> None:
     assert aliases_of(client, "affectune") == {"champion": "1"}
     run = client.get_run(str(version.run_id))
     assert len(client.search_logged_models([run.info.experiment_id])) == 1
+    assert run.outputs is not None
     assert len(run.outputs.model_outputs) == 1
 
 

@@ -11,16 +11,16 @@ from tests.tuning_tests.mlflow_backend.tracking.study_events import (
     study_opened,
     whole_trial,
 )
-from tuning.journal.events import ModelRegistered, StudyJudged, TaskCompleted
+from tuning.journal.events import Event, ModelRegistered, StudyJudged, TaskCompleted
 from tuning.mlflow_backend.tracking.run_notes import MAX_NOTE, NOTE_TAG
 from tuning.mlflow_backend.tracking.run_updates import STUDY, RunTree
 
 
-def notes(**names: tuple[str, ...]) -> dict[str, str]:
+def notes(journal: list[Event]) -> dict[str, str]:
     """Return the last description of every run of a finished study that was registered."""
     tree = RunTree("3")
     last: dict[str, str] = {}
-    for event in (*events(**names), ModelRegistered(at=2e9, model="my model", version="4")):
+    for event in (*journal, ModelRegistered(at=2e9, model="my model", version="4")):
         for update in tree.apply(event):
             if NOTE_TAG in update.tags:
                 last[update.name] = update.tags[NOTE_TAG]
@@ -28,7 +28,7 @@ def notes(**names: tuple[str, ...]) -> dict[str, str]:
 
 
 def test_a_study_says_what_it_registered_how_good_it_is_and_with_which_settings() -> None:
-    note = notes()[STUDY]
+    note = notes(events())[STUDY]
     first_lines = note[:1200]
     assert "[my model version 4](#/models/my%20model/versions/4?workflowType=machine" in first_lines
 
@@ -59,7 +59,8 @@ def test_a_task_lists_its_finalists_and_the_trials_that_trained_its_winner() -> 
 
 def test_a_note_of_many_tasks_fits_and_says_what_is_left_out() -> None:
     modalities = tuple(f"modality | {number} **b**" for number in range(8))
-    note = notes(modalities=modalities, targets=("it's | arousal",))[STUDY]
+    journal = events(modalities=modalities, targets=("it's | arousal",))
+    note = notes(journal)[STUDY]
     assert len(note) <= MAX_NOTE
     assert re.search(r"\d+ further rows are left out here", note)
     assert "\n| it's \\| arousal |" in note

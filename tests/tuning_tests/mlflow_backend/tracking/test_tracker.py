@@ -114,6 +114,7 @@ def test_a_study_is_a_tree_of_runs_with_parameters_curves_and_the_reason_why_eac
     assert study.info.run_name == "tracked 1970-01-01 00:16 UTC"
     assert study.data.tags["mlflow.source.git.commit"] == "abc123"
     assert "torch 2.13.0" in study.data.tags["mlflow.note.content"]
+    assert study.inputs is not None
     [corpus] = [logged.dataset for logged in study.inputs.dataset_inputs]
     assert (corpus.name, corpus.digest) == ("tiny", "c" * 16)
     assert json.loads(corpus.source) == {"uri": "/corpus"}
@@ -199,7 +200,7 @@ def test_completed_tasks_and_the_summary_are_metrics(folder: Path, uri: str) -> 
     link = next(word for word in note.split("](") if "searchFilter" in word).split(")")[0]
     query = parse_qs(link.split("?", 1)[1])
     client = MlflowClient(uri, uri)
-    found = client.search_runs([study.info.experiment_id], *query["searchFilter"])
+    found = client.search_runs([study.info.experiment_id], query["searchFilter"][0])
     assert {run.info.run_name for run in found} == {"0000", "0002"}
 
 
