@@ -31,8 +31,8 @@ MAX_DRAWING_SHARE = 0.01
 """Of the driver's time that drawing may take: drawing waits longer where it is slow."""
 LINE_S = 30.0
 """Without a terminal, a line is printed at most so often."""
-TABLE_LINES = 2
-"""Lines of a table that are not rows of tasks: its heading, and the rule below it."""
+OTHER_LINES = 3
+"""Lines that are neither tasks nor text: the heading, the rule below it, and the cursor's."""
 STYLES = {"waiting": "dim", "search": "cyan", "refit": "magenta", "completed": "green"}
 BEST = "Best: highest deciding score of a trial so far, on one fold; winner: on all."
 
@@ -116,9 +116,7 @@ class LiveTable:
         status = self._reader.read(history)
 
         if self._live:
-            # The last line is the cursor's.
-            size = (self._console.width, self._console.height - 1)
-            self._live.update(_table(status, self._course, size), refresh=True)
+            self._live.update(_table(status, self._course, self._console), refresh=True)
             return
         line = f"{_counts(status)}, {_times(status, self._course)}. {_scores(status)}"
         if line != self._last_line:
@@ -135,13 +133,13 @@ def status_table(history: History) -> RenderableType:
     return _table(study_status(history), Course(), None)
 
 
-def _table(status: StudyStatus, course: Course, size: tuple[int, int] | None) -> RenderableType:
+def _table(status: StudyStatus, course: Course, console: Console | None) -> RenderableType:
     """Return the totals and one row per task, as far as there is room.
 
     Args:
         status: of the study.
         course: of the study.
-        size: columns and lines of the terminal; None: there is room for all.
+        console: of the terminal that it has to fit; None: there is room for all.
     """
     above = [
         Text(f"Study {status.name}: {_counts(status)}", "bold"),
@@ -152,9 +150,10 @@ def _table(status: StudyStatus, course: Course, size: tuple[int, int] | None) ->
     below = [Text(BEST, "dim")]
 
     rows = None
-    if size is not None:
-        num_lines = sum(_num_lines(text, size[0]) for text in (*above, *below))
-        rows = max(size[1] - num_lines - TABLE_LINES, 3)
+    if console is not None:
+        texts = (*above, *below)
+        num_lines = sum(len(text.wrap(console, console.width)) for text in texts)
+        rows = max(console.height - num_lines - OTHER_LINES, 3)
     tasks = _rows(status, rows)
     if num_hidden := len(status.tasks) - len(tasks):
         below.insert(0, Text(f"and {num_hidden} further tasks, completed or waiting", "dim"))
@@ -186,10 +185,6 @@ def _task_table(tasks: list[TaskStatus]) -> Table:
             format_score(task.task, task.winner),
         )
     return table
-
-
-def _num_lines(text: Text, width: int) -> int:
-    return max(1, -(-text.cell_len // max(width, 1)))
 
 
 def _rows(status: StudyStatus, rows: int | None) -> list[TaskStatus]:
