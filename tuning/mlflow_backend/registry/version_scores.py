@@ -12,8 +12,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.names import unescape_key
-from tuning.mlflow_backend.registry.version_tags import SCORES, SCORES_TAG
 
+SCORES_TAG = "affectune.scores"
+"""Tag with the devel CCCs of every target and the limits of their intervals, as JSON."""
+SCORES = ("ccc", "between_ccc", "within_ccc")
+"""Keys of a target in summary.json that are kept there: pooled, between and within sessions."""
 Interval = list[float | None]
 """A CCC and the limits of its interval; None where undefined."""
 NUM_BOUNDS, UNDEFINED = 3, "undefined"

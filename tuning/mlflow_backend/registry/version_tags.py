@@ -11,6 +11,7 @@ from typing import Any
 
 from pipeline.model.bundle import CARD
 from tuning.journal.history import History
+from tuning.mlflow_backend.registry.version_scores import SCORES, SCORES_TAG
 from tuning.mlflow_backend.tracking.run_metrics import to_key
 from tuning.mlflow_backend.tracking.run_params import to_text
 
@@ -20,10 +21,6 @@ FIRST_ALIAS_TAG = "affectune.placed"
 """Tag with the alias that a version was given when it was registered."""
 PROMOTE_FIRST_TAG = "affectune.promote_first"
 """Tag: whether a version is to be the champion where there is none."""
-SCORES_TAG = "affectune.scores"
-"""Tag with the devel CCCs of every target and the limits of their intervals, as JSON."""
-SCORES = ("ccc", "between_ccc", "within_ccc")
-"""Keys of a target in summary.json that are kept there: pooled, between and within sessions."""
 MAX_DESCRIPTION = 5000  # characters
 MAX_TAG = 5000  # characters
 
