@@ -43,10 +43,6 @@ RUN_TAG = "affectune.trial"
 """Tag of every run: "<study id>/<name of the run>"."""
 
 
-KIND_OF_EXPERIMENT, MODEL_TRAINING = "mlflow.experimentKind", "custom_model_development"
-"""Tag by which MLflow's pages know which of their parts an experiment needs."""
-
-
 def raise_if_unknown(uri: str, study: str) -> None:
     """Find out whether a server answers as MLflow does, before a study starts; write nothing.
 
@@ -88,12 +84,8 @@ def raise_if_not_recordable(uri: str, study: str) -> None:
         experiment = client.get_experiment(experiment_id)
         _raise_if_artifacts_not_writable(experiment)
         client.set_experiment_tag(experiment_id, "affectune", "study")
-        for tag, value in (
-            (KIND_OF_EXPERIMENT, MODEL_TRAINING),
-            (NOTE_TAG, experiment_note(experiment_id)),
-        ):
-            if tag not in experiment.tags:  # a person may have changed it
-                client.set_experiment_tag(experiment_id, tag, value)
+        if NOTE_TAG not in experiment.tags:  # a person may have changed it
+            client.set_experiment_tag(experiment_id, NOTE_TAG, experiment_note(experiment_id))
 
 
 def find_or_create_experiment(client: MlflowClient, uri: str, study: str) -> str:
