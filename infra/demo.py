@@ -19,6 +19,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from tuning.mlflow_backend.links import experiment_link, experiments_link, run_link
+from tuning.mlflow_backend.tracking.record import recorded_run
+
 STARTUP_TIMEOUT_S = 180
 SHUTDOWN_TIMEOUT_S = 60
 BIN = Path(sys.executable).parent
@@ -37,7 +40,9 @@ def main() -> None:
         running(mlflow_command, f"{mlflow}/health", database.with_name("mlflow.log")),
     ):
         print_response(predict_example(endpoint))
-        print(f"The page:           {endpoint}/\nRuns and models:    {mlflow}/", flush=True)
+        print(f"The page:             {endpoint}/")
+        for name, link in _mlflow_links(database.parent / "study").items():
+            print(f"{name:<22}{mlflow}{link}", flush=True)
         if keep:
             print("Both stay up until Ctrl-C.", flush=True)
             with contextlib.suppress(KeyboardInterrupt):
@@ -46,6 +51,7 @@ def main() -> None:
     if not keep:
         print("Both have ended again. To keep them up: make demo KEEP=1; or, with what is there,")
         print(f"  {' '.join(serve_command)}\n  {' '.join(mlflow_command)}")
+        print("MLflow then shows the study, and its runs and models, at the addresses above.")
 
 
 def _commands(uri: str, port: int, mlflow_port: int) -> tuple[list[str], list[str]]:
@@ -54,6 +60,17 @@ def _commands(uri: str, port: int, mlflow_port: int) -> tuple[list[str], list[st
     mlflow = [str(BIN / "mlflow"), "server", "--backend-store-uri", uri]
     mlflow += ["--port", str(mlflow_port), "--workers", "1"]
     return serve, mlflow
+
+
+def _mlflow_links(study: Path) -> dict[str, str]:
+    """Return what MLflow shows of the study in a folder, and the links to it."""
+    ids = recorded_run(study)
+    if ids is None:
+        return {"Runs and models:": experiments_link()}
+    return {
+        "The study in MLflow:": run_link(*ids),
+        "Its runs and models:": experiment_link(ids[0]),
+    }
 
 
 def free_port(preferred: int) -> int:

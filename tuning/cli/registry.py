@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from pipeline.credentials.masking import masked_uri
 from pipeline.data.cli import TimeUnitOption, parse_time_unit
 from pipeline.environment import resolve_tracking_uri
 from pipeline.errors import AffectuneError, InputError, naming_doctor
-from pipeline.names import printable_word, shorten, unescape_key
+from pipeline.names import printable_word, shorten
 from pipeline.shell_command import how_to_promote, shell_command
 from pipeline.status_line import print_status
 from pipeline.terminal import Console, cells, note, title
@@ -32,6 +31,8 @@ from tuning.mlflow_backend.client import (
     raise_if_unreachable,
     sqlite_path,
 )
+from tuning.mlflow_backend.links import model_link, pages_of
+from tuning.mlflow_backend.registry.version_scores import Interval, read_scores, unread_keys
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -57,12 +58,6 @@ TrackingUri = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
 
-Interval = list[float | None]
-"""A CCC and the limits of its interval; None where undefined."""
-NUM_BOUNDS, UNDEFINED = 3, "undefined"
-BOUND = re.compile(rf"-?[0-9]{{1,9}}\.[0-9]{{1,9}}|{UNDEFINED}")
-SCORE_TAGS = ("ccc.", "between_ccc.", "within_ccc.")
-"""What the keys of tags with intervals begin with."""
 MAX_UNREAD = 3
 
 
@@ -169,6 +164,8 @@ def show_command(name: Name, tracking_uri: TrackingUri = None, as_json: AsJson =
         typer.echo(json.dumps({"name": name, "versions": records}, indent=1))
     else:
         Console().print(_version_table(name, summaries))
+        if pages := pages_of(resolve_tracking_uri(tracking_uri)):
+            _print_advice(pages.line("In MLflow", model_link(name)))
         if advice:
             _print_advice(advice)
 
@@ -437,9 +434,9 @@ def _summarise(version: ModelVersion, aliases: dict[str, str]) -> VersionSummary
         aliases=[alias for alias, aliased in aliases.items() if aliased == number],
         study=tags.get("affectune.study_name"),
         trials=tags.get("affectune.trials"),
-        ccc=_tagged_intervals(tags, "ccc."),
-        between_ccc=_tagged_intervals(tags, "between_ccc."),
-        within_ccc=_tagged_intervals(tags, "within_ccc."),
+        ccc=read_scores(tags, "ccc"),
+        between_ccc=read_scores(tags, "between_ccc"),
+        within_ccc=read_scores(tags, "within_ccc"),
         made_at=(version.creation_timestamp or 0) / 1000,
         run_id=version.run_id,
         decision=tags.get("affectune.decision"),
@@ -447,36 +444,11 @@ def _summarise(version: ModelVersion, aliases: dict[str, str]) -> VersionSummary
     )
 
 
-def _tagged_intervals(tags: Mapping[str, str], prefix: str) -> dict[str, Interval]:
-    """Return target -> the interval in its tag, of those that begin with a prefix.
-
-    A tag that is not as a study writes it, such as one that somebody else set, is left out.
-    """
-    intervals = {
-        unescape_key(key.removeprefix(prefix)): _parse_interval(value)
-        for key, value in tags.items()
-        if key.startswith(prefix)
-    }
-    return {target: interval for target, interval in intervals.items() if interval is not None}
-
-
-def _parse_interval(tag: str) -> Interval | None:
-    """Read a tag such as "0.5000 0.2500 undefined"; None where it is something else."""
-    words = tag.split(maxsplit=NUM_BOUNDS)
-    is_interval = len(words) == NUM_BOUNDS and all(map(BOUND.fullmatch, words))
-    return [None if word == UNDEFINED else float(word) for word in words] if is_interval else None
-
-
 def _unread(versions: Sequence[ModelVersion]) -> list[str]:
     """Return a note for each version with tags that are not as a study writes them."""
     notes = []
     for version in versions:
-        keys = [
-            key
-            for key, value in version.tags.items()
-            if key.startswith(SCORE_TAGS) and _parse_interval(value) is None
-        ]
-        if keys:
+        if keys := unread_keys(version.tags):
             shown = ", ".join(f"'{shorten(key)}'" for key in keys[:MAX_UNREAD])
             more = f" and {len(keys) - MAX_UNREAD} more" if len(keys) > MAX_UNREAD else ""
             notes.append(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from math import inf
 from types import TracebackType
 
 from rich import box
@@ -29,11 +31,25 @@ MAX_DRAWING_SHARE = 0.01
 """Of the driver's time that drawing may take: drawing waits longer where it is slow."""
 LINE_S = 30.0
 """Without a terminal, a line is printed at most so often."""
-OTHER_LINES = 8
-"""Lines of a terminal that are not rows of tasks."""
+OTHER_LINES = 3
+"""Lines that are neither tasks nor text: the heading, the rule below it, and the cursor's."""
 STYLES = {"waiting": "dim", "search": "cyan", "refit": "magenta", "completed": "green"}
-COUNTS = ("done", "running", "stopped", "failed", "planned")
-SCORES = ("devel", "deciding")
+BEST = "Best: highest deciding score of a trial so far, on one fold; winner: on all."
+
+
+@dataclass(frozen=True)
+class Course:
+    """What only the process that runs a study knows of it.
+
+    Attributes:
+        num_workers: fits at a time; 0 before it is known.
+        budget_s: seconds that it may run; infinite without a time budget.
+        mlflow: where its runs are seen; "" where that cannot be said.
+    """
+
+    num_workers: int = 0
+    budget_s: float = inf
+    mlflow: str = ""
 
 
 class LiveTable:
@@ -53,6 +69,7 @@ class LiveTable:
         self._live = Live(console=self._console, auto_refresh=False) if is_terminal else None
         self._reader: StatusReader | None = None
         self._history: History | None = None
+        self._course = Course()
         self._next_at = float("-inf")
         self._last_line = ""
 
@@ -74,13 +91,19 @@ class LiveTable:
             if self._live:
                 self._live.stop()
 
-    def update(self, history: History) -> None:
-        """Show what is new, if it is time to; most calls draw nothing."""
+    def update(self, history: History, course: Callable[[], Course] = Course) -> None:
+        """Show what is new, if it is time to; most calls draw nothing.
+
+        Args:
+            history: of the study.
+            course: is called where something is drawn.
+        """
         self._history = history
         begin = self._clock()
         if begin < self._next_at or history.opened is None:
             return
 
+        self._course = course()
         self._show(history)
         end = self._clock()
         pause_s = max(REFRESH_S, (end - begin) / MAX_DRAWING_SHARE) if self._live else LINE_S
@@ -93,10 +116,9 @@ class LiveTable:
         status = self._reader.read(history)
 
         if self._live:
-            rows = max(self._console.height - OTHER_LINES, 3)
-            self._live.update(_table(status, rows), refresh=True)
+            self._live.update(_table(status, self._course, self._console), refresh=True)
             return
-        line = f"{_totals(status)}. {_scores(status)}"
+        line = f"{_counts(status)}, {_times(status, self._course)}. {_scores(status)}"
         if line != self._last_line:
             self._console.print(line, markup=False, highlight=False, soft_wrap=True)
             self._last_line = line
@@ -108,35 +130,61 @@ def status_table(history: History) -> RenderableType:
     Args:
         history: of a study that was opened.
     """
-    return _table(study_status(history), None)
+    return _table(study_status(history), Course(), None)
 
 
-def _table(status: StudyStatus, rows: int | None) -> RenderableType:
-    """Return the totals and one row per task, as far as there is room."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("task", no_wrap=True, overflow="ellipsis")
-    table.add_column("phase")
-    for name in (*COUNTS, *SCORES):
-        table.add_column(name, justify="right", no_wrap=True)
+def _table(status: StudyStatus, course: Course, console: Console | None) -> RenderableType:
+    """Return the totals and one row per task, as far as there is room.
 
+    Args:
+        status: of the study.
+        course: of the study.
+        console: of the terminal that it has to fit; None: there is room for all.
+    """
+    above = [
+        Text(f"Study {status.name}: {_counts(status)}", "bold"),
+        Text(_capitalised(_times(status, course))),
+    ]
+    if course.mlflow:
+        above.append(Text(f"MLflow: {course.mlflow}", "dim", overflow="fold"))
+    below = [Text(BEST, "dim")]
+
+    rows = None
+    if console is not None:
+        texts = (*above, *below)
+        num_lines = sum(len(text.wrap(console, console.width)) for text in texts)
+        rows = max(console.height - num_lines - OTHER_LINES, 3)
     tasks = _rows(status, rows)
+    if num_hidden := len(status.tasks) - len(tasks):
+        below.insert(0, Text(f"and {num_hidden} further tasks, completed or waiting", "dim"))
+    return Group(*above, _task_table(tasks), *below)
+
+
+def _task_table(tasks: list[TaskStatus]) -> Table:
+    """Return a row per task; a column of failed fits only where there are any."""
+    has_failed = any(task.failed for task in tasks)
+    padding = (0, 0) if has_failed else (0, 1, 0, 0)  # 80 columns are enough for either
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=padding)
+    table.add_column("task", no_wrap=True, overflow="ellipsis")
+    table.add_column("phase", no_wrap=True)
+    for name in ("fits", "running", "stopped", *(["failed"] if has_failed else [])):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name in ("best", "winner"):
+        table.add_column(name, justify="right", no_wrap=True, min_width=8)
+
     for task in tasks:
+        num_ended = task.done + task.stopped + task.cut + task.failed
         table.add_row(
             Text(str(task.task)),
             Text(task.phase, STYLES[task.phase]),
-            str(task.done),
+            f"{num_ended}/{task.planned}",
             str(task.running or ""),
             str(task.stopped + task.cut or ""),
-            Text(str(task.failed or ""), "red"),
-            str(task.planned),
-            format_score(task.task, task.devel),
-            format_score(task.task, task.deciding),
+            *([Text(str(task.failed or ""), "red")] if has_failed else []),
+            format_score(task.task, task.best),
+            format_score(task.task, task.winner),
         )
-
-    parts: list[RenderableType] = [Text(f"Study {status.name}: {_totals(status)}", "bold"), table]
-    if num_hidden := len(status.tasks) - len(tasks):
-        parts.append(Text(f"and {num_hidden} further tasks, completed or waiting", "dim"))
-    return Group(*parts)
+    return table
 
 
 def _rows(status: StudyStatus, rows: int | None) -> list[TaskStatus]:
@@ -149,7 +197,8 @@ def _rows(status: StudyStatus, rows: int | None) -> list[TaskStatus]:
     return (active + completed[::-1])[: rows - 1]
 
 
-def _totals(status: StudyStatus) -> str:
+def _counts(status: StudyStatus) -> str:
+    """Return how many fits ended, and how."""
     parts = [f"{status.num_ended} of {status.total('planned')} fits ended"]
     for count, text in (
         ("running", "running"),
@@ -159,48 +208,57 @@ def _totals(status: StudyStatus) -> str:
     ):
         if number := status.total(count):
             parts.append(f"{number} {text}")
-    if status.total("epochs_saved"):
-        parts.append(f"{status.saved_share:.0%} of epochs saved")
-    parts.append(f"{format_duration(status.used_s)} used")
+    return ", ".join(parts)
 
+
+def _times(status: StudyStatus, course: Course) -> str:
+    """Return the time that was used and is left, the budget, the workers, and what was saved."""
+    used = f"{format_duration(status.used_s)} used"
+    parts = [used if course.budget_s == inf else f"{used} of {format_duration(course.budget_s)}"]
     if status.is_finished:
         parts.append("finished")
     elif status.left_s is not None:
         parts.append(f"about {format_duration(status.left_s)} left")
+
+    if course.num_workers and not status.is_finished:
+        parts.append(f"{course.num_workers} worker{'s' if course.num_workers > 1 else ''}")
+    if status.total("epochs_saved"):
+        parts.append(f"{status.saved_share:.0%} of epochs saved")
     return ", ".join(parts)
 
 
-def _scores(status: StudyStatus) -> str:
-    """Return the scores of the latest stage that has any, for each target.
+def _capitalised(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
-    A completed task shows its winner's deciding score, one that is searched its best devel score.
-    """
+
+def _scores(status: StudyStatus) -> str:
+    """Return the scores of the latest stage that has any, for each target."""
     for stage in ("fusion", "unimodal", "auto_encoder"):
         tasks = [task for task in status.tasks if task.task.stage == stage]
-        scored = [task for task in tasks if task.devel is not None or task.deciding is not None]
+        scored = [task for task in tasks if task.deciding is not None]
         if scored:
             return "; ".join(_score_text(task) for task in _best_by_target(scored)) + "."
     return "No score yet."
 
 
 def _best_by_target(tasks: list[TaskStatus]) -> list[TaskStatus]:
-    """Return for each target (an auto-encoder's modality) the task with the highest devel score."""
+    """Return for each target (an auto-encoder's modality) the task with the highest best score."""
     best: dict[str, TaskStatus] = {}
     for task in tasks:
         name = task.task.target or task.task.modality
-        if name not in best or _devel(task) > _devel(best[name]):
+        if name not in best or _best(task) > _best(best[name]):
             best[name] = task
     return list(best.values())
 
 
-def _devel(task: TaskStatus) -> float:
-    return float("-inf") if task.devel is None else task.devel
+def _best(task: TaskStatus) -> float:
+    return -inf if task.best is None else task.best
 
 
 def _score_text(task: TaskStatus) -> str:
     scores = [
         f"{name} {format_score(task.task, score)}"
-        for name, score in (("devel", task.devel), ("deciding", task.deciding))
+        for name, score in (("best", task.best), ("winner", task.winner))
         if score is not None
     ]
     return f"{task.task}: {', '.join(scores)}"

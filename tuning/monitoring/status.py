@@ -30,8 +30,9 @@ class TaskStatus:
         done: those that left a trained stage.
         stopped: those that early stopping ended; `cut` those that the time budget ended.
         devel: the best devel score of a trial of its search.
-        deciding: the best deciding score: of a trial of its search that was trained to the end;
-            once the task is completed, its winner's, as the mean over seeds.
+        best: the highest deciding score that a trial of its search has had, at a rung or at its
+            end; it never falls.
+        winner: its winner's deciding score, as the mean over seeds; None while it has none.
         epochs: those trained here: what came from the store counts none.
         epochs_saved: those that stopped trials would have had left, at most.
         left: fits that are still to come, by purpose; one that runs counts half.
@@ -47,10 +48,16 @@ class TaskStatus:
     failed: int
     from_store: int
     devel: float | None
-    deciding: float | None
+    best: float | None
+    winner: float | None
     epochs: int
     epochs_saved: int
     left: Mapping[Purpose, float]
+
+    @property
+    def deciding(self) -> float | None:
+        """Return the winner's deciding score; while there is none, the best one of a trial."""
+        return self.best if self.winner is None else self.winner
 
     def to_json(self) -> dict[str, Any]:
         """Return the task's part of `study status --json`."""
@@ -60,6 +67,8 @@ class TaskStatus:
             "measure": measure(self.task),
             "devel": self.devel,
             "deciding": self.deciding,
+            "best": self.best,
+            "winner": self.winner,
             "planned": self.planned,
             "done": self.done,
             "running": self.running,
@@ -136,6 +145,7 @@ class StatusReader:
 
         searched = history.trials_of(task, "search")
         devel = [trial.best_devel for trial in searched if trial.best_devel is not None]
+        finalists = history.completed.get(task)
         return TaskStatus(
             task=task,
             phase=self._phase(history, task),
@@ -147,7 +157,8 @@ class StatusReader:
             failed=reasons["error"],
             from_store=reasons["store"],
             devel=max(devel, default=None),
-            deciding=_deciding(history, task, searched),
+            best=_best(searched),
+            winner=finalists[0].mean_deciding if finalists else None,
             epochs=sum(_epochs_trained(trial) for trial in trials),
             epochs_saved=sum(self._epochs_saved(trial) for trial in trials),
             left=left,
@@ -219,12 +230,11 @@ def format_score(task: Task, score: float | None) -> str:
     return f"{score:.3f}" if task.target else f"RE {-score:.3f}"
 
 
-def _deciding(history: History, task: Task, searched: Sequence[Trial]) -> float | None:
-    finalists = history.completed.get(task)
-    if finalists:
-        return finalists[0].mean_deciding
-    ended = [trial.ended for trial in searched if trial.ended is not None]
-    return max((end.deciding for end in ended if end.deciding is not None), default=None)
+def _best(searched: Sequence[Trial]) -> float | None:
+    """Return the highest deciding score of the trials of a search, those that run included."""
+    scores = [decision.deciding for trial in searched for decision in trial.rung_decisions]
+    scores += [trial.ended.deciding for trial in searched if trial.ended is not None]
+    return max((score for score in scores if score is not None), default=None)
 
 
 def _epochs_trained(trial: Trial) -> int:

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 
 from rich.console import Console
 
-from tuning.monitoring.live_table import LiveTable
+from tuning.monitoring.live_table import Course, LiveTable
 from tuning.monitoring.metrics import StudyMetrics
 from tuning.monitoring.metrics_server import metrics_server
+from tuning.study.next_steps import where_seen
 from tuning.study.study import Study
 
 LOOPBACK = "127.0.0.1"
@@ -36,7 +37,11 @@ def exported_metrics(host: str | None, port: int | None) -> Iterator[StudyMetric
 
 @contextlib.contextmanager
 def followed(
-    study: Study, name: str, console: Console, metrics: StudyMetrics | None
+    study: Study,
+    name: str,
+    console: Console,
+    metrics: StudyMetrics | None,
+    tracking_uri: str | None = None,
 ) -> Iterator[Callable[[], None]]:
     """Show a study while it runs, and keep its metrics up to date.
 
@@ -45,6 +50,7 @@ def followed(
         name: by which its metrics call it.
         console: where it is shown.
         metrics: may be None.
+        tracking_uri: of MLflow; None: it is not recorded.
 
     Yields:
         What is to be called some times a second.
@@ -58,10 +64,15 @@ def followed(
             budget_s = study.options.budget_s
             metrics.update(study.history, study.num_workers, budget_s, is_last=is_last)
 
+    def course() -> Course:
+        options = study.options
+        where = where_seen(options.folder, tracking_uri) if tracking_uri else ""
+        return Course(study.num_workers, options.budget_s, where)
+
     with LiveTable(console) as table:
 
         def update() -> None:
-            table.update(study.history)
+            table.update(study.history, course)
             update_metrics()
 
         study.on_event = lambda event: update()

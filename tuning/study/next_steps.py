@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import quote
 
-from pipeline.credentials.masking import masked_uri
-from pipeline.shell_command import library_command, near_path, shell_command
-from pipeline.storage.json_record import read_record
+from pipeline.shell_command import near_path, shell_command
 from tuning.journal.events import ModelRegistered
-from tuning.mlflow_backend.tracking.journal_sender import TRACKING
+from tuning.mlflow_backend.links import (
+    experiment_link,
+    experiments_link,
+    model_link,
+    pages_of,
+    run_link,
+)
+from tuning.mlflow_backend.tracking.record import recorded_run
 
 
 def next_steps(
@@ -42,25 +45,40 @@ def next_steps(
     ]
 
 
-def tracking_lines(folder: Path, registered: ModelRegistered | None, uri: str) -> Iterator[str]:
-    """Yield where runs and model are seen in MLflow, or the command that shows them.
+def tracking_lines(folder: Path, registered: ModelRegistered | None, uri: str) -> list[str]:
+    """Return where MLflow shows a study, its runs and its model, and the command that is needed.
 
     Args:
         folder: of the study.
         registered: the version that it became, if it did.
         uri: of the tracking server; one with a password is not told.
     """
-    if uri.startswith(("http://", "https://")):
-        base = masked_uri(uri).rstrip("/")
-        experiment = (read_record(folder / TRACKING) or {}).get("experiment_id")
-        if experiment is not None:
-            yield f"Runs: {base}/#/experiments/{experiment}?workflowType=machine_learning"
-        if registered is not None:
-            name = _quoted(registered.model)
-            yield f"Model: {base}/#/models/{name}/versions/{registered.version}"
-    elif masked_uri(uri) == uri:
-        yield f"Runs and model: {library_command('mlflow', 'ui', '--backend-store-uri', uri)}"
+    if (pages := pages_of(uri)) is None:
+        return []
+    links = {}
+    if (ids := recorded_run(folder)) is not None:
+        experiment_id, run_id = ids
+        links["Results"] = run_link(experiment_id, run_id)
+        links["Runs"] = experiment_link(experiment_id)
+    if registered is not None:
+        links["Model"] = model_link(registered.model, registered.version)
+
+    lines = [f"  {name}: {pages.address}{link}" for name, link in links.items()]
+    if pages.command:
+        return ["In MLflow, while this runs:", f"  {pages.command}", *lines]
+    return ["In MLflow:", *lines]
 
 
-def _quoted(name: str) -> str:
-    return quote(name, safe="")
+def where_seen(folder: Path, uri: str) -> str:
+    """Return in one line where MLflow shows a study that runs; "" where that cannot be said.
+
+    Args:
+        folder: of the study.
+        uri: of the tracking server.
+    """
+    if (pages := pages_of(uri)) is None:
+        return ""
+    if pages.command:
+        return pages.command
+    ids = recorded_run(folder)
+    return pages.address + (experiments_link() if ids is None else experiment_link(ids[0]))

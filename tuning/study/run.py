@@ -35,12 +35,13 @@ from tuning.journal.events import Event, ModelRegistered
 from tuning.journal.history import History
 from tuning.mlflow_backend.registry.registration import register, registrable
 from tuning.mlflow_backend.registry.versions import is_the_champion
-from tuning.mlflow_backend.tracking.journal_sender import TRACKING
+from tuning.mlflow_backend.tracking.record import TRACKING
 from tuning.mlflow_backend.tracking.study_runs import raise_if_not_recordable
 from tuning.mlflow_backend.tracking.tracker import Tracker
 from tuning.monitoring.metrics import StudyMetrics
 from tuning.planning.judgement import verdict
 from tuning.report.page import REPORT, write_report
+from tuning.report.pictures import draw_pictures
 from tuning.spec.study_spec import StudySpec
 from tuning.study.following import followed
 from tuning.study.next_steps import next_steps, tracking_lines
@@ -108,7 +109,7 @@ def run(
         try:
             if metrics is not None:
                 metrics.backlog = tracker.backlog
-            with followed(study, spec.name, console, metrics) as update:
+            with followed(study, spec.name, console, metrics, uri) as update:
                 if on_event is not None:
                     _tell_too(study, on_event)
                 run_study(study, on_start=begin_tracking, on_tick=update)
@@ -144,9 +145,9 @@ def report(
         corpus_path: default: where the study read it.
         out: the file; default: report.html in the folder.
     """
-    links = []
+    links: list[str] = []
     if uri := (read_record(folder / TRACKING) or {}).get("uri"):
-        links = list(tracking_lines(folder, history.registered, uri))
+        links = tracking_lines(folder, history.registered, uri)
     if not (folder / MODEL_FOLDER).is_dir():
         return write_report(folder, history, None, None, out, links)
 
@@ -214,9 +215,10 @@ def _register_and_report(
         console.print(Text(distillation_note(model)))
 
     def write() -> None:
-        links = list(tracking_lines(folder, study.history.registered, uri))
+        links = tracking_lines(folder, study.history.registered, uri)
         path = write_report(folder, study.history, evaluation, model, links=links)
         tracker.log_artifacts(path, folder / SUMMARY)
+        tracker.log_pictures(draw_pictures(study.history, evaluation))
 
     try:
         if study.history.registered is None:

@@ -57,7 +57,7 @@ from tuning.journal.file import JOURNAL, Journal, read_journal
 from tuning.journal.history import History, history_of
 from tuning.journal.lines import JournalError, read_lines
 from tuning.journal.seal import Chain
-from tuning.mlflow_backend.tracking.journal_sender import TRACKING
+from tuning.mlflow_backend.tracking.record import TRACKING
 from tuning.monitoring.state import COMMAND
 from tuning.monitoring.timed_store import TimedStore
 from tuning.planning.judgement import verdict

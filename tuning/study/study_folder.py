@@ -10,7 +10,7 @@ from pipeline.storage.atomic_folder import read_folder
 from pipeline.storage.result_folder import Files, what_is_in_the_way
 from tuning.journal.file import JOURNAL
 from tuning.journal.history import History
-from tuning.mlflow_backend.tracking.journal_sender import TRACKING
+from tuning.mlflow_backend.tracking.record import TRACKING
 from tuning.monitoring.state import COMMAND
 from tuning.report.nested_scores import NESTED
 from tuning.report.page import REPORT, is_report

@@ -35,7 +35,7 @@ def test_neither_the_journal_nor_mlflow_has_the_credentials_of_a_study() -> None
     opened = StudyOpened(**{**opened.model_dump(), "study": study})
     stopped = StudyStopped(at=opened.at, reason=f"OSError: {URI}")
 
-    tree = RunTree()
+    tree = RunTree("1")
     updates = [*tree.apply(opened), *tree.apply(stopped)]
     assert SECRET not in opened.model_dump_json() + repr(updates)
     assert updates[0].params["corpus"] == "s3://***@bucket/x?region=eu"

@@ -23,9 +23,10 @@ from tests.tuning_tests.mlflow_backend.registry.winners import (
 )
 from tuning.journal.events import StudyFinished
 from tuning.mlflow_backend.registry.promotion import difference_tag
+from tuning.mlflow_backend.registry.version_scores import read_scores
 from tuning.mlflow_backend.registry.version_tags import MAX_TAG, version_tags
 from tuning.mlflow_backend.tracking.run_metrics import summary_metrics, to_key
-from tuning.mlflow_backend.tracking.run_updates import MAX_TEXT, to_text
+from tuning.mlflow_backend.tracking.run_params import MAX_TEXT, to_text
 
 PARTS = (
     "(self)",
@@ -80,14 +81,16 @@ def test_every_name_of_a_corpus_can_be_registered(target: str, modality: str) ->
     tags = version_tags(files, history, "identity", promote_first=True)
     raise_if_refused(tags)
     read = {unescape_key(key) for key in tags}
-    assert {f"{part}ccc.{target}" for part in ("", "between_", "within_")} <= read
-    assert f"distillation.{target}" in read
+    assert f"devel_ccc.{target}" in read
+    for score in ("ccc", "between_ccc", "within_ccc"):
+        assert read_scores(tags, score) == {target: [0.5, 0.25, None]}
 
     metrics = summary_metrics(history.finished)
     for metric in metrics:
         _validate_metric(metric.key, metric.value, metric.at_ms, metric.step)  # type: ignore[no-untyped-call]
     keys = {unescape_key(metric.key) for metric in metrics}
     assert f"{target}.devel_ccc.unimodal.{modality}" in keys
+    assert f"{target}.devel_ccc.teacher" in keys
     assert len(keys) == len(metrics)
 
 

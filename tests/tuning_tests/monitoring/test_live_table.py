@@ -15,13 +15,14 @@ from tests.tuning_tests.journals import events
 from tuning.journal.events import (
     COMPLETE,
     Event,
+    RungDecision,
     StudyFinished,
     TaskCompleted,
     TrialEnded,
     TrialProposed,
 )
 from tuning.journal.history import History, history_of
-from tuning.monitoring.live_table import LINE_S, LiveTable, status_table
+from tuning.monitoring.live_table import LINE_S, Course, LiveTable, status_table
 from tuning.monitoring.status import (
     format_duration,
     format_score,
@@ -168,21 +169,51 @@ def test_the_table_shows_every_task_and_errors_without_a_sign(journal: list[Even
     assert max(len(line) for line in table_text(history, width=60).splitlines()) <= 60
 
 
-def test_the_table_names_devel_and_deciding_scores_and_no_best_one(journal: list[Event]) -> None:
+def with_deciding_score(event: Event) -> Event:
+    """Return an event with the deciding score that a worker reports beside that on devel."""
+    if isinstance(event, RungDecision):
+        return event.model_copy(update={"deciding": event.score - 0.05})
+    if isinstance(event, TrialEnded) and event.devel is not None:
+        return event.model_copy(update={"deciding": event.devel - 0.05})
+    return event
+
+
+def test_the_best_score_of_a_task_is_one_quantity_and_never_falls(journal: list[Event]) -> None:
     [heading] = [line for line in table_text(history_of(journal)).splitlines() if "phase" in line]
-    assert heading.split()[-2:] == ["devel", "deciding"]
-    assert "best" not in heading.lower()
+    assert heading.split()[-2:] == ["best", "winner"]
 
-
-def test_the_devel_score_of_a_task_never_falls(journal: list[Event]) -> None:
+    # At the end as at the beginning it is a trial's score, and the winner's mean is another column.
     highest: dict[str, float] = {}
-    for history in histories(journal):
+    for history in histories([with_deciding_score(event) for event in journal]):
         for task in study_status(history).tasks:
-            if task.devel is not None:
-                assert task.devel >= highest.get(str(task.task), float("-inf"))
-                highest[str(task.task)] = task.devel
-            assert task.devel is not None or str(task.task) not in highest
+            if task.best is not None:
+                assert task.best >= highest.get(str(task.task), float("-inf"))
+                highest[str(task.task)] = task.best
+            assert task.best is not None or str(task.task) not in highest
+            assert (task.winner is None) == (task.task not in history.completed)
     assert len(highest) == 3 + 6 + 2
+
+
+def test_the_view_has_budget_workers_and_link_and_fits_80_columns_and_24_lines(
+    journal: list[Event],
+) -> None:
+    output = io.StringIO()
+    console = Console(file=output, width=80, height=24, force_terminal=True, color_system=None)
+    link = "http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning"
+    course = Course(num_workers=4, budget_s=7200.0, mlflow=link)
+    with LiveTable(console) as table:
+        table.update(history_until(journal, TaskCompleted, 4), lambda: course)
+
+    frame = re.split(r"\x1b\[[0-9;?]*[A-Za-z]", output.getvalue())
+    lines = max(frame, key=len).splitlines()
+    assert len(lines) <= 23
+    assert max(map(len, lines)) <= 80
+    text = "\n".join(lines)
+    assert f"MLflow: {link}" in text
+    assert " used of 2 h 00 min, " in text
+    assert "4 workers" in text
+    for task in study_status(history_of(journal)).tasks:
+        assert str(task.task) in text
 
 
 def test_a_name_with_markup_is_shown_as_it_is() -> None:
@@ -199,32 +230,26 @@ def test_without_a_terminal_a_plain_line_is_printed_now_and_then(journal: list[E
     assert "\x1b" not in "".join(lines)
 
 
-def test_plain_lines_name_devel_and_deciding_scores(journal: list[Event]) -> None:
+def test_plain_lines_name_the_best_score_and_the_winners(journal: list[Event]) -> None:
     lines = printed_lines(journal, tick_s=LINE_S)
-    searched = next(line for line in lines if "auto_encoder" in line)
-    assert re.search(rf"auto_encoder/pupil: devel {SCORE}\.$", searched)
-
     for target in ("arousal", "valence"):
-        scores = rf"fusion/{target}: devel {SCORE}, deciding {SCORE}[;.]"
+        scores = rf"fusion/{target}: (best {SCORE}, )?winner {SCORE}[;.]"
         assert re.search(scores, lines[-1]), lines[-1]
-    assert "best" not in "".join(lines).lower()
 
 
 def test_the_last_plain_line_agrees_with_the_table(journal: list[Event]) -> None:
     history = history_of(journal)
     last_line = printed_lines(journal, tick_s=0.1)[-1]
-    totals, *rows = table_text(history, width=200).splitlines()
-    assert last_line.startswith(totals.split(": ", 1)[1].strip())
+    counts, times, *rows = table_text(history, width=200).splitlines()
+    assert last_line.startswith(counts.split(": ", 1)[1].strip())
+    assert times.strip().lower() in last_line
 
     for task in study_status(history).tasks:
-        if task.task.stage != "fusion":
-            continue
-        devel = format_score(task.task, task.devel)
-        deciding = format_score(task.task, task.deciding)
-        assert f"{task.task}: devel {devel}, deciding {deciding}" in last_line
-
-        [row] = [row for row in rows if str(task.task) in row]
-        assert row.split()[-2:] == [devel, deciding]
+        if task.task.stage == "fusion":
+            winner = format_score(task.task, task.winner)
+            assert re.search(rf"{task.task}: [^;]*winner {winner}", last_line)
+            [row] = [row for row in rows if str(task.task) in row]
+            assert row.split()[-2:] == [format_score(task.task, task.best), winner]
 
 
 def test_in_a_terminal_the_table_is_drawn_seldom_and_ends_with_the_last_status(

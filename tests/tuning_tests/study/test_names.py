@@ -52,7 +52,7 @@ from tuning.study.study import StudyOptions
 
 SETS = ("late-fusion-egemaps+vggface", "_$x_{1}$ |[red]<b>&amp; 5%#\"'` \U0001f600=é:")
 TARGETS = ("a.b ~*?é\\_x2B_", "arousal (z) & <i>1")
-MODEL = "émo [v2] + \U0001f600, a=b&c"
+MODEL = "émo [v2.1] + \U0001f600, a=b&c"
 STUDY = "-a%b, [c] #1 \U0001f600"
 SESSIONS = {
     "007": "train",
@@ -205,6 +205,7 @@ def test_the_terminal_and_the_report_show_every_name(finished: Finished) -> None
         assert name in finished.printed
         assert name in page.text
     assert STUDY in page.text
+    assert f"registered as {MODEL}, version 1" in page.text
     assert f"{MODEL} version 1 is registered" in finished.printed
 
 
@@ -228,10 +229,18 @@ def test_keys_in_mlflow_give_every_name_back(finished: Finished) -> None:
     run = client.get_run(str(version.run_id))
     metrics = {unescape_key(key) for key in run.data.metrics}
     for target in TARGETS:
-        assert f"ccc.{target}" in tags
-        assert {f"stages.unimodal/{name}/{target}" for name in SETS} <= set(tags)
+        assert f"devel_ccc.{target}" in tags
         assert {f"{target}.devel_ccc.unimodal.{name}" for name in SETS} <= metrics
-        assert f"{target}.verdict" in {unescape_key(key) for key in run.data.tags}
+
+    plots = {file.path for file in client.list_artifacts(run.info.run_id, "plots")}
+    stages = ("auto_encoder", "unimodal", "fusion")
+    curves = {f"plots/learning_curves_{stage}.png" for stage in stages}
+    assert plots == {"plots/traces.png", "plots/difficulty.png", "plots/ccc.png"} | curves
+    assert run.outputs is not None
+    assert run.inputs is not None
+    [output] = run.outputs.model_outputs
+    assert version.source == f"models:/{output.model_id}"
+    assert len(run.inputs.dataset_inputs) == 1
 
     runs = client.search_runs([run.info.experiment_id])
     names = {each.data.tags["mlflow.runName"] for each in runs}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import socket
 from collections.abc import Iterator
@@ -18,9 +19,10 @@ from tests.tuning_tests.studies import tiny_study
 from tuning.journal.events import ModelRegistered
 from tuning.journal.file import JOURNAL
 from tuning.journal.history import read_history
+from tuning.mlflow_backend.tracking.record import TRACKING
 from tuning.spec.study_spec import for_corpus
 from tuning.study import study as study_module
-from tuning.study.next_steps import next_steps
+from tuning.study.next_steps import next_steps, where_seen
 from tuning.study.services import raise_if_unusable
 from tuning.study.study import StudyOptions, open_study, run_study
 
@@ -98,9 +100,13 @@ def test_an_object_store_that_gives_no_answer_is_refused(monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("uri", ["sqlite:///my runs/ml.db", "http://host:5000/"])
-def test_a_finished_study_ends_with_three_commands_to_paste(tmp_path: Path, uri: str) -> None:
+def test_a_finished_study_ends_with_links_into_mlflow_and_three_commands_to_paste(
+    tmp_path: Path, uri: str
+) -> None:
     registered = ModelRegistered(at=1, model="my model", version="7")
     folder = tmp_path / "the study"
+    folder.mkdir()
+    (folder / TRACKING).write_text(json.dumps({"experiment_id": "3", "run_id": "abc"}))
     lines = next_steps(folder, folder / "report.html", registered, uri, is_champion=False)
     report, promote, serve = (shlex.split(line) for line in lines[-3:])
 
@@ -108,8 +114,19 @@ def test_a_finished_study_ends_with_three_commands_to_paste(tmp_path: Path, uri:
     assert promote[-6:] == ["registry", "promote", "my model", "7", "--tracking-uri", uri]
     assert serve[-5:] == ["serve", "--model", "models:/my model@champion", "--tracking-uri", uri]
     assert f"Report: {folder / 'report.html'}" in lines
-    seen = "#/models/my%20model/versions/7" if uri.startswith("http") else "mlflow ui"
-    assert any(seen in line for line in lines)
+
+    is_server = uri.startswith("http")
+    address = "http://host:5000" if is_server else "http://127.0.0.1:5000"
+    mode = "?workflowType=machine_learning"
+    assert f"  Results: {address}/#/experiments/3/runs/abc{mode}" in lines
+    assert f"  Runs: {address}/#/experiments/3/runs{mode}" in lines
+    assert f"  Model: {address}/#/models/my%20model/versions/7{mode}" in lines
+    command = f"mlflow ui --backend-store-uri '{uri}'"
+    assert any(command in line for line in lines) != is_server
+    assert where_seen(folder, uri).endswith(f"/experiments/3/runs{mode}" if is_server else command)
 
     lines = next_steps(folder, folder / "report.html", registered, uri, is_champion=True)
     assert not any("promote" in line for line in lines)
+    with_password = "postgresql://me:secret@host/db"
+    lines = next_steps(folder, folder / "report.html", registered, with_password, is_champion=True)
+    assert "secret" not in "".join([*lines, where_seen(folder, with_password)])

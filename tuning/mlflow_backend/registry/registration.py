@@ -20,6 +20,12 @@ from pipeline.errors import AffectuneError, InputError
 from pipeline.storage.atomic_folder import MANIFEST, read_folder
 from tuning.journal.history import History
 from tuning.mlflow_backend.client import ALREADY_EXISTS, Connect, cause_of, connect
+from tuning.mlflow_backend.registry.logged_model import (
+    default_tracking,
+    find_or_create_logged_model,
+    finish_logged_model,
+    link_version,
+)
 from tuning.mlflow_backend.registry.pyfunc_package import package
 from tuning.mlflow_backend.registry.turn import turn
 from tuning.mlflow_backend.registry.version_tags import (
@@ -35,6 +41,7 @@ from tuning.mlflow_backend.registry.versions import (
     search_versions,
     versions_of,
 )
+from tuning.mlflow_backend.tracking.run_notes import study_title
 from tuning.mlflow_backend.tracking.run_updates import FORMAT, FORMAT_TAG, STUDY
 from tuning.mlflow_backend.tracking.study_runs import (
     find_or_create_experiment,
@@ -136,24 +143,27 @@ def register(
 
     if version is None:
         run = repeat(partial(_find_or_create_study_run, client, uri, history))
-        folder_name = f"model-{bundle_hash[:12]}"
+        place = (run.info.experiment_id, run.info.run_id)
+        model = repeat(partial(find_or_create_logged_model, client, *place, identity, history))
         with tempfile.TemporaryDirectory() as temporary:
-            folder = Path(temporary) / folder_name
+            folder = Path(temporary) / "model"
             package(bundle, example, folder)
-            repeat(partial(client.log_artifacts, run.info.run_id, str(folder), folder_name))
+            repeat(partial(finish_logged_model, client, model, folder, history))
 
         new_version = _NewVersion(
             name=name,
             identity=identity,
-            source=f"{run.info.artifact_uri}/{folder_name}",
+            model_id=model.model_id,
             run_id=run.info.run_id,
             tags=version_tags(files, history, identity, promote_first=promote_first),
             description=version_description(files),
         )
-        version = repeat(partial(_ensure_version, client, new_version))
+        with default_tracking(uri):
+            version = repeat(partial(_ensure_version, client, new_version))
+        repeat(partial(link_version, client, model, name, version))
 
-    place = partial(give_first_alias, client, name, version, uuid.uuid4().hex)
-    repeat(partial(place, promote_first=promote_first))
+    give_alias = partial(give_first_alias, client, name, version, uuid.uuid4().hex)
+    repeat(partial(give_alias, promote_first=promote_first))
     return name, version
 
 
@@ -163,7 +173,7 @@ class _NewVersion:
 
     name: str
     identity: str
-    source: str
+    model_id: str
     run_id: str
     tags: dict[str, str]
     description: str
@@ -234,7 +244,7 @@ def _find_or_create_study_run(client: MlflowClient, uri: str, history: History) 
         experiment_id,
         start_time=round(opened.at * 1000),
         tags=identity_tags(identity, STUDY) | {FORMAT_TAG: FORMAT},
-        run_name=STUDY,
+        run_name=study_title(opened),
     )
 
 
@@ -253,11 +263,12 @@ def _ensure_version(client: MlflowClient, new: _NewVersion) -> str:
     if _find_version(client, new.name, new.identity) is None:
         client.create_model_version(
             new.name,
-            new.source,
+            f"models:/{new.model_id}",
             new.run_id,
             tags=new.tags,
             description=new.description,
             await_creation_for=0,
+            model_id=new.model_id,
         )
 
     # Another process may have created it, too: both then get the first.

@@ -5,24 +5,19 @@ Knows no thread and no time: whatever fails is sent by the next call.
 
 from __future__ import annotations
 
-import contextlib
-import json
 from collections.abc import Callable
 from itertools import islice, takewhile
 from math import inf
 from pathlib import Path
 
-from pipeline.credentials.masking import masked_uri
-from pipeline.storage.json_record import read_record
 from tuning.journal.events import Event, StudyOpened
 from tuning.journal.file import JOURNAL, read_journal
 from tuning.mlflow_backend.client import Connect
+from tuning.mlflow_backend.tracking.record import read_position, write_position
 from tuning.mlflow_backend.tracking.run_updates import RunTree, RunUpdate
 from tuning.mlflow_backend.tracking.run_writer import RunWriter
 from tuning.mlflow_backend.tracking.study_runs import find_or_create_experiment
 
-TRACKING = "tracking.json"
-"""File in a study's folder: how far the journal has been sent, and where to."""
 MAX_EVENTS = 500  # read at a time; while a server is away, the rest stays in the journal
 
 
@@ -62,7 +57,7 @@ class JournalSender:
         self._experiment_id = find_or_create_experiment(client, uri, opened.study["name"])
         self._runs = RunWriter(client, self._experiment_id, opened.id)
 
-        self._tree = RunTree()
+        self._tree = RunTree(self._experiment_id)
         self._pending: dict[str, RunUpdate] = {}
         self._read_position = self._num_read = 0
         self.position = self.num_sent = 0
@@ -72,7 +67,7 @@ class JournalSender:
 
         # A server that does not know the study gets all of it.
         if self._runs.study_run_id is not None:
-            self._skip(_read_position(folder, uri))
+            self._skip(read_position(folder, uri))
 
     def send(self) -> bool:
         """Send the next events.
@@ -89,12 +84,17 @@ class JournalSender:
 
         self.position, self.num_sent = self._read_position, self._num_read
         self.oldest_at = None
-        self._write_position()
+        study_run_id = self._runs.study_run_id
+        write_position(self._folder, self._uri, self.position, self._experiment_id, study_run_id)
         return False
 
     def log_artifact(self, path: Path) -> None:
         """Upload a file, or a folder under its name; one that is not there is left out."""
         self._runs.log_artifact(path)
+
+    def log_picture(self, name: str, content: bytes) -> None:
+        """Upload a picture under a name, in which there may be a folder."""
+        self._runs.log_picture(name, content)
 
     def remove_duplicates(self) -> None:
         """Remove runs that the server created after a request was given up."""
@@ -122,7 +122,7 @@ class JournalSender:
 
     def _skip(self, position: int) -> None:
         """Apply the events up to a position without sending them; ignore a position in a line."""
-        tree = RunTree()
+        tree = RunTree(self._experiment_id)
         for number, (event, event_end) in enumerate(read_journal(self._folder / JOURNAL), 1):
             if event_end > position:
                 break
@@ -131,24 +131,3 @@ class JournalSender:
                 self._tree = tree
                 self._read_position = self.position = position
                 self._num_read = self.num_sent = number
-
-    def _write_position(self) -> None:
-        """Write the position, without a sync: from an older one, the same rows are sent twice."""
-        record = {
-            "uri": masked_uri(self._uri),
-            "position": self.position,
-            "experiment_id": self._experiment_id,
-            "run_id": self._runs.study_run_id,
-        }
-        temporary = self._folder / f".{TRACKING}.tmp"
-        with contextlib.suppress(IsADirectoryError):  # then the next process sends all of it again
-            temporary.write_text(json.dumps(record, indent=1))
-            temporary.replace(self._folder / TRACKING)
-
-
-def _read_position(folder: Path, uri: str) -> int:
-    """Return how far the journal has been sent to this server; 0 where that is not known."""
-    record = read_record(folder / TRACKING) or {}
-    position = record.get("position")
-    is_same_server = record.get("uri") == masked_uri(uri)
-    return position if is_same_server and isinstance(position, int) else 0

@@ -8,7 +8,7 @@ server.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
@@ -146,8 +146,13 @@ def task_metrics(task: Task, event: TaskCompleted) -> list[MetricValue]:
 
 
 def judgement_metrics(event: StudyJudged) -> list[MetricValue]:
-    """Return how good every candidate is, and by how much the registered one is better."""
-    values: list[StepValue] = []
+    """Return how good every candidate is, and by how much the registered one is better.
+
+    What is registered has its deciding score once more as the mean over targets, by which studies
+    can be compared.
+    """
+    deciding = [judgement.chosen.deciding for judgement in event.targets.values()]
+    values: list[StepValue] = [("deciding_ccc", fmean(deciding), 0)] if deciding else []
     for target, judgement in event.targets.items():
         for candidate in judgement.candidates:
             kind, difference = candidate.kind, candidate.chosen_minus_it
@@ -170,19 +175,41 @@ def summary_metrics(event: StudyFinished) -> list[MetricValue]:
     values: list[StepValue] = [
         (name, _number(event.summary.get(name)), 0) for name in STUDY_METRICS
     ]
+    values += _summary_scores(event.summary)
     for target, scores in event.summary.get("targets", {}).items():
-        for name, value in _target_values(scores):
-            values.append((to_key(target, name), value, 0))
+        for key, prefix in TARGET_METRIC_GROUPS.items():
+            for prediction, ccc in scores.get(key, {}).items():
+                values.append((to_key(target, f"{prefix}.{prediction}"), _number(ccc), 0))
+    for target, scores in event.summary.get("distillation", {}).get("targets", {}).items():
+        teacher = _number(scores.get("teacher", {}).get("ccc"))
+        values.append((to_key(target, "devel_ccc.teacher"), teacher, 0))
 
     return _defined(values, event.at)
 
 
-def _target_values(scores: Mapping[str, Any]) -> Iterator[tuple[str, float | None]]:
-    for key, name in TARGET_METRICS.items():
-        yield name, _number(scores.get(key))
-    for key, prefix in TARGET_METRIC_GROUPS.items():
-        for prediction, ccc in scores.get(key, {}).items():
-            yield f"{prefix}.{prediction}", _number(ccc)
+def model_metrics(summary: Mapping[str, Any], at: float) -> list[MetricValue]:
+    """Return the scores of a study's winner on devel, without those of what it has to beat.
+
+    Args:
+        summary: the content of summary.json.
+        at: when the winner was scored.
+    """
+    return _defined(_summary_scores(summary), at)
+
+
+def _summary_scores(summary: Mapping[str, Any]) -> list[StepValue]:
+    """Return the winner's scores for every target, and its devel CCC as the mean over targets."""
+    targets = summary.get("targets", {})
+    cccs = [_number(scores.get("ccc")) for scores in targets.values()]
+    known = [ccc for ccc in cccs if ccc is not None]
+    values: list[StepValue] = []
+    if known and len(known) == len(cccs):
+        values.append(("devel_ccc", fmean(known), 0))
+
+    for target, scores in targets.items():
+        for key, name in TARGET_METRICS.items():
+            values.append((to_key(target, name), _number(scores.get(key)), 0))
+    return values
 
 
 def _number(value: object) -> float | None:

@@ -5,17 +5,19 @@ Knows no journal: whoever calls it repeats what failed.
 
 from __future__ import annotations
 
+import json
 import logging
-from pathlib import Path
+import tempfile
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from tuning.mlflow_backend.client import cause_of
-from tuning.mlflow_backend.tracking.run_updates import STUDY, RunUpdate
+from tuning.mlflow_backend.tracking.run_updates import STUDY, CorpusDataset, RunUpdate
 from tuning.mlflow_backend.tracking.study_runs import find_runs, identity_tags
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import RunTag
+    from mlflow.entities import DatasetInput, RunTag
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +70,8 @@ class RunWriter:
 
         try:
             self._log(run_id, update, tags)
+            if update.dataset is not None:
+                self._client.log_inputs(run_id, [_dataset_input(update.dataset)])
             self._set_status(run_id, update)
         except MlflowException as error:
             if error.error_code not in REFUSED:
@@ -88,6 +92,15 @@ class RunWriter:
             self._client.log_artifacts(run_id, str(path), path.name)
         elif path.is_file():
             self._client.log_artifact(run_id, str(path))
+
+    def log_picture(self, name: str, content: bytes) -> None:
+        """Upload a picture to the study's run under a name, in which there may be a folder."""
+        place = PurePosixPath(name)
+        with tempfile.TemporaryDirectory() as temporary:
+            path = Path(temporary) / place.name
+            path.write_bytes(content)
+            folder = str(place.parent) if len(place.parts) > 1 else None
+            self._client.log_artifact(self._ids[STUDY], str(path), folder)
 
     def remove_duplicates(self) -> None:
         """Remove runs that the server created after a request was given up, if there can be any."""
@@ -117,7 +130,10 @@ class RunWriter:
 
         try:
             run = self._client.create_run(
-                self._experiment_id, start_time=update.at_ms, tags=tags, run_name=update.name
+                self._experiment_id,
+                start_time=update.at_ms,
+                tags=tags,
+                run_name=update.title or update.name,
             )
         except Exception:
             self._may_be_created = self._may_be_twice = True
@@ -158,6 +174,19 @@ class RunWriter:
             self._client.update_run(run_id, status="RUNNING")
         elif update.status:
             self._client.set_terminated(run_id, update.status, end_time=update.status_at_ms)
+
+
+def _dataset_input(dataset: CorpusDataset) -> DatasetInput:
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    logged = Dataset(
+        name=dataset.name,
+        digest=dataset.digest,
+        source_type="local",
+        source=json.dumps({"uri": dataset.path}),
+        profile=dataset.profile,
+    )
+    return DatasetInput(logged, [InputTag("mlflow.data.context", "train, devel")])
 
 
 def _run_tags(tags: dict[str, str]) -> list[RunTag]:

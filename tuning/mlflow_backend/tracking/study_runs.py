@@ -25,7 +25,13 @@ from tuning.mlflow_backend.client import (
     search_all,
     sqlite_path,
 )
-from tuning.mlflow_backend.tracking.run_updates import FORMAT, FORMAT_TAG, STUDY
+from tuning.mlflow_backend.tracking.run_notes import NOTE_TAG, experiment_note
+from tuning.mlflow_backend.tracking.run_updates import (
+    FORMAT,
+    FORMAT_TAG,
+    READABLE_FORMATS,
+    STUDY,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -75,8 +81,11 @@ def raise_if_not_recordable(uri: str, study: str) -> None:
         raise_if_unreachable(uri)
         client = connect(uri)
         experiment_id = find_or_create_experiment(client, uri, study)
+        experiment = client.get_experiment(experiment_id)
+        _raise_if_artifacts_not_writable(experiment)
         client.set_experiment_tag(experiment_id, "affectune", "study")
-        _raise_if_artifacts_not_writable(client.get_experiment(experiment_id))
+        if NOTE_TAG not in experiment.tags:  # a person may have changed it
+            client.set_experiment_tag(experiment_id, NOTE_TAG, experiment_note(experiment_id))
 
 
 def find_or_create_experiment(client: MlflowClient, uri: str, study: str) -> str:
@@ -158,7 +167,7 @@ def _raise_if_earlier_format(study_runs: Sequence[Run]) -> None:
     """Refuse to mix two meanings of a metric's name in one study."""
     for run in study_runs:
         run_format = run.data.tags.get(FORMAT_TAG, "1")
-        if run_format != FORMAT:
+        if run_format not in READABLE_FORMATS:
             raise InputError(
                 f"The study's run {run.info.run_id} in MLflow has format {run_format}, and this "
                 f"version of Affectune writes format {FORMAT}, in which metrics have other names. "

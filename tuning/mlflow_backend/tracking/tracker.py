@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import inf
 from pathlib import Path
 
@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 LONGEST_WAIT_S = 15.0
 LONGEST_CLOSING_WAIT_S = 1.0
+Picture = tuple[str, bytes]
+"""Name and content."""
 
 
 class Tracker:
@@ -57,7 +59,7 @@ class Tracker:
         self._connect = connect
         self._may_send = may_send
         self._sender: JournalSender | None = None
-        self._artifacts: list[Path] = []
+        self._artifacts: list[Path | Picture] = []
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._deadline: float | None = None
@@ -92,6 +94,16 @@ class Tracker:
         """
         with self._lock:
             self._artifacts += paths
+        self._wake.set()
+
+    def log_pictures(self, pictures: Mapping[str, bytes]) -> None:
+        """Keep pictures with the study's run, likewise.
+
+        Args:
+            pictures: name, perhaps with a folder in it -> content.
+        """
+        with self._lock:
+            self._artifacts += pictures.items()
         self._wake.set()
 
     def backlog(self, num_events: int) -> tuple[int, float]:
@@ -167,10 +179,13 @@ class Tracker:
 
         with self._lock:
             artifacts = list(self._artifacts)
-        for path in artifacts:
-            sender.log_artifact(path)
+        for artifact in artifacts:
+            if isinstance(artifact, Path):
+                sender.log_artifact(artifact)
+            else:
+                sender.log_picture(*artifact)
             with self._lock:
-                self._artifacts.remove(path)
+                self._artifacts.remove(artifact)
 
         if self._deadline is not None:
             sender.remove_duplicates()

@@ -4,6 +4,7 @@ const PALETTE = ["#2563eb", "#0d9488", "#a855f7", "#ca8a04", "#db2777", "#65a30d
 const STAGE_COLOURS = { auto_encoder: "#0d9488", unimodal: "#2563eb", fusion: "var(--accent)" };
 const MAX_BARS = 4000;
 const MAX_DOTS = 1500;
+const MAX_LISTED = 8;
 const SLICE_HEIGHT = 230;
 const UNITS = [["seconds", 1, 180], ["minutes", 60, 3 * 3600], ["hours", 3600, 72 * 3600], ["days", 86400, Infinity]];
 
@@ -143,7 +144,7 @@ builders.slices = (plot, canvas, width) => {
     const suffix = number ? String(number + 1) : "";
     const known = dots.filter((trial) => trial.settings[dimension.path] !== undefined);
     const { positions, axis } = positionsOf(dimension, known);
-    layout[`xaxis${suffix}`] = { ...axis, title: { text: escapeText(shortPath(dimension.path)), standoff: 4 } };
+    layout[`xaxis${suffix}`] = { title: { text: escapeText(shortPath(dimension.path)), standoff: 4 }, ...axis };
     layout[`yaxis${suffix}`] = { range: [low - pad, high + pad], title: { text: number % columns ? "" : `devel ${task.measure}` }, showticklabels: number % columns === 0 };
     return {
       x: positions,
@@ -186,10 +187,18 @@ function positionsOf(dimension, known) {
     const steps = dimension.log ? { type: "log", dtick: "D2", tickformat: "~g" } : isCounted ? { dtick: 1 } : {};
     return { positions, axis: { nticks: 5, ...steps } };
   }
-  const values = dimension.values.filter((value) => known.some((trial) => trial.settings[dimension.path] === value));
-  const positions = known.map((trial) => values.indexOf(trial.settings[dimension.path]) + (((trial.index * 0.618) % 1) - 0.5) * 0.36);
-  const texts = values.map((value) => escapeText(shortened(valueText(value), 16)));
-  return { positions, axis: { tickvals: values.map((_, i) => i), ticktext: texts, range: [-0.6, values.length - 0.4], tickangle: texts.join("").length > 34 ? 30 : 0 } };
+  const tried = new Set(known.map((trial) => trial.settings[dimension.path]));
+  const values = dimension.values.filter((value) => tried.has(value));
+  const aside = (trial) => (((trial.index * 0.618) % 1) - 0.5) * 0.36;
+  if (dimension.path === data.modalities_path && values.length > MAX_LISTED) {
+    const positions = known.map((trial) => trial.settings[dimension.path].split(",").length + aside(trial));
+    return { positions, axis: { title: { text: "number of modalities", standoff: 4 }, dtick: 1 } };
+  }
+  const positions = known.map((trial) => values.indexOf(trial.settings[dimension.path]) + aside(trial));
+  const every = Math.ceil(values.length / MAX_LISTED);
+  const shown = values.map((_, i) => i).filter((i) => i % every === 0);
+  const texts = shown.map((i) => escapeText(shortened(valueText(values[i]), 16)));
+  return { positions, axis: { tickvals: shown, ticktext: texts, range: [-0.6, values.length - 0.4], tickangle: texts.join("").length > 34 ? 30 : 0 } };
 }
 
 function shortened(text, length) {

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mlflow.entities import LoggedModelStatus
 
 from pipeline.errors import AffectuneError, InputError
 from pipeline.model.bundle import load_model
@@ -49,10 +50,10 @@ from tuning.mlflow_backend.tracking.study_runs import (
 )
 
 
-def test_the_tags_of_a_version_say_where_it_comes_from(bundle: Path, uri: str) -> None:
-    stages = json.loads((bundle / "model.json").read_text())["stages"].values()
-    key = next(iter(stages))["key"]
-    study = finished_study(key=key)
+def test_a_version_says_where_it_comes_from_and_leads_to_its_run_and_its_logged_model(
+    bundle: Path, uri: str
+) -> None:
+    study = finished_study()
     assert register(bundle, study, uri, example=example_features()) == ("affectune", "1")
 
     client = connect(uri)
@@ -60,18 +61,32 @@ def test_the_tags_of_a_version_say_where_it_comes_from(bundle: Path, uri: str) -
     assert version.description is not None
     assert version.description.startswith("# The card")
     assert version.description.endswith("The whole card is README.md in the bundle.")
-    assert version.tags["ccc.arousal"] == "0.5000 0.2500 undefined"
+    assert float(version.tags["devel_ccc.arousal"]) == 0.5
+    scores = json.loads(version.tags["affectune.scores"])
+    assert scores["arousal"]["ccc"] == [0.5, 0.25, None]
     assert version.tags["affectune.study_name"] == "registered"
     assert version.tags["affectune.trials"] == "1"
-    assert version.tags["affectune.inference"] == "distilled from ensemble of 5 folds x 2 seeds"
-    assert version.tags["distillation.arousal"] == "0.5020 0.5000 -0.0020 -0.0100 undefined"
     assert version.tags["affectune.corpus"] == "/corpora/tiny"
-    assert version.tags["affectune.corpus_digest"] == "c" * 64
-    assert version.tags["stages.fusion/arousal"] == f"0001 {key[:16]}"
+    assert len(version.tags) <= 8
 
     experiment_id = find_or_create_experiment(client, uri, "registered")
-    runs = find_runs(client, experiment_id, version.tags["affectune.study"])
-    assert [run.info.run_id for run in runs["study"]] == [version.run_id]
+    [run] = find_runs(client, experiment_id, study_opened().id)["study"]
+    assert version.run_id == run.info.run_id
+    assert run.outputs is not None
+    [output] = run.outputs.model_outputs
+    model = client.get_logged_model(output.model_id)
+    assert version.source == f"models:/{model.model_id}"
+    assert model.source_run_id == run.info.run_id
+    assert model.status == LoggedModelStatus.READY
+    assert json.loads(model.tags["mlflow.modelVersions"]) == [{"name": "affectune", "version": "1"}]
+    assert model.params["inference"] == "distilled from ensemble of 5 folds x 2 seeds"
+
+    metrics = {metric.key: metric for metric in model.metrics or []}
+    assert metrics["devel_ccc"].value == metrics["arousal.devel_ccc"].value == 0.5
+    assert metrics["arousal.devel_ccc_low"].value == 0.25
+    assert "arousal.devel_ccc_high" not in metrics
+    assert metrics["devel_ccc"].dataset_name == "tiny"
+    assert metrics["devel_ccc"].dataset_digest == "c" * 16
 
 
 def test_every_tag_of_a_version_is_documented_and_every_documented_tag_is_set(
@@ -152,11 +167,16 @@ def test_lost_answers_give_no_second_version(bundle: Path, uri: str) -> None:
 
     assert register_winner(bundle, uri, promote_first=True, connect=unreliable) == "1"
     assert {"create_registered_model", "create_model_version"} <= set(lost)
+    assert {"create_logged_model", "log_model_artifacts", "log_outputs"} <= set(lost)
     assert "set_registered_model_alias" in lost
 
     client = connect(uri)
-    assert len(versions_of(client, "affectune")) == 1
+    [version] = versions_of(client, "affectune")
     assert aliases_of(client, "affectune") == {"champion": "1"}
+    run = client.get_run(str(version.run_id))
+    assert len(client.search_logged_models([run.info.experiment_id])) == 1
+    assert run.outputs is not None
+    assert len(run.outputs.model_outputs) == 1
 
 
 def test_a_registry_that_is_away_is_an_error_that_says_how_to_go_on(bundle: Path) -> None:

@@ -67,7 +67,7 @@ def test_artefacts_that_could_not_be_written_are_refused(
         raise_if_not_recordable(uri, "elsewhere")
 
 
-@pytest.mark.parametrize("run_format", [None, "1", "3"])
+@pytest.mark.parametrize("run_format", [None, "1", "4"])
 def test_runs_of_another_format_are_refused_with_what_to_do(
     uri: str, run_format: str | None
 ) -> None:
@@ -87,11 +87,14 @@ def test_runs_of_another_format_are_refused_with_what_to_do(
     assert find_runs(client, experiment_id, identity) == {}
 
 
-def test_runs_of_this_format_are_found_by_name_the_fullest_first(uri: str) -> None:
+@pytest.mark.parametrize("run_format", ["2", FORMAT])
+def test_runs_that_can_be_continued_are_found_by_name_the_fullest_first(
+    uri: str, run_format: str
+) -> None:
     client = connect(uri)
     identity = study_opened().id
     experiment_id = find_or_create_experiment(client, uri, "tracked")
-    tags = identity_tags(identity, STUDY) | {FORMAT_TAG: FORMAT}
+    tags = identity_tags(identity, STUDY) | {FORMAT_TAG: run_format}
     empty, full = (client.create_run(experiment_id, tags=tags).info.run_id for _ in range(2))
     client.log_metric(full, "trials", 1.0)
 
