@@ -40,7 +40,7 @@ wheel: install
 	$(BIN)/python infra/wheel.py $(if $(FULL),--full)
 
 test: install
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 # Several hosts, made as namespaces of this one: as root, on Linux. What cannot run here says so, and skips.
 # CLUSTER=--last-failed: what has failed before, once more.

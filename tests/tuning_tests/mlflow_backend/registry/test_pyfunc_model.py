@@ -62,7 +62,7 @@ def test_no_file_of_a_version_is_a_pickle(bundle: Path, uri: str, tmp_path: Path
     register_winner(bundle, uri)
     paths = [path for path in (tmp_path / "mlruns").rglob("*") if path.is_file()]
     suffixes = {path.suffix for path in paths if path.name != "MLmodel"}
-    assert suffixes == {".py", ".json", ".safetensors", ".md", ".yaml", ".txt", ".toml"}
+    assert suffixes == {".py", ".json", ".safetensors", ".md", ".yaml", ".txt", ".toml", ".typed"}
 
     assert registry_names().bundle == BUNDLE
     assert {path.parent.name for path in paths if path.name == "manifest.json"} == {BUNDLE}
