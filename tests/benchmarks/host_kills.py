@@ -111,7 +111,8 @@ class _Disturbance:
         ]
 
     def _study(self, name: str) -> StudyOnHosts:
-        study = StudyOnHosts(self.hosts, name, epochs=EPOCHS, trials=TRIALS)
+        # What early stopping decides depends on which fit reports first.
+        study = StudyOnHosts(self.hosts, name, epochs=EPOCHS, trials=TRIALS, is_stopped_early=False)
         study.store = f"s3://{BUCKET}/{name}"
         return study
 
@@ -138,7 +139,7 @@ class _Disturbance:
                 next_at = time.monotonic() + self.random.uniform(0.5, 8.0)
             if self.plan and time.monotonic() > next_at:
                 kind = self.plan.pop()
-                seconds = _since_last_state_s(study, self.hosts[0])
+                seconds = self._since_last_state_s(study)
                 self.repeated_s.setdefault(kind, []).append(seconds)
                 print(f"{kind}, {num_ended} fits ended", flush=True)
                 if kind == "driver":
@@ -150,6 +151,26 @@ class _Disturbance:
             time.sleep(0.2)
         if status:
             raise RuntimeError(f"It ended with status {status}: {study.said[-3000:]}")
+
+    def _since_last_state_s(self, study: StudyOnHosts) -> float:
+        """Return how many seconds of training a kill costs at most: since a fit's last state.
+
+        The S3 server says when a state was written, to the second. A fit that waits for a worker
+        trains nothing.
+        """
+        s3 = self.hosts[0]
+        workers = [worker for host in self.hosts for worker in fitting(host)]
+        started_at = min((worker.create_time() for worker in workers), default=time.time())
+        seconds = []
+        for trial in study.history().trials.values():
+            if trial.ended is None:
+                begun = max(trial.proposed.at, started_at)
+                entry = study.store.removeprefix("s3://") + f"/{trial.proposed.key}-checkpoint.zip"
+                answer = s3.shell(f"curl -sI http://{s3.name}:{PORT}/{entry}").stdout
+                if written := re.search(r"(?im)^last-modified: (.+?)\r?$", answer):
+                    begun = max(begun, parsedate_to_datetime(written[1]).timestamp())
+                seconds.append(time.time() - begun)
+        return max(seconds, default=0.0)
 
     def _kill_driver(self, study: StudyOnHosts, process: subprocess.Popen[bytes]) -> None:
         kill(self.hosts[1].processes(str(study.file)))
@@ -198,22 +219,3 @@ def _doubled(study: StudyOnHosts, tracking: str, host: Host) -> int:
     runs = json.loads(output.stdout.splitlines()[-1])
     counters = (Counter(names), Counter(tuple(run) for run in runs))
     return sum(number - 1 for counter in counters for number in counter.values())
-
-
-def _since_last_state_s(study: StudyOnHosts, s3: Host) -> float:
-    """Return how many seconds of training a kill costs at most: since a running fit's last state.
-
-    Args:
-        study: that runs.
-        s3: the host of the S3 server, which says when a state was written, to the second.
-    """
-    seconds = []
-    for trial in study.history().trials.values():
-        if trial.ended is None:
-            begun = trial.proposed.at
-            entry = study.store.removeprefix("s3://") + f"/{trial.proposed.key}-checkpoint.zip"
-            answer = s3.shell(f"curl -sI http://{s3.name}:{PORT}/{entry}").stdout
-            if written := re.search(r"(?im)^last-modified: (.+?)\r?$", answer):
-                begun = max(begun, parsedate_to_datetime(written[1]).timestamp())
-            seconds.append(time.time() - begun)
-    return max(seconds, default=0.0)

@@ -84,17 +84,26 @@ class StudyOnHosts:
         name: of the study's folder.
         epochs: of a regressor.
         trials: of each search of regressors.
+        is_stopped_early: see `small_study`.
 
     Attributes:
         store: of trained stages.
     """
 
-    def __init__(self, hosts: Hosts, name: str = "small", epochs: int = 6, trials: int = 3) -> None:
+    def __init__(
+        self,
+        hosts: Hosts,
+        name: str = "small",
+        *,
+        epochs: int = 6,
+        trials: int = 3,
+        is_stopped_early: bool = True,
+    ) -> None:
         self.shared = hosts.shared
         self.out = hosts.shared / name
         self.output = hosts.shared / f"{name}.txt"
         self.file = hosts.shared / f"{name}.toml"
-        text = small_study(epochs=epochs, trials=trials)
+        text = small_study(epochs=epochs, trials=trials, is_stopped_early=is_stopped_early)
         self.file.write_text(text, encoding="utf-8")
         self.store = str(hosts.shared / "store")
         self.corpus = hosts.shared / "corpus"
