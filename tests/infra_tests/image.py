@@ -191,7 +191,9 @@ def _pip_settings(work: Path) -> tuple[Path, list[str]]:
         for word in value.split():
             path = Path(word.removeprefix("file://"))
             if path.is_absolute() and path.exists():
-                folders.add(str(path.parent if path.is_file() else path))
+                # The pages of an index may name files that lie beside it.
+                is_whole = path.is_dir() and not word.startswith("file://")
+                folders.add(str(path if is_whole else path.parent))
     path = work / "pip.conf"
     path.write_text("[global]\n" + "".join(f"{name} = {settings[name]}\n" for name in settings))
     return path, sorted(folders)
