@@ -54,7 +54,9 @@ TrackingUri = Annotated[
         show_default=False,
     ),
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Device = Annotated[
+    str, typer.Option(help="auto (a GPU for 256 hidden units and more), cpu or cuda.")
+]
 ToleranceMs = Annotated[
     float | None, typer.Option(help="Largest distance of a feature row from its label row.")
 ]
@@ -163,7 +165,7 @@ def train_command(
         inference=inference,
         seed=seed,
     )
-    torch_device = find_device(device)
+    torch_device = find_device(device, settings)
     out = out.resolve()
     raise_if_not_replaceable(out, store)
     raise_if_not_writable(store)
@@ -249,10 +251,10 @@ def evaluate_command(
     from pipeline.evaluation.plots import corruption_suffix, draw_plots, plot_files
     from pipeline.model.bundle import load_model
 
-    torch_device = find_device(device)
     part = check_partition(partition)
     bundle: Path = context.obj(model, tracking_uri)
     fused_model = load_model(bundle)
+    torch_device = find_device(device, fused_model.spec)
     corruption = find_corruption(fused_model, corrupt or [])
 
     print_status(f"Reading the corpus '{corpus}'")
@@ -318,9 +320,9 @@ def predict_command(
     from pipeline.evaluation.evaluate import raise_if_incompatible
     from pipeline.model.bundle import load_model
 
-    torch_device = find_device(device)
     part = check_partition(partition)
     fused_model = load_model(context.obj(model, tracking_uri))
+    torch_device = find_device(device, fused_model.spec)
     if bands:
         _raise_if_without_bands(fused_model, model)
     if weights is not None:

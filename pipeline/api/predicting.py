@@ -93,7 +93,7 @@ def predict(
         model: from `train` or `load`.
         corpus: its folder; or the corpus, best read with `read_corpus(path, model=model)`.
         partition: "train", "devel" or "test".
-        device: "auto", "cpu" or "cuda".
+        device: "auto" (a GPU for 256 hidden units and more), "cpu" or "cuda".
 
     Raises:
         InputError: the corpus is not one that the model can read, or has no such sessions.
@@ -103,7 +103,7 @@ def predict(
         >>> affectune.predict(model, "data/c3_muse_stress").to_frame()  # doctest: +SKIP
     """
     raise_if_not_loaded(model)
-    part, torch_device = check_partition(partition), find_device(device)
+    part, torch_device = check_partition(partition), find_device(device, model.spec)
     if not isinstance(corpus, Corpus):
         corpus = corpus_to_predict(model, Path(corpus))
     corpus = as_model_reads(model, corpus)

@@ -130,7 +130,7 @@ def evaluate(
         partition: "train", "devel" or "test".
         corrupt: spoil modalities first, such as "voice=noise:1.0", "voice=drop", "voice=freeze" or
             "voice=shift:10"; or a list of them.
-        device: "auto", "cpu" or "cuda".
+        device: "auto" (a GPU for 256 hidden units and more), "cpu" or "cuda".
 
     Raises:
         InputError: the corpus is not one that the model can read, the partition has no labels, or
@@ -141,7 +141,7 @@ def evaluate(
         >>> scores["arousal"].fusion.ccc, scores["arousal"].floors  # doctest: +SKIP
     """
     raise_if_not_loaded(model)
-    part, torch_device = check_partition(partition), find_device(device)
+    part, torch_device = check_partition(partition), find_device(device, model.spec)
     texts = [corrupt] if isinstance(corrupt, str) else list(corrupt)
     corruption = find_corruption(model, texts)
     if not isinstance(corpus, Corpus):

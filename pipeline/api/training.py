@@ -107,7 +107,7 @@ def train(
         workers: fits at a time, one thread each. With more than one, processes are started; a
             script needs no `if __name__ == "__main__"` for them.
         store: trained stages: a folder or an object-store URI.
-        device: "auto", "cpu" or "cuda".
+        device: "auto" (a GPU for 256 hidden units and more), "cpu" or "cuda".
         on_progress: called with a `Progress` for every epoch and every fit, one at a time, perhaps
             from another thread. `on_progress=print` prints them.
 
@@ -132,7 +132,7 @@ def train(
         inference=inference,
         seed=seed,
     )
-    torch_device = find_device(device)
+    torch_device = find_device(device, settings)
     if not 1 <= workers <= 256:
         raise InputError(f"workers is {workers!r}; it must be from 1 to 256.")
     bundle = None if out is None else Path(out).resolve()

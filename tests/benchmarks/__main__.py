@@ -17,6 +17,7 @@ from tests.benchmarks.distillation import distillation_rows
 from tests.benchmarks.endpoint import endpoint_rows
 from tests.benchmarks.first_output import first_output_rows
 from tests.benchmarks.full_disk import full_disk_rows
+from tests.benchmarks.gpu import gpu_rows
 from tests.benchmarks.gru import gru_rows
 from tests.benchmarks.host_kills import host_kills_rows
 from tests.benchmarks.object_storage import object_storage_rows
@@ -30,6 +31,7 @@ from tests.benchmarks.study import study_rows
 
 BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "gru": gru_rows,
+    "gpu": gpu_rows,
     "corpus": corpus_rows,
     "study": study_rows,
     "overhead": overhead_rows,

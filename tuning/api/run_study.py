@@ -133,7 +133,7 @@ def run_study(
         store=place,
         address=cluster,
         workers=workers,
-        device=find_device(device),
+        device=find_device(device, spec),
         trial_device="cpu" if device == "cpu" else "cuda",
         budget_s=inf if budget_s is None else budget_s,
         command=_command(study, path, folder, place),

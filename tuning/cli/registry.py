@@ -185,7 +185,9 @@ def promote_command(
         Path | None,
         typer.Option(help="To compare on; default: the one it learned from.", show_default=False),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Annotated[
+        str, typer.Option(help="auto (a GPU for 256 hidden units and more), cpu or cuda.")
+    ] = "auto",
     time_unit: TimeUnitOption = None,
     tracking_uri: TrackingUri = None,
     as_json: AsJson = False,
@@ -199,7 +201,7 @@ def promote_command(
     from tuning.mlflow_backend.registry.promotion import promote
     from tuning.mlflow_backend.registry.versions import aliases_of, find_version, registry_names
 
-    torch_device = find_device(device)
+    find_device(device)  # refuses what is none, before anything is fetched
     with _registry_client(tracking_uri) as client:
         challenger = find_version(client, name, version)
         number = str(challenger.version)  # an sqlite store answers with an int
@@ -221,7 +223,7 @@ def promote_command(
                 each: context.obj(f"models:/{name}/{each}", tracking_uri)
                 for each in (number, champion)
             }
-            comparison = _compare(bundles, corpus_folder, torch_device, unit)
+            comparison = _compare(bundles, corpus_folder, device, unit)
         is_promoted = promote(client, name, number, comparison, against=champion, force=force)
 
     if as_json:
@@ -337,11 +339,13 @@ def _compare(
     bundles: Mapping[str, Path], corpus_folder: Path, device: str, time_unit: TimeUnit | None
 ) -> Comparison:
     """Compare two versions, the challenger first, by their verified bundles."""
+    from pipeline.api.device import find_device
     from pipeline.data.muse import read_corpus
     from pipeline.model.bundle import load_model
     from tuning.mlflow_backend.registry.comparison import compare
 
     models = [load_model(bundle) for bundle in bundles.values()]
+    torch_device = find_device(device, *(model.spec for model in models))
     modalities = dict.fromkeys(modality for model in models for modality in model.modalities)
     targets = dict.fromkeys(target for model in models for target in model.targets)
     corpus, champion_corpus = (
@@ -367,7 +371,9 @@ def _compare(
                 soft_wrap=True,
             )
     challenger, champion = models
-    return compare(challenger, champion, corpus, device=device, champion_corpus=champion_corpus)
+    return compare(
+        challenger, champion, corpus, device=torch_device, champion_corpus=champion_corpus
+    )
 
 
 def _has_same_split(model: FusedModel, corpus: Corpus) -> bool:

@@ -238,7 +238,7 @@ def run_command(
         workers=workers,
         wait_for_nodes_s=wait_s if nodes_s is None else nodes_s,
         is_head_waited_for=wait_s > 0,
-        device=find_device(device),
+        device=find_device(device, spec),
         trial_device="cpu" if device == "cpu" else "cuda",
         budget_s=inf if budget_s is None else budget_s,
         command=same_command(sys.argv[1:], resume=True),
