@@ -54,6 +54,7 @@ FOLDERS = [
     "tuning/mlflow_backend/tracking",
     "tuning/monitoring",
     "tuning/planning",
+    "tuning/planning/sampling",
     "tuning/publication",
     "tuning/ray_backend",
     "tuning/report",

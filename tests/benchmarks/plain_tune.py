@@ -35,7 +35,7 @@ from tuning.journal.events import Finalist, Purpose, TaskCompleted
 from tuning.journal.history import History
 from tuning.planning.configurations import Configurations
 from tuning.planning.outstanding_fits import Fit, FitPlan
-from tuning.planning.sampler import Sampler, derive_seed
+from tuning.planning.sampling.sampler import Sampler, derive_seed
 from tuning.spec.space import STAGES, Configuration
 from tuning.spec.study_spec import StudySpec
 

@@ -48,7 +48,7 @@ from tuning.planning.judgement import judge
 from tuning.planning.lost_stages import LostStages
 from tuning.planning.outstanding_fits import Fit, FitPlan
 from tuning.planning.race import race_decision
-from tuning.planning.task_samplers import TaskSamplers
+from tuning.planning.sampling.task_samplers import TaskSamplers
 from tuning.planning.time_budget import TimeBudget
 from tuning.spec.search_table import SearchTable
 from tuning.spec.study_spec import StudySpec

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import log10
 
-from tuning.planning.sampler import Sampler
+from tuning.planning.sampling.sampler import Sampler
 from tuning.spec.search_table import SamplerKind
 from tuning.spec.space import Configuration, Space, Value
 

@@ -15,7 +15,7 @@ from tests.tuning_tests.planning.stored_proposals import (
     run_search,
 )
 from tests.tuning_tests.spec.study_files import shipped_study
-from tuning.planning.sampler import Sampler, derive_seed
+from tuning.planning.sampling.sampler import Sampler, derive_seed
 from tuning.spec.search_table import SamplerKind
 from tuning.spec.space import Value
 

@@ -9,7 +9,7 @@ import pytest
 from tests.tuning_tests.planning.simulated_search import SimulatedSearch
 from tests.tuning_tests.planning.spaces import endless_space, finite_space
 from tests.tuning_tests.spec.study_files import shipped_study
-from tuning.planning.sampler import Sampler
+from tuning.planning.sampling.sampler import Sampler
 from tuning.spec.search_table import SamplerKind
 from tuning.spec.space import Space
 

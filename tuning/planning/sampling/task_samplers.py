@@ -5,7 +5,7 @@ from __future__ import annotations
 from pipeline.stages.task import Task
 from tuning.journal.history import History, Trial
 from tuning.planning.configurations import Configurations
-from tuning.planning.sampler import Sampler, derive_seed
+from tuning.planning.sampling.sampler import Sampler, derive_seed
 from tuning.spec.space import Configuration
 from tuning.spec.study_spec import StudySpec
 

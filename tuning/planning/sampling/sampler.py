@@ -10,10 +10,16 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 
 import optuna
-from optuna.trial import TrialState
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 
+from tuning.planning.sampling.observations import Observations
 from tuning.spec.search_table import SamplerKind
-from tuning.spec.space import Choice, Configuration, Dimension, IntRange, Space, Value
+from tuning.spec.space import Choice, Configuration, Dimension, Domain, IntRange, Space, Value
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -45,9 +51,9 @@ class Sampler:
         self._kind = kind
         self._seed = seed
         self._grid: Iterator[Configuration] = space.grid() if kind == "grid" else iter(())
-        self._study = _study(optuna.samplers.RandomSampler(seed=0))
-        # Canonical JSON of a configuration -> its trial in Optuna, if TPE is to learn from it.
-        self._proposed: dict[str, optuna.Trial | None] = {}
+        self._observations = Observations()
+        # Canonical JSON of each configuration that was proposed.
+        self._proposed: set[str] = set()
 
     def propose(self) -> Configuration | None:
         """Return a configuration that was not proposed before, or None if there is none left."""
@@ -56,14 +62,10 @@ class Sampler:
     def restore(self, configuration: Mapping[str, Value]) -> None:
         """Take note of a configuration that was proposed before this sampler was made."""
         key = self._space.canonical_json(configuration)
-        if self._kind not in LEARNING_SAMPLERS:
-            self._proposed[key] = None
-            return
-
-        # Optuna takes enqueued values as they are; this sampler draws nothing.
-        self._study.sampler = optuna.samplers.RandomSampler(seed=0)
-        self._study.enqueue_trial(dict(configuration))
-        self._proposed[key], _ = self._ask(self._study)
+        self._proposed.add(key)
+        if self._kind in LEARNING_SAMPLERS:
+            values = dict(configuration)
+            self._observations.begin(key, values, self._distributions(values))
 
     def tell(
         self,
@@ -79,27 +81,15 @@ class Sampler:
             scores: (epoch, best score so far); empty if the trial failed.
             complete: whether it was trained to the end, not stopped before.
         """
-        trial = self._proposed[self._space.canonical_json(configuration)]
-        if trial is None:
-            return
-        if not scores:
-            self._study.tell(trial, state=TrialState.FAIL)
-            return
-
-        for epoch, score in scores:
-            trial.report(score, epoch)
-
-        if complete:
-            _, final_score = scores[-1]
-            self._study.tell(trial, final_score)
-        else:
-            self._study.tell(trial, state=TrialState.PRUNED)
+        if self._kind in LEARNING_SAMPLERS:
+            key = self._space.canonical_json(configuration)
+            self._observations.end(key, scores, complete=complete)
 
     def _propose_from_grid(self) -> Configuration | None:
         for configuration in self._grid:
             key = self._space.canonical_json(configuration)
             if key not in self._proposed:
-                self._proposed[key] = None
+                self._proposed.add(key)
                 return configuration
         return None
 
@@ -118,20 +108,7 @@ class Sampler:
 
     def _draw_once(self, sampler: optuna.samplers.BaseSampler) -> Configuration:
         """Draw a configuration, which may have been proposed before; the draw is not remembered."""
-        if self._kind not in LEARNING_SAMPLERS:
-            # In a study of its own: one that remembers thousands of draws would be slow.
-            _, configuration = self._ask(_study(sampler))
-            return configuration
-
-        self._study.sampler = sampler
-        trial, configuration = self._ask(self._study)
-        # The draw itself is dropped, and what is kept is made as after a restart: Optuna remembers
-        # more of a trial that it drew than of one that it was given.
-        self._study.tell(trial, state=TrialState.FAIL)
-        return configuration
-
-    def _ask(self, study: optuna.Study) -> tuple[optuna.Trial, Configuration]:
-        trial = study.ask()
+        trial = self._observations.study(sampler).ask()
 
         def suggest(dimension: Dimension) -> Value:
             path, domain = dimension.path, dimension.domain
@@ -142,7 +119,11 @@ class Sampler:
                 return trial.suggest_int(path, domain.low, domain.high, log=domain.log)
             return trial.suggest_float(path, domain.low, domain.high, log=domain.log)
 
-        return trial, self._space.sample(suggest)
+        return self._space.sample(suggest)
+
+    def _distributions(self, configuration: Configuration) -> dict[str, BaseDistribution]:
+        domains = {dimension.path: dimension.domain for dimension in self._space.dimensions}
+        return {path: _distribution(domains[path]) for path in configuration}
 
     def _fresh_sampler(self, repeat: int) -> optuna.samplers.BaseSampler:
         """Make a sampler for one draw, so that a draw does not depend on those before it."""
@@ -164,8 +145,12 @@ class Sampler:
             )
 
 
-def _study(sampler: optuna.samplers.BaseSampler) -> optuna.Study:
-    return optuna.create_study(direction="maximize", sampler=sampler)
+def _distribution(domain: Domain) -> BaseDistribution:
+    if isinstance(domain, Choice):
+        return CategoricalDistribution(domain.values)
+    if isinstance(domain, IntRange):
+        return IntDistribution(domain.low, domain.high, log=domain.log)
+    return FloatDistribution(domain.low, domain.high, log=domain.log)
 
 
 def derive_seed(*parts: object) -> int:

@@ -1,0 +1,1 @@
+"""Which configurations a study tries next: Optuna's samplers, or a grid. Knows no Ray."""
