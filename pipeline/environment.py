@@ -17,6 +17,11 @@ _TRIM, _MMAP = "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"
 _KEEP_HEAP = {_TRIM: "1000000000", _MMAP: "1000000000"}
 _GIVE_BACK = {_TRIM: str(64 * 2**20), _MMAP: str(4 * 2**20)}
 
+_LIBRARIES = ("MLFLOW_", "RAY_", "TUNE_")
+"""How the variables of libraries begin whose defaults are for a whole process."""
+_AUTHENTICATION = "RAY_AUTH_"
+"""How those begin that Ray reads once, when it is imported: what it starts later has to agree."""
+
 TRACKING_URI = "MLFLOW_TRACKING_URI"
 DEFAULT_TRACKING_URI = "sqlite:///mlflow.db"
 
@@ -83,6 +88,21 @@ def worker_defaults() -> Iterator[None]:
             os.environ.pop(name, None)
 
 
+@contextlib.contextmanager
+def kept_environment() -> Iterator[None]:
+    """Undo at a block's end what was set in it for MLflow, Ray and Tune: a program has its own.
+
+    How Ray authenticates stays as it is.
+    """
+    before = _variables_of_libraries()
+    try:
+        yield
+    finally:
+        for name in _variables_of_libraries().keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)
+
+
 def give_memory_back() -> None:
     """Let glibc give large blocks back at once, in processes that serve: such as bodies are.
 
@@ -132,6 +152,14 @@ def serve_proxy_patience() -> dict[str, str]:
 def keep_ray_on_loopback() -> None:
     """Let a local Ray listen on loopback alone, whatever the user has set: nobody joins it."""
     os.environ[_RAY_OTHER_MACHINES] = "0"
+
+
+def _variables_of_libraries() -> dict[str, str]:
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith(_LIBRARIES) and not name.startswith(_AUTHENTICATION)
+    }
 
 
 def _set_defaults(defaults: Mapping[str, str]) -> None:

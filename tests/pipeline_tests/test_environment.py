@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from pipeline.environment import (
     forbid_mlflow_retries,
     give_memory_back,
     keep_ray_on_loopback,
+    kept_environment,
     resolve_tracking_uri,
     set_allocator_defaults,
     set_mlflow_defaults,
@@ -52,6 +54,26 @@ def test_a_variable_that_the_user_has_set_is_left_as_it_is(
 
     set_defaults()
     assert set(environment.values()) == {"the user's"}
+
+
+@pytest.mark.parametrize("is_failing", [False, True])
+def test_a_program_keeps_its_own_variables(
+    environment: dict[str, str], *, is_failing: bool
+) -> None:
+    environment |= {TRACKING_URI: "sqlite:///own.db", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "7"}
+    own = dict(environment)
+
+    with contextlib.suppress(RuntimeError), kept_environment():
+        set_mlflow_defaults()
+        forbid_mlflow_retries()
+        set_ray_tune_defaults()
+        keep_ray_on_loopback()
+        environment[TRACKING_URI] = "http://elsewhere"
+        environment |= {"RAY_AUTH_MODE": "token", "OTHERS": "1"}
+        if is_failing:
+            raise RuntimeError
+
+    assert environment == own | {"RAY_AUTH_MODE": "token", "OTHERS": "1"}
 
 
 def test_a_process_has_one_thread(environment: dict[str, str]) -> None:

@@ -18,7 +18,7 @@ from pipeline.api.threads import one_thread
 from pipeline.cluster_address import find_cluster
 from pipeline.corpus import Corpus, Resampling, TimeUnit
 from pipeline.data.muse import read_corpus
-from pipeline.environment import resolve_tracking_uri, worker_defaults
+from pipeline.environment import kept_environment, resolve_tracking_uri, worker_defaults
 from pipeline.errors import InputError
 from pipeline.shell_command import shell_command
 from pipeline.spec import Split
@@ -39,6 +39,7 @@ DEFAULT_STORE = ".affectune/store"
 
 
 @in_python
+@kept_environment()
 def run_study(
     study: StudySpec | Mapping[str, Any] | Path | str,
     corpus: Path | str | None = None,

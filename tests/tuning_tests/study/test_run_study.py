@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,11 @@ def arguments(tmp_path: Path) -> dict[str, Any]:
     return {"out": tmp_path / "out", "store": tmp_path / "store", "tracking_uri": uri}
 
 
+def variables() -> dict[str, str]:
+    """Return the environment, without what torch sets when it is imported."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("TORCH")}
+
+
 @pytest.mark.slow
 def test_a_study_is_silent_and_tells_a_callback_how_far_it_is(
     corpus_path: Path,
@@ -55,9 +61,11 @@ def test_a_study_is_silent_and_tells_a_callback_how_far_it_is(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     InProcess(monkeypatch)
+    environment = variables()
     steps: list[affectune.Progress] = []
     result = affectune.run_study(STUDY, corpus_path, on_progress=steps.append, **arguments)
     assert capfd.readouterr() == ("", "")
+    assert variables() == environment
 
     assert result.is_finished
     assert result.registered == "models:/affectune/1"
