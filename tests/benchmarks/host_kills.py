@@ -197,8 +197,14 @@ class _Disturbance:
             self._restart(nodes[1])
 
     def _restart(self, node: Host) -> None:
+        # A driver without a raylet beside it joins with one of its own, which may come meanwhile.
+        before = {raylet.pid for raylet in node.processes("raylet/raylet")}
         node.shell("ray stop --force")
-        wait_until(lambda: not node.processes("raylet/raylet"), 60, "a raylet stays")
+
+        def is_stopped() -> bool:
+            return before.isdisjoint(raylet.pid for raylet in node.processes("raylet/raylet"))
+
+        wait_until(is_stopped, 60, "a raylet stays")
         start_node(self.hosts, node, "--num-cpus=1")
 
 
