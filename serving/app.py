@@ -13,21 +13,21 @@ from fastapi import Depends, FastAPI, Request, Response
 from fastapi.security import HTTPBearer
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving import arrow
-from serving.accept import prefers
-from serving.access_log import AccessLog
-from serving.admission import Admission
-from serving.decoding import decode
-from serving.error_responses import ERROR_RESPONSES, Responses, add_error_handlers
-from serving.example_session import example_request
-from serving.hosts import KnownHosts
-from serving.metrics import Metrics
+from serving.models.example_session import example_request
+from serving.models.predictor import Predictor
+from serving.monitoring.access_log import AccessLog
+from serving.monitoring.metrics import Metrics
 from serving.page.routes import add_page
-from serving.predictor import Predictor
-from serving.proxied import BehindBoundedProxy
-from serving.request_body import BodyReader, media_type
-from serving.request_error import RequestError
-from serving.schema import (
+from serving.proxy.accept import prefers
+from serving.proxy.error_responses import ERROR_RESPONSES, Responses, add_error_handlers
+from serving.proxy.hosts import KnownHosts
+from serving.proxy.proxied import BehindBoundedProxy
+from serving.requests import arrow
+from serving.requests.admission import Admission
+from serving.requests.decoding import decode
+from serving.requests.request_body import BodyReader, media_type
+from serving.requests.request_error import RequestError
+from serving.requests.schema import (
     JSON,
     ModelResponse,
     PredictionRequest,

@@ -34,10 +34,10 @@ from pipeline.supervisor import (
     raise_if_stopped,
 )
 from pipeline.terminal import Console
-from serving.model_registry import SQLITE, RegistryUnavailable, first_line, registry_uri
+from serving.models.model_registry import SQLITE, RegistryUnavailable, first_line, registry_uri
 
 if TYPE_CHECKING:
-    from serving.model_source import ModelSource
+    from serving.models.model_source import ModelSource
     from serving.settings import Settings
 
 DRAIN_S = 8.0
@@ -196,8 +196,8 @@ def _check(settings: Settings, *, is_local: bool) -> list[str]:
     Raises:
         InputError: no such model, an empty token, a port in use.
     """
-    from serving.model_source import FolderSource, find_source
-    from serving.smoke_test import run_smoke_test
+    from serving.models.model_source import FolderSource, find_source
+    from serving.models.smoke_test import run_smoke_test
 
     settings.secrets()
     source = find_source(settings)
@@ -258,7 +258,7 @@ def _raise_if_in_use(host: str, port: int) -> None:
 
 def _with_absolute_paths(settings: Settings) -> Settings:
     """Return settings that mean the same in a replica's process, wherever that starts."""
-    from serving.model_source import FolderSource, find_source
+    from serving.models.model_source import FolderSource, find_source
 
     changes: dict[str, object] = {}
     if isinstance(source := find_source(settings), FolderSource):
@@ -279,8 +279,8 @@ def _with_absolute_paths(settings: Settings) -> Settings:
 @contextlib.contextmanager
 def _running(settings: Settings, address: str | None) -> Iterator[Event]:
     """Run the endpoint; the event is set when this process is told to end."""
-    from serving.json_log import collected_log
-    from serving.metrics_sum import summed_metrics
+    from serving.monitoring.json_log import collected_log
+    from serving.monitoring.metrics_sum import summed_metrics
 
     # Both end after Ray: its processes have something to say to the last.
     with summed_metrics(), collected_log(), _running_ray(settings, address) as stop_requested:
@@ -328,7 +328,7 @@ def _prepare_environment(local: LocalRay | None) -> None:
     set_ray_serve_defaults()
     give_memory_back()
     if local is not None:
-        from serving.proxy_errors import CALLBACK
+        from serving.proxy.proxy_errors import CALLBACK
 
         os.environ.setdefault(*CALLBACK)
         for note in local.notes:
@@ -372,7 +372,7 @@ def _start_serve(settings: Settings, local: LocalRay | None) -> None:
     from ray.serve.config import HTTPOptions
 
     from serving.endpoint import NAME, application
-    from serving.registry_access import RegistryAccess
+    from serving.models.registry_access import RegistryAccess
     from serving.serve_config import replica_variables
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
@@ -401,7 +401,7 @@ def _start_serve(settings: Settings, local: LocalRay | None) -> None:
 
 def _log_link() -> dict[str, str]:
     """Return the variable by which replicas on this machine send their log here."""
-    from serving.json_log import LINK
+    from serving.monitoring.json_log import LINK
 
     return {LINK: os.environ[LINK]} if LINK in os.environ else {}
 

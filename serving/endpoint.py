@@ -19,9 +19,10 @@ from pipeline.credentials.known import remember_secret
 from pipeline.credentials.outlets import mask_outlets
 from pipeline.environment import ONE_THREAD, TRACKING_URI
 from pipeline.errors import only_masked_errors
-from serving import json_log, local_link, memory, metrics_sum
-from serving.proxy_errors import CALLBACK
-from serving.registry_access import RegistryAccess
+from serving.models.registry_access import RegistryAccess
+from serving.monitoring import json_log, local_link, metrics_sum
+from serving.proxy.proxy_errors import CALLBACK
+from serving.requests import memory
 from serving.settings import PROXY_RECORDS, Settings
 
 NAME = "affectune"
@@ -42,11 +43,11 @@ class Endpoint:
         # Imported here, because the driver only passes this class on.
         import torch
 
-        from serving.decoder_process import DecoderProcess
-        from serving.metrics import Metrics
-        from serving.model_follower import ModelFollower
-        from serving.model_source import find_source
+        from serving.models.model_follower import ModelFollower
+        from serving.models.model_source import find_source
+        from serving.monitoring.metrics import Metrics
         from serving.replica_port import ReplicaPort
+        from serving.requests.decoder_process import DecoderProcess
 
         self._port = ReplicaPort()
         if access is not None:

@@ -44,7 +44,7 @@ def find_bundle(model: str, tracking_uri: str | None = None) -> Path:
     if not model.startswith("models:") and "://" not in model:
         return Path(model)
 
-    from serving.model_source import find_source  # MLflow takes seconds to import
+    from serving.models.model_source import find_source  # MLflow takes seconds to import
     from serving.settings import Settings
 
     source = find_source(Settings(model=model, tracking_uri=tracking_uri))

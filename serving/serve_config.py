@@ -13,9 +13,9 @@ import yaml
 
 from pipeline.credentials.masking import masked_uri
 from pipeline.environment import ONE_THREAD, TRACKING_URI, serve_proxy_patience
-from serving import metrics_sum
-from serving.proxy_errors import CALLBACK
-from serving.registry_access import NAMES
+from serving.models.registry_access import NAMES
+from serving.monitoring import metrics_sum
+from serving.proxy.proxy_errors import CALLBACK
 from serving.settings import PREFIX, PROXY_RECORDS, Settings, proxy_environment
 
 IMPORT_PATH = "serving.endpoint:build"

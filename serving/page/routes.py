@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 from fastapi import FastAPI, Request, Response
 from plotly.offline import get_plotlyjs
 
-from serving.request_error import RequestError
+from serving.requests.request_error import RequestError
 
 MEDIA_TYPES = {
     ".html": "text/html; charset=utf-8",

@@ -18,7 +18,7 @@ import jsonschema_rs
 import pytest
 import yaml
 
-from serving.proxy_errors import CALLBACK
+from serving.proxy.proxy_errors import CALLBACK
 from serving.serve_config import proxy_variables
 from serving.settings import OF_PROXY, PREFIX, Settings, read_proxy_settings
 from tests.infra_tests.chart import (

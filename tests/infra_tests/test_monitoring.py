@@ -22,7 +22,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.data.synthetic.corpus import synthesize
-from serving.metrics import Metrics
+from serving.monitoring.metrics import Metrics
 from tests.infra_tests.hosts import ROOT, wait_until
 from tests.infra_tests.small_study import small_study
 from tests.serving_tests.conftest import bundle, corpus, store  # noqa: F401  # fixtures

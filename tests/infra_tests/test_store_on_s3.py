@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 import affectune
 from pipeline.storage.object_store import ObjectStore
 from pipeline.storage.store_address import object_address
-from serving.model_source import find_source
+from serving.models.model_source import find_source
 from serving.settings import Settings
 from tests.s3 import KEY_ID, SECRET, Proxy, s3
 from tests.tuning_tests.damages.recovery import winner_of

@@ -20,7 +20,7 @@ from pipeline.model.bundle import save_model
 from pipeline.storage.stage_store import StageStore
 from pipeline.train import train
 from serving.app import build_app
-from serving.predictor import Predictor
+from serving.models.predictor import Predictor
 from serving.settings import Settings
 from tests.pipeline_tests.corpora import band_calibration, tiny_corpus, tiny_fusion, tiny_spec
 

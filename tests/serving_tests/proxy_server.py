@@ -14,10 +14,10 @@ import uvicorn
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serving.access_log import AccessLog
-from serving.forwarding import Forwarding
-from serving.metrics import Metrics
-from serving.proxy import bounded_protocol
+from serving.monitoring.access_log import AccessLog
+from serving.monitoring.metrics import Metrics
+from serving.proxy.callback import bounded_protocol
+from serving.proxy.forwarding import Forwarding
 from serving.settings import Settings
 from tests.serving_tests.attackers import Attack, attack
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from serving.accept import prefers
-from serving.arrow import MEDIA_TYPE
-from serving.schema import JSON
+from serving.proxy.accept import prefers
+from serving.requests.arrow import MEDIA_TYPE
+from serving.requests.schema import JSON
 from tests.serving_tests.conftest import Client
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from serving.admission import MAX_READ_BYTES, MAX_UNREAD_BYTES, Admission
-from serving.request_error import RequestError
+from serving.requests.admission import MAX_READ_BYTES, MAX_UNREAD_BYTES, Admission
+from serving.requests.request_error import RequestError
 
 
 class _Number(int):

@@ -20,12 +20,12 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline.corpus import Corpus
-from serving.access_log import ROUTES
 from serving.app import OPEN_PATHS, build_app
-from serving.arrow import MEDIA_TYPE, write_arrow
-from serving.predictor import Predictor
-from serving.request_error import RequestError
-from serving.schema import PredictionResponse, SessionResponse, read_json
+from serving.models.predictor import Predictor
+from serving.monitoring.access_log import ROUTES
+from serving.requests.arrow import MEDIA_TYPE, write_arrow
+from serving.requests.request_error import RequestError
+from serving.requests.schema import PredictionResponse, SessionResponse, read_json
 from serving.settings import Limits, Settings
 from tests.serving_tests.conftest import Client
 from tests.serving_tests.sessions import Request, as_arrow, as_json, columns_of

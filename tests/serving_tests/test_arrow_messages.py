@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from serving.arrow import MEDIA_TYPE, read_arrow
-from serving.decoding import decode
-from serving.request_error import RequestError
+from serving.requests.arrow import MEDIA_TYPE, read_arrow
+from serving.requests.decoding import decode
+from serving.requests.request_error import RequestError
 from serving.settings import Limits
 from tests.serving_tests.arrow_bodies import (
     columns,
@@ -121,7 +121,7 @@ def test_what_takes_too_much_memory_is_refused(monkeypatch: pytest.MonkeyPatch) 
     def exhaust(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("serving.arrow.read_arrow", exhaust)
+    monkeypatch.setattr("serving.requests.arrow.read_arrow", exhaust)
     assert _code(b"") == "too_much_memory"
 
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
 
-from serving.bundle_cache import DOWNLOAD, MAX_VERSIONS, BundleCache
+from serving.models.bundle_cache import DOWNLOAD, MAX_VERSIONS, BundleCache
 
 
 def test_replicas_that_start_at_once_fetch_a_version_once(bundle: Path, tmp_path: Path) -> None:

@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 from pipeline.errors import AffectuneError, InputError
 from pipeline.model.bundle_limits import MAX_FILES
 from pipeline.storage.atomic_folder import MANIFEST, read_folder
-from serving.bundle_cache import CURRENT, BundleCache
-from serving.bundle_download import PLACE, download_bundle
-from serving.model_registry import ModelRegistry, RegistryUnavailable
+from serving.models.bundle_cache import CURRENT, BundleCache
+from serving.models.bundle_download import PLACE, download_bundle
+from serving.models.model_registry import ModelRegistry, RegistryUnavailable
 
 PARTS = ("..", ".", "/", "\\", "~", "1", "7-8", "\0", "\x1b", "\u202e", "%2e%2e", "x" * 300, "٣")
 words = st.one_of(st.text(max_size=8), st.lists(st.sampled_from(PARTS), max_size=6).map("".join))

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from serving import byte_budget
-from serving.byte_budget import GRACE_S, MIN_BYTES_PER_S, BudgetExceeded, ByteBudget, Share
+from serving.requests import byte_budget
+from serving.requests.byte_budget import GRACE_S, MIN_BYTES_PER_S, BudgetExceeded, ByteBudget, Share
 
 FAST = 100 * MIN_BYTES_PER_S
 LONG_S = 1000

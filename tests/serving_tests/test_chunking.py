@@ -12,7 +12,7 @@ from pipeline.corpus import Times
 from pipeline.model.bands import Band
 from pipeline.model.fused_model import Difficulty, Prediction
 from pipeline.preprocessing.timing import Timing
-from serving.chunking import Arrays, chunk_starts, predict_in_chunks
+from serving.models.chunking import Arrays, chunk_starts, predict_in_chunks
 
 
 class _DelayedModel:

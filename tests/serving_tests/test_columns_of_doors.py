@@ -18,11 +18,11 @@ from pipeline.data.muse import read_corpus
 from pipeline.errors import InputError
 from pipeline.model.fused_model import FusedModel
 from pipeline.model.raw_session import raw_session
-from serving.arrow import read_arrow
-from serving.model_input import ModelInput, to_model_input
-from serving.predictor import Predictor
-from serving.request_error import RequestError
-from serving.schema import SessionFeatures, read_json
+from serving.models.model_input import ModelInput, to_model_input
+from serving.models.predictor import Predictor
+from serving.requests.arrow import read_arrow
+from serving.requests.request_error import RequestError
+from serving.requests.schema import SessionFeatures, read_json
 from serving.settings import Limits
 from tests.pipeline_tests.data.muse_files import write_labels, write_text
 

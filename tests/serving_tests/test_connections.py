@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from serving.connections import Connections
+from serving.proxy.connections import Connections
 
 
 @dataclass(eq=False)

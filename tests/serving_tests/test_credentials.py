@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from pipeline.credentials.known import remember_secret
-from serving.access_log import JsonLinesFormatter
 from serving.app import build_app
-from serving.metrics import Metrics
-from serving.model_follower import ModelFollower
-from serving.model_registry import ModelRegistry, RegistryUnavailable
-from serving.model_source import find_source
+from serving.models.model_follower import ModelFollower
+from serving.models.model_registry import ModelRegistry, RegistryUnavailable
+from serving.models.model_source import find_source
+from serving.monitoring.access_log import JsonLinesFormatter
+from serving.monitoring.metrics import Metrics
 from serving.settings import Settings
 from tests.serving_tests.conftest import Client
 

@@ -16,11 +16,11 @@ import numpy as np
 import psutil
 import pytest
 
-from serving.arrow import MEDIA_TYPE
-from serving.decoder_process import DecoderProcess
-from serving.decoding import decode
-from serving.request_error import RequestError
-from serving.schema import JSON, SessionFeatures
+from serving.requests.arrow import MEDIA_TYPE
+from serving.requests.decoder_process import DecoderProcess
+from serving.requests.decoding import decode
+from serving.requests.request_error import RequestError
+from serving.requests.schema import JSON, SessionFeatures
 from serving.settings import Limits, Settings
 from tests.pipeline_tests.corpora import tiny_session
 from tests.serving_tests.arrow_bodies import columns, stream
@@ -59,7 +59,7 @@ def _bytes(array: Any) -> bytes | None:
 
 def _child(decoder: DecoderProcess) -> psutil.Process:
     names = [each.cmdline() for each in psutil.Process().children()]
-    [place] = [i for i, name in enumerate(names) if "serving.decoder_process" in name]
+    [place] = [i for i, name in enumerate(names) if "serving.requests.decoder_process" in name]
     return psutil.Process().children()[place]
 
 
@@ -142,7 +142,7 @@ def test_its_memory_is_given_back(decoder: DecoderProcess) -> None:
 def test_it_ends_with_its_replica_however_that_ends() -> None:
     source = (
         "import os, signal, sys\n"
-        "from serving.decoder_process import DecoderProcess\n"
+        "from serving.requests.decoder_process import DecoderProcess\n"
         "from serving.settings import Limits\n"
         "decoder = DecoderProcess(Limits())\n"
         "decoder.decode('application/json', b'{\"features\": {}}')\n"
@@ -160,7 +160,9 @@ def test_it_ends_with_its_replica_however_that_ends() -> None:
 def test_a_mistake_of_ours_is_no_mistake_of_the_client(
     decoder: DecoderProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("serving.decoder_process._receive", lambda *_: ({"failure": "why"}, b""))
+    monkeypatch.setattr(
+        "serving.requests.decoder_process._receive", lambda *_: ({"failure": "why"}, b"")
+    )
     other = DecoderProcess(Limits())
     with pytest.raises(RuntimeError, match="why"):
         other.decode(JSON, SMALL)

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.corpus import Corpus
-from serving.predictor import Predictor
+from serving.models.predictor import Predictor
 from tests.markdown import Document
 from tests.serving_tests.conftest import Client
 from tests.serving_tests.sessions import as_json, columns_of

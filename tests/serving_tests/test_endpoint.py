@@ -23,7 +23,7 @@ import psutil
 import pytest
 
 from pipeline.corpus import Corpus
-from serving.predictor import Predictor
+from serving.models.predictor import Predictor
 from tests.serving_tests.endpoint_process import (
     Load,
     free_port,

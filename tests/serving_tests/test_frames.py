@@ -14,10 +14,10 @@ import pyarrow as pa
 import pytest
 
 from pipeline.corpus import Corpus, Resampling, Session
-from serving.arrow import read_arrow
-from serving.predictor import Predictor
-from serving.request_error import RequestError
-from serving.schema import SessionFeatures, SessionResponse, read_json
+from serving.models.predictor import Predictor
+from serving.requests.arrow import read_arrow
+from serving.requests.request_error import RequestError
+from serving.requests.schema import SessionFeatures, SessionResponse, read_json
 from serving.settings import Limits
 from tests.serving_tests.sessions import Request, as_json, columns_of
 

@@ -20,8 +20,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from serving.app import build_app
-from serving.arrow import MEDIA_TYPE
-from serving.predictor import Predictor
+from serving.models.predictor import Predictor
+from serving.requests.arrow import MEDIA_TYPE
 from serving.settings import Settings
 from tests.pipeline_tests.corpora import tiny_session
 from tests.serving_tests.conftest import Client

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from starlette.responses import PlainTextResponse
 from starlette.types import Message, Scope
 
-from serving.hosts import KnownHosts
+from serving.proxy.hosts import KnownHosts
 from serving.settings import Settings
 from tests.serving_tests.conftest import Client
 

@@ -16,13 +16,13 @@ from pathlib import Path
 
 import pytest
 
-from serving import json_log, local_link
-from serving.json_log import LINK, collected_log, log_json_lines
+from serving.monitoring import json_log, local_link
+from serving.monitoring.json_log import LINK, collected_log, log_json_lines
 
 NUM_LINES = 300
 SOURCE = f"""
 import logging, os, sys
-from serving.json_log import log_json_lines
+from serving.monitoring.json_log import log_json_lines
 log_json_lines()
 print("this is no line of the log", file=sys.stderr)
 log = logging.getLogger("serving.some")
@@ -61,7 +61,7 @@ def test_lines_of_several_processes_come_each_once_and_whole(tmp_path: Path) -> 
                 sys.executable,
                 "-c",
                 "import subprocess, sys\n"
-                "from serving.json_log import collected_log\n"
+                "from serving.monitoring.json_log import collected_log\n"
                 "with collected_log():\n"
                 "    each = [subprocess.Popen([sys.executable, '-c', sys.argv[1], str(i)],\n"
                 "        stderr=subprocess.DEVNULL) for i in range(2)]\n"

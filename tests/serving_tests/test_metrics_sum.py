@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from serving import local_link
-from serving.metrics import Metrics
-from serving.metrics_sum import LINK, MetricsSum, summed_metrics
+from serving.monitoring import local_link
+from serving.monitoring.metrics import Metrics
+from serving.monitoring.metrics_sum import LINK, MetricsSum, summed_metrics
 
 PATIENCE_S = 30
 REQUESTS = 'affectune_requests_total{method="GET",route="/",status="200"}'
@@ -90,7 +90,7 @@ def test_what_an_ended_process_counted_stays_and_its_queue_goes(
 def test_a_killed_process_counts_on(process: Callable[[], Metrics]) -> None:
     source = (
         "import os, sys, time\n"
-        "from serving.metrics import Metrics\n"
+        "from serving.monitoring.metrics import Metrics\n"
         "metrics = Metrics.shared()\n"
         "metrics.requests.labels('/', 'GET', '200').inc(5)\n"
         "metrics.waiting.set(2)\n"

@@ -12,19 +12,19 @@ import pytest
 from pipeline.errors import InputError
 from pipeline.model.bundle import load_model
 from pipeline.storage.atomic_folder import read_folder, write_folder
-from serving.bundle_cache import BundleCache
-from serving.metrics import Metrics
-from serving.model_follower import ModelFollower
-from serving.model_registry import ModelRegistry, RegistryUnavailable
-from serving.model_source import (
+from serving.models.bundle_cache import BundleCache
+from serving.models.model_follower import ModelFollower
+from serving.models.model_registry import ModelRegistry, RegistryUnavailable
+from serving.models.model_source import (
     FolderSource,
     ModelSource,
     RegisteredModel,
     RegistrySource,
     find_source,
 )
+from serving.models.smoke_test import predict_once, run_smoke_test
+from serving.monitoring.metrics import Metrics
 from serving.settings import Settings
-from serving.smoke_test import predict_once, run_smoke_test
 from tests.serving_tests.registry import ALIAS, NAME, Registry
 
 # mlflow 3.17 asks sqlalchemy 2.1 for something that it will no longer give.

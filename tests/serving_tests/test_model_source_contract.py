@@ -14,10 +14,10 @@ from pipeline.errors import AffectuneError, InputError
 from pipeline.model.bundle import load_model, save_model
 from pipeline.storage.atomic_folder import read_folder
 from pipeline.storage.folder_store import FolderStore
-from serving.bundle_cache import BundleCache
-from serving.model_source import ModelSource, StoreSource, find_source
+from serving.models.bundle_cache import BundleCache
+from serving.models.model_source import ModelSource, StoreSource, find_source
+from serving.models.smoke_test import predict_once
 from serving.settings import Settings
-from serving.smoke_test import predict_once
 from tests.serving_tests.registry import ALIAS, Registry
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")

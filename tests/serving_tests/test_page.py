@@ -25,7 +25,7 @@ import uvicorn
 from pipeline.corpus import Corpus, Session
 from pipeline.metrics.ccc import ccc
 from serving.app import build_app
-from serving.predictor import Predictor
+from serving.models.predictor import Predictor
 from serving.settings import Settings
 from tests.serving_tests.sessions import as_json, columns_of
 

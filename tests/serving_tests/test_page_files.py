@@ -20,7 +20,7 @@ from pipeline.data.tables.parse import parse_features, parse_labels
 from pipeline.errors import InputError
 from pipeline.metrics.ccc import ccc
 from serving.page.routes import FILES
-from serving.schema import read_json
+from serving.requests.schema import read_json
 from serving.settings import Limits
 
 PAGE = Path(__file__).parents[2] / "serving/page"

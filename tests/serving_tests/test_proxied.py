@@ -10,9 +10,9 @@ import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.app import build_app
-from serving.forwarding import Forwarding
-from serving.predictor import Predictor
-from serving.proxied import MARK, BehindBoundedProxy
+from serving.models.predictor import Predictor
+from serving.proxy.forwarding import Forwarding
+from serving.proxy.proxied import MARK, BehindBoundedProxy
 from serving.settings import Settings
 from tests.serving_tests.proxy_server import echo
 
@@ -38,7 +38,7 @@ def replica(bundle: Path) -> ASGIApp:
 def test_what_comes_through_another_proxy_is_refused_with_the_mend(replica: ASGIApp) -> None:
     response = ask(replica)
     assert (response.status_code, response.json()["error"]["code"]) == (503, "unbounded_proxy")
-    assert "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=serving.proxy" in response.text
+    assert "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=serving.proxy.callback.middlewares" in response.text
     assert response.headers["retry-after"]
 
 

@@ -18,12 +18,13 @@ import uvicorn.config
 from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serving import byte_budget, proxy
-from serving.access_log import AccessLog
-from serving.forwarding import Forwarding
-from serving.hosts import KnownHosts
-from serving.http_protocol import BoundedProtocol
-from serving.metrics import Metrics
+from serving.monitoring.access_log import AccessLog
+from serving.monitoring.metrics import Metrics
+from serving.proxy import callback
+from serving.proxy.forwarding import Forwarding
+from serving.proxy.hosts import KnownHosts
+from serving.proxy.http_protocol import BoundedProtocol
+from serving.requests import byte_budget
 from serving.settings import PREFIX, Settings, proxy_environment, read_proxy_settings
 from tests.serving_tests.attackers import ATTACKS
 from tests.serving_tests.proxy_server import PATIENCE_S, attacked, echo, exchange, served
@@ -248,7 +249,7 @@ def test_no_load_delays_health_and_the_page_and_readiness_is_remembered(
 
     with served(app, max_forwarded=3) as port:
         assert request(port, "GET", "/readyz")[0] == 200
-        monkeypatch.setattr("serving.forwarding.PROBE_TIMEOUT_S", SHORT_S)
+        monkeypatch.setattr("serving.proxy.forwarding.PROBE_TIMEOUT_S", SHORT_S)
         app.is_blocked = True
         clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(3)]
         for client in clients:
@@ -396,13 +397,13 @@ def test_files_bound_the_connections(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def num_clients(soft: int, hard: int, **settings: Any) -> int:
         limits.append((soft, hard))
-        made = proxy.bounded_protocol(Settings.model_validate(settings), Metrics())
+        made = callback.bounded_protocol(Settings.model_validate(settings), Metrics())
         number: int = made.keywords["connections"].max_connections
         return number
 
-    assert num_clients(1024, 1024) == 1024 - proxy.FILES_OF_RAY
+    assert num_clients(1024, 1024) == 1024 - callback.FILES_OF_RAY
     assert num_clients(1024, 4096) == 1000
-    assert num_clients(64, 64) == proxy.MIN_CLIENTS
+    assert num_clients(64, 64) == callback.MIN_CLIENTS
     assert num_clients(1024, resource.RLIM_INFINITY, max_clients=5000) == 5000
 
 
@@ -421,12 +422,12 @@ def test_a_proxy_reads_the_settings_of_its_endpoint_and_no_secret(
 
 def test_the_proxy_of_ray_is_furnished(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(uvicorn.config, "HTTP_PROTOCOLS", dict(uvicorn.config.HTTP_PROTOCOLS))
-    monkeypatch.setattr(proxy, "log_json_lines", lambda: None)
-    monkeypatch.setattr(proxy, "_give_memory_back", lambda: None)
-    monkeypatch.setattr(proxy, "keep_giving_back_memory", lambda: None)
+    monkeypatch.setattr(callback, "log_json_lines", lambda: None)
+    monkeypatch.setattr(callback, "_give_memory_back", lambda: None)
+    monkeypatch.setattr(callback, "keep_giving_back_memory", lambda: None)
     monkeypatch.setenv(f"{PREFIX}MAX_CLIENTS", "12")
 
-    made: list[Any] = proxy.middlewares()
+    made: list[Any] = callback.middlewares()
     assert [middleware.cls for middleware in made] == [Forwarding, KnownHosts, AccessLog]
 
     config = uvicorn.Config(echo)

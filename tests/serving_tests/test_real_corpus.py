@@ -15,8 +15,8 @@ from pipeline.model.bundle import save_model
 from pipeline.storage.stage_store import StageStore
 from pipeline.train import train
 from serving.app import build_app
-from serving.arrow import MEDIA_TYPE
-from serving.predictor import Predictor
+from serving.models.predictor import Predictor
+from serving.requests.arrow import MEDIA_TYPE
 from serving.settings import Settings
 from tests.pipeline_tests.corpora import tiny_spec
 from tests.serving_tests.conftest import Client

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 
-from serving.registry_access import RegistryAccess
+from serving.models.registry_access import RegistryAccess
 
 
 def test_the_variables_of_a_registry_arrive_and_no_others() -> None:

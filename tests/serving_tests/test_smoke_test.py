@@ -22,12 +22,12 @@ from pipeline.model.correction import Correction
 from pipeline.model.fused_model import FusedModel
 from pipeline.stages.fusion import FUSION
 from pipeline.storage.atomic_folder import read_folder, write_folder
-from serving import smoke_test
-from serving.model_follower import LONGEST_PAUSE_S, SECOND_LOOK_S, ModelFollower
-from serving.model_registry import RegistryUnavailable
-from serving.model_source import find_source
+from serving.models import smoke_test
+from serving.models.model_follower import LONGEST_PAUSE_S, SECOND_LOOK_S, ModelFollower
+from serving.models.model_registry import RegistryUnavailable
+from serving.models.model_source import find_source
+from serving.models.smoke_test import SmokeTestCutOff, predict_once, run_smoke_test
 from serving.settings import Settings
-from serving.smoke_test import SmokeTestCutOff, predict_once, run_smoke_test
 from tests.serving_tests.registry import ALIAS, Registry
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")

@@ -18,7 +18,7 @@ from pipeline.model.bundle import save_model
 from pipeline.names import escape_key
 from pipeline.storage.stage_store import StageStore
 from pipeline.train import train
-from serving.model_source import find_source
+from serving.models.model_source import find_source
 from serving.settings import Settings
 from tests.pipeline_tests.corpora import tiny_spec
 from tuning.cli.registry import registry_app

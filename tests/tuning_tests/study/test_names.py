@@ -36,8 +36,8 @@ from pipeline.names import unescape_key
 from pipeline.storage.csv_text import csv_lines
 from pipeline.storage.stage_store import StageStore
 from serving.app import build_app
-from serving.model_source import find_source
-from serving.predictor import Predictor
+from serving.models.model_source import find_source
+from serving.models.predictor import Predictor
 from serving.settings import Settings
 from tests.pipeline_tests.data.muse_files import feature_values
 from tests.tuning_tests.report.pages import Page

@@ -19,7 +19,7 @@ from mlflow.entities import LoggedModelStatus
 from pipeline.errors import AffectuneError, InputError
 from pipeline.model.bundle import load_model
 from pipeline.model.fused_model import FusedModel
-from serving.model_registry import ModelRegistry
+from serving.models.model_registry import ModelRegistry
 from tests.tuning_tests.mlflow_backend.documented_names import (
     documented_version_tags,
     undocumented,

@@ -15,10 +15,10 @@ from pipeline.errors import InputError
 from pipeline.model.bundle import CARD, load_bundle
 from pipeline.model.fused_model import Difficulty, FusedModel, Prediction
 from pipeline.storage.strict_json import parse_json
-from serving.chunking import predict_in_chunks
-from serving.model_input import ModelInput, to_model_input
-from serving.request_error import RequestError
-from serving.schema import Distillation, Notice, SessionFeatures, SessionResponse
+from serving.models.chunking import predict_in_chunks
+from serving.models.model_input import ModelInput, to_model_input
+from serving.requests.request_error import RequestError
+from serving.requests.schema import Distillation, Notice, SessionFeatures, SessionResponse
 from serving.settings import Limits
 
 

@@ -9,10 +9,10 @@ from dataclasses import replace
 
 from starlette.datastructures import Headers
 
-from serving.request_error import RequestError
-from serving.schema import JSON
+from serving.requests.request_error import RequestError
+from serving.requests.schema import JSON
 
-CALLBACK = ("RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH", "serving.proxy.middlewares")
+CALLBACK = ("RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH", "serving.proxy.callback.middlewares")
 """The variable by which Ray's proxy finds what it puts around every request, and its value."""
 UNAVAILABLE = RequestError(
     503, "unavailable", "No replica can answer now. Try again.", retry_after_s=1

@@ -21,7 +21,7 @@ from pipeline.environment import (
 from pipeline.errors import AffectuneError, InputError
 from pipeline.names import mistake_in_version
 from pipeline.shell_command import how_to_promote
-from serving.bundle_download import download_bundle
+from serving.models.bundle_download import download_bundle
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient

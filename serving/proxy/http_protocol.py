@@ -15,11 +15,11 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from serving.access_log import REFUSED, new_request_id, with_own_headers
-from serving.bounded_reading import MAX_HEADERS, PIECE_BYTES, BoundedConnection
-from serving.connections import Connections
-from serving.request_error import RequestError
-from serving.schema import JSON, to_json
+from serving.monitoring.access_log import REFUSED, new_request_id, with_own_headers
+from serving.proxy.bounded_reading import MAX_HEADERS, PIECE_BYTES, BoundedConnection
+from serving.proxy.connections import Connections
+from serving.requests.request_error import RequestError
+from serving.requests.schema import JSON, to_json
 from serving.settings import Settings
 
 LINGER_S = 2.0

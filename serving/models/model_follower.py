@@ -10,13 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Event, Thread
 
 from pipeline.errors import AffectuneError, InputError
-from serving.bundle_cache import Bundle
-from serving.metrics import Metrics
-from serving.model_registry import RegistryUnavailable
-from serving.model_source import ModelSource
-from serving.predictor import Predictor
+from serving.models.bundle_cache import Bundle
+from serving.models.model_registry import RegistryUnavailable
+from serving.models.model_source import ModelSource
+from serving.models.predictor import Predictor
+from serving.models.smoke_test import predict_once
+from serving.monitoring.metrics import Metrics
 from serving.settings import Settings
-from serving.smoke_test import predict_once
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 5.0, 600.0
 """After a check that was cut off; each pause is twice the one before."""

@@ -17,7 +17,7 @@ from threading import Event, Lock, Thread
 
 from pydantic import BaseModel, ValidationError
 
-from serving import local_link
+from serving.monitoring import local_link
 
 log = logging.getLogger(__name__)
 

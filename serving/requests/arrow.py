@@ -21,9 +21,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.preprocessing.bookkeeping import may_be_bookkeeping, may_mark_rows, word_number
-from serving.arrow_messages import raise_if_too_much
-from serving.request_error import RequestError
-from serving.schema import (
+from serving.requests.arrow_messages import raise_if_too_much
+from serving.requests.request_error import RequestError
+from serving.requests.schema import (
     SESSION_ID,
     SESSION_ID_MESSAGE,
     FeatureSet,

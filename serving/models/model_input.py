@@ -19,15 +19,15 @@ from pipeline.preprocessing.cleaning import clean
 from pipeline.preprocessing.columns import ColumnMistake, choose_columns, describe_set_aside
 from pipeline.preprocessing.normalisation import CLIP, Normalisation
 from pipeline.preprocessing.stuck import stuck_rows
-from serving.frames import (
+from serving.requests.frames import (
     MAX_FRAMES,
     frame_timestamps,
     own_rows,
     rows_on_frames,
     with_common_timestamps,
 )
-from serving.request_error import RequestError
-from serving.schema import FeatureSet, Notice, SessionFeatures, printable_name
+from serving.requests.request_error import RequestError
+from serving.requests.schema import FeatureSet, Notice, SessionFeatures, printable_name
 
 PRINTABLE = re.compile(r"[\w .:()\[\]-]{0,64}", re.ASCII)
 """Names of columns from a request that may be in a message."""

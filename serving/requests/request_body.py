@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator
 
 from fastapi import Request
 
-from serving.arrow import MEDIA_TYPE
-from serving.byte_budget import BudgetExceeded, ByteBudget, Share
-from serving.request_error import RequestError
-from serving.schema import JSON
+from serving.requests.arrow import MEDIA_TYPE
+from serving.requests.byte_budget import BudgetExceeded, ByteBudget, Share
+from serving.requests.request_error import RequestError
+from serving.requests.schema import JSON
 from serving.settings import Settings
 
 LARGE_BYTES, MAX_LARGE = 2**20, 4

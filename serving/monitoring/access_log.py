@@ -14,9 +14,9 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline.credentials.masking import masked
-from serving.metrics import Metrics
-from serving.request_error import RequestError
-from serving.schema import JSON, to_json
+from serving.monitoring.metrics import Metrics
+from serving.requests.request_error import RequestError
+from serving.requests.schema import JSON, to_json
 
 log = logging.getLogger(__name__)
 

@@ -21,10 +21,10 @@ from pipeline.storage.object_store import Objects
 from pipeline.storage.open_objects import open_objects
 from pipeline.storage.plain_file import read_plain_file
 from pipeline.storage.store_address import folder_of
-from serving.bundle_cache import Bundle, BundleCache, cache_folder
-from serving.model_registry import ModelRegistry, RegistryUnavailable, registry_uri
+from serving.models.bundle_cache import Bundle, BundleCache, cache_folder
+from serving.models.model_registry import ModelRegistry, RegistryUnavailable, registry_uri
+from serving.models.smoke_test import run_smoke_test
 from serving.settings import Settings
-from serving.smoke_test import run_smoke_test
 
 MODEL_URI = re.compile(r"models:/(?P<name>[^/]+)(@(?P<alias>[^/@]+)|/(?P<version>[1-9][0-9]*))")
 VERSION_DIGITS = 12

@@ -18,15 +18,15 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.access_log import ERROR_CODE, PAGE
-from serving.byte_budget import BudgetExceeded, ByteBudget, Share
-from serving.error_responses import error_response
+from serving.monitoring.access_log import ERROR_CODE, PAGE
 from serving.page.routes import INDEX, page_response
-from serving.proxied import MARK, MARK_NAME
-from serving.proxy_errors import REPLICA_LOST, UNAVAILABLE, proxy_error
-from serving.request_body import BodyReader
-from serving.request_error import RequestError
-from serving.schema import JSON, to_json
+from serving.proxy.error_responses import error_response
+from serving.proxy.proxied import MARK, MARK_NAME
+from serving.proxy.proxy_errors import REPLICA_LOST, UNAVAILABLE, proxy_error
+from serving.requests.byte_budget import BudgetExceeded, ByteBudget, Share
+from serving.requests.request_body import BodyReader
+from serving.requests.request_error import RequestError
+from serving.requests.schema import JSON, to_json
 from serving.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.model.fused_model import FusedModel
-from serving.model_input import training_scale
+from serving.models.model_input import training_scale
 
 NUM_FRAMES = 120
 NOISE = slice(70, 95)

@@ -13,10 +13,10 @@ from dataclasses import replace
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serving.access_log import ERROR_CODE
-from serving.proxy_errors import CALLBACK
-from serving.request_error import RequestError
-from serving.schema import JSON, to_json
+from serving.monitoring.access_log import ERROR_CODE
+from serving.proxy.proxy_errors import CALLBACK
+from serving.requests.request_error import RequestError
+from serving.requests.schema import JSON, to_json
 
 MARK_NAME = b"x-affectune-bounded"
 MARK = (MARK_NAME, b"1")

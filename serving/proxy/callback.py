@@ -14,21 +14,21 @@ import resource
 import uvicorn.config
 from starlette.middleware import Middleware
 
-from serving.access_log import (
+from serving.monitoring.access_log import (
     ERROR_CODE,
     AccessLog,
     new_request_id,
     record_request,
 )
-from serving.connections import Connections
-from serving.forwarding import Forwarding
-from serving.hosts import KnownHosts
-from serving.http_protocol import BoundedProtocol, Pipelines
-from serving.json_log import log_json_lines
-from serving.memory import keep_giving_back_memory
-from serving.metrics import Metrics
+from serving.monitoring.json_log import log_json_lines
+from serving.monitoring.metrics import Metrics
 from serving.page.routes import load_page
-from serving.request_error import RequestError
+from serving.proxy.connections import Connections
+from serving.proxy.forwarding import Forwarding
+from serving.proxy.hosts import KnownHosts
+from serving.proxy.http_protocol import BoundedProtocol, Pipelines
+from serving.requests.memory import keep_giving_back_memory
+from serving.requests.request_error import RequestError
 from serving.settings import PROXY_RECORDS, Settings, read_proxy_settings
 
 FILES_OF_RAY = 256

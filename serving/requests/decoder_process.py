@@ -26,10 +26,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.environment import ONE_THREAD
-from serving.decoding import decode
-from serving.memory import give_back_memory
-from serving.request_error import RequestError
-from serving.schema import FeatureSet, SessionFeatures
+from serving.requests.decoding import decode
+from serving.requests.memory import give_back_memory
+from serving.requests.request_error import RequestError
+from serving.requests.schema import FeatureSet, SessionFeatures
 from serving.settings import Limits
 
 DECODING_TIMEOUT_S = 60.0

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, FailFast, Field, TypeAdapter, ValidationError
 
 from pipeline.corpus import Resampling, Times
-from serving.request_error import RequestError
+from serving.requests.request_error import RequestError
 from serving.settings import Limits
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]

@@ -20,8 +20,8 @@ from collections.abc import Iterator
 from logging.handlers import QueueHandler, QueueListener
 from threading import Lock
 
-from serving import local_link
-from serving.access_log import JsonLinesFormatter
+from serving.monitoring import local_link
+from serving.monitoring.access_log import JsonLinesFormatter
 
 LINK = "AFFECTUNE_LOG_LINK"
 """The variable that names the link."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from threading import Condition
 from typing import Any, Protocol, TypeVar
 
-from serving.request_error import RequestError
+from serving.requests.request_error import RequestError
 
 RECENT_WEIGHT = 0.2
 """The weight of the last prediction in the moving average of their durations."""

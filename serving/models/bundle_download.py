@@ -3,7 +3,7 @@
 A registry says where a version's files are, and another machine which there are and how long they
 are. No list of theirs is followed: a bundle's files are asked for one by one, by the names in its
 manifest, which are checked. What lies on other machines is fetched by a process of its own,
-`python -m serving.bundle_download`, because the libraries of object stores know no bounds.
+`python -m serving.models.bundle_download`, because the libraries of object stores know no bounds.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def download_bundle(
     search_path = os.pathsep.join(path for path in sys.path if path)
     try:
         process = subprocess.run(
-            [sys.executable, "-m", "serving.bundle_download"],
+            [sys.executable, "-m", "serving.models.bundle_download"],
             input=json.dumps(request),  # not as arguments, which others can read
             capture_output=True,
             text=True,

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from serving.request_error import RequestError
-from serving.schema import MAX_FEATURE_SETS, printable_name, raise_if_too_many_numbers
+from serving.requests.request_error import RequestError
+from serving.requests.schema import MAX_FEATURE_SETS, printable_name, raise_if_too_many_numbers
 from serving.settings import Limits
 
 MANY_SETS = 4

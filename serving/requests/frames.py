@@ -19,8 +19,8 @@ from pipeline.model.timed_rows import (
     row_unit,
 )
 from pipeline.preprocessing.align import whole_if_possible
-from serving.request_error import RequestError
-from serving.schema import FeatureSet, Notice, SessionFeatures
+from serving.requests.request_error import RequestError
+from serving.requests.schema import FeatureSet, Notice, SessionFeatures
 from serving.settings import Limits
 
 MAX_TIMESTAMP_MS = 2.0**53  # beyond it a float no longer counts single milliseconds

@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-from serving.metrics_sum import LINK, MetricsLink, Samples
+from serving.monitoring.metrics_sum import LINK, MetricsLink, Samples
 
 LATENCY_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 FRAME_BUCKETS = (10, 60, 120, 300, 600, 1200, 3600, 7200, 36000)

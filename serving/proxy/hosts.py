@@ -17,9 +17,9 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serving.access_log import ERROR_CODE
-from serving.request_error import RequestError
-from serving.schema import JSON, to_json
+from serving.monitoring.access_log import ERROR_CODE
+from serving.requests.request_error import RequestError
+from serving.requests.schema import JSON, to_json
 
 ANY = "*"
 AUTHORITY = re.compile(rb"(?:\[([0-9a-f:.]{2,45})\]|([a-z0-9._-]{1,255}))(?::([0-9]{0,5}))?")

@@ -10,9 +10,9 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from serving.access_log import CLIENT_LEFT, ERROR_CODE
-from serving.request_error import RequestError
-from serving.schema import JSON, Error, to_json
+from serving.monitoring.access_log import CLIENT_LEFT, ERROR_CODE
+from serving.requests.request_error import RequestError
+from serving.requests.schema import JSON, Error, to_json
 
 Responses = dict[int | str, dict[str, Any]]
 """Status -> what OpenAPI says of it."""

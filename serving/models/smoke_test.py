@@ -1,4 +1,4 @@
-"""Loads a bundle and predicts once: `python -m serving.smoke_test FOLDER`.
+"""Loads a bundle and predicts once: `python -m serving.models.smoke_test FOLDER`.
 
 It runs in a process of its own, with bounded memory and time, so a model that crashes takes nothing
 else with it. What it finds out about the bundle is a verdict; that it was cut off is none.
@@ -48,7 +48,7 @@ def run_smoke_test(folder: Path, timeout_s: float) -> None:
     search_path = os.pathsep.join(path for path in sys.path if path)
     try:
         process = subprocess.run(
-            [sys.executable, "-m", "serving.smoke_test", str(folder)],
+            [sys.executable, "-m", "serving.models.smoke_test", str(folder)],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -84,7 +84,7 @@ def predict_once(model: FusedModel) -> None:
     """
     from pipeline.model.raw_session import raw_session
     from pipeline.preprocessing.stuck import mark_stuck
-    from serving.example_session import example_features
+    from serving.models.example_session import example_features
 
     features = {m: values.astype(np.float32) for m, values in example_features(model).items()}
     raw = raw_session(features, None, model.columns, model.frame_period_ms)

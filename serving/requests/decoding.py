@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from serving import arrow
-from serving.request_error import RequestError
-from serving.schema import JSON, SessionFeatures, read_json
+from serving.requests import arrow
+from serving.requests.request_error import RequestError
+from serving.requests.schema import JSON, SessionFeatures, read_json
 from serving.settings import Limits
 
 

@@ -1,0 +1,1 @@
+"""What the endpoint tells of itself: log lines and metrics, of all its processes."""

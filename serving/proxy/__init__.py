@@ -1,0 +1,1 @@
+"""The HTTP proxy before the replicas: its bounds, hosts and answers."""
