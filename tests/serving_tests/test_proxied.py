@@ -38,7 +38,10 @@ def replica(bundle: Path) -> ASGIApp:
 def test_what_comes_through_another_proxy_is_refused_with_the_mend(replica: ASGIApp) -> None:
     response = ask(replica)
     assert (response.status_code, response.json()["error"]["code"]) == (503, "unbounded_proxy")
-    assert "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=serving.proxy.callback.middlewares" in response.text
+    assert (
+        "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=serving.proxy.callback.middlewares"
+        in response.text
+    )
     assert response.headers["retry-after"]
 
 
